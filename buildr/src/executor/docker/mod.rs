@@ -1,0 +1,1 @@
+//! Runs containers through a Docker daemon. Only this room names bollard.

@@ -1,0 +1,14 @@
+//! Manifest to plan to run: what a `.buildr.yml` means, and the one path on which it is carried out.
+//!
+//! `buildr run` and the agent both enter at [`runner`]. The library never talks to a person: it tells an
+//! [`sink::EventSink`] what happens. The modules stand in a line: each uses only those before it.
+
+pub mod manifest;
+pub mod plan;
+pub mod git;
+pub mod sink;
+pub mod executor;
+pub mod runner;
+pub mod process;
+pub mod client;
+pub mod cli;

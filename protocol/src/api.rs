@@ -1,0 +1,235 @@
+//! The types of the coordinator's HTTP API, `/api/v1`: JSON that the command line and scripts read.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{BuildNumber, LogName, StageName};
+use crate::outcome::StageOutcome;
+use crate::source::{Branch, CommitId, RepoUrl};
+
+/// Where the coordinator listens unless told otherwise.
+pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8700";
+
+/// `POST /api/v1/builds`: begin a build.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Submit {
+    /// Which repository.
+    pub repo: RepoUrl,
+    /// Which branch; the remote's HEAD without one.
+    #[serde(default)]
+    pub branch: Option<Branch>,
+}
+
+/// Where a build or a job stands, for people: an outcome's name once it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Waits for an agent.
+    Queued,
+    /// An agent works on it.
+    Running,
+    /// An agent works on it, and was told to end.
+    Cancelling,
+    /// Over, well.
+    Passed,
+    /// Over: the user's script failed.
+    Failed,
+    /// Over: the farm could not do its part.
+    Errored,
+    /// Over: somebody ended it.
+    Cancelled,
+}
+
+impl Status {
+    /// Whether it will not change any more.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running | Self::Cancelling)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Cancelling => "cancelling",
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Errored => "errored",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// One build, in a list. `GET /api/v1/builds?before=N&limit=N` gives [`Builds`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BuildRow {
+    /// Its number.
+    pub number: BuildNumber,
+    /// The repository, without a password.
+    pub repo: String,
+    /// The branch, once it is known.
+    pub branch: Option<Branch>,
+    /// The commit, once it is known.
+    pub commit: Option<CommitId>,
+    /// The first line of the commit's message.
+    pub subject: Option<String>,
+    /// Why it began: `push`, `manual`, `injected` …
+    pub trigger: String,
+    /// Where it stands.
+    pub status: Status,
+    /// Why it waits, or how it ended, as a sentence.
+    pub message: Option<String>,
+    /// When it was asked for, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// When an agent began.
+    pub started_ms: Option<u64>,
+    /// When it was over.
+    pub ended_ms: Option<u64>,
+}
+
+/// A page of builds, newest first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Builds {
+    /// The builds.
+    pub builds: Vec<BuildRow>,
+    /// Pass as `before` for the next page; absent on the last one.
+    pub next: Option<BuildNumber>,
+}
+
+/// One build whole: `GET /api/v1/builds/N`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BuildView {
+    /// What the list shows of it.
+    pub build: BuildRow,
+    /// The exit code that a command which watched it ends with, once it is over.
+    pub exit_code: Option<u8>,
+    /// Its attempts, oldest first; the last one counts.
+    pub attempts: Vec<AttemptView>,
+}
+
+/// One taking of a job by an agent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AttemptView {
+    /// The job's key within the build.
+    pub job: String,
+    /// 1 for the first.
+    pub attempt: u32,
+    /// Who took it.
+    pub agent: String,
+    /// `running`, `lost`, `abandoned`, or the outcome's name.
+    pub state: String,
+    /// When it was granted, in milliseconds since 1970.
+    pub started_ms: u64,
+    /// When it was over.
+    pub ended_ms: Option<u64>,
+    /// Its stages in order.
+    pub stages: Vec<StageView>,
+    /// Its logs in order.
+    pub logs: Vec<LogView>,
+}
+
+/// One stage of an attempt.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StageView {
+    /// Its name.
+    pub name: StageName,
+    /// The image it started from.
+    pub image: String,
+    /// How it ended; absent while it runs.
+    pub result: Option<StageOutcome>,
+    /// How long it took, once it is over.
+    pub duration_ms: Option<u64>,
+}
+
+/// One log of an attempt. Its bytes: `GET /api/v1/builds/N/logs/NAME?attempt=N&from=BYTE`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogView {
+    /// Its name: a stage's, or the job's own.
+    pub name: LogName,
+    /// How many bytes are in the store.
+    pub bytes: u64,
+    /// Whether that is all: nothing more will come.
+    pub complete: bool,
+    /// How many bytes are missing for good, when the log could not be had whole.
+    pub missing: u64,
+}
+
+/// One line of `GET /api/v1/builds/N/follow`: newline-delimited JSON, from the beginning, until the build is over
+/// and its logs are whole.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "follow", rename_all = "snake_case")]
+pub enum Follow {
+    /// Where the build stands; first, and after each change.
+    Build {
+        /// All of it.
+        view: Box<BuildView>,
+    },
+    /// A log grew.
+    Log {
+        /// Of which attempt.
+        attempt: u32,
+        /// Which log.
+        log: LogName,
+        /// Where these bytes begin.
+        offset: u64,
+        /// The bytes, in base64.
+        base64: String,
+    },
+    /// The build is over and its logs are whole, or will never be.
+    End,
+    /// A kind that a newer coordinator knows.
+    #[serde(other)]
+    Unknown,
+}
+
+/// `POST /api/v1/builds/N/cancel`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CancelRequest {
+    /// Why, for those who look at the build.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// What a cancel did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cancelled {
+    /// Where the build stands now.
+    pub status: Status,
+    /// What was done, as a sentence.
+    pub message: String,
+}
+
+/// One agent: `GET /api/v1/agents` gives a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AgentView {
+    /// Its name.
+    pub name: String,
+    /// Whether its claims are looked at.
+    pub enrolled: bool,
+    /// What it signs with, in short.
+    pub fingerprint: String,
+    /// How many jobs it runs at once.
+    pub slots: u32,
+    /// How many it runs now.
+    pub running: u32,
+    /// The labels that a grant looks at.
+    pub labels: Vec<String>,
+    /// The version of its program.
+    pub version: String,
+    /// Its machine.
+    pub host: String,
+    /// Why it takes no job at present.
+    pub paused: Option<String>,
+    /// Milliseconds since its last sign of life; absent when there was none since the coordinator began.
+    pub seen_ms_ago: Option<u64>,
+}
+
+/// What comes back instead of an answer, with a status of 4xx or 5xx.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ApiError {
+    /// What is wrong and what to do.
+    pub error: String,
+}

@@ -1,0 +1,108 @@
+//! What the coordinator says to agents. Control messages are hints: a lost one is said again after the next
+//! heartbeat, for the state is in the store.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ClaimId, LabelSet, LogName};
+use crate::identity::{JoinProof, PublicKey, Sealed, Signed};
+use crate::job::WorkOrder;
+
+/// One message to one agent, or to all.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "control", rename_all = "snake_case")]
+pub enum Control {
+    /// A coordinator is here. Sent to all, every [`BEACON_EVERY`].
+    Beacon(Beacon),
+    /// The agent is enrolled; its claims will be looked at.
+    Enrolled {
+        /// What grants are signed with: pinned by the agent from now on.
+        coordinator: PublicKey,
+        /// Made with the join token, when the agent proved that it has it.
+        #[serde(default)]
+        proof: Option<JoinProof>,
+    },
+    /// The agent is known but not approved, or its key is not the one that was approved.
+    NotEnrolled {
+        /// What to do about it, as a sentence.
+        reason: String,
+    },
+    /// The claim holds: here is the work order.
+    Granted {
+        /// Which claim.
+        claim: ClaimId,
+        /// The grant, readable for this claim's maker alone.
+        grant: Sealed,
+    },
+    /// The claim does not hold: acknowledge the message and forget it.
+    Denied {
+        /// Which claim.
+        claim: ClaimId,
+        /// Why, for the agent's log.
+        reason: String,
+    },
+    /// Somebody wants the job to end.
+    Cancel {
+        /// Which claim.
+        claim: ClaimId,
+        /// Who and why, as a sentence.
+        reason: String,
+    },
+    /// The claim is no longer current: stop, and report nothing more.
+    Abort {
+        /// Which claim.
+        claim: ClaimId,
+        /// Why, for the agent's log.
+        reason: String,
+    },
+    /// The result is in the store; the agent may forget it.
+    Recorded {
+        /// Which claim.
+        claim: ClaimId,
+    },
+    /// A log is in the store up to here; the agent may forget it up to here.
+    LogKept {
+        /// Which claim.
+        claim: ClaimId,
+        /// Which log.
+        log: LogName,
+        /// How many bytes from its beginning.
+        bytes: u64,
+    },
+    /// A kind that a newer coordinator knows.
+    #[serde(other)]
+    Unknown,
+}
+
+/// How often a coordinator says that it is here.
+pub const BEACON_EVERY: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// After this long without a beacon an agent that knows a coordinator takes no new jobs.
+pub const BEACON_MISSED: std::time::Duration = std::time::Duration::from_secs(45);
+
+/// A coordinator is here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beacon {
+    /// The version of its program.
+    pub version: String,
+    /// The label sets that jobs are offered under; an agent takes from those that it satisfies.
+    #[serde(default)]
+    pub label_queues: Vec<LabelSet>,
+    /// Milliseconds until the next beacon.
+    pub every_ms: u64,
+}
+
+/// What a granted claim's agent is told. Signed by the coordinator, sealed to the claim.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Grant {
+    /// The claim, again: a grant cannot be passed off as another's.
+    pub claim: ClaimId,
+    /// What to do.
+    pub order: WorkOrder,
+    /// How long the claim lives without a sign of life, in milliseconds.
+    pub lease_ms: u64,
+    /// How often to give one, in milliseconds.
+    pub heartbeat_ms: u64,
+}
+
+/// What is sealed: the grant with the coordinator's signature.
+pub type SignedGrant = Signed<Grant>;

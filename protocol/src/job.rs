@@ -1,0 +1,245 @@
+//! What lies on the queue, and the work order that only a grant carries.
+//!
+//! A queue message is a hint, never an authority: of a message that the coordinator made only the job's id is
+//! read; of any other only `repo` and `branch`, as an untrusted trigger.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{BuildNumber, JobId};
+use crate::plan::{Plan, Variable};
+use crate::source::{Branch, CommitId, RepoUrl};
+
+/// The longest message that is looked at, in bytes. A work order by hand is two short texts.
+pub const MAX_MESSAGE_BYTES: usize = 64 << 10;
+
+/// What a message on a job queue asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueueMessage {
+    /// A job of the coordinator's; all else is in its store.
+    Job(JobId),
+    /// A hand-written `{"repo": …, "branch": …}`.
+    Injected {
+        /// Which repository.
+        repo: RepoUrl,
+        /// Which branch; the remote's HEAD without one.
+        branch: Option<Branch>,
+    },
+}
+
+/// Why a message is no job: a sentence for whoever published it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(String);
+
+impl QueueMessage {
+    /// Reads a message's raw bytes, whatever its properties say.
+    ///
+    /// # Errors
+    /// Says in one sentence what is wrong and what a message looks like.
+    pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        if bytes.len() > MAX_MESSAGE_BYTES {
+            let limit = MAX_MESSAGE_BYTES >> 10;
+            return Err(Malformed(format!("the message is {} bytes long; a job is at most {limit} KiB", bytes.len())));
+        }
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let Body { job_id, repo, branch } = serde_json::from_slice(bytes).map_err(|error| {
+            Malformed(format!(
+                "the message is not a job ({error}); write {{\"repo\": \"https://…\", \"branch\": \"main\"}}"
+            ))
+        })?;
+        if let Some(job) = job_id {
+            return job.parse().map(Self::Job).map_err(|error| Malformed(format!("\"job_id\": {error}")));
+        }
+        let repo = repo.ok_or_else(|| {
+            Malformed("the message names no \"repo\"; write {\"repo\": \"https://…\", \"branch\": \"main\"}".to_owned())
+        })?;
+        let repo = repo.parse().map_err(|error| Malformed(format!("\"repo\": {error}")))?;
+        let branch = match branch.filter(|branch| !branch.is_empty()) {
+            Some(branch) => Some(branch.parse().map_err(|error| Malformed(format!("\"branch\": {error}")))?),
+            None => None,
+        };
+        Ok(Self::Injected { repo, branch })
+    }
+}
+
+#[derive(Deserialize)]
+struct Body {
+    job_id: Option<String>,
+    repo: Option<String>,
+    branch: Option<String>,
+}
+
+/// What the coordinator puts on a queue. Only `job_id` counts; the rest is for people who look at the queue.
+#[derive(Debug, Clone, Serialize)]
+pub struct OfferBody {
+    /// Which job.
+    pub job_id: JobId,
+    /// The build it belongs to.
+    pub build: BuildNumber,
+    /// The repository, without a password.
+    pub repo: String,
+    /// The branch.
+    pub branch: Option<Branch>,
+}
+
+/// Where status messages about an injected job go: AMQP's `reply_to` and `correlation_id`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplyTo {
+    /// The queue.
+    pub queue: String,
+    /// Passed back as it came.
+    pub correlation_id: Option<String>,
+}
+
+impl ReplyTo {
+    /// Whether the farm's own queues would be written to: then it is refused.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        self.queue.starts_with("build_queue") || self.queue.starts_with("buildr.") || self.queue.len() > 255
+    }
+}
+
+/// What is told to the publisher of an injected job, as JSON, at its beginning and its end.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatusMessage {
+    /// The repository, without a password.
+    pub repo: String,
+    /// The branch, when one was named or found.
+    pub branch: Option<Branch>,
+    /// The build's number, when a coordinator has given it one.
+    pub build: Option<BuildNumber>,
+    /// `rejected`, `running`, `passed`, `failed`, `errored` or `cancelled`.
+    pub status: String,
+    /// What happened and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Which commit, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<CommitId>,
+}
+
+/// Why a build began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TriggerKind {
+    /// Commits were pushed to a branch.
+    Push,
+    /// A change is proposed.
+    PullRequest,
+    /// A tag was pushed.
+    Tag,
+    /// Its time had come.
+    Schedule,
+    /// Somebody asked for it.
+    Manual,
+    /// Another build asked for it.
+    Upstream,
+    /// A message was written by hand into the queue.
+    Injected,
+    /// `buildr run` on somebody's own tree.
+    Local,
+}
+
+impl TriggerKind {
+    /// Its name as it stands on the wire, in the store and in `BUILDR_EVENT`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Push => "push",
+            Self::PullRequest => "pull_request",
+            Self::Tag => "tag",
+            Self::Schedule => "schedule",
+            Self::Manual => "manual",
+            Self::Upstream => "upstream",
+            Self::Injected => "injected",
+            Self::Local => "local",
+        }
+    }
+}
+
+impl fmt::Display for TriggerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// All that an agent is told about a job. It travels only sealed in a grant, never on a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkOrder {
+    /// Which job.
+    pub job: JobId,
+    /// Which build; none for a job that an agent runs on its own.
+    pub build: Option<BuildNumber>,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+    /// Why it is built.
+    pub trigger: TriggerKind,
+    /// Where the code is.
+    pub repo: RepoUrl,
+    /// The branch; the remote's HEAD without one.
+    pub branch: Option<Branch>,
+    /// The commit that the build is pinned to, once an attempt has reported one.
+    pub commit: Option<CommitId>,
+    /// What to do; a job without a plan reads the manifest and plans.
+    pub plan: Option<Plan>,
+    /// Whether it may be given secrets and the Docker socket.
+    pub trusted: bool,
+    /// Variables whose values no log may show.
+    #[serde(default)]
+    pub secrets: Vec<Variable>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(body: &str, expect: &str) {
+        let got = match QueueMessage::read(body.as_bytes()) {
+            Ok(QueueMessage::Job(job)) => format!("job {job}"),
+            Ok(QueueMessage::Injected { repo, branch }) => {
+                format!("injected {repo} {}", branch.map_or("HEAD".to_owned(), |branch| branch.to_string()))
+            }
+            Err(error) => format!("error: {error}"),
+        };
+        assert!(got.starts_with(expect), "{body}\n  expected {expect}\n  got      {got}");
+    }
+
+    #[test]
+    fn what_people_write_by_hand() {
+        check(r#"{"repo": "https://e.org/x", "branch": "main"}"#, "injected https://e.org/x main");
+        check(r#"{"repo": "https://e.org/x"}"#, "injected https://e.org/x HEAD");
+        check(r#"{"repo": "https://e.org/x", "branch": null}"#, "injected https://e.org/x HEAD");
+        check(r#"{"repo": "https://e.org/x", "branch": "", "more": [1]}"#, "injected https://e.org/x HEAD");
+        check("\u{feff}{\"repo\": \"/srv/x\"}\n", "injected /srv/x HEAD");
+    }
+
+    #[test]
+    fn of_a_coordinators_job_only_the_id_is_read() {
+        let id = JobId::fresh();
+        check(&format!(r#"{{"job_id": "{id}", "repo": "ext::sh -c id"}}"#), &format!("job {id}"));
+        check(r#"{"job_id": "nonsense"}"#, "error: \"job_id\": \"nonsense\" is not a UUID");
+    }
+
+    #[test]
+    fn what_is_no_job() {
+        for body in ["", "hello", "[]", "3", "null", "{}", r#"{"repo": 3}"#, r#"{"repo": "x"}"#, "\u{0}\u{1}"] {
+            check(body, "error: ");
+        }
+        check(r#"{"repo": "ext::sh -c id"}"#, "error: \"repo\":");
+        check(r#"{"repo": "https://e.org/x", "branch": "-x"}"#, "error: \"branch\":");
+        check(&"[".repeat(60_000), "error: ");
+        check(&" ".repeat(MAX_MESSAGE_BYTES + 1), "error: the message is 65537 bytes long");
+    }
+
+    #[test]
+    fn a_reply_never_goes_to_the_farms_own_queues() {
+        for (queue, forbidden) in
+            [("build_queue", true), ("build_queue.x", true), ("buildr.dead", true), ("mine", false)]
+        {
+            assert_eq!(ReplyTo { queue: queue.to_owned(), correlation_id: None }.is_forbidden(), forbidden, "{queue}");
+        }
+    }
+}

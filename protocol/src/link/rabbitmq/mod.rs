@@ -1,0 +1,1 @@
+//! The line over RabbitMQ. Only this room names lapin.

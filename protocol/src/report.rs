@@ -1,0 +1,250 @@
+//! What an agent says to the coordinator, on the backchannel.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AgentId, BootId, ClaimId, JobId, LabelSet, LogName, StageName};
+use crate::identity::{JoinProof, PublicKey, SealingKey, Signed};
+use crate::job::ReplyTo;
+use crate::outcome::{Ending, StageOutcome};
+use crate::plan::PlannedJob;
+use crate::source::{Branch, CommitId, RepoUrl};
+
+/// One message of an agent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "report", rename_all = "snake_case")]
+pub enum Report {
+    /// An agent's process began, or found the coordinator again.
+    Hello(Hello),
+    /// Still here, with these claims.
+    Heartbeat(Heartbeat),
+    /// An agent's process ends in good order; it holds nothing any more.
+    Bye {
+        /// Who.
+        agent: AgentId,
+        /// Which life of it.
+        boot: BootId,
+    },
+    /// A job was taken from the queue and is asked for.
+    Claim(Signed<Claim>),
+    /// A claim was given up before its grant came: it is no attempt.
+    Abandoned {
+        /// Who.
+        agent: AgentId,
+        /// Which claim.
+        claim: ClaimId,
+    },
+    /// What lay on the queue is no job.
+    Rejected(Rejected),
+    /// Something happened in a job.
+    Progress(Progress),
+    /// A kind that a newer agent knows: acknowledged and otherwise left alone.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Who an agent is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Hello {
+    /// Its name.
+    pub agent: AgentId,
+    /// This life of it.
+    pub boot: BootId,
+    /// What it signs with; pinned at enrolment.
+    pub key: PublicKey,
+    /// Proof that it was given the farm's join token, when it was.
+    #[serde(default)]
+    pub join: Option<JoinProof>,
+    /// What it offers. A grant looks only at what was approved.
+    #[serde(default)]
+    pub labels: LabelSet,
+    /// How many jobs it runs at once.
+    pub slots: u32,
+    /// The version of its program.
+    pub version: String,
+    /// The machine's name, for people.
+    #[serde(default)]
+    pub host: String,
+}
+
+/// A sign of life, which carries all that the agent holds so that lost control messages heal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Who.
+    pub agent: AgentId,
+    /// Which life of it.
+    pub boot: BootId,
+    /// Every claim that it waits for or works on, or whose result it keeps.
+    pub claims: Vec<HeldClaim>,
+    /// How many jobs it runs at once.
+    pub slots: u32,
+    /// Why it takes no job at present, if so.
+    #[serde(default)]
+    pub paused: Option<String>,
+}
+
+/// A claim as its agent sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeldClaim {
+    /// Which.
+    pub claim: ClaimId,
+    /// How far it is.
+    pub phase: ClaimPhase,
+}
+
+/// How far a claim is, at its agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimPhase {
+    /// Sent, not answered.
+    Pending,
+    /// Granted; the job runs.
+    Running,
+    /// The job ended; its result waits to be recorded.
+    Ended,
+}
+
+/// A job is asked for. Signed by the agent's identity key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Claim {
+    /// The new fencing token.
+    pub claim: ClaimId,
+    /// Who asks.
+    pub agent: AgentId,
+    /// Which life of it.
+    pub boot: BootId,
+    /// What is asked for.
+    pub subject: ClaimSubject,
+    /// Made for this claim alone; the grant is sealed to it.
+    pub sealing: SealingKey,
+    /// The queue it lay on.
+    pub queue: String,
+    /// Whether the broker says that it was delivered before.
+    pub redelivered: bool,
+}
+
+/// What lay on the queue.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "subject", rename_all = "snake_case")]
+pub enum ClaimSubject {
+    /// A job that the coordinator made.
+    Job {
+        /// Which.
+        job: JobId,
+    },
+    /// A message that somebody published by hand: a trigger to be adopted.
+    Injected {
+        /// Which repository.
+        repo: RepoUrl,
+        /// Which branch; the remote's HEAD without one.
+        branch: Option<Branch>,
+        /// The message's own id, when it has one: then it is adopted exactly once.
+        message_id: Option<String>,
+        /// SHA-256 of its bytes, in hexadecimal.
+        digest: String,
+        /// Who wants to hear how it goes.
+        reply: Option<ReplyTo>,
+    },
+}
+
+/// A message that is no job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Rejected {
+    /// Who found it.
+    pub agent: AgentId,
+    /// The queue it lay on.
+    pub queue: String,
+    /// What is wrong with it, as a sentence.
+    pub reason: String,
+    /// Its first bytes (at most 4 KiB), as text.
+    pub excerpt: String,
+    /// Who wants to hear of it.
+    #[serde(default)]
+    pub reply: Option<ReplyTo>,
+}
+
+/// Something happened in a job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Progress {
+    /// Under which claim; one that is not current changes nothing.
+    pub claim: ClaimId,
+    /// 1, 2, 3 … within the claim, so that a repetition is seen.
+    pub seq: u64,
+    /// The agent's clock, milliseconds since 1970: for people, never for decisions.
+    pub at_ms: u64,
+    /// What.
+    pub event: JobEvent,
+}
+
+/// What can happen in a job. `buildr run` shows the same events that the backchannel carries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum JobEvent {
+    /// What became of the queue's message after the grant: `false` when the broker will deliver it again.
+    Settled {
+        /// Whether the broker took the acknowledgement.
+        acknowledged: bool,
+    },
+    /// The code is there.
+    CheckedOut {
+        /// Which commit; the build is pinned to the first one that is reported.
+        commit: Option<CommitId>,
+        /// The branch it was found on.
+        branch: Option<Branch>,
+        /// The first line of the commit's message.
+        subject: String,
+        /// Who wrote it.
+        author: String,
+    },
+    /// The manifest is read; this is what the build consists of.
+    Planned {
+        /// Its jobs with their edges. When it is one, it goes on in the same slot.
+        jobs: Vec<PlannedJob>,
+    },
+    /// A stage's container is being made.
+    StageStarted {
+        /// Its name (`prepare` for that).
+        stage: StageName,
+        /// The image it starts from, as people know it.
+        image: String,
+    },
+    /// A stage ended, or was passed over.
+    StageEnded {
+        /// Its name.
+        stage: StageName,
+        /// How.
+        result: StageOutcome,
+        /// How long it took, in milliseconds; 0 when it never ran.
+        duration_ms: u64,
+    },
+    /// All of a log has been said: this many bytes.
+    LogComplete {
+        /// Which log.
+        log: LogName,
+        /// Its whole length in bytes.
+        total: u64,
+    },
+    /// The job is over. Nothing but log bytes may come after it.
+    Finished {
+        /// How it ended.
+        ending: Ending,
+    },
+    /// A kind that a newer agent knows.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Some bytes of a log. They travel raw, with the rest in the message's headers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogChunk {
+    /// Under which claim.
+    pub claim: ClaimId,
+    /// Which log.
+    pub log: LogName,
+    /// Where in the log they begin, in bytes.
+    pub offset: u64,
+    /// The agent's clock when they were printed, milliseconds since 1970.
+    pub at_ms: u64,
+    /// The bytes.
+    pub bytes: Bytes,
+}

@@ -1,0 +1,293 @@
+//! Which state follows which: the one place that decides, pure and without a clock.
+//!
+//! A terminal state is never left. Whatever carries a claim that is not the current one changes nothing.
+
+use crate::id::{AgentId, ClaimId};
+use crate::outcome::{Cause, Ending};
+
+/// Where a job stands. Each state holds just what exists in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobState {
+    /// Waits for an agent.
+    Queued {
+        /// How many attempts were made and lost.
+        attempts: u32,
+    },
+    /// An agent works on it.
+    Running {
+        /// The current claim; no other changes anything.
+        claim: ClaimId,
+        /// Whose.
+        agent: AgentId,
+        /// 1 for the first.
+        attempt: u32,
+        /// Why it should end, once somebody asked for that.
+        cancelling: Option<String>,
+    },
+    /// Over, for good.
+    Ended(Ending),
+}
+
+/// What can happen to a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Happening {
+    /// An agent asks for it.
+    Claimed {
+        /// With this new token.
+        claim: ClaimId,
+        /// Who.
+        agent: AgentId,
+    },
+    /// The agent gave the claim up before it was told of the grant.
+    Abandoned {
+        /// Which.
+        claim: ClaimId,
+    },
+    /// The agent says how it ended.
+    Finished {
+        /// Under which claim.
+        claim: ClaimId,
+        /// How.
+        ending: Ending,
+    },
+    /// The claim's lease is over.
+    Lost {
+        /// Which claim.
+        claim: ClaimId,
+        /// Whether something began that must not be done twice.
+        not_twice: bool,
+        /// How many attempts a job gets.
+        max_attempts: u32,
+    },
+    /// Somebody wants it to end.
+    CancelAsked {
+        /// Who and why, as a sentence.
+        reason: String,
+    },
+    /// It was asked to end, and its agent stayed silent.
+    CancelOverdue {
+        /// Under which claim.
+        claim: ClaimId,
+    },
+}
+
+/// Why a happening changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Ignored {
+    /// The job is over.
+    #[error("the job is over")]
+    Over,
+    /// Another claim is current, or none.
+    #[error("the claim is not current")]
+    NotCurrent,
+    /// Another agent has it.
+    #[error("another claim holds the job")]
+    Taken,
+    /// It is so already.
+    #[error("it is so already")]
+    Repeated,
+}
+
+impl JobState {
+    /// The state after a happening.
+    ///
+    /// # Errors
+    /// When it changes nothing; the reason is for the log.
+    pub fn after(self, happening: &Happening) -> Result<Self, Ignored> {
+        match (self, happening) {
+            (Self::Ended(_), _) => Err(Ignored::Over),
+            (Self::Queued { attempts }, Happening::Claimed { claim, agent }) => {
+                Ok(Self::Running { claim: *claim, agent: agent.clone(), attempt: attempts + 1, cancelling: None })
+            }
+            (Self::Queued { .. }, Happening::CancelAsked { reason }) => Ok(Self::Ended(Ending::cancelled(reason))),
+            (Self::Queued { .. }, _) => Err(Ignored::NotCurrent),
+            (Self::Running { claim, agent, attempt, cancelling }, happening) => {
+                Running { claim, agent, attempt, cancelling }.after(happening)
+            }
+        }
+    }
+
+    /// The claim that is current, if one is.
+    #[must_use]
+    pub fn claim(&self) -> Option<ClaimId> {
+        match self {
+            Self::Running { claim, .. } => Some(*claim),
+            Self::Queued { .. } | Self::Ended(_) => None,
+        }
+    }
+}
+
+struct Running {
+    claim: ClaimId,
+    agent: AgentId,
+    attempt: u32,
+    cancelling: Option<String>,
+}
+
+impl Running {
+    fn after(self, happening: &Happening) -> Result<JobState, Ignored> {
+        match happening {
+            Happening::Claimed { claim, .. } if *claim == self.claim => Err(Ignored::Repeated),
+            Happening::Claimed { .. } => Err(Ignored::Taken),
+            Happening::CancelAsked { .. } if self.cancelling.is_some() => Err(Ignored::Repeated),
+            Happening::CancelAsked { reason } => Ok(JobState::Running {
+                claim: self.claim,
+                agent: self.agent,
+                attempt: self.attempt,
+                cancelling: Some(reason.clone()),
+            }),
+            Happening::Abandoned { claim }
+            | Happening::Finished { claim, .. }
+            | Happening::Lost { claim, .. }
+            | Happening::CancelOverdue { claim }
+                if *claim != self.claim =>
+            {
+                Err(Ignored::NotCurrent)
+            }
+            Happening::Finished { ending, .. } => Ok(JobState::Ended(ending.clone())),
+            Happening::Abandoned { .. } => Ok(self.given_back(0)),
+            Happening::CancelOverdue { .. } if self.cancelling.is_none() => Err(Ignored::NotCurrent),
+            Happening::CancelOverdue { .. } => Ok(self.given_back(1)),
+            Happening::Lost { not_twice, max_attempts, .. } => Ok(self.lost(*not_twice, *max_attempts)),
+        }
+    }
+
+    /// Back to the queue, or over when somebody asked for that.
+    fn given_back(self, spent: u32) -> JobState {
+        match self.cancelling {
+            Some(reason) => JobState::Ended(Ending::cancelled(reason)),
+            None => JobState::Queued { attempts: self.attempt - 1 + spent },
+        }
+    }
+
+    fn lost(self, not_twice: bool, max_attempts: u32) -> JobState {
+        if self.cancelling.is_none() && not_twice {
+            let message = format!(
+                "agent {} went silent after a step began that must not run twice; find out whether it was done, then release the build",
+                self.agent
+            );
+            return JobState::Ended(Ending::errored(Cause::OutcomeUnknown, message));
+        }
+        if self.cancelling.is_none() && self.attempt >= max_attempts {
+            let message = format!(
+                "agent {} went silent, as agents did in all {} attempts; look at the agents' logs for what ends them",
+                self.agent, self.attempt
+            );
+            return JobState::Ended(Ending::errored(Cause::AgentLost, message));
+        }
+        self.given_back(1)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "the tables read better without ampersands")]
+mod tests {
+    use super::*;
+    use crate::outcome::Outcome;
+
+    struct Table {
+        claim: ClaimId,
+        other: ClaimId,
+        agent: AgentId,
+    }
+
+    impl Table {
+        fn new() -> Self {
+            Self { claim: ClaimId::fresh(), other: ClaimId::fresh(), agent: "a".parse().unwrap() }
+        }
+        fn running(&self, attempt: u32) -> JobState {
+            JobState::Running { claim: self.claim, agent: self.agent.clone(), attempt, cancelling: None }
+        }
+        fn cancelling(&self) -> JobState {
+            let cancelling = Some("by me".to_owned());
+            JobState::Running { claim: self.claim, agent: self.agent.clone(), attempt: 1, cancelling }
+        }
+        fn claimed(&self, claim: ClaimId) -> Happening {
+            Happening::Claimed { claim, agent: self.agent.clone() }
+        }
+        fn finished(claim: ClaimId) -> Happening {
+            Happening::Finished { claim, ending: Ending::passed() }
+        }
+        fn lost(claim: ClaimId, not_twice: bool) -> Happening {
+            Happening::Lost { claim, not_twice, max_attempts: 2 }
+        }
+    }
+
+    fn cancel() -> Happening {
+        Happening::CancelAsked { reason: "by me".to_owned() }
+    }
+
+    #[track_caller]
+    fn check(state: JobState, happening: &Happening, expect: Result<JobState, Ignored>) {
+        assert_eq!(state.clone().after(happening), expect, "{state:?}\n  {happening:?}");
+    }
+
+    #[track_caller]
+    fn check_ends(state: JobState, happening: &Happening, expect: Outcome) {
+        match state.clone().after(happening) {
+            Ok(JobState::Ended(ending)) => assert_eq!(ending.outcome, expect, "{state:?} {happening:?}"),
+            other => panic!("{state:?} {happening:?} gave {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_queued_job() {
+        let t = Table::new();
+        let queued = || JobState::Queued { attempts: 0 };
+        check(queued(), &t.claimed(t.claim), Ok(t.running(1)));
+        check(JobState::Queued { attempts: 1 }, &t.claimed(t.claim), Ok(t.running(2)));
+        check_ends(queued(), &cancel(), Outcome::Cancelled);
+        check(queued(), &Table::finished(t.claim), Err(Ignored::NotCurrent));
+        check(queued(), &Table::lost(t.claim, false), Err(Ignored::NotCurrent));
+        check(queued(), &Happening::Abandoned { claim: t.claim }, Err(Ignored::NotCurrent));
+        check(queued(), &Happening::CancelOverdue { claim: t.claim }, Err(Ignored::NotCurrent));
+    }
+
+    #[test]
+    fn a_running_job_hears_only_its_own_claim() {
+        let t = Table::new();
+        check(t.running(1), &t.claimed(t.claim), Err(Ignored::Repeated));
+        check(t.running(1), &t.claimed(t.other), Err(Ignored::Taken));
+        check(t.running(1), &Table::finished(t.claim), Ok(JobState::Ended(Ending::passed())));
+        check(t.running(1), &Table::finished(t.other), Err(Ignored::NotCurrent));
+        check(t.running(1), &Table::lost(t.other, false), Err(Ignored::NotCurrent));
+        check(t.running(1), &Happening::Abandoned { claim: t.other }, Err(Ignored::NotCurrent));
+        check(t.running(1), &Happening::Abandoned { claim: t.claim }, Ok(JobState::Queued { attempts: 0 }));
+    }
+
+    #[test]
+    fn a_lost_job_is_tried_again_as_often_as_it_may() {
+        let t = Table::new();
+        check(t.running(1), &Table::lost(t.claim, false), Ok(JobState::Queued { attempts: 1 }));
+        check_ends(t.running(2), &Table::lost(t.claim, false), Outcome::Errored { cause: Cause::AgentLost });
+        check_ends(t.running(1), &Table::lost(t.claim, true), Outcome::Errored { cause: Cause::OutcomeUnknown });
+        check_ends(t.cancelling(), &Table::lost(t.claim, true), Outcome::Cancelled);
+    }
+
+    #[test]
+    fn a_cancelled_job() {
+        let t = Table::new();
+        check(t.running(1), &cancel(), Ok(t.cancelling()));
+        check(t.cancelling(), &cancel(), Err(Ignored::Repeated));
+        check_ends(t.cancelling(), &Happening::Abandoned { claim: t.claim }, Outcome::Cancelled);
+        check_ends(t.cancelling(), &Happening::CancelOverdue { claim: t.claim }, Outcome::Cancelled);
+        check(t.running(1), &Happening::CancelOverdue { claim: t.claim }, Err(Ignored::NotCurrent));
+        // It ended before the cancel reached it: what truly happened counts.
+        check(t.cancelling(), &Table::finished(t.claim), Ok(JobState::Ended(Ending::passed())));
+    }
+
+    #[test]
+    fn an_end_is_never_left() {
+        let t = Table::new();
+        for happening in [
+            t.claimed(t.claim),
+            Table::finished(t.claim),
+            Table::lost(t.claim, false),
+            cancel(),
+            Happening::Abandoned { claim: t.claim },
+            Happening::CancelOverdue { claim: t.claim },
+        ] {
+            check(JobState::Ended(Ending::passed()), &happening, Err(Ignored::Over));
+        }
+    }
+}
