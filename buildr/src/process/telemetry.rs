@@ -1,0 +1,59 @@
+//! What a program says about itself: compact lines on stderr, filtered by BUILDR_LOG, else RUST_LOG. A build's
+//! output is never said here: that is data.
+
+use std::io;
+
+use tracing_subscriber::EnvFilter;
+
+use super::ProcessError;
+use super::color::Color;
+
+/// Begins to write log messages to stderr. Only the first call in a process has an effect.
+///
+/// `default_filter` holds where the environment says nothing, such as `info` or `warn,buildr_agent=info`.
+///
+/// # Errors
+/// When the environment's filter cannot be read.
+pub fn init(default_filter: &str, color: Color) -> Result<(), ProcessError> {
+    let filter = filter(default_filter, |name| std::env::var_os(name)?.into_string().ok())?;
+    let ansi = color.is_on(&io::stderr());
+    // It fails when a subscriber is there already: the first one stays.
+    let subscriber =
+        tracing_subscriber::fmt().compact().with_writer(io::stderr).with_ansi(ansi).with_env_filter(filter);
+    subscriber.try_init().ok();
+    Ok(())
+}
+
+fn filter(default: &str, variable: impl Fn(&'static str) -> Option<String>) -> Result<EnvFilter, ProcessError> {
+    let named = ["BUILDR_LOG", "RUST_LOG"].into_iter().find_map(|name| {
+        let text = variable(name).filter(|text| !text.trim().is_empty())?;
+        Some((name, text))
+    });
+    let Some((variable, text)) = named else { return Ok(EnvFilter::new(default)) };
+    EnvFilter::try_new(&text).map_err(|error| ProcessError::Filter { variable, text, reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_wins_and_buildrs_own_variable_first() {
+        let check = |buildr: Option<&str>, rust: Option<&str>, expect: Result<&str, &str>| {
+            let environment = |name: &'static str| match name {
+                "BUILDR_LOG" => buildr.map(str::to_owned),
+                _ => rust.map(str::to_owned),
+            };
+            match (filter("warn", environment), expect) {
+                (Ok(filter), Ok(expect)) => assert_eq!(filter.to_string(), expect),
+                (Err(error), Err(expect)) => assert!(error.to_string().contains(expect), "{error}"),
+                (got, expect) => panic!("{got:?} instead of {expect:?}"),
+            }
+        };
+        check(None, None, Ok("warn"));
+        check(None, Some("debug"), Ok("debug"));
+        check(Some("info"), Some("debug"), Ok("info"));
+        check(Some(""), Some("debug"), Ok("debug"));
+        check(Some("buildr=loud"), None, Err("BUILDR_LOG=\"buildr=loud\" is no filter"));
+    }
+}
