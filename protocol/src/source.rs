@@ -49,6 +49,9 @@ pub enum InvalidSource {
 #[serde(try_from = "String", into = "String")]
 pub struct RepoUrl(String);
 
+/// The longest text that is taken for a repository, in bytes.
+const LONGEST_URL: usize = 2048;
+
 const SCHEMES: [&str; 5] = ["https", "http", "ssh", "git", "file"];
 
 impl RepoUrl {
@@ -103,10 +106,11 @@ impl FromStr for RepoUrl {
     type Err = InvalidSource;
 
     fn from_str(text: &str) -> Result<Self, InvalidSource> {
-        plain("repository", text, 2048)?;
-        if text.starts_with('/') {
+        if text.starts_with('/') && text.len() <= LONGEST_URL && !text.chars().any(char::is_control) {
+            // A folder's name may well hold a space.
             return Ok(Self(text.to_owned()));
         }
+        plain("repository", text, LONGEST_URL)?;
         if let Some((scheme, rest)) = text.split_once("://") {
             let known = SCHEMES.contains(&scheme) && !rest.is_empty() && !rest.starts_with('-');
             let parsed = url::Url::parse(text).is_ok_and(|url| !url.host_str().unwrap_or("").starts_with('-'));
@@ -275,6 +279,7 @@ mod tests {
             ("git@example.org:a/b.git", false, "b"),
             ("file:///srv/git/b.git", true, "b"),
             ("/srv/git/b", true, "b"),
+            ("/home/me/My Projects/b", true, "b"),
         ] {
             let url: RepoUrl = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
             assert_eq!((url.is_local(), url.short_name()), (local, name), "{text}");
@@ -296,6 +301,7 @@ mod tests {
             "ftp://example.org/x",
             "https://example.org/a\nb",
             "https://example.org/a b",
+            "/srv/a\nb",
             "https://",
             "relative/path",
             "./here",

@@ -36,7 +36,8 @@ pub trait AgentLink: Send + Sync {
     /// [`LinkError::Closed`] when the line was closed for good.
     async fn next_job(&self, queues: &[LabelSet]) -> Result<JobDelivery, LinkError>;
 
-    /// Says something to the coordinator. [`Delivered::Unroutable`]: there is none, and never was.
+    /// Says something to the coordinator. [`Delivered::Unroutable`]: there is none at present;
+    /// [`Delivered::NoFarm`]: there never was one.
     ///
     /// # Errors
     /// [`LinkError::Away`] when it may not have arrived.
@@ -144,6 +145,8 @@ pub enum Delivered {
     Yes,
     /// There is nowhere for it to go.
     Unroutable,
+    /// What it would go through does not exist on this broker: no coordinator has ever been there.
+    NoFarm,
     /// Its queue is full.
     Full,
     /// The broker does not let this user send it.
