@@ -1,1 +1,150 @@
-//! To come.
+//! The manifest: the file in the repository, as it is written.
+//!
+//! [`load`] finds and reads the one of a folder. In it: `place` says which file that is, `yaml` makes nodes of
+//! its text (and is the only file that knows the YAML crate), `check` makes a [`Manifest`] of the nodes and
+//! collects all that is wrong, and `source` shows a person where. What a manifest means is [`crate::plan`]'s.
+
+mod source;
+mod node;
+mod yaml;
+mod words;
+mod variable;
+mod language;
+mod check;
+mod place;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+pub use language::Manifest;
+pub use place::find;
+pub use source::Problem;
+
+pub(crate) use language::Inherit;
+pub(crate) use source::{Source, Span, Spanned, quoted};
+pub(crate) use variable::is_inheritable;
+
+/// The longest manifest that is read, in bytes.
+pub const MAX_BYTES: usize = 1 << 20;
+
+/// A manifest that was understood, and what its author should know all the same.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// What it says.
+    pub manifest: Manifest,
+    /// What is allowed and probably not meant, in the order of the file; the first twenty.
+    pub warnings: Vec<Problem>,
+}
+
+/// Why there is no manifest to go by. Each text is for the person who wrote it, and says what to write instead.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The folder has none.
+    #[error(
+        "there is no manifest in {folder}{}; write a file .buildr.yml there, and three lines will do:\n\n  \
+         image: ubuntu:latest\n  build:\n    script: echo \"it builds\"\n",
+        if *.pipelines { ": the folder .buildr is not one, and this version of buildr reads no pipelines from it yet" } else { "" },
+        folder = .folder.display()
+    )]
+    Missing {
+        /// Where it was looked for.
+        folder: PathBuf,
+        /// Whether a folder `.buildr` is there.
+        pipelines: bool,
+    },
+    /// A link with the name of a manifest leads out of the folder.
+    #[error("{name} is a link that leads out of its folder, which buildr does not follow; put the file itself there")]
+    Outside {
+        /// The link.
+        name: &'static str,
+    },
+    /// What has the name of a manifest is a folder, a device or the like.
+    #[error("{name} is not a regular file; remove it, and write the manifest in a file of this name")]
+    NotAFile {
+        /// Which.
+        name: &'static str,
+    },
+    /// The disk or its permissions stand against it.
+    #[error("{} could not be read; see that it exists and that this user may read it", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What is written there is wrong.
+    #[error("{}", told(.problems, *.more))]
+    Faulty {
+        /// What, in the order of the file.
+        problems: Vec<Problem>,
+        /// How much more there is of the kind.
+        more: usize,
+    },
+}
+
+impl From<Problem> for ManifestError {
+    fn from(problem: Problem) -> Self {
+        Self::Faulty { problems: vec![problem], more: 0 }
+    }
+}
+
+/// Problems one below the other.
+fn told(problems: &[Problem], more: usize) -> String {
+    let mut paragraphs: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    if more > 0 {
+        paragraphs.push(format!("and {more} more like these"));
+    }
+    paragraphs.join("\n\n")
+}
+
+/// Finds and reads the manifest of a folder.
+///
+/// # Errors
+/// When there is none, when it cannot be read, and when something in it is wrong: then all of that at once.
+pub fn load(folder: &Path) -> Result<Reading, ManifestError> {
+    let path = find(folder)?;
+    let unreadable = |source| ManifestError::Unreadable { path: path.clone(), source };
+    let file = std::fs::File::open(&path).map_err(unreadable)?;
+    // One byte more than is allowed tells that there are too many; the rest of them is never read.
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    read(&bytes, &path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// Reads a manifest. `file_name` is what errors call it.
+///
+/// # Errors
+/// [`ManifestError::Faulty`]: a text that is too long, no UTF-8 or no YAML is told by its first fault, anything
+/// else by all of its faults.
+pub fn read(bytes: &[u8], file_name: &str) -> Result<Reading, ManifestError> {
+    let source = text(bytes, file_name)?;
+    let root = yaml::parse(&source)?;
+    let (manifest, warnings) = check::manifest(source, &root)
+        .map_err(|told| ManifestError::Faulty { problems: told.problems, more: told.more })?;
+    Ok(Reading { manifest, warnings })
+}
+
+fn text(bytes: &[u8], file_name: &str) -> Result<Source, Problem> {
+    if bytes.len() > MAX_BYTES {
+        let start = String::from_utf8_lossy(&bytes[..200]).into_owned();
+        let limit = MAX_BYTES >> 20;
+        return Err(Source::new(file_name, start).problem(
+            Span::new(0..0),
+            format!("the manifest is longer than {limit} MiB"),
+            "write what is long in files of the repository, and run these in a `script`",
+        ));
+    }
+    // Some editors begin a file with a byte order mark.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    std::str::from_utf8(bytes).map(|text| Source::new(file_name, text.to_owned())).map_err(|error| {
+        let at = error.valid_up_to();
+        let shown = Source::new(file_name, String::from_utf8_lossy(bytes).into_owned());
+        shown.problem(
+            Span::new(at..at + char::REPLACEMENT_CHARACTER.len_utf8()),
+            "this byte is not UTF-8, the encoding of manifests",
+            "write the file in UTF-8; an editor's \"save with encoding\" does it",
+        )
+    })
+}

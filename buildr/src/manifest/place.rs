@@ -1,0 +1,113 @@
+//! Which file of a folder is the manifest.
+
+use std::fs::Metadata;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::ManifestError;
+
+/// The names under which a manifest is looked for, in this order.
+const NAMES: [&str; 3] = [".buildr.yml", ".buildr.yaml", ".buildr"];
+
+/// Finds the manifest of a folder.
+///
+/// # Errors
+/// When there is none, or when what has the name is no file within the folder. The file is not opened.
+pub fn find(folder: &Path) -> Result<PathBuf, ManifestError> {
+    for name in NAMES {
+        let path = folder.join(name);
+        let found = match path.symlink_metadata() {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(ManifestError::Unreadable { path, source }),
+        };
+        // As a folder it is a place for several pipelines, and no manifest.
+        if name == ".buildr" && path.is_dir() {
+            continue;
+        }
+        return within(folder, &path, &found, name).map(|()| path);
+    }
+    let pipelines = folder.join(".buildr").is_dir();
+    Err(ManifestError::Missing { folder: folder.to_owned(), pipelines })
+}
+
+/// Refuses what is no regular file, and links that lead out of the folder: on a farm the folder is somebody
+/// else's checkout, and the rest of the disk is not theirs to read.
+fn within(folder: &Path, path: &Path, found: &Metadata, name: &'static str) -> Result<(), ManifestError> {
+    let unreadable = |source| ManifestError::Unreadable { path: path.to_owned(), source };
+    let mut is_file = found.is_file();
+    if found.is_symlink() {
+        let target = path.canonicalize().map_err(unreadable)?;
+        if !target.starts_with(folder.canonicalize().map_err(unreadable)?) {
+            return Err(ManifestError::Outside { name });
+        }
+        is_file = target.metadata().map_err(unreadable)?.is_file();
+    }
+    if is_file { Ok(()) } else { Err(ManifestError::NotAFile { name }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[track_caller]
+    fn check(prepare: impl FnOnce(&Path), expect: &str) {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("project");
+        fs::create_dir(&folder).unwrap();
+        fs::write(outer.path().join("secret"), "image: x").unwrap();
+        prepare(&folder);
+        let got = match find(&folder) {
+            Ok(path) => path.strip_prefix(&folder).unwrap().display().to_string(),
+            Err(error) => error.to_string().replace(&folder.display().to_string(), "FOLDER"),
+        };
+        assert!(got.starts_with(expect), "expected {expect}\ngot      {got}");
+    }
+
+    fn write(folder: &Path, names: &[&str]) {
+        for name in names {
+            fs::write(folder.join(name), "image: x").unwrap();
+        }
+    }
+
+    #[test]
+    fn names_in_their_order() {
+        check(|at| write(at, &[".buildr", ".buildr.yaml", ".buildr.yml"]), ".buildr.yml");
+        check(|at| write(at, &[".buildr", ".buildr.yaml"]), ".buildr.yaml");
+        check(|at| write(at, &[".buildr"]), ".buildr");
+        check(|_| (), "there is no manifest in FOLDER");
+        check(|at| write(at, &["buildr.yml"]), "there is no manifest in FOLDER");
+    }
+
+    #[test]
+    fn buildr_as_a_folder_is_no_manifest() {
+        check(|at| fs::create_dir(at.join(".buildr")).unwrap(), "there is no manifest in FOLDER: the folder .buildr");
+        check(
+            |at| {
+                fs::create_dir(at.join(".buildr")).unwrap();
+                write(at, &[".buildr.yml"]);
+            },
+            ".buildr.yml",
+        );
+        check(|at| fs::create_dir(at.join(".buildr.yml")).unwrap(), ".buildr.yml is not a regular file");
+    }
+
+    #[test]
+    fn links_stay_within_the_folder() {
+        check(
+            |at| {
+                write(at, &["ci.yml"]);
+                symlink("ci.yml", at.join(".buildr.yml")).unwrap();
+            },
+            ".buildr.yml",
+        );
+        for target in ["../secret", "/dev/zero", "/proc/self/environ"] {
+            check(|at| symlink(target, at.join(".buildr.yml")).unwrap(), ".buildr.yml is a link that leads out");
+        }
+        check(|at| symlink("nothing", at.join(".buildr.yml")).unwrap(), "FOLDER/.buildr.yml could not be read");
+        check(|at| symlink(".buildr.yml", at.join(".buildr.yml")).unwrap(), "FOLDER/.buildr.yml could not be read");
+        check(|at| symlink(".", at.join(".buildr.yml")).unwrap(), ".buildr.yml is not a regular file");
+    }
+}
