@@ -1,1 +1,200 @@
-//! To come.
+//! From a repository to a folder for one build: by URL on the farm, by copy on a laptop.
+//!
+//! The only room that knows libgit2. Two promises hold for every folder that it makes: no inode in it is shared
+//! with anything that outlives the build (root in a container writes through hard links), and no password is in it.
+//!
+//! In a line: error, credentials, remote (talk), objects (files), folder, mirror, checkout, tree.
+
+mod error;
+mod credentials;
+mod remote;
+mod objects;
+mod folder;
+mod mirror;
+mod checkout;
+mod tree;
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
+
+use protocol::{Branch, CommitId, RepoUrl};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
+
+pub use error::GitError;
+
+use checkout::Order;
+use mirror::Locks;
+use remote::Progress;
+
+/// A server that does not even answer the telephone.
+const CONNECT_TIMEOUT_MS: i32 = 15_000;
+
+/// A server that fell silent in the middle. Also what a stop waits for at most, in the background.
+const SILENCE_TIMEOUT_MS: i32 = 60_000;
+
+/// What checkouts on this machine may do.
+#[derive(Debug, Clone)]
+pub struct ClonePolicy {
+    /// Whether repositories on this machine's own disk (`file://`, absolute paths) may be built.
+    pub local_repos: bool,
+    /// Whose `.ssh` holds the keys to try.
+    pub home: Option<PathBuf>,
+}
+
+impl Default for ClonePolicy {
+    /// No local repositories; the keys of the user who runs this process.
+    fn default() -> Self {
+        Self { local_repos: false, home: std::env::home_dir() }
+    }
+}
+
+/// What was checked out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedOut {
+    /// The commit, by its whole name.
+    pub commit: CommitId,
+    /// The branch that HEAD is on; none when a commit was asked for by name alone, or the remote's HEAD is on none.
+    pub branch: Option<Branch>,
+    /// The first line of the commit's message.
+    pub subject: String,
+    /// Who wrote the commit: the name alone.
+    pub author: String,
+}
+
+/// What was copied of a person's tree.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TreeCopy {
+    /// The commit that the tree is based on; none outside git and before the first commit.
+    pub commit: Option<CommitId>,
+    /// The branch that the tree is on.
+    pub branch: Option<Branch>,
+    /// The first line of the commit's message, or empty.
+    pub subject: String,
+    /// Who wrote the commit: the name alone, or empty.
+    pub author: String,
+    /// Whether the tree differs from its commit: changed, deleted, staged or untracked files.
+    pub dirty: bool,
+    /// How many files and links were copied.
+    pub files: usize,
+    /// What a person should know about the copy, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Makes checkouts, and keeps what it downloaded for the next one. A clone is the same thing.
+#[derive(Debug, Clone)]
+pub struct Checkouts {
+    cache: PathBuf,
+    policy: ClonePolicy,
+    locks: Arc<Locks>,
+}
+
+impl Checkouts {
+    /// Keeps its mirrors in `cache`, which is made when first needed; other processes may use the same folder.
+    #[must_use]
+    pub fn new(cache: PathBuf, policy: ClonePolicy) -> Self {
+        Self { cache, policy, locks: Arc::default() }
+    }
+
+    /// Checks out the tip of `branch` (none: of the branch that the remote's HEAD means), or `commit` when one is
+    /// given, into the new or empty folder `into`.
+    ///
+    /// HEAD is on a branch of that name, `origin` is the URL without password, tags and the remote's branches are
+    /// there, and so is the whole history. `progress` gets lines for the build's log; the last sender is dropped
+    /// when this returns, and a reader that is slow makes it wait. Submodules and git LFS are not followed: a line
+    /// says so where there are some.
+    ///
+    /// Ends soon after `stop`, or when the future is dropped. Only a connection that is just being made is left to
+    /// its timeout (15 s to connect, 60 s of silence) in the background; it then touches nothing in `into`.
+    ///
+    /// # Errors
+    /// See [`GitError`]; `into` is then as it was before.
+    pub async fn check_out(
+        &self,
+        repo: &RepoUrl,
+        branch: Option<&Branch>,
+        commit: Option<&CommitId>,
+        into: &Path,
+        stop: &CancellationToken,
+        progress: mpsc::Sender<String>,
+    ) -> Result<CheckedOut, GitError> {
+        if repo.is_local() && !self.policy.local_repos {
+            return Err(GitError::LocalRefused { repo: credentials::public_url(repo.reveal()) });
+        }
+        let begun = Arc::new(AtomicBool::new(false));
+        let order = Order {
+            repo: repo.clone(),
+            branch: branch.cloned(),
+            commit: commit.cloned(),
+            into: into.to_owned(),
+            cache: self.cache.clone(),
+            policy: self.policy.clone(),
+            locks: Arc::clone(&self.locks),
+            stop: stop.child_token(),
+            begun: Arc::clone(&begun),
+            runtime: Handle::current(),
+        };
+        let stop = order.stop.clone();
+        let _dropped = stop.clone().drop_guard();
+        let lines = Progress::to(&progress);
+        let mut work = std::pin::pin!(blocking(move || checkout::run(&order, &lines)));
+        tokio::select! {
+            done = &mut work => done,
+            // Seen by the thread before it writes: it sets `begun` first and looks at the token then.
+            () = stop.cancelled() => if begun.load(Ordering::SeqCst) { work.await } else { Err(GitError::Cancelled) },
+        }
+    }
+}
+
+/// Copies a person's tree at `from` into the new or empty folder `into`: what git tracks and what it would offer to
+/// add, with modes and links as they are; outside git, everything. `.buildr-out` is left out.
+///
+/// When `from` is the root of a work tree the copy gets a `.git` of its own, with the same history, HEAD and index
+/// and with `origin` without password, in which `git status` says what it says in the original. A folder within a
+/// work tree is copied without one. Ends soon after the future is dropped, and then leaves nothing.
+///
+/// # Errors
+/// See [`GitError`]; `into` is then as it was before.
+pub async fn copy_tree(from: &Path, into: &Path) -> Result<TreeCopy, GitError> {
+    let (from, into) = (from.to_owned(), into.to_owned());
+    let stop = CancellationToken::new();
+    let _dropped = stop.clone().drop_guard();
+    blocking(move || tree::copy(&from, &into, &stop)).await
+}
+
+/// Runs `work` on a thread that may block, in the caller's span.
+fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, GitError> + Send + 'static,
+) -> impl Future<Output = Result<T, GitError>> {
+    let span = tracing::Span::current();
+    let task = tokio::task::spawn_blocking(move || {
+        set_up_libgit2();
+        span.in_scope(work)
+    });
+    async { task.await.unwrap_or_else(|error: JoinError| Err(GitError::Broken(error.to_string()))) }
+}
+
+/// Settings that libgit2 keeps for the whole process, made once before its first use.
+#[expect(unsafe_code, reason = "libgit2 keeps these in unguarded globals; the Once is the guard")]
+fn set_up_libgit2() {
+    static SET_UP: Once = Once::new();
+    SET_UP.call_once(|| {
+        // SAFETY: nothing else in buildr calls libgit2 or sets these, and every call of ours comes after this one.
+        let set = unsafe {
+            git2::opts::set_server_connect_timeout_in_milliseconds(CONNECT_TIMEOUT_MS)
+                .and_then(|()| git2::opts::set_server_timeout_in_milliseconds(SILENCE_TIMEOUT_MS))
+                // A partial clone on a laptop has all of its files in the work tree, which is what we copy.
+                .and_then(|()| git2::opts::set_extensions(&["partialclone"]))
+        };
+        if let Err(error) = set {
+            tracing::warn!(%error, "libgit2 refused a setting; a silent git server may hold a build up");
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests;

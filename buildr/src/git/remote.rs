@@ -1,0 +1,363 @@
+//! The other end: what it has, who we are to it, and when to stop talking.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use git2::{
+    AutotagOption, CertificateCheckStatus, Direction, ErrorClass, ErrorCode, FetchOptions, ProxyOptions, Remote,
+    RemoteCallbacks, RemoteConnection, RemoteHead, Repository,
+};
+use protocol::{Branch, CommitId, RepoUrl};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::credentials::{Credentials, public_url};
+use super::error::GitError;
+
+/// A log that grows by more lines than this while objects come in tells nobody more.
+const BETWEEN_LINES: Duration = Duration::from_secs(2);
+
+/// How many branches an error names.
+const NAMED: usize = 8;
+
+/// What one checkout says on its way. It holds no sender of its own, so that the reader's end comes when the caller
+/// has gone, even if a connection is still waiting for its time to run out.
+pub(super) struct Progress {
+    lines: mpsc::WeakSender<String>,
+    last: Cell<Instant>,
+}
+
+impl Progress {
+    pub(super) fn to(lines: &mpsc::Sender<String>) -> Self {
+        Self { lines: lines.downgrade(), last: Cell::new(Instant::now()) }
+    }
+
+    /// A line that must not be lost: waits for the reader. Called on a blocking thread only.
+    pub(super) fn say(&self, line: String) {
+        if let Some(lines) = self.lines.upgrade() {
+            // A reader that has gone wants no lines.
+            lines.blocking_send(line).ok();
+        }
+    }
+
+    /// A line about how far we are: left out when the last was just now, or when the reader is behind.
+    fn tick(&self, line: impl FnOnce() -> String) {
+        if self.last.get().elapsed() >= BETWEEN_LINES {
+            self.last.set(Instant::now());
+            if let Some(lines) = self.lines.upgrade() {
+                lines.try_send(line()).ok();
+            }
+        }
+    }
+}
+
+/// One checkout's talk with one repository, over as many connections as it takes.
+pub(super) struct Session<'a> {
+    /// Where to connect, and what to call it: without password.
+    pub(super) url: String,
+    pub(super) stop: &'a CancellationToken,
+    pub(super) progress: &'a Progress,
+    credentials: RefCell<Credentials>,
+    host_key: RefCell<Option<HostKey>>,
+}
+
+struct HostKey {
+    host: String,
+    fingerprint: String,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(
+        repo: &RepoUrl,
+        home: Option<std::path::PathBuf>,
+        stop: &'a CancellationToken,
+        progress: &'a Progress,
+    ) -> Self {
+        Self {
+            url: public_url(repo.reveal()),
+            stop,
+            progress,
+            credentials: RefCell::new(Credentials::new(repo, home)),
+            host_key: RefCell::new(None),
+        }
+    }
+
+    /// Stops here when somebody asked to.
+    pub(super) fn go_on(&self) -> Result<(), GitError> {
+        if self.stop.is_cancelled() { Err(GitError::Cancelled) } else { Ok(()) }
+    }
+
+    /// The remote, bound to `mirror` when there is one; only a bound one can download.
+    pub(super) fn remote<'repo>(&self, mirror: Option<&'repo Repository>) -> Result<Remote<'repo>, GitError> {
+        match mirror {
+            Some(mirror) => mirror.remote_anonymous(&self.url),
+            None => Remote::create_detached(self.url.as_str()),
+        }
+        .map_err(|e| self.explain(&e))
+    }
+
+    /// Connects. `Ok(None)`: a credential broke the connection and others are left, so make the remote anew.
+    ///
+    /// A key that libssh2 cannot read (it has a passphrase) ends the whole connection instead of being refused.
+    pub(super) fn connect<'repo, 'c>(
+        &'c self,
+        remote: &'c mut Remote<'repo>,
+    ) -> Result<Option<RemoteConnection<'repo, 'c, 'c>>, GitError> {
+        self.go_on()?;
+        let before = self.credentials.borrow().offered();
+        let mut proxy = ProxyOptions::new();
+        proxy.auto();
+        match remote.connect_auth(Direction::Fetch, Some(self.callbacks()), Some(proxy)) {
+            Ok(connection) => {
+                let mut credentials = self.credentials.borrow_mut();
+                if credentials.offered() > before {
+                    credentials.succeeded();
+                }
+                Ok(Some(connection))
+            }
+            Err(error) => {
+                let broke = error.class() == ErrorClass::Ssh && error.code() == ErrorCode::GenericError;
+                if broke && self.credentials.borrow().offered() > before && !self.stop.is_cancelled() {
+                    return Ok(None);
+                }
+                Err(self.explain(&error))
+            }
+        }
+    }
+
+    /// How a download is done: no tags beyond those asked for, nothing written but objects, stopped when asked.
+    pub(super) fn fetch_options(&self) -> FetchOptions<'_> {
+        let mut proxy = ProxyOptions::new();
+        proxy.auto();
+        let mut options = FetchOptions::new();
+        options
+            .remote_callbacks(self.callbacks())
+            .proxy_options(proxy)
+            .download_tags(AutotagOption::None)
+            .update_fetchhead(false);
+        options
+    }
+
+    /// Says what a git error of this talk means, by its type.
+    pub(super) fn explain(&self, error: &git2::Error) -> GitError {
+        let repo = self.url.clone();
+        let detail = error.message().trim().to_owned();
+        let tried = self.credentials.borrow().tried();
+        if self.stop.is_cancelled() {
+            return GitError::Cancelled;
+        }
+        match (error.class(), error.code()) {
+            (_, ErrorCode::Certificate) => self.distrust(detail),
+            (_, ErrorCode::Auth) => GitError::Denied { repo, tried },
+            (_, ErrorCode::Owner) => GitError::ForeignOwner { path: repo },
+            // An ssh server that lets us in and then says nothing has no such repository for us.
+            (ErrorClass::Ssh | ErrorClass::Net, ErrorCode::Eof) | (ErrorClass::Repository, _) => {
+                GitError::NotFound { repo, detail, tried }
+            }
+            _ => GitError::Network { repo, detail },
+        }
+    }
+
+    fn distrust(&self, detail: String) -> GitError {
+        match self.host_key.borrow().as_ref() {
+            Some(key) => GitError::HostKey {
+                host: key.host.clone(),
+                fingerprint: key.fingerprint.clone(),
+                scan: match url::Url::parse(&self.url).ok().and_then(|url| url.port()) {
+                    Some(port) => format!("-p {port} {}", key.host),
+                    None => key.host.clone(),
+                },
+            },
+            None => GitError::Certificate { repo: self.url.clone(), detail },
+        }
+    }
+
+    fn callbacks(&self) -> RemoteCallbacks<'_> {
+        let mut callbacks = RemoteCallbacks::new();
+        callbacks.credentials(|url, user, allowed| self.credentials.borrow_mut().next(url, user, allowed));
+        callbacks.certificate_check(|cert, host| {
+            let sha256 = cert.as_hostkey().and_then(|key| key.hash_sha256().copied());
+            if cert.as_hostkey().is_some() {
+                let fingerprint =
+                    sha256.map_or("no SHA-256".into(), |h| format!("SHA256:{}", STANDARD_NO_PAD.encode(h)));
+                *self.host_key.borrow_mut() = Some(HostKey { host: host.to_owned(), fingerprint });
+            }
+            // libgit2's own verdict stands: known_hosts for ssh, the system's authorities for https.
+            Ok(CertificateCheckStatus::CertificatePassthrough)
+        });
+        callbacks.transfer_progress(|got| {
+            let (objects, total) = (got.received_objects(), got.total_objects());
+            self.progress.tick(|| match objects {
+                _ if objects < total => {
+                    format!("receiving objects: {objects} of {total}, {} KiB", got.received_bytes() / 1024)
+                }
+                _ => format!("resolving deltas: {} of {}", got.indexed_deltas(), got.total_deltas()),
+            });
+            !self.stop.is_cancelled()
+        });
+        callbacks.sideband_progress(|_| !self.stop.is_cancelled());
+        callbacks
+    }
+}
+
+/// What a repository offered at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Listing {
+    /// Every ref by its full name, `HEAD` too, with the object that it names.
+    pub(super) refs: BTreeMap<String, git2::Oid>,
+    /// The full name of the branch that HEAD means.
+    head: Option<String>,
+}
+
+/// What is to be checked out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Want {
+    pub(super) commit: git2::Oid,
+    pub(super) branch: Option<Branch>,
+    /// The commit was asked for by name, so a tip elsewhere does not matter.
+    pub(super) pinned: Option<CommitId>,
+}
+
+impl Listing {
+    /// From a connection that is, or was, open.
+    pub(super) fn of_remote(remote: &Remote<'_>) -> Result<Self, git2::Error> {
+        let heads = remote.list()?;
+        let named = heads.iter().find(|h| h.name() == "HEAD").and_then(RemoteHead::symref_target).map(str::to_owned);
+        // A server that does not say where HEAD points leaves us the branch with the same commit.
+        let guessed = || remote.default_branch().ok().and_then(|name| name.as_str().ok().map(str::to_owned));
+        let refs = heads.iter().filter(|head| !head.name().ends_with("^{}"));
+        Ok(Self { head: named.or_else(guessed), refs: refs.map(|h| (h.name().to_owned(), h.oid())).collect() })
+    }
+
+    /// From a repository on this machine's disk. Refs that lead nowhere are left out, as git itself does.
+    pub(super) fn of_folder(source: &Repository) -> Result<Self, git2::Error> {
+        let mut refs = BTreeMap::new();
+        for reference in source.references()?.flatten() {
+            if let (Ok(name), Ok(target)) = (reference.name(), reference.resolve()) {
+                refs.extend(target.target().map(|oid| (name.to_owned(), oid)));
+            }
+        }
+        let head = source.find_reference("HEAD")?;
+        let tip = head.resolve().ok().and_then(|tip| tip.target());
+        refs.extend(tip.map(|oid| ("HEAD".to_owned(), oid)));
+        Ok(Self { head: head.symbolic_target().ok().flatten().map(str::to_owned), refs })
+    }
+
+    /// The branches and tags, which a mirror keeps; the rest (pull requests of years) only when asked for.
+    pub(super) fn kept(&self) -> impl Iterator<Item = (&String, &git2::Oid)> {
+        self.refs.iter().filter(|(name, _)| name.starts_with("refs/heads/") || name.starts_with("refs/tags/"))
+    }
+
+    /// Finds what is meant by a branch, a commit, both or neither.
+    pub(super) fn resolve(
+        &self,
+        repo: &str,
+        branch: Option<&Branch>,
+        commit: Option<&CommitId>,
+    ) -> Result<Want, GitError> {
+        if let Some(pinned) = commit {
+            let oid = git2::Oid::from_str(pinned.as_str())
+                .map_err(|_| GitError::CommitGone { repo: repo.to_owned(), commit: pinned.clone() })?;
+            return Ok(Want { commit: oid, branch: branch.cloned(), pinned: Some(pinned.clone()) });
+        }
+        if self.refs.is_empty() {
+            return Err(GitError::Empty { repo: repo.to_owned() });
+        }
+        if let Some(branch) = branch {
+            return match self.refs.get(&format!("refs/heads/{branch}")) {
+                Some(&commit) => Ok(Want { commit, branch: Some(branch.clone()), pinned: None }),
+                None => {
+                    let hint = self.hint(branch.as_str());
+                    Err(GitError::NoBranch { repo: repo.to_owned(), branch: branch.clone(), hint })
+                }
+            };
+        }
+        let head = self.head.as_deref();
+        let Some(&commit) = self.refs.get("HEAD").or_else(|| head.and_then(|name| self.refs.get(name))) else {
+            return Err(GitError::NoHead { repo: repo.to_owned(), hint: self.branches() });
+        };
+        let branch = head.and_then(|name| name.strip_prefix("refs/heads/")?.parse().ok());
+        Ok(Want { commit, branch, pinned: None })
+    }
+
+    /// What somebody who wrote `wrong` may have meant.
+    fn hint(&self, wrong: &str) -> String {
+        if self.refs.contains_key(&format!("refs/tags/{wrong}")) {
+            return format!("There is a tag of that name, which is no branch. {}", self.branches());
+        }
+        let near = self.branch_names().map(|name| (distance(wrong, name), name)).min();
+        match near {
+            Some((steps, name)) if steps <= 1 + wrong.chars().count() / 4 => format!("Did you mean {name:?}?"),
+            _ => self.branches(),
+        }
+    }
+
+    fn branches(&self) -> String {
+        let count = self.branch_names().count();
+        let named: Vec<_> = self.branch_names().take(NAMED).collect();
+        match count {
+            0 => "It has no branch at all.".to_owned(),
+            _ if count <= NAMED => format!("Its branches: {}.", named.join(", ")),
+            _ => format!("Its branches: {} and {} more.", named.join(", "), count - NAMED),
+        }
+    }
+
+    fn branch_names(&self) -> impl Iterator<Item = &str> {
+        self.refs.keys().filter_map(|name| name.strip_prefix("refs/heads/"))
+    }
+}
+
+/// How many letters must change to make one word of the other; case counts for nothing.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.to_lowercase().chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.to_lowercase().chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, &b) in other.iter().enumerate() {
+            let changed = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(branches: &[&str]) -> Listing {
+        let oid = git2::Oid::from_str(&"a".repeat(40)).unwrap();
+        let refs = branches.iter().map(|b| (format!("refs/heads/{b}"), oid));
+        Listing { refs: refs.chain([("refs/tags/v1".to_owned(), oid)]).collect(), head: None }
+    }
+
+    #[test]
+    fn a_missing_branch_comes_with_what_may_be_meant() {
+        let check = |branches: &[&str], wrong: &str, expect: &str| {
+            let wrong: Branch = wrong.parse().unwrap();
+            let error = listing(branches).resolve("/r", Some(&wrong), None).unwrap_err();
+            assert_eq!(error.to_string(), format!("/r has no branch {:?}. {expect}", wrong.as_str()));
+        };
+        check(&["main", "next"], "develop", "Its branches: main, next.");
+        check(&["main", "next"], "mai", "Did you mean \"main\"?");
+        check(&["main", "next"], "Main", "Did you mean \"main\"?");
+        check(&["release/1.0", "next"], "release/1.1", "Did you mean \"release/1.0\"?");
+        check(&["main"], "v1", "There is a tag of that name, which is no branch. Its branches: main.");
+        let many: Vec<String> = (0..20).map(|i| format!("b{i:02}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        check(&many, "something", "Its branches: b00, b01, b02, b03, b04, b05, b06, b07 and 12 more.");
+        check(&[], "x", "It has no branch at all.");
+    }
+
+    #[test]
+    fn no_head_and_nothing_at_all_are_told_apart() {
+        let error = listing(&["main"]).resolve("/r", None, None).unwrap_err();
+        assert!(matches!(error, GitError::NoHead { .. }), "{error}");
+        let error = Listing::default().resolve("/r", None, None).unwrap_err();
+        assert!(matches!(error, GitError::Empty { .. }), "{error}");
+    }
+}

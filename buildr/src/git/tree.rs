@@ -1,0 +1,277 @@
+//! A person's own tree, copied as the farm would see it if it were pushed now.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use git2::{ErrorCode, Repository, RepositoryInitOptions, RepositoryOpenFlags, StatusOptions};
+use protocol::Branch;
+use tokio_util::sync::CancellationToken;
+
+use super::TreeCopy;
+use super::checkout::{SUBMODULE, commit_id, told_of};
+use super::credentials::public_url;
+use super::error::GitError;
+use super::folder::Fresh;
+use super::mirror::refs_of;
+use super::objects;
+
+/// What a build hands out to its user lies here, and is no source.
+const OUTPUT: &str = ".buildr-out";
+
+/// Settings that decide whether git sees a file as changed; the copy must agree with the original.
+const STATUS_SETTINGS: [&str; 4] = ["core.autocrlf", "core.eol", "core.filemode", "core.symlinks"];
+
+/// Copies the tree at `from` into the new or empty folder `into`, or leaves nothing.
+pub(super) fn copy(from: &Path, into: &Path, stop: &CancellationToken) -> Result<TreeCopy, GitError> {
+    let from = fs::canonicalize(from).map_err(GitError::disk("read", from))?;
+    let fresh = Fresh::new(into)?;
+    let into = fs::canonicalize(into).map_err(GitError::disk("read", into))?;
+    let mut copy = TreeCopy::default();
+    let mut found = Found::default();
+    match work_tree(&from)? {
+        Some((repository, prefix)) => {
+            found.list(&repository, &from, &prefix, Path::new(""))?;
+            describe(&repository, &from, &mut copy)?;
+            if prefix.as_os_str().is_empty() {
+                copy_history(&repository, &from, &into, stop)?;
+            } else {
+                copy.notes.push("this is a folder within a repository: the copy has no history".into());
+            }
+            if repository.config().and_then(|c| c.get_string("extensions.partialclone")).is_ok() {
+                copy.notes.push("this is a partial clone: what git has not fetched is missing in the copy".into());
+            }
+        }
+        None => found.walk(&from, Path::new(""), &into)?,
+    }
+    copy.files = found.write(&from, &into, stop)?;
+    copy.dirty = found.dirty;
+    copy.notes.append(&mut found.notes);
+    fresh.keep();
+    Ok(copy)
+}
+
+/// The repository whose work tree `from` is (in), with the way from its root to `from`. None for a folder that git
+/// does not know or ignores.
+fn work_tree(from: &Path) -> Result<Option<(Repository, PathBuf)>, GitError> {
+    let none: [&OsStr; 0] = [];
+    let repository = match Repository::open_ext(from, RepositoryOpenFlags::empty(), none) {
+        Ok(repository) => repository,
+        Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
+        Err(error) => return Err(GitError::tree("read the repository of", from)(error)),
+    };
+    let Some(root) = repository.workdir() else { return Ok(None) };
+    let root = fs::canonicalize(root).map_err(GitError::disk("read", root))?;
+    let Ok(prefix) = from.strip_prefix(&root).map(Path::to_owned) else { return Ok(None) };
+    let at_root = prefix.as_os_str().is_empty();
+    if !at_root && (prefix.starts_with(".git") || repository.is_path_ignored(&prefix).unwrap_or(false)) {
+        return Ok(None);
+    }
+    Ok(Some((repository, prefix)))
+}
+
+/// The files to copy, by their paths from the tree's root.
+#[derive(Default)]
+struct Found {
+    files: BTreeSet<PathBuf>,
+    folders: BTreeSet<PathBuf>,
+    dirty: bool,
+    notes: Vec<String>,
+}
+
+impl Found {
+    /// Those that git tracks, and those that it would offer to add. `prefix` leads from the repository's root to
+    /// `from`, `below` from the tree's root to `from`.
+    fn list(&mut self, repository: &Repository, from: &Path, prefix: &Path, below: &Path) -> Result<(), GitError> {
+        let failed = |error| GitError::tree("list the files of", from)(error);
+        let mut options = StatusOptions::new();
+        options.include_untracked(true).recurse_untracked_dirs(true).exclude_submodules(true);
+        if !prefix.as_os_str().is_empty() {
+            options.pathspec(prefix).disable_pathspec_match(true);
+        }
+        let mut deleted = BTreeSet::new();
+        let mut nested = Vec::new();
+        for entry in repository.statuses(Some(&mut options)).map_err(failed)?.iter() {
+            let status = entry.status();
+            let Some(path) = source_path(entry.path_bytes(), prefix) else { continue };
+            if status.is_ignored() {
+                continue;
+            }
+            self.dirty = true;
+            if status.is_wt_deleted() {
+                deleted.insert(path);
+            } else if entry.path_bytes().ends_with(b"/") {
+                nested.push(path);
+            } else if status.is_wt_new() {
+                self.files.insert(below.join(path));
+            }
+        }
+        for entry in repository.index().map_err(failed)?.iter() {
+            match source_path(&entry.path, prefix) {
+                Some(path) if entry.mode == SUBMODULE => nested.push(path),
+                Some(path) if !deleted.contains(&path) => _ = self.files.insert(below.join(path)),
+                _ => {}
+            }
+        }
+        nested.into_iter().try_for_each(|path| self.nest(&from.join(&path), &below.join(&path)))
+    }
+
+    /// A repository within the tree: a submodule, or one that was just put there. Its files are the tree's.
+    fn nest(&mut self, from: &Path, below: &Path) -> Result<(), GitError> {
+        self.folders.insert(below.to_owned());
+        if let Ok(repository) = Repository::open(from) {
+            let dirty = self.dirty;
+            self.list(&repository, from, Path::new(""), below)?;
+            self.dirty |= dirty;
+            let note = "is a repository of its own: its files are copied as they are, without its history";
+            self.notes.push(format!("{} {note}", below.display()));
+        }
+        Ok(())
+    }
+
+    /// Every file, for a folder without git. Not `into` itself, if that lies within.
+    fn walk(&mut self, from: &Path, below: &Path, into: &Path) -> Result<(), GitError> {
+        let folder = from.join(below);
+        let failed = GitError::disk("read", folder.clone());
+        let entries: Vec<_> = match fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<_>>) {
+            Ok(entries) => entries,
+            Err(error) => return Err(failed(error)),
+        };
+        for entry in entries {
+            let path = below.join(entry.file_name());
+            if path == Path::new(OUTPUT) || from.join(&path) == into {
+                continue;
+            }
+            let kind = entry.file_type().map_err(GitError::disk("read", entry.path()))?;
+            if kind.is_dir() {
+                self.folders.insert(path.clone());
+                self.walk(from, &path, into)?;
+            } else if kind.is_file() || kind.is_symlink() {
+                self.files.insert(path);
+            } else {
+                self.notes.push(format!("{} is neither a file nor a link and is left out", path.display()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies all of it and says how many files and links there were.
+    fn write(&self, from: &Path, into: &Path, stop: &CancellationToken) -> Result<usize, GitError> {
+        for folder in &self.folders {
+            fs::create_dir_all(into.join(folder)).map_err(GitError::disk("make", into.join(folder)))?;
+        }
+        let (mut count, mut links) = (0, Vec::new());
+        for path in &self.files {
+            if stop.is_cancelled() {
+                return Err(GitError::Cancelled);
+            }
+            let source = from.join(path);
+            let kind = match fs::symlink_metadata(&source) {
+                Ok(meta) => meta.file_type(),
+                // Gone since it was listed.
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                    continue;
+                }
+                Err(error) => return Err(GitError::disk("read", source)(error)),
+            };
+            if kind.is_symlink() {
+                links.push(path);
+            } else if kind.is_file() {
+                make_parent(&into.join(path))?;
+                fs::copy(&source, into.join(path)).map_err(GitError::disk("copy", source))?;
+                count += 1;
+            }
+        }
+        // Links come last, so that no file is ever written through one.
+        for path in &links {
+            let (source, target) = (from.join(path), into.join(path));
+            let leads_to = fs::read_link(&source).map_err(GitError::disk("read", source))?;
+            make_parent(&target)?;
+            std::os::unix::fs::symlink(leads_to, &target).map_err(GitError::disk("make", target))?;
+        }
+        Ok(count + links.len())
+    }
+}
+
+/// A path of git's, counted from `prefix`; none when it is outside, or is a build's output.
+fn source_path(path: &[u8], prefix: &Path) -> Option<PathBuf> {
+    let path = Path::new(OsStr::from_bytes(path)).strip_prefix(prefix).ok()?;
+    (!path.starts_with(OUTPUT)).then(|| path.components().collect())
+}
+
+fn make_parent(path: &Path) -> Result<(), GitError> {
+    match path.parent() {
+        Some(parent) => fs::create_dir_all(parent).map_err(GitError::disk("make", parent)),
+        None => Ok(()),
+    }
+}
+
+/// Commit and branch of the tree, if it has them.
+fn describe(repository: &Repository, from: &Path, copy: &mut TreeCopy) -> Result<(), GitError> {
+    let failed = |error| GitError::tree("read HEAD of", from)(error);
+    let head = repository.find_reference("HEAD").map_err(failed)?;
+    let branch = head.symbolic_target().map_err(failed)?.and_then(|name| name.strip_prefix("refs/heads/"));
+    copy.branch = branch.and_then(|name| name.parse::<Branch>().ok());
+    match head.peel_to_commit() {
+        Ok(commit) => {
+            copy.commit = Some(commit_id(&commit));
+            (copy.subject, copy.author) = told_of(&commit);
+            Ok(())
+        }
+        // No commit yet.
+        Err(error) if matches!(error.code(), ErrorCode::NotFound | ErrorCode::UnbornBranch) => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Gives the copy a `.git` of its own: same objects, branches, tags, HEAD and index; origin without password.
+fn copy_history(source: &Repository, from: &Path, into: &Path, stop: &CancellationToken) -> Result<(), GitError> {
+    let failed = |error| GitError::tree("copy the history of", from)(error);
+    let head = source.find_reference("HEAD").map_err(failed)?;
+    let mut options = RepositoryInitOptions::new();
+    options.external_template(false);
+    if let Some(name) = head.symbolic_target().map_err(failed)? {
+        options.initial_head(name);
+    }
+    let copy = Repository::init_opts(into, &options).map_err(failed)?;
+    objects::copy_objects(&source.commondir().join("objects"), &copy.path().join("objects"), stop)?;
+    objects::copy_shallow(source.commondir(), copy.path())?;
+
+    let mut refs = refs_of(source).map_err(failed)?;
+    refs.retain(|name, _| ["refs/heads/", "refs/tags/", "refs/remotes/"].iter().any(|p| name.starts_with(p)));
+    objects::write_refs(copy.path(), &refs)?;
+    if let Some(commit) = head.target() {
+        copy.set_head_detached(commit).map_err(failed)?;
+    }
+    copy_settings(source, &copy).map_err(failed)?;
+    // Stat fields of the index do not fit the new files; git then compares contents, so its status is true.
+    copy_if_there(&source.path().join("index"), &copy.path().join("index"))?;
+    ["exclude", "attributes"].iter().try_for_each(|name| {
+        let name = Path::new("info").join(name);
+        copy_if_there(&source.commondir().join(&name), &copy.path().join(&name))
+    })
+}
+
+fn copy_settings(source: &Repository, copy: &Repository) -> Result<(), git2::Error> {
+    let (from, mut into) = (source.config()?.snapshot()?, copy.config()?);
+    for name in STATUS_SETTINGS {
+        if let Ok(value) = from.get_string(name) {
+            into.set_str(name, &value)?;
+        }
+    }
+    if let Ok(origin) = source.find_remote("origin") {
+        copy.remote("origin", &public_url(&String::from_utf8_lossy(origin.url_bytes())))?;
+    }
+    Ok(())
+}
+
+fn copy_if_there(from: &Path, into: &Path) -> Result<(), GitError> {
+    make_parent(into)?;
+    match fs::copy(from, into) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(GitError::disk("copy", from)(error)),
+        _ => Ok(()),
+    }
+}
