@@ -1,1 +1,269 @@
-//! To come.
+//! The `buildr` command: what a person types, and what they see. One file per command, each with its arguments (whose
+//! comments are the help text), what it does, and its tests. The only room that talks to a person.
+
+mod error;
+mod forward;
+mod globals;
+mod look;
+mod table;
+mod time;
+mod watch;
+
+mod agent_approve;
+mod agents;
+mod builds;
+mod cancel;
+mod logs;
+mod status;
+mod submit;
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use protocol::BuildNumber;
+
+use error::CliError;
+use globals::Globals;
+
+use crate::process::telemetry;
+
+/// The exit codes that are no build's outcome.
+mod exit {
+    /// What was asked for was done.
+    pub(super) const DONE: u8 = 0;
+    /// The command line is wrong.
+    pub(super) const USAGE: u8 = 2;
+    /// The farm, the network or this machine could not do its part.
+    pub(super) const OTHER: u8 = 3;
+    /// Ended by a signal.
+    pub(super) const CANCELLED: u8 = 130;
+}
+
+/// Parses the command line, does what it says, and gives the exit code: 0 passed, 1 failed, 2 usage or manifest,
+/// 3 other errors, 130 cancelled.
+#[must_use]
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match parse(&arguments.into_iter().collect::<Vec<_>>()) {
+        Ok(cli) => cli,
+        Err(end) => {
+            // Nobody reads it: there is nobody to tell.
+            end.print().ok();
+            return if end.use_stderr() { exit::USAGE.into() } else { exit::DONE.into() };
+        }
+    };
+    let color = cli.globals.color();
+    match dispatch(cli) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            error.show(&mut io::stderr(), color.is_on(&io::stderr())).ok();
+            error.exit_code().into()
+        }
+    }
+}
+
+/// A build farm on Docker and a message queue: the same build on a laptop and on the farm
+#[derive(Debug, Parser)]
+#[command(
+    name = "buildr",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = EXAMPLES
+)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  buildr submit . --watch     build what is committed here on the farm, and follow it
+  buildr logs 12 -f           follow the output of build 12
+
+`buildr COMMAND --help` says more. A COMMAND that is not listed runs the program buildr-COMMAND.";
+
+/// Each command's file has an `Args` and a `run`; here is a line for each, and one in [`GROUPS`].
+#[derive(Debug, Subcommand)]
+enum Command {
+    Submit(submit::Args),
+    Builds(builds::Args),
+    Status(status::Args),
+    Logs(logs::Args),
+    Cancel(cancel::Args),
+    Agents(agents::Args),
+    AgentApprove(agent_approve::Args),
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
+}
+
+/// The commands in the order in which `--help` lists them. Those of other programs are in [`forward::PROGRAMS`].
+const GROUPS: [(&str, &[&str]); 2] = [
+    ("Ask a farm", &["submit", "builds", "status", "logs", "cancel", "agents", "agent-approve"]),
+    ("Run a farm", &["up", "coordinator", "agent"]),
+];
+
+fn dispatch(cli: Cli) -> Result<u8, CliError> {
+    let Cli { globals, command } = cli;
+    if let Command::Other(words) = &command {
+        return forward::run(words, &globals);
+    }
+    telemetry::init("warn", globals.color())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
+    let code = runtime.block_on(async {
+        match command {
+            Command::Submit(args) => submit::run(args, &globals).await,
+            Command::Builds(args) => builds::run(&args, &globals).await,
+            Command::Status(args) => status::run(&args, &globals).await,
+            Command::Logs(args) => logs::run(args, &globals).await,
+            Command::Cancel(args) => cancel::run(args, &globals).await,
+            Command::Agents(args) => agents::run(&args, &globals).await,
+            Command::AgentApprove(args) => agent_approve::run(&args, &globals).await,
+            Command::Other(words) => forward::run(&words, &globals),
+        }
+    });
+    // What still runs is a blocked read or look-up that nobody waits for any more.
+    runtime.shutdown_background();
+    code
+}
+
+/// What was typed. `help COMMAND` and `agent approve` are told from other programs' names here: `buildr agent` is
+/// `buildr-agent`, and what follows such a name is that program's own.
+fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    let cli = Cli::from_arg_matches(&command().try_get_matches_from(arguments)?)?;
+    let Command::Other(words) = &cli.command else { return Ok(cli) };
+    let before = &arguments[..arguments.len() - words.len()];
+    let words: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
+    let instead = match words.as_slice() {
+        [help, rest @ ..] if *help == "help" => [rest, &["--help".as_ref()]].concat(),
+        [agent, approve, rest @ ..] if *agent == "agent" && *approve == "approve" => {
+            [&["agent-approve".as_ref()], rest].concat()
+        }
+        [name, ..] if !forward::is_known(name) => {
+            let alone = forward::closed(command());
+            return Err(alone.try_get_matches_from(arguments).err().unwrap_or_else(|| unknown(name)));
+        }
+        _ => return Ok(cli),
+    };
+    let again: Vec<OsString> = before.iter().cloned().chain(instead.into_iter().map(OsStr::to_owned)).collect();
+    parse(&again)
+}
+
+fn unknown(name: &OsStr) -> clap::Error {
+    command().error(clap::error::ErrorKind::InvalidSubcommand, format!("unrecognized subcommand {name:?}"))
+}
+
+/// The command line as clap knows it, with the commands in groups.
+fn command() -> clap::Command {
+    let command = Cli::command();
+    let width = GROUPS.iter().flat_map(|(_, names)| *names).map(|name| name.len()).max().unwrap_or(0);
+    let mut groups = String::new();
+    for (title, names) in GROUPS {
+        groups += &format!("{title}:\n");
+        for name in names {
+            let own = command.find_subcommand(name).and_then(clap::Command::get_about).map(ToString::to_string);
+            let about = own.or_else(|| forward::about(name)).unwrap_or_default();
+            groups += &format!("  {:width$}  {about}\n", name.replace('-', " "));
+        }
+        groups.push('\n');
+    }
+    command.help_template(format!(
+        "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{groups}Options:\n{{options}}{{after-help}}"
+    ))
+}
+
+/// Reads a build's number as people write it: `12` or `#12`.
+fn build_number(text: &str) -> Result<BuildNumber, String> {
+    let digits = text.strip_prefix('#').unwrap_or(text);
+    digits.parse().map(BuildNumber).map_err(|_| "a build's number is written like 12".to_owned())
+}
+
+/// JSON as people and programs read it.
+fn json(value: &impl serde::Serialize) -> String {
+    // Never fails: the API's types hold no maps with keys that are not texts.
+    serde_json::to_string_pretty(value).map(|text| text + "\n").unwrap_or_default()
+}
+
+/// Says something beside the output, on stderr. Where nobody listens, nothing is lost.
+fn note(text: &str) {
+    writeln!(io::stderr(), "{}", look::clean(text)).ok();
+}
+
+/// Says something on stdout, whole.
+fn say(text: &str) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CliError::Output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_listed_once() {
+        let mut listed: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
+        let mut there: Vec<String> = Cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        there.extend(forward::PROGRAMS.iter().map(|program| program.name.to_owned()));
+        listed.sort_unstable();
+        there.sort_unstable();
+        assert_eq!(listed, there);
+        assert!(command().get_subcommands().all(|sub| sub.get_about().is_some()));
+    }
+
+    #[test]
+    fn help_is_a_screenful() {
+        let help = parse(&words("buildr --help")).unwrap_err().to_string();
+        assert!(help.lines().count() <= 40 && help.lines().all(|line| line.chars().count() <= 100), "{help}");
+        for text in ["Ask a farm:", "  agent approve  ", "  up  ", "Examples:", "--server <URL>"] {
+            assert!(help.contains(text), "{text} is not in\n{help}");
+        }
+        assert_eq!(parse(&words("buildr help")).unwrap_err().to_string(), help);
+    }
+
+    #[test]
+    fn words_reach_whom_they_are_for() {
+        let check = |line: &str, expect: &str| {
+            let got = match parse(&words(line)) {
+                Ok(Cli { command: Command::Other(words), .. }) => format!("other {words:?}"),
+                Ok(Cli { command, globals }) => format!("{} {command:?}", globals.command("x")),
+                Err(error) => error.to_string(),
+            };
+            assert!(got.contains(expect), "{line}: {got}");
+        };
+        check("buildr agent --slots 4 --server x", r#"other ["agent", "--slots", "4", "--server", "x"]"#);
+        check(
+            "buildr agent approve a1 --server http://x:1",
+            "buildr x --server http://x:1 AgentApprove(Args { name: AgentId(\"a1\")",
+        );
+        check(
+            "buildr --server http://x:1 agent approve a1",
+            "buildr x --server http://x:1 AgentApprove(Args { name: AgentId(\"a1\")",
+        );
+        check("buildr agent approve", "Usage: buildr agent approve [OPTIONS] <NAME>");
+        check("buildr up --slots 1", r#"other ["up", "--slots", "1"]"#);
+        check("buildr help up", r#"other ["up", "--help"]"#);
+        check("buildr help status", "Usage: buildr status [OPTIONS] <BUILD>");
+        check("buildr help agent approve", "Usage: buildr agent approve [OPTIONS] <NAME>");
+        check(
+            "buildr status #12 --server http://x:1",
+            "buildr x --server http://x:1 Status(Args { build: BuildNumber(12)",
+        );
+        check("buildr status twelve", "a build's number is written like 12");
+        check("buildr --server x:1 builds", "write it like http://");
+        check("buildr biulds", "a similar subcommand exists: 'builds'");
+        check("buildr agnet", "similar subcommand");
+    }
+}

@@ -1,0 +1,92 @@
+//! What every command takes: which farm, with which token, and whether in colour.
+
+use protocol::api::DEFAULT_SERVER;
+use url::Url;
+
+use super::CliError;
+use crate::client::{Farm, is_loopback};
+use crate::process::color::Color;
+use crate::process::folders;
+
+/// Options of every command.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Globals {
+    /// The farm's address
+    #[arg(long, global = true, env = "BUILDR_SERVER", value_name = "URL", default_value = DEFAULT_SERVER, value_parser = server, hide_env_values = true)]
+    server: Url,
+    /// The farm's token, to begin and end builds; on its own machine, who started the farm needs none
+    #[arg(long, global = true, env = "BUILDR_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Colours: auto, always or never; auto heeds NO_COLOR
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
+    color: clap::ColorChoice,
+}
+
+impl Globals {
+    /// The farm that is meant.
+    pub(super) fn farm(&self) -> Result<Farm, CliError> {
+        let given = self.token.clone().filter(|token| !token.trim().is_empty());
+        let token = match (given, self.server.port_or_known_default()) {
+            (None, Some(port)) if is_loopback(&self.server) => folders::read_token(port)?,
+            (given, _) => given,
+        };
+        Ok(Farm::new(self.server.clone(), token)?)
+    }
+
+    pub(super) fn color(&self) -> Color {
+        match self.color {
+            clap::ColorChoice::Auto => Color::Auto,
+            clap::ColorChoice::Always => Color::Always,
+            clap::ColorChoice::Never => Color::Never,
+        }
+    }
+
+    /// A command for the same farm, as a person would type it.
+    pub(super) fn command(&self, words: &str) -> String {
+        let server = self.server.as_str().trim_end_matches('/');
+        if server == DEFAULT_SERVER { format!("buildr {words}") } else { format!("buildr {words} --server {server}") }
+    }
+
+    /// What was said before another program's name, as the environment by which it is told.
+    pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
+        let mut environment = Vec::new();
+        let server = self.server.as_str().trim_end_matches('/');
+        if server != DEFAULT_SERVER {
+            environment.push(("BUILDR_SERVER", server.to_owned()));
+        }
+        environment.extend(self.token.clone().map(|token| ("BUILDR_TOKEN", token)));
+        match self.color() {
+            Color::Auto => {}
+            Color::Always => environment.push(("CLICOLOR_FORCE", "1".to_owned())),
+            Color::Never => environment.push(("NO_COLOR", "1".to_owned())),
+        }
+        environment
+    }
+}
+
+fn server(text: &str) -> Result<Url, String> {
+    let like = "write it like http://127.0.0.1:8700";
+    let url = Url::parse(text).map_err(|error| format!("{error}; {like}"))?;
+    if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err(format!("a farm is reached by http; {like}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_program_is_told_by_its_environment() {
+        let globals = |server: &str, token: Option<&str>, color| Globals {
+            server: server.parse().unwrap(),
+            token: token.map(str::to_owned),
+            color,
+        };
+        let plain = globals(DEFAULT_SERVER, None, clap::ColorChoice::Auto);
+        assert!(plain.environment().is_empty());
+        assert_eq!(plain.command("cancel 1"), "buildr cancel 1");
+        let told = globals("https://farm.example.org/", Some("t"), clap::ColorChoice::Never);
+        let expect = [("BUILDR_SERVER", "https://farm.example.org"), ("BUILDR_TOKEN", "t"), ("NO_COLOR", "1")];
+        assert_eq!(told.environment(), expect.map(|(name, value)| (name, value.to_owned())));
+        assert_eq!(told.command("cancel 1"), "buildr cancel 1 --server https://farm.example.org");
+    }
+}

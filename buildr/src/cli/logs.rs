@@ -1,0 +1,150 @@
+//! `buildr logs`: the output of a build, log after log, or as it comes.
+
+use std::io;
+
+use protocol::api::{AttemptView, BuildView};
+use protocol::{BuildNumber, LogName};
+
+use super::globals::Globals;
+use super::look::Look;
+use super::watch::{Frame, Selection, Transcript, Watched, title, watch};
+use super::{CliError, exit, note};
+use crate::client::{Farm, LogAddress};
+
+/// Print a build's output
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The build's number
+    #[arg(value_parser = super::build_number)]
+    build: BuildNumber,
+    /// Go on until the build is over
+    #[arg(long, short)]
+    follow: bool,
+    /// Of this stage alone; `job` is the log of clone and clean-up
+    #[arg(long, value_name = "NAME")]
+    stage: Option<LogName>,
+    /// Of this attempt; without it the last one, and with --follow all
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    attempt: Option<u32>,
+    /// The bytes alone, without a heading for each stage
+    #[arg(long)]
+    raw: bool,
+}
+
+pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
+    let Args { build, follow, stage, attempt, raw } = args;
+    let frame = if raw { Frame::Raw } else { Frame::Headings };
+    let selection = Selection { log: stage, attempt };
+    let farm = globals.farm()?;
+    if !follow {
+        let view = farm.build(build).await?;
+        print(&farm, &view, selection, frame, globals).await?;
+        return Ok(exit::DONE);
+    }
+    match watch(&farm, build, selection.clone(), frame, globals).await? {
+        Watched::Stopped => Ok(exit::CANCELLED),
+        Watched::Over(view) => {
+            check(&view, &selection)?;
+            Ok(exit::DONE)
+        }
+    }
+}
+
+/// What is in the farm's store now.
+async fn print(
+    farm: &Farm,
+    view: &BuildView,
+    mut selection: Selection,
+    frame: Frame,
+    globals: &Globals,
+) -> Result<(), CliError> {
+    if view.attempts.is_empty() {
+        let again = globals.command(&format!("logs {} -f", view.build.number.0));
+        note(&format!(
+            "build {} is {} and has no output; wait for it with: {again}",
+            view.build.number,
+            view.build.status.name()
+        ));
+        return Ok(());
+    }
+    // The last one is the one that counts.
+    selection.attempt = selection.attempt.or(view.attempts.last().map(|attempt| attempt.attempt));
+    check(view, &selection)?;
+    let mut transcript = Transcript::new(io::stdout(), Look::of_stdout(globals.color()), frame, selection.clone());
+    for attempt in &view.attempts {
+        for log in attempt.logs.iter().filter(|log| selection.holds(attempt.attempt, &log.name)) {
+            let address = LogAddress { build: view.build.number, attempt: attempt.attempt, log: log.name.clone() };
+            let mut reader = farm.log(address, 0, log.bytes);
+            while let Some(bytes) = reader.next().await? {
+                transcript.log(attempt.attempt, &log.name, &bytes).map_err(CliError::Output)?;
+            }
+            if log.missing > 0 {
+                note(&format!("{} bytes of the output of {} are lost", log.missing, title(&log.name)));
+            }
+        }
+    }
+    transcript.finish().map_err(CliError::Output)
+}
+
+/// Whether there is what was asked for by name.
+fn check(view: &BuildView, selection: &Selection) -> Result<(), CliError> {
+    let is_meant = |attempt: &&AttemptView| selection.attempt.is_none_or(|wanted| wanted == attempt.attempt);
+    let attempts: Vec<&AttemptView> = view.attempts.iter().filter(is_meant).collect();
+    let build = view.build.number;
+    if let (Some(wanted), true) = (selection.attempt, attempts.is_empty()) {
+        let what = format!("build {build} has no attempt {wanted}");
+        return Err(CliError::Usage { what, instead: Some(format!("one of 1 to {}", view.attempts.len())) });
+    }
+    let Some(wanted) = &selection.log else { return Ok(()) };
+    let holds = |attempt: &&AttemptView| attempt.logs.iter().any(|log| selection.holds(attempt.attempt, &log.name));
+    if attempts.iter().any(holds) {
+        return Ok(());
+    }
+    let mut names: Vec<&str> = attempts.iter().flat_map(|attempt| &attempt.logs).map(|log| title(&log.name)).collect();
+    names.dedup();
+    let instead = if names.is_empty() { None } else { Some(format!("one of {}", names.join(", "))) };
+    Err(CliError::Usage { what: format!("build {build} has no output of a stage {wanted}"), instead })
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::api::{LogView, Status};
+
+    use super::super::builds::tests::row;
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_said_with_what_is() {
+        let attempt = |attempt, logs: &[&str]| AttemptView {
+            job: "build".to_owned(),
+            attempt,
+            agent: "oak".to_owned(),
+            state: "lost".to_owned(),
+            started_ms: 0,
+            ended_ms: None,
+            stages: vec![],
+            logs: logs
+                .iter()
+                .map(|name| LogView { name: name.parse().unwrap(), bytes: 1, complete: true, missing: 0 })
+                .collect(),
+        };
+        let attempts = vec![attempt(1, &["0-job"]), attempt(2, &["0-job", "build", "test"])];
+        let view = BuildView { build: row(7, Status::Failed), exit_code: Some(1), attempts };
+        let check_one = |log: Option<&str>, attempt, expect: Result<(), &str>| {
+            let selection = Selection { log: log.map(|log| log.parse().unwrap()), attempt };
+            match (check(&view, &selection), expect) {
+                (Ok(()), Ok(())) => {}
+                (Err(CliError::Usage { what, instead }), Err(expect)) => {
+                    assert_eq!(format!("{what}; {}", instead.unwrap_or_default()), expect);
+                }
+                (got, expect) => panic!("{got:?} instead of {expect:?}"),
+            }
+        };
+        check_one(None, None, Ok(()));
+        check_one(Some("job"), Some(1), Ok(()));
+        check_one(Some("test"), None, Ok(()));
+        check_one(Some("test"), Some(1), Err("build #7 has no output of a stage test; one of job"));
+        check_one(Some("lint"), Some(2), Err("build #7 has no output of a stage lint; one of job, build, test"));
+        check_one(None, Some(3), Err("build #7 has no attempt 3; one of 1 to 2"));
+    }
+}

@@ -1,0 +1,184 @@
+//! `buildr status`: one build whole, with its attempts and stages.
+
+use std::fmt::Write as _;
+
+use protocol::api::{AttemptView, BuildRow, BuildView, StageView, Status};
+use protocol::{BuildNumber, StageOutcome};
+
+use super::globals::Globals;
+use super::look::{Look, Tone, clean, tone};
+use super::time::{age, duration, moment, now, run_time};
+use super::{CliError, exit, say};
+
+/// Show one build with its attempts and stages
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The build's number
+    #[arg(value_parser = super::build_number)]
+    build: BuildNumber,
+    /// Print JSON, as the farm's API has it
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: &Args, globals: &Globals) -> Result<u8, CliError> {
+    let view = globals.farm()?.build(args.build).await?;
+    if args.json {
+        say(&super::json(&view))?;
+        return Ok(exit::DONE);
+    }
+    let mut text = shown(&view, &Look::of_stdout(globals.color()), now());
+    let number = view.build.number.0;
+    if view.attempts.iter().any(|attempt| !attempt.logs.is_empty()) {
+        // Written into a String, it never fails.
+        writeln!(text, "\noutput: {}", globals.command(&format!("logs {number}"))).ok();
+    }
+    say(&text)?;
+    Ok(exit::DONE)
+}
+
+/// Where a build stands, in one line.
+pub(super) fn verdict(build: &BuildRow, look: &Look, now: u64) -> String {
+    let took = match (build.status, run_time(build, now)) {
+        (Status::Queued, _) => format!(" for {}", age(now.saturating_sub(build.created_ms))),
+        (Status::Running | Status::Cancelling, Some(time)) => format!(" for {}", duration(time)),
+        (_, Some(time)) => format!(" in {}", duration(time)),
+        (_, None) => String::new(),
+    };
+    let message = build.message.as_ref().map(|message| format!(": {}", clean(message))).unwrap_or_default();
+    format!("build {} {}{took}{message}", build.number, look.paint(tone(build.status), build.status.name()))
+}
+
+fn shown(view: &BuildView, look: &Look, now: u64) -> String {
+    let build = &view.build;
+    let mut text = verdict(build, look, now) + "\n";
+    let mut line = |name: &str, value: &str| {
+        text += &format!("  {}{}\n", look.paint(Tone::Faint, &format!("{name:9}")), clean(value));
+    };
+    line("repo", &build.repo);
+    if let Some(branch) = &build.branch {
+        line("branch", branch.as_str());
+    }
+    if let Some(commit) = &build.commit {
+        line("commit", format!("{} {}", commit.short(), build.subject.as_deref().unwrap_or("")).trim_end());
+    }
+    line("trigger", &build.trigger);
+    let ago = age(now.saturating_sub(build.created_ms));
+    line("created", &format!("{ago} ago, {}", moment(build.created_ms)));
+    if let Some(started) = build.started_ms {
+        line("waited", &duration(started.saturating_sub(build.created_ms)));
+    }
+    for attempt in &view.attempts {
+        text += &attempt_shown(attempt, look, now);
+    }
+    text
+}
+
+fn attempt_shown(attempt: &AttemptView, look: &Look, now: u64) -> String {
+    let took = duration(attempt.ended_ms.unwrap_or(now).saturating_sub(attempt.started_ms));
+    let job = if attempt.job == "build" { String::new() } else { format!(" of {}", clean(&attempt.job)) };
+    let (agent, state) = (clean(&attempt.agent), clean(&attempt.state));
+    let mut text = format!("\nattempt {}{job} on {agent}: {state}, {took}\n", attempt.attempt);
+    let widest = |width: fn(&StageView) -> usize| attempt.stages.iter().map(width).max().unwrap_or(0);
+    let (name, image) = (widest(|stage| stage.name.as_str().len()), widest(|stage| stage.image.chars().count()));
+    for stage in &attempt.stages {
+        let (tone, word) = result(stage.result.as_ref());
+        let time = stage.duration_ms.map(duration).unwrap_or_default();
+        let detail = stage.result.as_ref().and_then(StageOutcome::detail).unwrap_or_default();
+        let line = format!(
+            "  {}  {:name$}  {:image$}  {time:>8}  {}",
+            look.paint(tone, &format!("{word:14}")),
+            stage.name.as_str(),
+            clean(&stage.image),
+            clean(&detail),
+        );
+        text += line.trim_end();
+        text.push('\n');
+    }
+    let lost = attempt.logs.iter().filter(|log| log.missing > 0);
+    for log in lost {
+        text += &format!("  {} bytes of the output of {} are lost\n", log.missing, super::watch::title(&log.name));
+    }
+    text
+}
+
+fn result(result: Option<&StageOutcome>) -> (Tone, &'static str) {
+    match result {
+        None => (Tone::Busy, "running"),
+        Some(StageOutcome::Passed) => (Tone::Good, "passed"),
+        Some(StageOutcome::AllowedFailure { .. }) => (Tone::Odd, "failed, allowed"),
+        Some(StageOutcome::Failed { .. }) => (Tone::Bad, "failed"),
+        Some(StageOutcome::Errored { .. }) => (Tone::Bad, "errored"),
+        Some(StageOutcome::Cancelled) => (Tone::Odd, "cancelled"),
+        Some(StageOutcome::Skipped { .. }) => (Tone::Faint, "skipped"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::StageEnd;
+    use protocol::api::LogView;
+
+    use super::super::builds::tests::row;
+    use super::*;
+
+    fn stage(name: &str, result: Option<StageOutcome>, duration_ms: Option<u64>) -> StageView {
+        StageView { name: name.parse().unwrap(), image: "debian:bookworm".to_owned(), result, duration_ms }
+    }
+
+    #[test]
+    fn a_build_whole() {
+        let failed = StageOutcome::Failed { end: StageEnd::Exited { code: 1 } };
+        let skipped = StageOutcome::Skipped { reason: "an earlier stage failed".to_owned() };
+        let attempt = AttemptView {
+            job: "build".to_owned(),
+            attempt: 1,
+            agent: "oak".to_owned(),
+            state: "failed".to_owned(),
+            started_ms: 1_002_000,
+            ended_ms: Some(1_036_500),
+            stages: vec![
+                stage("build", Some(StageOutcome::Passed), Some(31_000)),
+                stage("test", Some(failed), Some(3_500)),
+                stage("deploy", Some(skipped), None),
+            ],
+            logs: vec![LogView { name: "test".parse().unwrap(), bytes: 10, complete: true, missing: 7 }],
+        };
+        let message = Some("stage test: exit code 1".to_owned());
+        let build = BuildRow { message, ..row(12, Status::Failed) };
+        let text =
+            shown(&BuildView { build, exit_code: Some(1), attempts: vec![attempt] }, &Look::plain(None), 1_120_000);
+        let expect = "\
+build #12 failed in 34.5s: stage test: exit code 1
+  repo     https://example.org/team/parser.git
+  branch   main
+  commit   01234567 fix the parser
+  trigger  manual
+  created  2m ago, MOMENT
+  waited   2.0s
+
+attempt 1 on oak: failed, 34.5s
+  passed          build   debian:bookworm     31.0s
+  failed          test    debian:bookworm      3.5s  exit code 1
+  skipped         deploy  debian:bookworm            an earlier stage failed
+  7 bytes of the output of test are lost
+";
+        assert_eq!(text.replace(&moment(1_000_000), "MOMENT"), expect);
+    }
+
+    #[test]
+    fn a_verdict_for_each_status() {
+        let never = BuildRow { started_ms: None, ..row(3, Status::Cancelled) };
+        for (build, expect) in [
+            (row(1, Status::Passed), "build #1 passed in 34.5s"),
+            (row(2, Status::Running), "build #2 running for 8.0s"),
+            (
+                BuildRow { message: Some("waits".to_owned()), ..row(2, Status::Queued) },
+                "build #2 queued for 10s: waits",
+            ),
+            (never, "build #3 cancelled"),
+        ] {
+            assert_eq!(verdict(&build, &Look::plain(None), 1_010_000), expect);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Shows a build while it runs: its output as it comes, under a heading for each log, and what becomes of it.
+
+use std::io::{self, Write};
+
+use protocol::api::BuildView;
+use protocol::{BuildNumber, LogName, Outcome};
+
+use super::globals::Globals;
+use super::look::{Look, Tone, clean, tone};
+use super::{CliError, exit, note};
+use crate::client::{Farm, Followed};
+use crate::process::signals::Signals;
+
+/// Which logs are shown.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Selection {
+    /// Of this stage alone; `job` is what the job itself has to say.
+    pub(super) log: Option<LogName>,
+    /// Of this attempt alone.
+    pub(super) attempt: Option<u32>,
+}
+
+/// What stands around the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Frame {
+    /// Nothing: the bytes alone.
+    Raw,
+    /// A heading before each log.
+    Headings,
+    /// Headings, and what becomes of the build.
+    News,
+}
+
+/// How watching ended.
+#[derive(Debug)]
+pub(super) enum Watched {
+    /// The build is over.
+    Over(Box<BuildView>),
+    /// The person wants to see no more of it.
+    Stopped,
+}
+
+/// Writes logs under headings.
+pub(super) struct Transcript<W> {
+    out: W,
+    look: Look,
+    frame: Frame,
+    selection: Selection,
+    current: Option<(u32, LogName)>,
+    /// How far the current log is written, in bytes: what comes later leaves a gap.
+    mid_line: bool,
+    /// What was last said of the build.
+    said: String,
+}
+
+/// Follows a build to its end on stdout, or until the person stops.
+pub(super) async fn watch(
+    farm: &Farm,
+    build: BuildNumber,
+    selection: Selection,
+    frame: Frame,
+    globals: &Globals,
+) -> Result<Watched, CliError> {
+    let mut signals = Signals::listen()?;
+    let mut following = farm.follow(build);
+    let mut transcript = Transcript::new(io::stdout(), Look::of_stdout(globals.color()), frame, selection);
+    let mut last = None;
+    loop {
+        let next = tokio::select! {
+            next = following.next() => next?,
+            _ = signals.next() => {
+                transcript.finish().map_err(CliError::Output)?;
+                let cancel = globals.command(&format!("cancel {}", build.0));
+                note(&format!("stopped watching; build {build} goes on. End it with: {cancel}"));
+                return Ok(Watched::Stopped);
+            }
+        };
+        match next {
+            Some(Followed::Build(view)) => {
+                transcript.news(&view).map_err(CliError::Output)?;
+                last = Some(view);
+            }
+            Some(Followed::Log { attempt, log, bytes, .. }) => {
+                transcript.log(attempt, &log, &bytes).map_err(CliError::Output)?;
+            }
+            Some(Followed::Interrupted { reason }) => {
+                transcript.finish().map_err(CliError::Output)?;
+                note(&format!("{reason}; trying again"));
+            }
+            None => break,
+        }
+    }
+    transcript.finish().map_err(CliError::Output)?;
+    let view = match last {
+        Some(view) if view.build.status.is_over() => view,
+        _ => Box::new(farm.build(build).await?),
+    };
+    Ok(Watched::Over(view))
+}
+
+/// The exit code for a build that is over.
+pub(super) fn exit_code(view: &BuildView) -> u8 {
+    use protocol::api::Status;
+    view.exit_code.unwrap_or(match view.build.status {
+        Status::Passed => Outcome::Passed.exit_code(),
+        Status::Failed => Outcome::Failed.exit_code(),
+        Status::Cancelled => Outcome::Cancelled.exit_code(),
+        Status::Errored | Status::Queued | Status::Running | Status::Cancelling => exit::OTHER,
+    })
+}
+
+/// What people call a log.
+pub(super) fn title(log: &LogName) -> &str {
+    if *log == LogName::of_job() { "job" } else { log.as_str() }
+}
+
+impl Selection {
+    pub(super) fn holds(&self, attempt: u32, log: &LogName) -> bool {
+        let named = |wanted: &LogName| wanted == log || wanted.as_str() == title(log);
+        self.attempt.is_none_or(|wanted| wanted == attempt) && self.log.as_ref().is_none_or(named)
+    }
+}
+
+impl<W: Write> Transcript<W> {
+    pub(super) fn new(out: W, look: Look, frame: Frame, selection: Selection) -> Self {
+        Self { out, look, frame, selection, current: None, mid_line: false, said: String::new() }
+    }
+
+    /// Writes a part of a log, and its heading where another was before. What was not selected is passed over.
+    pub(super) fn log(&mut self, attempt: u32, log: &LogName, bytes: &[u8]) -> io::Result<()> {
+        if !self.selection.holds(attempt, log) || bytes.is_empty() {
+            return Ok(());
+        }
+        let is_current = self.current.as_ref().is_some_and(|(at, name)| *at == attempt && name == log);
+        if self.frame != Frame::Raw && !is_current {
+            let again = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
+            self.line(Tone::Strong, &format!("── {}{again}", title(log)))?;
+        }
+        if !is_current {
+            self.current = Some((attempt, log.clone()));
+        }
+        self.out.write_all(bytes)?;
+        self.out.flush()?;
+        self.mid_line = !bytes.ends_with(b"\n");
+        Ok(())
+    }
+
+    /// Says what has become of the build, when that is new. Its end is the caller's to tell.
+    fn news(&mut self, view: &BuildView) -> io::Result<()> {
+        let status = view.build.status;
+        let agent = view.attempts.last().map(|attempt| format!(" on {}", clean(&attempt.agent))).unwrap_or_default();
+        let message = view.build.message.as_ref().map(|message| format!(": {}", clean(message))).unwrap_or_default();
+        let text = format!("{}{agent}{message}", status.name());
+        if self.frame != Frame::News || status.is_over() || text == self.said {
+            return Ok(());
+        }
+        self.line(tone(status), &format!("── {text}"))?;
+        self.current = None;
+        self.said = text;
+        Ok(())
+    }
+
+    /// Ends a line that was left open, but for raw bytes.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        if self.mid_line && self.frame != Frame::Raw {
+            self.out.write_all(b"\n")?;
+            self.mid_line = false;
+        }
+        self.out.flush()
+    }
+
+    fn line(&mut self, tone: Tone, text: &str) -> io::Result<()> {
+        self.finish()?;
+        writeln!(self.out, "{}", self.look.paint(tone, text))?;
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::api::{AttemptView, BuildRow, Status};
+
+    use super::super::builds::tests::row;
+    use super::*;
+
+    fn view(status: Status, message: Option<&str>) -> BuildView {
+        let attempt = AttemptView {
+            job: "build".to_owned(),
+            attempt: 1,
+            agent: "oak".to_owned(),
+            state: "running".to_owned(),
+            started_ms: 0,
+            ended_ms: None,
+            stages: vec![],
+            logs: vec![],
+        };
+        let attempts = if status == Status::Queued { vec![] } else { vec![attempt] };
+        BuildView {
+            build: BuildRow { message: message.map(str::to_owned), ..row(7, status) },
+            exit_code: None,
+            attempts,
+        }
+    }
+
+    fn written(frame: Frame, selection: Selection) -> String {
+        let mut transcript = Transcript::new(Vec::new(), Look::plain(None), frame, selection);
+        let (job, test) = (LogName::of_job(), "test".parse().unwrap());
+        transcript.news(&view(Status::Queued, Some("waits for an agent"))).unwrap();
+        transcript.news(&view(Status::Running, None)).unwrap();
+        transcript.log(1, &job, b"cloned\n").unwrap();
+        transcript.log(1, &test, b"one").unwrap();
+        transcript.news(&view(Status::Running, None)).unwrap();
+        transcript.log(1, &test, b" line\nhalf").unwrap();
+        transcript.log(2, &test, b"again\n").unwrap();
+        transcript.news(&view(Status::Passed, None)).unwrap();
+        transcript.finish().unwrap();
+        String::from_utf8(transcript.out).unwrap()
+    }
+
+    #[test]
+    fn a_heading_where_a_log_begins() {
+        let all = "── job\ncloned\n── test\none line\nhalf\n── test (attempt 2)\nagain\n";
+        assert_eq!(written(Frame::Headings, Selection::default()), all);
+        let news = format!("── queued: waits for an agent\n── running on oak\n{all}");
+        assert_eq!(written(Frame::News, Selection::default()), news);
+        assert_eq!(written(Frame::Raw, Selection::default()), "cloned\none line\nhalfagain\n");
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_not_shown() {
+        let only = |log: Option<&str>, attempt| Selection { log: log.map(|log| log.parse().unwrap()), attempt };
+        assert_eq!(written(Frame::Headings, only(Some("job"), None)), "── job\ncloned\n");
+        assert_eq!(written(Frame::Raw, only(Some("test"), Some(2))), "again\n");
+        assert_eq!(written(Frame::Raw, only(None, Some(3))), "");
+    }
+
+    #[test]
+    fn a_farm_says_the_exit_code_itself() {
+        for (status, said, expect) in [
+            (Status::Errored, Some(2), 2),
+            (Status::Errored, None, 3),
+            (Status::Passed, None, 0),
+            (Status::Cancelled, None, 130),
+        ] {
+            assert_eq!(exit_code(&BuildView { exit_code: said, ..view(status, None) }), expect);
+        }
+    }
+}

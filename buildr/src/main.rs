@@ -1,0 +1,7 @@
+//! The `buildr` command: parse, run, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    buildr::cli::main(std::env::args_os())
+}
