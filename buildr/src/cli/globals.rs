@@ -25,7 +25,7 @@ pub(super) struct Globals {
 impl Globals {
     /// The farm that is meant.
     pub(super) fn farm(&self) -> Result<Farm, CliError> {
-        let given = self.token.clone().filter(|token| !token.trim().is_empty());
+        let given = self.token.as_deref().map(str::trim).filter(|token| !token.is_empty()).map(str::to_owned);
         let token = match (given, self.server.port_or_known_default()) {
             (None, Some(port)) if is_loopback(&self.server) => folders::read_token(port)?,
             (given, _) => given,
@@ -66,6 +66,8 @@ impl Globals {
 
 fn server(text: &str) -> Result<Url, String> {
     let like = "write it like http://127.0.0.1:8700";
+    // An empty variable, as compose files leave it, says nothing.
+    let text = if text.is_empty() { DEFAULT_SERVER } else { text };
     let url = Url::parse(text).map_err(|error| format!("{error}; {like}"))?;
     if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err(format!("a farm is reached by http; {like}")) }
 }

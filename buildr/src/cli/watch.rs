@@ -47,7 +47,7 @@ pub(super) struct Transcript<W> {
     frame: Frame,
     selection: Selection,
     current: Option<(u32, LogName)>,
-    /// How far the current log is written, in bytes: what comes later leaves a gap.
+    /// Whether the last line is still open.
     mid_line: bool,
     /// What was last said of the build.
     said: String,
@@ -80,7 +80,10 @@ pub(super) async fn watch(
                 transcript.news(&view).map_err(CliError::Output)?;
                 last = Some(view);
             }
-            Some(Followed::Log { attempt, log, bytes, .. }) => {
+            Some(Followed::Log { attempt, log, missing, bytes, .. }) => {
+                if missing > 0 {
+                    note(&format!("{missing} bytes of the output of {} are lost here", title(&log)));
+                }
                 transcript.log(attempt, &log, &bytes).map_err(CliError::Output)?;
             }
             Some(Followed::Interrupted { reason }) => {

@@ -35,8 +35,10 @@ pub enum Followed {
         attempt: u32,
         /// Which log.
         log: LogName,
-        /// Where these bytes begin. More than was told before: what lies between is missing for good.
+        /// Where these bytes begin.
         offset: u64,
+        /// How many bytes right before these are lost for good.
+        missing: u64,
         /// The bytes; never those that were told before.
         bytes: Bytes,
     },
@@ -164,9 +166,10 @@ impl Following {
         if known >= bytes.len() {
             return None;
         }
+        let missing = offset.saturating_sub(*told);
         *told = offset + bytes.len() as u64;
         self.outage = None;
-        Some(Followed::Log { attempt, log, offset: offset + known as u64, bytes: bytes.slice(known..) })
+        Some(Followed::Log { attempt, log, offset: offset + known as u64, missing, bytes: bytes.slice(known..) })
     }
 }
 

@@ -32,7 +32,8 @@ async fn told(answers: Vec<Vec<Vec<u8>>>) -> Vec<String> {
     while let Some(next) = following.next().await.unwrap() {
         told.push(match next {
             Followed::Build(view) => view.build.status.name().to_owned(),
-            Followed::Log { offset, bytes, .. } => format!("{offset}:{}", String::from_utf8_lossy(&bytes)),
+            Followed::Log { offset, missing: 0, bytes, .. } => format!("{offset}:{}", String::from_utf8_lossy(&bytes)),
+            Followed::Log { missing, offset, .. } => format!("{missing} missing before {offset}"),
             Followed::Interrupted { .. } => "interrupted".to_owned(),
         });
     }
@@ -70,9 +71,9 @@ async fn a_broken_stream_is_taken_up_where_it_broke() {
 }
 
 #[tokio::test]
-async fn a_gap_shows_in_the_offset() {
+async fn a_gap_is_told() {
     let lines = [log(0, "one"), log(10, "ten"), END.to_owned()].concat();
-    assert_eq!(told(vec![stream(&[lines.as_bytes()], Close::Whole)]).await, ["0:one", "10:ten"]);
+    assert_eq!(told(vec![stream(&[lines.as_bytes()], Close::Whole)]).await, ["0:one", "7 missing before 10"]);
 }
 
 #[tokio::test]
