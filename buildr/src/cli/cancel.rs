@@ -20,6 +20,6 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
     let Args { build, reason } = args;
     let done = globals.farm()?.cancel(build, reason).await?;
-    say(&format!("build {build} is {}: {}\n", done.status.name(), clean(&done.message)))?;
+    say(&format!("{}\n", clean(&done.message)))?;
     Ok(exit::DONE)
 }
