@@ -1,1 +1,65 @@
 //! Runs containers through a Docker daemon. Only this room names bollard.
+//!
+//! One stage's way: [`image`] finds or pulls, [`order`] says what the container is made of, [`container`] makes
+//! it, attaches, starts and stays to its end, [`handoff`] is what it is told, [`removal`] takes it away again.
+//! [`sandbox`] goes that way for a job, and [`workspace`] is the job's folder on this machine.
+
+mod settings;
+mod engine;
+mod auth;
+mod hint;
+mod handoff;
+mod image;
+mod labels;
+mod order;
+mod container;
+mod removal;
+mod notice;
+mod workspace;
+mod machine;
+mod sandbox;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Executor, ExecutorError, Sandbox, SandboxOrder, Swept};
+use engine::Engine;
+use machine::Machine;
+use sandbox::DockerSandbox;
+
+pub use settings::{DockerSettings, Limits};
+
+/// Opens places for jobs on a Docker daemon.
+#[derive(Debug, Clone)]
+pub struct DockerExecutor {
+    machine: Arc<Machine>,
+}
+
+impl DockerExecutor {
+    /// Connects to the daemon that the settings name.
+    ///
+    /// # Errors
+    /// [`ExecutorError::Unreachable`] when no daemon answers there.
+    pub async fn connect(settings: DockerSettings) -> Result<Self, ExecutorError> {
+        let engine = Engine::connect(&settings).await?;
+        Ok(Self { machine: Arc::new(Machine::new(engine, settings)) })
+    }
+}
+
+#[async_trait]
+impl Executor for DockerExecutor {
+    async fn open(&self, order: SandboxOrder) -> Result<Box<dyn Sandbox>, ExecutorError> {
+        Ok(Box::new(DockerSandbox::new(Arc::clone(&self.machine), order)))
+    }
+
+    async fn sweep(&self) -> Result<Swept, ExecutorError> {
+        let Machine { engine, settings, .. } = &*self.machine;
+        removal::sweep(engine, &settings.owner, &settings.boot).await
+    }
+
+    async fn discard(&self, folder: &Path) -> Result<(), ExecutorError> {
+        self.machine.discard(folder).await
+    }
+}

@@ -1,0 +1,181 @@
+//! Removing what was made, and looking whether it is gone.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
+use bollard::query_parameters::{
+    CreateContainerOptions, ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
+    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
+    StartContainerOptions, WaitContainerOptions,
+};
+use futures_util::StreamExt as _;
+
+use super::super::{ExecutorError, Swept};
+use super::engine::{self, Engine};
+use super::labels;
+
+/// How often a removal is tried: the daemon may be busy with the same thing, or still starting it.
+const TRIES: u32 = 5;
+
+/// How long to wait before the second try; each further wait is twice as long.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+
+/// Removes a container by force, with its volumes. One that is gone already is fine.
+pub(super) async fn container(engine: &Engine, id: &str) -> Result<(), ExecutorError> {
+    let mut wait = FIRST_WAIT;
+    for left in (0..TRIES).rev() {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match engine.long.remove_container(id, Some(options)).await {
+            Ok(()) => return Ok(()),
+            Err(error) if engine::is_absent(&error) => return Ok(()),
+            Err(error) if left == 0 => return Err(engine.failed(format!("remove the container {id}"), &error)),
+            Err(_) => tokio::time::sleep(wait).await,
+        }
+        wait *= 2;
+    }
+    Ok(())
+}
+
+/// Removes an image by force. One that is gone already is fine.
+pub(super) async fn image(engine: &Engine, id: &str) -> Result<(), ExecutorError> {
+    let mut wait = FIRST_WAIT;
+    for left in (0..TRIES).rev() {
+        let options = RemoveImageOptionsBuilder::default().force(true).build();
+        match engine.long.remove_image(id, Some(options), None).await {
+            Ok(_) => return Ok(()),
+            Err(error) if engine::is_absent(&error) => return Ok(()),
+            Err(error) if left == 0 => return Err(engine.failed(format!("remove the image {id}"), &error)),
+            Err(_) => tokio::time::sleep(wait).await,
+        }
+        wait *= 2;
+    }
+    Ok(())
+}
+
+/// Removes every container and image that the filter finds, until none is found.
+pub(super) async fn all(engine: &Engine, filter: &HashMap<String, Vec<String>>) -> Result<(), ExecutorError> {
+    for _ in 0..TRIES {
+        let found = containers(engine, filter).await?;
+        for (id, _) in &found {
+            container(engine, id).await?;
+        }
+        let images = images(engine, filter).await?;
+        for (id, _) in &images {
+            image(engine, id).await?;
+        }
+        if found.is_empty() && images.is_empty() {
+            return Ok(());
+        }
+    }
+    let reason = "they are still there after they have been removed; the next sweep tries again".to_owned();
+    Err(ExecutorError::Daemon { doing: "remove the job's containers".to_owned(), reason })
+}
+
+/// Removes everything that another life of this owner made.
+pub(super) async fn sweep(engine: &Engine, owner: &str, boot: &str) -> Result<Swept, ExecutorError> {
+    let filter = labels::of_owner(owner);
+    let mut swept = Swept::default();
+    for (id, labels) in containers(engine, &filter).await? {
+        if labels::is_of_another_life(&labels, boot) {
+            container(engine, &id).await?;
+            swept.containers += 1;
+        }
+    }
+    for (id, labels) in images(engine, &filter).await? {
+        if labels::is_of_another_life(&labels, boot) {
+            image(engine, &id).await?;
+            swept.images += 1;
+        }
+    }
+    swept.others = others(engine, &filter, boot).await?;
+    Ok(swept)
+}
+
+/// Removes a folder from within a container, where root may remove what this process may not.
+pub(super) async fn folder(
+    engine: &Engine,
+    image: &str,
+    folder: &Path,
+    labels: HashMap<String, String>,
+) -> Result<(), ExecutorError> {
+    let doing = || format!("remove {} from within a container", folder.display());
+    let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
+    let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else { return Ok(()) };
+    let mount = Mount {
+        typ: Some(MountType::BIND),
+        source: Some(parent.to_string_lossy().into_owned()),
+        target: Some("/buildr".to_owned()),
+        ..Mount::default()
+    };
+    let body = ContainerCreateBody {
+        image: Some(image.to_owned()),
+        user: Some("0".to_owned()),
+        entrypoint: words(&["/bin/sh", "-c", "rm -rf -- \"$1\"", "rm"]),
+        cmd: words(&[&format!("/buildr/{}", name.to_string_lossy())]),
+        labels: Some(labels),
+        host_config: Some(HostConfig {
+            network_mode: Some("none".to_owned()),
+            mounts: Some(vec![mount]),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    };
+    let created = engine.quick.create_container(None::<CreateContainerOptions>, body).await;
+    let id = created.map_err(|error| engine.failed(doing(), &error))?.id;
+    let ran = match engine.quick.start_container(&id, None::<StartContainerOptions>).await {
+        Err(error) => Err(engine.failed(doing(), &error)),
+        Ok(()) => {
+            // How it ended does not matter: whether the folder is gone does, and the caller looks.
+            engine.long.wait_container(&id, None::<WaitContainerOptions>).next().await;
+            Ok(())
+        }
+    };
+    container(engine, &id).await?;
+    ran
+}
+
+/// The images at hand, newest first.
+pub(super) async fn images_at_hand(engine: &Engine) -> Result<Vec<String>, ExecutorError> {
+    Ok(images(engine, &HashMap::new()).await?.into_iter().map(|(id, _)| id).collect())
+}
+
+type Found = Vec<(String, HashMap<String, String>)>;
+
+async fn containers(engine: &Engine, filter: &HashMap<String, Vec<String>>) -> Result<Found, ExecutorError> {
+    let options = ListContainersOptionsBuilder::default().all(true).filters(filter).build();
+    let found = engine.quick.list_containers(Some(options)).await;
+    let found = found.map_err(|error| engine.failed("list containers", &error))?;
+    Ok(found.into_iter().filter_map(|one| Some((one.id?, one.labels.unwrap_or_default()))).collect())
+}
+
+async fn images(engine: &Engine, filter: &HashMap<String, Vec<String>>) -> Result<Found, ExecutorError> {
+    let options = ListImagesOptionsBuilder::default().filters(filter).build();
+    let found = engine.quick.list_images(Some(options)).await;
+    let found = found.map_err(|error| engine.failed("list images", &error))?;
+    Ok(found.into_iter().map(|one| (one.id, one.labels)).collect())
+}
+
+/// Removes the networks and volumes of another life; gives how many. One that is in use is left to the next sweep.
+async fn others(engine: &Engine, filter: &HashMap<String, Vec<String>>, boot: &str) -> Result<usize, ExecutorError> {
+    let mut removed = 0;
+    let options = ListNetworksOptionsBuilder::default().filters(filter).build();
+    let found = engine.quick.list_networks(Some(options)).await;
+    for network in found.map_err(|error| engine.failed("list networks", &error))? {
+        let stale = labels::is_of_another_life(&network.labels.unwrap_or_default(), boot);
+        if let Some(id) = network.id.filter(|_| stale) {
+            removed += usize::from(engine.quick.remove_network(&id).await.is_ok());
+        }
+    }
+    let options = ListVolumesOptionsBuilder::default().filters(filter).build();
+    let found = engine.quick.list_volumes(Some(options)).await;
+    let found = found.map_err(|error| engine.failed("list volumes", &error))?;
+    for volume in found.volumes.unwrap_or_default() {
+        if labels::is_of_another_life(&volume.labels, boot) {
+            let options = RemoveVolumeOptionsBuilder::default().force(true).build();
+            removed += usize::from(engine.quick.remove_volume(&volume.name, Some(options)).await.is_ok());
+        }
+    }
+    Ok(removed)
+}
