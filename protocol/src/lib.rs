@@ -7,6 +7,7 @@
 
 pub mod id;
 pub mod source;
+pub mod repo_glob;
 pub mod outcome;
 pub mod plan;
 pub mod job;
@@ -22,4 +23,5 @@ pub mod link;
 pub use id::{AgentId, BootId, BuildNumber, ClaimId, JobId, JobKey, LabelSet, LogName, StageName};
 pub use outcome::{Cause, Ending, Outcome, StageEnd, StageOutcome};
 pub use plan::{Plan, PlannedJob, StagePlan, Variable};
+pub use repo_glob::RepoGlob;
 pub use source::{Branch, CommitId, RepoUrl};

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::io::{self, Write};
 
 use super::exit;
+use super::run::RunError;
 use crate::client::ClientError;
 use crate::process::ProcessError;
 
@@ -21,6 +22,9 @@ pub(super) enum CliError {
     /// The farm.
     #[error(transparent)]
     Farm(#[from] ClientError),
+    /// A build on this machine could not begin.
+    #[error(transparent)]
+    Run(#[from] RunError),
     /// This process.
     #[error(transparent)]
     Process(#[from] ProcessError),

@@ -1,11 +1,16 @@
 //! The `buildr` command: what a person types, and what they see. One file per command, each with its arguments (whose
 //! comments are the help text), what it does, and its tests. The only room that talks to a person.
 
+pub mod containers;
+pub mod jobs;
+pub mod layers;
+
 mod error;
 mod forward;
 mod globals;
 mod look;
 mod table;
+mod terminal;
 mod time;
 mod watch;
 
@@ -14,6 +19,7 @@ mod agents;
 mod builds;
 mod cancel;
 mod logs;
+mod run;
 mod status;
 mod submit;
 
@@ -82,6 +88,7 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  buildr run                  build the folder at hand, in containers, as the farm would
   buildr submit . --watch     build what is committed here on the farm, and follow it
   buildr logs 12 -f           follow the output of build 12
 
@@ -90,6 +97,7 @@ Examples:
 /// Each command's file has an `Args` and a `run`; here is a line for each, and one in [`GROUPS`].
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Args),
     Submit(submit::Args),
     Builds(builds::Args),
     Status(status::Args),
@@ -102,7 +110,8 @@ enum Command {
 }
 
 /// The commands in the order in which `--help` lists them. Those of other programs are in [`forward::PROGRAMS`].
-const GROUPS: [(&str, &[&str]); 2] = [
+const GROUPS: [(&str, &[&str]); 3] = [
+    ("Build here", &["run"]),
     ("Ask a farm", &["submit", "builds", "status", "logs", "cancel", "agents", "agent-approve"]),
     ("Run a farm", &["up", "coordinator", "agent"]),
 ];
@@ -116,6 +125,7 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
     let code = runtime.block_on(async {
         match command {
+            Command::Run(args) => run::run(args, &globals).await,
             Command::Submit(args) => submit::run(args, &globals).await,
             Command::Builds(args) => builds::run(&args, &globals).await,
             Command::Status(args) => status::run(&args, &globals).await,

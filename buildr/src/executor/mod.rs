@@ -148,6 +148,12 @@ impl Stop {
         self.cancel.is_cancelled()
     }
 
+    /// The polite one alone, for work that knows only one way to end.
+    #[must_use]
+    pub fn token(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
     /// Resolves when an end is asked for.
     pub async fn cancelled(&self) {
         self.cancel.cancelled().await;

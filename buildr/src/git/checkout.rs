@@ -200,7 +200,8 @@ impl Job<'_> {
         let (subject, author) = told_of(&commit);
         let name = want.branch.as_ref().map_or("detached", Branch::as_str);
         self.session.progress.say(format!("checked out {name} at {:.8}: {subject}", want.commit.to_string()));
-        Ok(CheckedOut { commit: commit_id(&commit), branch: want.branch.clone(), subject, author })
+        let committed_s = commit.time().seconds();
+        Ok(CheckedOut { commit: commit_id(&commit), branch: want.branch.clone(), subject, author, committed_s })
     }
 
     fn configure(&self, repository: &Repository, want: &Want) -> Result<(), git2::Error> {

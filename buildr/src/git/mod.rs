@@ -64,6 +64,8 @@ pub struct CheckedOut {
     pub subject: String,
     /// Who wrote the commit: the name alone.
     pub author: String,
+    /// When it was committed, in seconds since 1970.
+    pub committed_s: i64,
 }
 
 /// What was copied of a person's tree.
@@ -77,6 +79,8 @@ pub struct TreeCopy {
     pub subject: String,
     /// Who wrote the commit: the name alone, or empty.
     pub author: String,
+    /// When it was committed, in seconds since 1970.
+    pub committed_s: Option<i64>,
     /// Whether the tree differs from its commit: changed, deleted, staged or untracked files.
     pub dirty: bool,
     /// How many files and links were copied.

@@ -219,6 +219,7 @@ fn describe(repository: &Repository, from: &Path, copy: &mut TreeCopy) -> Result
         Ok(commit) => {
             copy.commit = Some(commit_id(&commit));
             (copy.subject, copy.author) = told_of(&commit);
+            copy.committed_s = Some(commit.time().seconds());
             Ok(())
         }
         // No commit yet.

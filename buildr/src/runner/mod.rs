@@ -1,1 +1,201 @@
-//! To come.
+//! The one path of a job: code, manifest, plan, stages, end. `buildr run` and every agent go it.
+//!
+//! The user's failure is an [`Ending`], never an error; whatever goes wrong here becomes an ending with a
+//! sentence. On every path the sandbox is closed and the workspace removed before the ending is told.
+
+mod environment;
+mod redact;
+mod socket;
+mod source;
+mod stage;
+mod workspace;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use protocol::job::WorkOrder;
+use protocol::report::JobEvent;
+use protocol::{Cause, Ending, Outcome, Plan, StageOutcome, StagePlan, Variable};
+
+use crate::executor::{Executor, Sandbox, SandboxOrder, Stop};
+use crate::manifest;
+use crate::plan;
+use crate::sink::EventSink;
+use environment::Environment;
+use redact::Redactor;
+use stage::{JobLog, StageRun};
+
+pub use socket::{SocketMode, SocketPolicy};
+pub use source::{Source, Sourced};
+pub use workspace::{WorkFolder, Workspace, WorkspaceError};
+
+/// How long a stage may run unless something says otherwise.
+pub const STAGE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// What a runner works with; the same for every job of a process.
+pub struct Rooms<'a> {
+    /// Where the code comes from.
+    pub source: Source<'a>,
+    /// Where containers run.
+    pub executor: &'a dyn Executor,
+    /// Where workspaces are made.
+    pub work: &'a WorkFolder,
+    /// Who may have the Docker socket.
+    pub socket: &'a SocketPolicy,
+    /// This process's own environment, of which a manifest may ask for some.
+    pub own_environment: &'a [Variable],
+    /// Variables that win over the manifest's (`buildr run --env`).
+    pub more_environment: &'a [Variable],
+    /// The agent's name, for the job's environment.
+    pub agent: &'a str,
+}
+
+/// Carries out one job and tells the sink what happens, the [`JobEvent::Finished`] last.
+pub async fn run(order: &WorkOrder, rooms: &Rooms<'_>, sink: &dyn EventSink, stop: &Stop) -> Ending {
+    let runner = Runner { order, rooms, sink, stop, redactor: Redactor::for_order(order) };
+    let ending = runner.run().await;
+    if let Err(error) = sink.emit(JobEvent::Finished { ending: ending.clone() }).await {
+        tracing::error!(%error, "the job's end could not be told");
+    }
+    ending
+}
+
+struct Runner<'a> {
+    order: &'a WorkOrder,
+    rooms: &'a Rooms<'a>,
+    sink: &'a dyn EventSink,
+    stop: &'a Stop,
+    redactor: Redactor,
+}
+
+impl Runner<'_> {
+    async fn run(&self) -> Ending {
+        let log = JobLog::new(self.sink, &self.redactor);
+        let ending = match self.rooms.work.open().await {
+            Ok(workspace) => {
+                let ending = self.in_workspace(&workspace.checkout(), &log).await.unwrap_or_else(|ending| ending);
+                if let Err(error) = workspace.discard(self.rooms.executor).await {
+                    log.say(&format!("the workspace could not be removed: {error}")).await;
+                    tracing::warn!(%error, "a workspace stays until the next sweep");
+                }
+                ending
+            }
+            Err(error) => Ending::errored(Cause::Daemon, error.to_string()),
+        };
+        if let Some(message) = &ending.message {
+            log.say(&format!("{}: {message}", ending.outcome)).await;
+        }
+        let ending = self.redacted(ending);
+        match log.complete().await {
+            Ok(()) => ending,
+            Err(error) => Ending::errored(Cause::Daemon, error.to_string()),
+        }
+    }
+
+    /// From an empty folder to the job's end. An early end is an `Err` only so that `?` reads well.
+    async fn in_workspace(&self, checkout: &std::path::Path, log: &JobLog<'_>) -> Result<Ending, Ending> {
+        let sourced = source::fetch(self.order, &self.rooms.source, checkout, self.stop, log).await?;
+        self.tell(sourced.event()).await?;
+        let plan = match &self.order.plan {
+            Some(plan) => plan.clone(),
+            None => match self.plan(checkout, &sourced, log).await? {
+                Some(plan) => plan,
+                // Several jobs: they are reported, and the farm offers them as their edges allow.
+                None => return Ok(Ending::passed()),
+            },
+        };
+        let docker_socket = self.rooms.socket.decide(self.order, &plan).map_err(|refusal| {
+            let ending = Ending::errored(Cause::Limit, refusal.to_string());
+            ending.in_stage(&refusal.stage)
+        })?;
+        let environment = Environment::of(self.order, &plan, &sourced, self.rooms);
+        let sandbox_order = SandboxOrder {
+            job: self.order.job.to_string(),
+            workspace: PathBuf::from(checkout),
+            mount: plan.workspace.clone(),
+            image: plan.image.clone(),
+            docker_socket,
+        };
+        let mut sandbox = self.rooms.executor.open(sandbox_order).await.map_err(|error| self.ending_of(&error))?;
+        let ending = self.stages(&plan, &environment, sandbox.as_mut()).await.unwrap_or_else(|ending| ending);
+        if let Err(error) = sandbox.close().await {
+            log.say(&format!("clean-up is not complete: {error}")).await;
+            tracing::warn!(%error, "what a job made stays until the next sweep");
+        }
+        Ok(ending)
+    }
+
+    /// Reads the manifest and reports the plan. `None`: the build has several jobs, of which this is none.
+    async fn plan(
+        &self,
+        checkout: &std::path::Path,
+        sourced: &Sourced,
+        log: &JobLog<'_>,
+    ) -> Result<Option<Plan>, Ending> {
+        let bad = |error: &dyn std::error::Error| Ending::errored(Cause::Manifest, stage::sentence(error));
+        let reading = manifest::load(checkout).map_err(|error| bad(&error))?;
+        for warning in &reading.warnings {
+            log.say(&format!("warning: {warning}")).await;
+        }
+        let mut jobs = plan::compile(&reading.manifest, &sourced.names(self.order)).map_err(|error| bad(&error))?;
+        self.tell(JobEvent::Planned { jobs: jobs.clone() }).await?;
+        Ok(if jobs.len() == 1 { jobs.pop().map(|job| job.plan) } else { None })
+    }
+
+    /// `prepare`, then one stage after the other, until one of them ends badly.
+    async fn stages(
+        &self,
+        plan: &Plan,
+        environment: &Environment,
+        sandbox: &mut dyn Sandbox,
+    ) -> Result<Ending, Ending> {
+        let run = StageRun { sink: self.sink, stop: self.stop, redactor: &self.redactor, environment, plan };
+        let mut bad: Option<Ending> = None;
+        if let Some(script) = &plan.prepare {
+            bad = self.ending_after(run.prepare(script, sandbox).await);
+        }
+        for stage in &plan.stages {
+            bad = match bad {
+                None => self.ending_after(run.stage(stage, sandbox).await),
+                Some(ending) => {
+                    self.tell(skipped(stage, &ending)).await?;
+                    Some(ending)
+                }
+            };
+        }
+        Ok(bad.unwrap_or_else(Ending::passed))
+    }
+
+    fn ending_after(&self, ended: Result<(), Ending>) -> Option<Ending> {
+        match ended {
+            Ok(()) if self.stop.is_cancelled() => Some(Ending::cancelled("cancelled between two stages")),
+            Ok(()) => None,
+            Err(ending) => Some(ending),
+        }
+    }
+
+    fn ending_of(&self, error: &crate::executor::ExecutorError) -> Ending {
+        if self.stop.is_cancelled() {
+            Ending::cancelled("cancelled before the first stage")
+        } else {
+            Ending::errored(error.cause(), stage::sentence(error))
+        }
+    }
+
+    async fn tell(&self, event: JobEvent) -> Result<(), Ending> {
+        self.sink.emit(event).await.map_err(|error| Ending::errored(Cause::Daemon, error.to_string()))
+    }
+
+    fn redacted(&self, ending: Ending) -> Ending {
+        Ending { message: ending.message.map(|message| self.redactor.text(&message)), ..ending }
+    }
+}
+
+fn skipped(stage: &StagePlan, ending: &Ending) -> JobEvent {
+    let reason = match (&ending.stage, ending.outcome) {
+        (_, Outcome::Cancelled) => "the build was cancelled".to_owned(),
+        (Some(culprit), outcome) => format!("{culprit} {}", outcome.name()),
+        (None, outcome) => format!("the build {}", outcome.name()),
+    };
+    JobEvent::StageEnded { stage: stage.name.clone(), result: StageOutcome::Skipped { reason }, duration_ms: 0 }
+}

@@ -1,0 +1,143 @@
+//! The code of a job: cloned from its repository, or copied from a person's own tree.
+
+use std::path::Path;
+use std::time::Duration;
+
+use protocol::job::WorkOrder;
+use protocol::report::JobEvent;
+use protocol::{Branch, Cause, CommitId, Ending};
+use tokio::sync::mpsc;
+
+use super::stage::{JobLog, sentence};
+use crate::executor::Stop;
+use crate::git::{self, Checkouts, GitError};
+use crate::plan::Names;
+
+/// Where the code of jobs comes from.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// From the repository that the order names.
+    Clone(&'a Checkouts),
+    /// From this folder, as it stands: a person's own tree.
+    Tree(&'a Path),
+}
+
+/// What is known of the code once it is there.
+#[derive(Debug, Clone)]
+pub struct Sourced {
+    /// The commit; none outside git, or before the first commit.
+    pub commit: Option<CommitId>,
+    /// The branch.
+    pub branch: Option<Branch>,
+    /// The first line of the commit's message.
+    pub subject: String,
+    /// Who wrote it.
+    pub author: String,
+    /// When it was committed, in seconds since 1970.
+    pub committed_s: Option<i64>,
+}
+
+impl Sourced {
+    pub(super) fn event(&self) -> JobEvent {
+        JobEvent::CheckedOut {
+            commit: self.commit.clone(),
+            branch: self.branch.clone(),
+            subject: self.subject.clone(),
+            author: self.author.clone(),
+        }
+    }
+
+    /// What a manifest's declarative values may refer to.
+    pub(super) fn names(&self, order: &WorkOrder) -> Names {
+        Names { branch: self.branch.clone(), tag: None, commit: self.commit.clone(), event: order.trigger }
+    }
+}
+
+/// The waits between tries to clone when the network is at fault.
+const CLONE_AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+
+/// How many lines of a clone's progress may wait to be written down.
+const PROGRESS_BOUND: usize = 16;
+
+/// Brings the code into an empty folder.
+pub(super) async fn fetch(
+    order: &WorkOrder,
+    source: &Source<'_>,
+    into: &Path,
+    stop: &Stop,
+    log: &JobLog<'_>,
+) -> Result<Sourced, Ending> {
+    match source {
+        Source::Clone(checkouts) => clone(order, checkouts, into, stop, log).await,
+        Source::Tree(tree) => copy(tree, into, log).await,
+    }
+}
+
+async fn clone(
+    order: &WorkOrder,
+    checkouts: &Checkouts,
+    into: &Path,
+    stop: &Stop,
+    log: &JobLog<'_>,
+) -> Result<Sourced, Ending> {
+    log.say(&format!("clone {}", order.repo)).await;
+    let mut waits = CLONE_AGAIN_AFTER.into_iter();
+    loop {
+        let (progress, mut lines) = mpsc::channel::<String>(PROGRESS_BOUND);
+        let say = async {
+            while let Some(line) = lines.recv().await {
+                log.say(&line).await;
+            }
+        };
+        let (branch, commit) = (order.branch.as_ref(), order.commit.as_ref());
+        let check_out = checkouts.check_out(&order.repo, branch, commit, into, stop.token(), progress);
+        let (done, ()) = tokio::join!(check_out, say);
+        match done {
+            Ok(done) => {
+                let on = done.branch.as_ref().map(|branch| format!(" on {branch}")).unwrap_or_default();
+                log.say(&format!("commit {}{on}: {}", done.commit.short(), done.subject)).await;
+                return Ok(Sourced {
+                    commit: Some(done.commit),
+                    branch: done.branch,
+                    subject: done.subject,
+                    author: done.author,
+                    committed_s: Some(done.committed_s),
+                });
+            }
+            Err(_) if stop.is_cancelled() => return Err(Ending::cancelled("cancelled during the clone")),
+            Err(error) => {
+                let wait = waits.next().filter(|_| error.retry_worthy()).ok_or_else(|| clone_failed(&error))?;
+                log.say(&format!("{}; trying again in {} s", sentence(&error), wait.as_secs())).await;
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = stop.cancelled() => return Err(Ending::cancelled("cancelled during the clone")),
+                }
+            }
+        }
+    }
+}
+
+async fn copy(tree: &Path, into: &Path, log: &JobLog<'_>) -> Result<Sourced, Ending> {
+    let copy = git::copy_tree(tree, into).await.map_err(|error| clone_failed(&error))?;
+    let state = if copy.dirty { ", with changes that are not committed" } else { "" };
+    match &copy.commit {
+        Some(commit) => {
+            log.say(&format!("copy of {} ({} files) at {}{state}", tree.display(), copy.files, commit.short())).await
+        }
+        None => log.say(&format!("copy of {} ({} files), which has no commit", tree.display(), copy.files)).await,
+    }
+    for note in &copy.notes {
+        log.say(note).await;
+    }
+    Ok(Sourced {
+        commit: copy.commit,
+        branch: copy.branch,
+        subject: copy.subject,
+        author: copy.author,
+        committed_s: copy.committed_s,
+    })
+}
+
+fn clone_failed(error: &GitError) -> Ending {
+    Ending::errored(Cause::Clone, sentence(error))
+}

@@ -1,0 +1,187 @@
+//! One container's work: its events, its log on the way to the sink, and what its end means for the job.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use protocol::report::JobEvent;
+use protocol::{Cause, Ending, LogName, Outcome, Plan, StageEnd, StageName, StageOutcome, StagePlan};
+use tokio::sync::{Mutex, mpsc};
+
+use super::STAGE_TIMEOUT;
+use super::environment::Environment;
+use super::redact::Redactor;
+use crate::executor::{ExecutorError, OUTPUT_BOUND, Sandbox, StageOrder, Stop};
+use crate::sink::{EventSink, SinkError};
+
+/// What every container of a job has in common.
+pub(super) struct StageRun<'a> {
+    pub(super) sink: &'a dyn EventSink,
+    pub(super) stop: &'a Stop,
+    pub(super) redactor: &'a Redactor,
+    pub(super) environment: &'a Environment,
+    pub(super) plan: &'a Plan,
+}
+
+/// Which of a sandbox's two doors a script goes through.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Prepare,
+    Stage,
+}
+
+impl StageRun<'_> {
+    /// Runs `prepare`.
+    pub(super) async fn prepare(&self, script: &[String], sandbox: &mut dyn Sandbox) -> Result<(), Ending> {
+        let name: StageName = "prepare".parse().expect("it is a name");
+        let order = self.order(name, None, script, false);
+        self.run(&order, Door::Prepare, sandbox).await
+    }
+
+    /// Runs a stage.
+    pub(super) async fn stage(&self, stage: &StagePlan, sandbox: &mut dyn Sandbox) -> Result<(), Ending> {
+        let order = self.order(stage.name.clone(), stage.image.clone(), &stage.script, stage.docker);
+        self.run(&order, Door::Stage, sandbox).await
+    }
+
+    fn order(&self, name: StageName, image: Option<String>, script: &[String], docker: bool) -> StageOrder {
+        let environment = self.environment.for_stage(&name);
+        StageOrder { name, image, script: script.to_owned(), environment, docker, timeout: STAGE_TIMEOUT }
+    }
+
+    /// Runs one container and tells how it went; `Err` when the job ends with it.
+    async fn run(&self, order: &StageOrder, door: Door, sandbox: &mut dyn Sandbox) -> Result<(), Ending> {
+        let image = order.image.clone().unwrap_or_else(|| self.plan.image.clone());
+        self.tell(JobEvent::StageStarted { stage: order.name.clone(), image }).await?;
+        let began = Instant::now();
+        let (ended, written) = self.run_and_read(order, door, sandbox).await;
+        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let total = written.map_err(|error| told_badly(&error).in_stage(&order.name))?;
+        let result = self.outcome(ended);
+        self.tell(JobEvent::LogComplete { log: LogName::from(&order.name), total }).await?;
+        self.tell(JobEvent::StageEnded { stage: order.name.clone(), result: result.clone(), duration_ms }).await?;
+        self.meaning(result, &order.name)
+    }
+
+    /// The container's end, and how many bytes its log has. Both futures end before this one does.
+    async fn run_and_read(
+        &self,
+        order: &StageOrder,
+        door: Door,
+        sandbox: &mut dyn Sandbox,
+    ) -> (Result<StageEnd, ExecutorError>, Result<u64, SinkError>) {
+        let (output, printed) = mpsc::channel(OUTPUT_BOUND);
+        let work = async move {
+            match door {
+                Door::Prepare => sandbox.prepare(order, &output, self.stop).await,
+                Door::Stage => sandbox.run(order, &output, self.stop).await,
+            }
+        };
+        tokio::join!(work, self.pump(LogName::from(&order.name), printed))
+    }
+
+    /// Carries a log to the sink. When that fails the job is stopped, and the rest read and dropped, so that the
+    /// container can come to its end.
+    async fn pump(&self, log: LogName, mut printed: mpsc::Receiver<Bytes>) -> Result<u64, SinkError> {
+        let mut stream = self.redactor.stream();
+        let mut total = 0;
+        let mut failed = None;
+        while let Some(bytes) = printed.recv().await {
+            let bytes = stream.push(bytes);
+            if failed.is_none() && !bytes.is_empty() {
+                total += bytes.len() as u64;
+                failed = self.sink.log(&log, bytes).await.err();
+                if failed.is_some() {
+                    self.stop.cancel();
+                }
+            }
+        }
+        let rest = stream.finish();
+        match failed {
+            Some(error) => Err(error),
+            None if rest.is_empty() => Ok(total),
+            None => {
+                total += rest.len() as u64;
+                self.sink.log(&log, rest).await.map(|()| total)
+            }
+        }
+    }
+
+    fn outcome(&self, ended: Result<StageEnd, ExecutorError>) -> StageOutcome {
+        match ended {
+            Ok(end) if end.passed() => StageOutcome::Passed,
+            Ok(StageEnd::Cancelled) => StageOutcome::Cancelled,
+            Ok(end) => StageOutcome::Failed { end },
+            Err(_) if self.stop.is_cancelled() => StageOutcome::Cancelled,
+            Err(error) => {
+                StageOutcome::Errored { cause: error.cause(), message: self.redactor.text(&sentence(&error)) }
+            }
+        }
+    }
+
+    /// What a stage's end means for its job.
+    fn meaning(&self, result: StageOutcome, stage: &StageName) -> Result<(), Ending> {
+        let ending = match result {
+            StageOutcome::Passed | StageOutcome::AllowedFailure { .. } | StageOutcome::Skipped { .. } => return Ok(()),
+            StageOutcome::Failed { end } => {
+                Ending { outcome: Outcome::Failed, message: Some(format!("{stage} failed: {end}")), stage: None }
+            }
+            StageOutcome::Errored { cause, message } => Ending::errored(cause, message),
+            StageOutcome::Cancelled => Ending::cancelled(format!("cancelled during {stage}")),
+        };
+        Err(ending.in_stage(stage))
+    }
+
+    async fn tell(&self, event: JobEvent) -> Result<(), Ending> {
+        self.sink.emit(event).await.map_err(|error| told_badly(&error))
+    }
+}
+
+fn told_badly(error: &SinkError) -> Ending {
+    Ending::errored(Cause::Daemon, error.to_string())
+}
+
+/// An error with its sources, as one sentence.
+pub(super) fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+/// What the job itself has to say (clone, clean-up): a log of its own, before those of the stages.
+pub(super) struct JobLog<'a> {
+    sink: &'a dyn EventSink,
+    redactor: &'a Redactor,
+    written: Mutex<Result<u64, SinkError>>,
+}
+
+impl<'a> JobLog<'a> {
+    pub(super) fn new(sink: &'a dyn EventSink, redactor: &'a Redactor) -> Self {
+        Self { sink, redactor, written: Mutex::new(Ok(0)) }
+    }
+
+    /// Adds a line.
+    pub(super) async fn say(&self, line: &str) {
+        let bytes = Bytes::from(self.redactor.text(&format!("{line}\n")));
+        let mut written = self.written.lock().await;
+        if let Ok(total) = &mut *written {
+            let length = bytes.len() as u64;
+            match self.sink.log(&LogName::of_job(), bytes).await {
+                Ok(()) => *total += length,
+                Err(error) => *written = Err(error),
+            }
+        }
+    }
+
+    /// Tells how long the log has become.
+    pub(super) async fn complete(self) -> Result<(), SinkError> {
+        let total = self.written.into_inner()?;
+        if total > 0 {
+            self.sink.emit(JobEvent::LogComplete { log: LogName::of_job(), total }).await?;
+        }
+        Ok(())
+    }
+}
