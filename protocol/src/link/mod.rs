@@ -1,24 +1,29 @@
 //! The line between coordinator and agents: two ends, one contract, two ways (in one process; over RabbitMQ).
 //!
-//! # The contract, which every link keeps (`tests/tests/contract.rs` holds them to it)
+//! # The contract, which every link keeps (`tests/tests/link.rs` holds them to it)
 //! - **Jobs** lie on a queue per label set. A delivery belongs to one agent until it is settled; one that is
 //!   dropped unsettled, or whose agent's line breaks, is delivered again, marked as redelivered.
 //!   [`JobDelivery::ack`] says whether the acknowledgement counted.
-//! - **Reports and logs** reach the coordinator at least once and, from one agent, in order. They lie safe while
-//!   no coordinator takes them. `Ok(Delivered::Yes)` means that the line has taken them over for good.
+//! - **Reports and logs** reach the coordinator at least once and, from one agent, in order: a call that begins
+//!   after another returned comes after it. Calls under way at the same time may arrive in any order. A batch
+//!   that is dropped comes again before what follows it. They lie safe while no coordinator takes them.
+//!   `Ok(Delivered::Yes)` means that the line has taken them over for good.
 //! - **Controls** are hints: at most once, lost when the agent is away. The next heartbeat heals that.
 //! - Waiting calls (`next_*`) wait through broken lines and end with [`LinkError::Closed`] alone. Sending calls
 //!   fail with [`LinkError::Away`] when the line is down or breaks meanwhile: the message may or may not have
-//!   arrived, and sending it again is always right.
+//!   arrived, and sending it again is always right. On a line that this side has closed they fail with
+//!   [`LinkError::Closed`].
 //! - Every `next_*` may be dropped at any time, and loses nothing by it.
 
 pub mod memory;
 pub mod rabbitmq;
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use crate::control::Control;
@@ -49,13 +54,15 @@ pub trait AgentLink: Send + Sync {
     /// [`LinkError::Away`] when it may not have arrived.
     async fn log(&self, chunk: &LogChunk) -> Result<Delivered, LinkError>;
 
-    /// Waits for what the coordinator says to this agent.
+    /// Waits for what the coordinator says to this agent. What cannot be read, or is of a kind that a newer
+    /// coordinator knows, is passed over.
     ///
     /// # Errors
     /// [`LinkError::Closed`] when the line was closed for good.
     async fn next_control(&self) -> Result<Control, LinkError>;
 
     /// Tells the publisher of an injected job how it goes; only an agent on its own does this.
+    /// [`Delivered::Refused`]: the queue is one of the farm's own, no possible queue, or not this user's to write.
     ///
     /// # Errors
     /// [`LinkError::Away`] when it may not have arrived.
@@ -86,7 +93,8 @@ pub trait CoordinatorLink: Send + Sync {
     /// [`LinkError::Closed`] when the line was closed for good.
     async fn next_logs(&self, most: usize) -> Result<Batch<LogChunk>, LinkError>;
 
-    /// How many reports lie unsettled. Leases expire only after this has been seen to be 0.
+    /// How many reports lie unsettled, here or with the broker. Leases expire only after this has been seen to be
+    /// 0: it never is while an agent's report could be overlooked.
     ///
     /// # Errors
     /// [`LinkError::Away`] when it cannot be known.
@@ -99,6 +107,7 @@ pub trait CoordinatorLink: Send + Sync {
     async fn control(&self, to: &Address, control: &Control) -> Result<Delivered, LinkError>;
 
     /// Tells the publisher of an injected job how it goes. [`Delivered::Unroutable`]: nobody listens any more.
+    /// [`Delivered::Refused`]: the queue is one of the farm's own, or no possible queue.
     ///
     /// # Errors
     /// [`LinkError::Away`] when it may not have arrived.
@@ -165,6 +174,9 @@ pub enum LinkError {
     /// The message itself cannot be sent, now or ever.
     #[error("the message cannot be sent: {0}")]
     Unsendable(String),
+    /// The line was set up in a way that can never work; only a person can change that.
+    #[error("{0}")]
+    BadSettings(String),
 }
 
 /// Who a control message is for.
@@ -291,6 +303,53 @@ pub struct DeadLetter {
     pub reason: String,
 }
 
+/// The name of the queue on which jobs that require these labels lie: `build_queue`, or with the labels in order
+/// behind it. A set whose text is longer than 80 bytes is named by its digest.
+#[must_use]
+pub fn queue_name(labels: &LabelSet) -> String {
+    if labels.is_empty() {
+        return BUILD_QUEUE.to_owned();
+    }
+    let text = labels.to_string();
+    if text.len() <= LONGEST_LABEL_TEXT {
+        return format!("{BUILD_QUEUE}.{text}");
+    }
+    let digest = Sha256::digest(text.as_bytes());
+    let mut name = format!("{BUILD_QUEUE}.sha256-");
+    for byte in &digest[..16] {
+        // Never fails: a String takes all that is written to it.
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
+}
+
+/// The queue of jobs that any agent may run, and where people put theirs by hand.
+pub const BUILD_QUEUE: &str = "build_queue";
+
+/// The longest text of labels, in bytes, that stands in a queue's name: brokers allow 255 for all of it, and people
+/// have to read it.
+const LONGEST_LABEL_TEXT: usize = 80;
+
 /// How long a link waits before its next try to connect: doubled each time up to the longest, with jitter, so
 /// that a farm of agents does not fall upon a broker that has just come back.
 pub const RECONNECT: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(labels: &[&str], expect: &str) {
+        assert_eq!(queue_name(&LabelSet::new(labels.iter().copied()).unwrap()), expect);
+    }
+
+    #[test]
+    fn queues_are_named_by_their_labels() {
+        check(&[], "build_queue");
+        check(&["gpu"], "build_queue.gpu");
+        check(&["gpu", "arch=arm64"], "build_queue.arch=arm64+gpu");
+        let (a, b) = ("a".repeat(40), "b".repeat(39));
+        check(&[&b, &a], &format!("build_queue.{a}+{b}"));
+        check(&["b".repeat(40).as_str(), &a], "build_queue.sha256-e76ce13eed1a010f8d92bae3ef62fee7");
+    }
+}

@@ -1,0 +1,125 @@
+//! An agent's end of the line.
+
+use async_trait::async_trait;
+use serde::Serialize;
+use tokio::sync::{Mutex, mpsc, watch};
+
+use super::RabbitSettings;
+use super::address::Address;
+use super::connection::{Line, Tasks};
+use super::controls::Controls;
+use super::publish::{Outgoing, publish};
+use super::{jobs, message, topology};
+use crate::control::Control;
+use crate::id::{AgentId, BootId, LabelSet};
+use crate::job::{ReplyTo, StatusMessage};
+use crate::link::{AgentLink, Delivered, Health, JobDelivery, LinkError, queue_name};
+use crate::report::{LogChunk, Report};
+use crate::{task, wire};
+
+/// An agent's end of the line over RabbitMQ.
+pub struct RabbitAgent {
+    agent: AgentId,
+    line: Line,
+    controls: std::sync::Arc<Controls>,
+    heard: Mutex<mpsc::Receiver<Control>>,
+    tasks: Tasks,
+}
+
+impl RabbitAgent {
+    /// Begins to connect, and returns at once: [`AgentLink::health`] says how it goes.
+    ///
+    /// # Errors
+    /// [`LinkError::BadSettings`] when it can never go well: the address or the certificates cannot be read.
+    #[expect(clippy::unused_async, reason = "it needs a runtime to run in, which an async function always has")]
+    pub async fn connect(settings: RabbitSettings, agent: &AgentId, boot: BootId) -> Result<Self, LinkError> {
+        let address = Address::read(&settings)?;
+        // Two processes under one name are told apart on the broker's page by the beginning of their boot's id.
+        let line = Line::new(address, format!("buildr-agent {agent} {boot:.8}"));
+        let (controls, heard) = Controls::new(agent.clone());
+        let listening = task::spawn("rabbitmq controls", controls.clone().run(line.clone()));
+        let tasks = Tasks::start(&line, controls.clone()).with(listening);
+        Ok(Self { agent: agent.clone(), line, controls, heard: Mutex::new(heard), tasks })
+    }
+
+    /// Closes the line for good: what is unsettled goes back, waiting calls end with [`LinkError::Closed`]. Returns
+    /// when all is done.
+    pub async fn close(&self) {
+        self.tasks.close().await;
+    }
+
+    fn key(&self, report: &Report) -> Result<String, LinkError> {
+        let agent = &self.agent;
+        Ok(match report {
+            Report::Hello(_) => format!("agent.{agent}.hello"),
+            Report::Heartbeat(_) => format!("agent.{agent}.heartbeat"),
+            Report::Bye { .. } => format!("agent.{agent}.bye"),
+            Report::Claim(_) => format!("claim.{agent}"),
+            Report::Abandoned { .. } => format!("agent.{agent}.abandoned"),
+            Report::Rejected(_) => format!("agent.{agent}.rejected"),
+            Report::Progress(_) => format!("build.{agent}.progress"),
+            Report::Unknown => return Err(LinkError::Unsendable("it is of no known kind".to_owned())),
+        })
+    }
+}
+
+#[async_trait]
+impl AgentLink for RabbitAgent {
+    async fn next_job(&self, queues: &[LabelSet]) -> Result<JobDelivery, LinkError> {
+        let queues: Vec<String> = queues.iter().map(queue_name).collect();
+        jobs::next_job(&self.line, &queues).await
+    }
+
+    async fn report(&self, report: &Report) -> Result<Delivered, LinkError> {
+        let key = self.key(report)?;
+        let body = wire::encode(report).map_err(|error| LinkError::Unsendable(error.to_string()))?;
+        let mut properties = message::lasting_json();
+        if let Some(user) = self.line.user() {
+            properties = properties.with_user_id(user);
+        }
+        let outgoing = Outgoing { exchange: topology::EVENTS, key: &key, body: &body, properties };
+        let delivered = publish(&self.line, outgoing).await?;
+        if delivered == Delivered::Yes {
+            self.controls.seek();
+        }
+        Ok(delivered)
+    }
+
+    async fn log(&self, chunk: &LogChunk) -> Result<Delivered, LinkError> {
+        let key = format!("build.{}.log", self.agent);
+        let mut properties = message::log(chunk)?;
+        if let Some(user) = self.line.user() {
+            properties = properties.with_user_id(user);
+        }
+        publish(&self.line, Outgoing { exchange: topology::EVENTS, key: &key, body: &chunk.bytes, properties }).await
+    }
+
+    async fn next_control(&self) -> Result<Control, LinkError> {
+        let next = async { self.heard.lock().await.recv().await };
+        self.line.closed().run_until_cancelled(next).await.flatten().ok_or(LinkError::Closed)
+    }
+
+    async fn reply(&self, to: &ReplyTo, status: &StatusMessage) -> Result<Delivered, LinkError> {
+        reply(&self.line, to, status).await
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.line.health()
+    }
+}
+
+/// Tells the publisher of an injected job how it goes, from either end.
+pub(super) async fn reply(line: &Line, to: &ReplyTo, status: &StatusMessage) -> Result<Delivered, LinkError> {
+    let body = json(status)?;
+    match message::reply(to) {
+        Some(properties) if !to.is_forbidden() && !to.queue.is_empty() => {
+            publish(line, Outgoing { exchange: "", key: &to.queue, body: &body, properties }).await
+        }
+        _ => Ok(Delivered::Refused),
+    }
+}
+
+/// A message as JSON without an envelope, for readers who are not of the farm.
+pub(super) fn json<T: Serialize>(message: &T) -> Result<Vec<u8>, LinkError> {
+    serde_json::to_vec(message).map_err(|error| LinkError::Unsendable(error.to_string()))
+}

@@ -1,0 +1,133 @@
+//! What the coordinator says to one agent: a queue of its own for each connection, and the task that empties it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream::StreamExt as _;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use tokio::sync::{Notify, mpsc};
+use uuid::Uuid;
+
+use super::channel::{OwnedChannel, Trouble};
+use super::connection::{Epoch, Line, Prepare};
+use super::topology::{ALL_AGENTS, CONTROL, control_key};
+use crate::control::Control;
+use crate::id::AgentId;
+use crate::wire;
+
+/// How long to wait before looking again for an exchange that no coordinator has made yet.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// How many control messages are on their way to an agent that does not listen; the rest waits at the broker.
+const AT_ONCE: u16 = 256;
+
+/// The agent's subscription.
+pub(super) struct Controls {
+    agent: AgentId,
+    /// Made before the line is up, so that no answer to a first report is missed; taken by the task.
+    made: Mutex<Option<(u64, OwnedChannel)>>,
+    sought: Notify,
+    sender: mpsc::Sender<Control>,
+}
+
+impl Controls {
+    /// A subscription, and where its messages come out.
+    pub(super) fn new(agent: AgentId) -> (Arc<Self>, mpsc::Receiver<Control>) {
+        let (sender, receiver) = mpsc::channel(AT_ONCE.into());
+        (Arc::new(Self { agent, made: Mutex::default(), sought: Notify::new(), sender }), receiver)
+    }
+
+    /// Looks for the coordinator's exchange now: a report was taken, so there must be one.
+    pub(super) fn seek(&self) {
+        self.sought.notify_one();
+    }
+
+    /// Hands on what the coordinator says, until the line is closed.
+    pub(super) async fn run(self: Arc<Self>, line: Line) {
+        while let Ok(epoch) = line.epoch().await {
+            match self.subscription(&epoch).await {
+                Ok(channel) => {
+                    line.closed().run_until_cancelled(self.hand_on(channel)).await;
+                    // Its queue is gone, or the connection is.
+                    line.pause(Duration::from_millis(200)).await;
+                }
+                Err(trouble) => {
+                    tracing::debug!(%trouble, "no coordinator can be heard yet");
+                    tokio::select! {
+                        () = line.pause(LOOK_AGAIN) => {}
+                        () = self.sought.notified() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn subscription(&self, epoch: &Epoch) -> Result<OwnedChannel, Trouble> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match made {
+            Some((number, channel)) if number == epoch.number && channel.is_open() => Ok(channel),
+            _ => self.subscribe(epoch).await,
+        }
+    }
+
+    async fn subscribe(&self, epoch: &Epoch) -> Result<OwnedChannel, Trouble> {
+        let mut owned = OwnedChannel::open(&epoch.consume, &epoch.sweeper).await?;
+        let channel = owned.raw();
+        // A new name each time: the broker may still hold the last one for a connection that it believes alive.
+        let queue = format!("buildr.agent.{}.{}", self.agent, Uuid::new_v4().simple());
+        let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+        channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await?;
+        for key in [control_key(&self.agent), ALL_AGENTS.to_owned()] {
+            let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+            channel.queue_bind(queue.as_str().into(), CONTROL.into(), key.into(), options, none).await?;
+        }
+        channel.basic_qos(AT_ONCE, BasicQosOptions::default()).await?;
+        let options = BasicConsumeOptions { exclusive: true, ..BasicConsumeOptions::default() };
+        let consumer = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await?;
+        owned.keep(consumer);
+        Ok(owned)
+    }
+
+    async fn hand_on(&self, mut channel: OwnedChannel) {
+        while let [consumer] = &mut channel.consumers()[..]
+            && let Some(Ok(delivery)) = consumer.next().await
+        {
+            match wire::decode(&delivery.data) {
+                Ok(Control::Unknown) => {}
+                Ok(control) => {
+                    if self.sender.send(control).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "a control message cannot be read"),
+            }
+            if !matches!(delivery.ack(BasicAckOptions::default()).await, Ok(true)) {
+                return;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Prepare for Controls {
+    async fn prepare(&self, epoch: &Arc<Epoch>) -> Result<(), Trouble> {
+        match self.subscribe(epoch).await {
+            Ok(channel) => {
+                *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some((epoch.number, channel));
+                Ok(())
+            }
+            Err(Trouble::Lost(reason)) => Err(Trouble::Lost(reason)),
+            Err(Trouble::Missing(reason)) => {
+                tracing::debug!(reason, "no coordinator was ever at this broker");
+                Ok(())
+            }
+            Err(trouble) => {
+                tracing::warn!(%trouble, agent = %self.agent, "this agent may not hear its coordinator; \
+                    give its user the rights that the manual lists for agents");
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The coordinator's end of the line.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lapin::message::Delivery;
+use lapin::types::ShortString;
+use tokio::sync::watch;
+
+use super::RabbitSettings;
+use super::address::Address;
+use super::agent::{json, reply};
+use super::channel::Trouble;
+use super::connection::{Epoch, Line, Prepare, Tasks};
+use super::feed::Feed;
+use super::publish::{Outgoing, publish};
+use super::{message, topology};
+use crate::control::Control;
+use crate::id::LabelSet;
+use crate::job::{OfferBody, ReplyTo, StatusMessage};
+use crate::link::{
+    Address as To, BadMessage, Batch, CoordinatorLink, DeadLetter, Delivered, Health, Incoming, LinkError, queue_name,
+};
+use crate::report::LogChunk;
+use crate::wire;
+
+/// The coordinator's end of the line over RabbitMQ.
+pub struct RabbitCoordinator {
+    line: Line,
+    reports: Feed,
+    logs: Feed,
+    tasks: Tasks,
+}
+
+impl RabbitCoordinator {
+    /// Begins to connect and to declare what the farm needs, and returns at once: [`CoordinatorLink::health`] says
+    /// how it goes.
+    ///
+    /// # Errors
+    /// [`LinkError::BadSettings`] when it can never go well: the address or the certificates cannot be read.
+    #[expect(clippy::unused_async, reason = "it needs a runtime to run in, which an async function always has")]
+    pub async fn connect(settings: RabbitSettings) -> Result<Self, LinkError> {
+        let line = Line::new(Address::read(&settings)?, "buildr-coordinator".to_owned());
+        let reports = Feed::new(line.clone(), topology::EVENTS_QUEUE);
+        let logs = Feed::new(line.clone(), topology::LOGS_QUEUE);
+        let tasks = Tasks::start(&line, Arc::new(DeclareAll));
+        Ok(Self { line, reports, logs, tasks })
+    }
+
+    /// Closes the line for good: what is unsettled goes back, waiting calls end with [`LinkError::Closed`]. Returns
+    /// when all is done.
+    pub async fn close(&self) {
+        self.tasks.close().await;
+    }
+}
+
+struct DeclareAll;
+
+#[async_trait]
+impl Prepare for DeclareAll {
+    async fn prepare(&self, epoch: &Arc<Epoch>) -> Result<(), Trouble> {
+        topology::declare_all(epoch, &[]).await.map_err(|trouble| match trouble {
+            Trouble::Missing(what) => Trouble::Missing(format!(
+                "{what}, and this user may not make it; let it configure ^(build_queue|buildr\\.).*$"
+            )),
+            other => other,
+        })
+    }
+}
+
+#[async_trait]
+impl CoordinatorLink for RabbitCoordinator {
+    async fn offer(&self, labels: &LabelSet, offer: &OfferBody) -> Result<(), LinkError> {
+        let body = json(offer)?;
+        let queue = queue_name(labels);
+        let id = ShortString::from(offer.job_id.to_string());
+        let properties = message::lasting_json().with_message_id(id).with_type("buildr.job.v1".into());
+        let send =
+            || publish(&self.line, Outgoing { exchange: "", key: &queue, body: &body, properties: properties.clone() });
+        let mut delivered = send().await?;
+        if delivered == Delivered::Unroutable {
+            // Nobody has offered there yet, or somebody has removed it.
+            let epoch = self.line.epoch_now()?;
+            let declared = topology::declare_job_queue(&epoch, &queue).await;
+            declared.map_err(|trouble| LinkError::Away(format!("the queue {queue} cannot be made: {trouble}")))?;
+            delivered = send().await?;
+        }
+        match delivered {
+            Delivered::Yes => Ok(()),
+            Delivered::Unroutable => Err(LinkError::Away(format!("the queue {queue} does not last"))),
+            Delivered::Full => Err(LinkError::Away(format!("the queue {queue} is full"))),
+            Delivered::Refused => Err(LinkError::Away(format!("this user may not write to the queue {queue}"))),
+        }
+    }
+
+    async fn next_reports(&self, most: usize) -> Result<Batch<Incoming>, LinkError> {
+        let (deliveries, settle) = self.reports.next(most).await?;
+        Ok(Batch::new(deliveries.into_iter().map(incoming).collect(), settle))
+    }
+
+    async fn next_logs(&self, most: usize) -> Result<Batch<LogChunk>, LinkError> {
+        loop {
+            let (deliveries, settle) = self.logs.next(most).await?;
+            let items: Vec<LogChunk> = deliveries.into_iter().filter_map(log_chunk).collect();
+            if !items.is_empty() {
+                return Ok(Batch::new(items, settle));
+            }
+            // All of them were unreadable; they are acknowledged so that they do not come for ever.
+            settle.ack().await;
+        }
+    }
+
+    async fn backlog(&self) -> Result<usize, LinkError> {
+        self.reports.backlog().await
+    }
+
+    async fn control(&self, to: &To, control: &Control) -> Result<Delivered, LinkError> {
+        let body = wire::encode(control).map_err(|error| LinkError::Unsendable(error.to_string()))?;
+        let key = match to {
+            To::Agent(agent) => topology::control_key(agent),
+            To::All => topology::ALL_AGENTS.to_owned(),
+        };
+        let properties = message::passing_json();
+        publish(&self.line, Outgoing { exchange: topology::CONTROL, key: &key, body: &body, properties }).await
+    }
+
+    async fn reply(&self, to: &ReplyTo, status: &StatusMessage) -> Result<Delivered, LinkError> {
+        reply(&self.line, to, status).await
+    }
+
+    async fn bury(&self, dead: &DeadLetter) -> Result<(), LinkError> {
+        let properties = message::dead(dead);
+        let outgoing = Outgoing { exchange: "", key: topology::DEAD_QUEUE, body: &dead.body, properties };
+        match publish(&self.line, outgoing).await? {
+            Delivered::Yes => Ok(()),
+            other => Err(LinkError::Away(format!("{} takes no message ({other:?})", topology::DEAD_QUEUE))),
+        }
+    }
+
+    async fn ensure(&self, queues: &[LabelSet]) -> Result<(), LinkError> {
+        let epoch = self.line.epoch_now()?;
+        tokio::select! {
+            done = topology::declare_all(&epoch, queues) => done.map_err(|trouble| LinkError::Away(trouble.to_string())),
+            silent = self.line.until_silent(&epoch) => Err(silent),
+        }
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.line.health()
+    }
+}
+
+fn incoming(delivery: Delivery) -> Incoming {
+    let body = Bytes::from(delivery.data);
+    let user = delivery.properties.user_id().as_ref().map(ToString::to_string);
+    let report = wire::decode(&body).map_err(|error| BadMessage { body: body.clone(), reason: error.to_string() });
+    Incoming { user, report }
+}
+
+fn log_chunk(delivery: Delivery) -> Option<LogChunk> {
+    let user = delivery.properties.user_id().as_ref().map(ToString::to_string);
+    match message::read_log(&delivery.properties, delivery.data.into()) {
+        Ok(chunk) => Some(chunk),
+        Err(reason) => {
+            tracing::warn!(?user, reason, "a piece of a log cannot be read and is dropped");
+            None
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Properties and headers: what stands beside a message's bytes.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+use crate::id::ClaimId;
+use crate::job::ReplyTo;
+use crate::link::{DeadLetter, LinkError};
+use crate::report::LogChunk;
+use crate::wire;
+
+const PERSISTENT: u8 = 2;
+const TRANSIENT: u8 = 1;
+
+/// Of JSON that outlives a restart of the broker.
+pub(super) fn lasting_json() -> BasicProperties {
+    BasicProperties::default().with_content_type("application/json".into()).with_delivery_mode(PERSISTENT)
+}
+
+/// Of JSON that is worth nothing after a restart of the broker.
+pub(super) fn passing_json() -> BasicProperties {
+    BasicProperties::default().with_content_type("application/json".into()).with_delivery_mode(TRANSIENT)
+}
+
+/// Of a reply. `None`: AMQP has no room for such a correlation id.
+pub(super) fn reply(to: &ReplyTo) -> Option<BasicProperties> {
+    let properties = passing_json();
+    match &to.correlation_id {
+        None => Some(properties),
+        Some(id) => Some(properties.with_correlation_id(ShortString::try_new(id.as_str()).ok()?)),
+    }
+}
+
+/// Of a message laid aside.
+pub(super) fn dead(dead: &DeadLetter) -> BasicProperties {
+    let headers = BTreeMap::from([
+        ("x-buildr-reason".into(), AMQPValue::LongString(dead.reason.as_str().into())),
+        ("x-buildr-queue".into(), AMQPValue::LongString(dead.queue.as_str().into())),
+    ]);
+    BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers.into())
+}
+
+/// Of a piece of a log. The agent has its own copy until the coordinator's store does, so this one need not survive
+/// the broker.
+///
+/// # Errors
+/// [`LinkError::Unsendable`] for an offset that AMQP has no number for.
+pub(super) fn log(chunk: &LogChunk) -> Result<BasicProperties, LinkError> {
+    let number = |value: u64| {
+        let value = i64::try_from(value).map_err(|_| LinkError::Unsendable(format!("{value} is too large a number")));
+        value.map(AMQPValue::LongLongInt)
+    };
+    let headers = BTreeMap::from([
+        ("v".into(), number(wire::VERSION.into())?),
+        ("claim".into(), AMQPValue::LongString(chunk.claim.reveal().into())),
+        ("log".into(), AMQPValue::LongString(chunk.log.as_str().into())),
+        ("offset".into(), number(chunk.offset)?),
+        ("at_ms".into(), number(chunk.at_ms)?),
+    ]);
+    let properties = BasicProperties::default().with_content_type("application/octet-stream".into());
+    Ok(properties.with_delivery_mode(TRANSIENT).with_headers(headers.into()))
+}
+
+/// The piece of a log that came with these properties, or what is wrong with it.
+pub(super) fn read_log(properties: &BasicProperties, bytes: Bytes) -> Result<LogChunk, String> {
+    let none = FieldTable::default();
+    let headers = Headers(properties.headers().as_ref().unwrap_or(&none));
+    let version = headers.number("v")?;
+    if !(u64::from(wire::OLDEST)..=u64::from(wire::VERSION) + 1).contains(&version) {
+        return Err(format!("version {version} is not known"));
+    }
+    if bytes.len() > wire::MAX_BYTES {
+        return Err(format!("{} bytes are more than any message of buildr", bytes.len()));
+    }
+    let claim: ClaimId = headers.text("claim")?.parse().map_err(|_| "the header \"claim\" is no claim".to_owned())?;
+    let log = headers.text("log")?.parse().map_err(|error| format!("the header \"log\": {error}"))?;
+    Ok(LogChunk { claim, log, offset: headers.number("offset")?, at_ms: headers.number("at_ms")?, bytes })
+}
+
+struct Headers<'a>(&'a FieldTable);
+
+impl Headers<'_> {
+    fn text(&self, key: &str) -> Result<String, String> {
+        match self.0.inner().get(key) {
+            Some(AMQPValue::LongString(text)) => Ok(text.to_string()),
+            Some(AMQPValue::ShortString(text)) => Ok(text.to_string()),
+            _ => Err(format!("the header {key:?} is missing or no text")),
+        }
+    }
+
+    fn number(&self, key: &str) -> Result<u64, String> {
+        let number = match self.0.inner().get(key) {
+            Some(AMQPValue::LongLongInt(number)) => Some(*number),
+            Some(AMQPValue::LongInt(number)) => Some((*number).into()),
+            Some(AMQPValue::LongUInt(number)) => Some((*number).into()),
+            Some(AMQPValue::ShortInt(number)) => Some((*number).into()),
+            Some(AMQPValue::ShortUInt(number)) => Some((*number).into()),
+            Some(AMQPValue::ShortShortInt(number)) => Some((*number).into()),
+            Some(AMQPValue::ShortShortUInt(number)) => Some((*number).into()),
+            _ => None,
+        };
+        let number = number.and_then(|number| u64::try_from(number).ok());
+        number.ok_or_else(|| format!("the header {key:?} is missing or no whole number"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk() -> LogChunk {
+        let bytes = Bytes::from_static(b"a\0\xff\n");
+        LogChunk { claim: ClaimId::fresh(), log: "build".parse().unwrap(), offset: 1 << 40, at_ms: 17, bytes }
+    }
+
+    #[test]
+    fn a_piece_of_a_log_comes_back_as_it_was() {
+        let chunk = chunk();
+        assert_eq!(read_log(&log(&chunk).unwrap(), chunk.bytes.clone()).unwrap(), chunk);
+        let far = LogChunk { offset: u64::MAX, ..chunk };
+        assert!(matches!(log(&far), Err(LinkError::Unsendable(_))));
+    }
+
+    #[track_caller]
+    fn check(key: &str, value: Option<AMQPValue>, expect: &str) {
+        let mut headers = log(&chunk()).unwrap().headers().clone().unwrap().inner().clone();
+        match value {
+            Some(value) => headers.insert(key.into(), value),
+            None => headers.remove(key),
+        };
+        let error = read_log(&BasicProperties::default().with_headers(headers.into()), Bytes::new()).unwrap_err();
+        assert!(error.contains(expect), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_piece_of_a_log() {
+        check("v", None, "\"v\" is missing");
+        check("v", Some(AMQPValue::LongLongInt(9)), "version 9");
+        check("claim", Some(AMQPValue::LongString("x".into())), "\"claim\" is no claim");
+        check("log", Some(AMQPValue::LongString("../x".into())), "\"log\": ");
+        check("log", Some(AMQPValue::Void), "\"log\" is missing");
+        check("offset", Some(AMQPValue::LongLongInt(-1)), "\"offset\" is missing or no whole number");
+        check("offset", Some(AMQPValue::Double(1.0)), "\"offset\" is missing or no whole number");
+        assert!(read_log(&BasicProperties::default(), Bytes::new()).is_err());
+    }
+}

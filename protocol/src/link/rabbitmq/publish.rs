@@ -1,0 +1,74 @@
+//! Sending one message and knowing what became of it.
+//!
+//! Each message has a channel for itself until its confirm is there. Many can be on their way at once, and still a
+//! returned message, a refusal or a timeout belongs to exactly one call.
+
+use std::time::Duration;
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::ShortString;
+use lapin::{BasicProperties, Confirmation};
+
+use super::channel::{OwnedChannel, Trouble};
+use super::connection::{Epoch, Line};
+use crate::link::{Delivered, LinkError};
+
+/// How long a message may wait for its confirm.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(30);
+
+/// A message on its way to an exchange.
+pub(super) struct Outgoing<'a> {
+    /// The exchange; empty for the default one.
+    pub(super) exchange: &'static str,
+    /// The routing key; a queue's name on the default exchange.
+    pub(super) key: &'a str,
+    /// Its bytes.
+    pub(super) body: &'a [u8],
+    /// What stands beside them.
+    pub(super) properties: BasicProperties,
+}
+
+/// Sends a message and waits until the broker has taken it, returned it or refused it.
+pub(super) async fn publish(line: &Line, message: Outgoing<'_>) -> Result<Delivered, LinkError> {
+    let epoch = line.epoch_now()?;
+    let key = ShortString::try_new(message.key).map_err(|error| LinkError::Unsendable(error.to_string()))?;
+    let sent = tokio::select! {
+        sent = tokio::time::timeout(CONFIRM_WITHIN, send(&epoch, key, message)) => sent,
+        silent = line.until_silent(&epoch) => return Err(silent),
+    };
+    let seconds = CONFIRM_WITHIN.as_secs();
+    let sent = sent.map_err(|_| LinkError::Away(format!("RabbitMQ did not confirm a message within {seconds} s")))?;
+    match sent {
+        Ok(Confirmation::Ack(None) | Confirmation::NotRequested) => Ok(Delivered::Yes),
+        Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_))) | Err(Trouble::Missing(_)) => {
+            Ok(Delivered::Unroutable)
+        }
+        Ok(Confirmation::Nack(None)) => Ok(Delivered::Full),
+        Err(Trouble::Refused(reason)) => {
+            tracing::debug!(reason, "RabbitMQ refused a message");
+            Ok(Delivered::Refused)
+        }
+        Err(Trouble::Differs(reason)) => Err(LinkError::Unsendable(reason)),
+        Err(Trouble::Lost(reason)) => Err(LinkError::Away(reason)),
+    }
+}
+
+async fn send(epoch: &Epoch, key: ShortString, message: Outgoing<'_>) -> Result<Confirmation, Trouble> {
+    // Never closed.
+    let _permit = epoch.permits.acquire().await.map_err(|error| Trouble::Lost(error.to_string()))?;
+    let lane = match epoch.lanes.take() {
+        Some(lane) => lane,
+        None => {
+            let lane = OwnedChannel::open(&epoch.publish, &epoch.sweeper).await?;
+            lane.raw().confirm_select(ConfirmSelectOptions::default()).await?;
+            lane
+        }
+    };
+    let Outgoing { exchange, body, properties, .. } = message;
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let confirm = lane.raw().basic_publish(exchange.into(), key, options, body, properties).await?;
+    let confirmation = confirm.await?;
+    // Only a lane with nothing on its way is used again; else it is closed by being dropped.
+    epoch.lanes.put(lane);
+    Ok(confirmation)
+}
