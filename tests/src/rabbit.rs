@@ -1,0 +1,195 @@
+//! A RabbitMQ vhost of a test's own, made and looked into through the management API.
+
+use std::future::Future;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// How long a test waits for anything before it has failed.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+const AMQP: &str = "amqp://guest:guest@127.0.0.1:5672";
+const MANAGEMENT: &str = "http://guest:guest@127.0.0.1:15672";
+
+/// A vhost that exists for one test.
+#[derive(Clone)]
+pub struct Vhost {
+    name: String,
+    amqp: url::Url,
+    management: String,
+    http: Client,
+}
+
+/// Runs a test in a vhost of its own and removes it, also after a failure. Without a broker the test is skipped and
+/// says so, unless `BUILDR_TEST_REQUIRE` names `rabbitmq`.
+///
+/// # Panics
+/// When the test does, or when a broker is required and there is none.
+pub async fn with_vhost<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Vhost) -> F) {
+    let vhost = match Vhost::make().await {
+        Ok(vhost) => vhost,
+        Err(reason) => {
+            let required = setting("BUILDR_TEST_REQUIRE", "").split(',').any(|part| part == "rabbitmq");
+            assert!(!required, "RabbitMQ is required and not there: {reason}");
+            eprintln!("skipped: no RabbitMQ with its management plugin ({reason})");
+            return;
+        }
+    };
+    let outcome = protocol::task::spawn("test", test(vhost.clone())).await;
+    vhost.remove().await;
+    if let Err(error) = outcome {
+        std::panic::resume_unwind(error.into_panic());
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test has no command line to read it from")]
+fn setting(name: &str, default: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| default.to_owned())
+}
+
+impl Vhost {
+    async fn make() -> Result<Self, String> {
+        // reqwest panics without one, even for http.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let name = format!("buildr-test-{}", Uuid::new_v4().simple());
+        let mut amqp: url::Url = setting("BUILDR_TEST_AMQP", AMQP).parse().expect("BUILDR_TEST_AMQP is a URL");
+        amqp.set_path(&name);
+        let management = setting("BUILDR_TEST_MANAGEMENT", MANAGEMENT);
+        let vhost = Self { name, management, http: Client::new(), amqp };
+        let path = format!("vhosts/{}", vhost.name);
+        vhost.try_call(Method::PUT, &path, &json!({})).await.map_err(|error| error.to_string())?;
+        let user = vhost.amqp.username().to_owned();
+        vhost.permit(&user, ".*", ".*", ".*").await;
+        Ok(vhost)
+    }
+
+    async fn remove(&self) {
+        self.call(Method::DELETE, &format!("vhosts/{}", self.name), Value::Null).await;
+    }
+
+    /// Its AMQP address.
+    #[must_use]
+    pub fn uri(&self) -> String {
+        self.amqp.to_string()
+    }
+
+    /// Its AMQP address for another user.
+    #[must_use]
+    pub fn uri_as(&self, user: &str, password: &str) -> String {
+        let mut amqp = self.amqp.clone();
+        // They fail for addresses without a host alone.
+        amqp.set_username(user).ok();
+        amqp.set_password(Some(password)).ok();
+        amqp.to_string()
+    }
+
+    /// The same broker's address with a vhost that does not exist.
+    #[must_use]
+    pub fn uri_nowhere(&self) -> String {
+        let mut amqp = self.amqp.clone();
+        amqp.set_path("buildr-test-nowhere");
+        amqp.to_string()
+    }
+
+    /// Makes a user with these rights here. It has to be removed again by [`Vhost::remove_user`].
+    pub async fn add_user(&self, user: &str, password: &str, rights: [&str; 3]) {
+        self.call(Method::PUT, &format!("users/{user}"), json!({"password": password, "tags": ""})).await;
+        self.permit(user, rights[0], rights[1], rights[2]).await;
+    }
+
+    /// Removes a user.
+    pub async fn remove_user(&self, user: &str) {
+        self.call(Method::DELETE, &format!("users/{user}"), Value::Null).await;
+    }
+
+    async fn permit(&self, user: &str, configure: &str, write: &str, read: &str) {
+        let rights = json!({"configure": configure, "write": write, "read": read});
+        self.call(Method::PUT, &format!("permissions/{}/{user}", self.name), rights).await;
+    }
+
+    /// Declares a durable queue as a person does on RabbitMQ's page.
+    pub async fn declare(&self, queue: &str, arguments: Value) {
+        let queue = format!("queues/{}/{queue}", self.name);
+        self.call(Method::PUT, &queue, json!({"durable": true, "arguments": arguments})).await;
+    }
+
+    /// Deletes a queue.
+    pub async fn delete(&self, queue: &str) {
+        self.call(Method::DELETE, &format!("queues/{}/{queue}", self.name), Value::Null).await;
+    }
+
+    /// Publishes as a person does on RabbitMQ's page.
+    pub async fn publish(&self, exchange: &str, key: &str, body: &[u8], properties: Value) {
+        let message = json!({
+            "properties": properties, "routing_key": key,
+            "payload": BASE64.encode(body), "payload_encoding": "base64",
+        });
+        let exchange = if exchange.is_empty() { "amq.default" } else { exchange };
+        let answer = self.call(Method::POST, &format!("exchanges/{}/{exchange}/publish", self.name), message).await;
+        assert_eq!(answer["routed"], json!(true), "the message went nowhere: {key}");
+    }
+
+    /// Takes all messages from a queue: their properties and bytes.
+    ///
+    /// # Panics
+    /// When the answer is not what RabbitMQ's management API says.
+    pub async fn drain(&self, queue: &str) -> Vec<(Value, Vec<u8>)> {
+        let ask = json!({"count": 1000, "ackmode": "ack_requeue_false", "encoding": "base64"});
+        let messages = self.call(Method::POST, &format!("queues/{}/{queue}/get", self.name), ask).await;
+        let messages = messages.as_array().expect("a list of messages");
+        let bytes = |message: &Value| match message["payload_encoding"].as_str() {
+            Some("base64") => BASE64.decode(message["payload"].as_str().unwrap_or_default()).expect("base64"),
+            _ => message["payload"].as_str().unwrap_or_default().as_bytes().to_owned(),
+        };
+        messages.iter().map(|message| (message["properties"].clone(), bytes(message))).collect()
+    }
+
+    /// Closes all connections whose name begins so, once there are some, as an operator does.
+    ///
+    /// # Panics
+    /// When none comes to be within [`PATIENCE`].
+    pub async fn cut(&self, name: &str) {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let all = self.call(Method::GET, &format!("vhosts/{}/connections", self.name), Value::Null).await;
+            let ours: Vec<&str> = all
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|one| one["client_properties"]["connection_name"].as_str().is_some_and(|n| n.starts_with(name)))
+                .filter_map(|one| one["name"].as_str())
+                .collect();
+            for one in &ours {
+                let path = format!("connections/{}", one.replace('%', "%25").replace(' ', "%20").replace('>', "%3E"));
+                // It may have gone by itself, with the other one of the pair.
+                self.try_call(Method::DELETE, &path, &Value::Null).await.ok();
+            }
+            if !ours.is_empty() {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < until, "no connection {name:?} at the broker");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Value) -> Value {
+        match self.try_call(method.clone(), path, &body).await {
+            Ok(answer) => answer,
+            Err(error) => panic!("{method} {path}: {error}"),
+        }
+    }
+
+    async fn try_call(&self, method: Method, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let request = self.http.request(method, format!("{}/api/{path}", self.management));
+        let request = if body.is_null() { request } else { request.json(body) };
+        let answer = request.send().await?.error_for_status()?;
+        if matches!(answer.status(), StatusCode::NO_CONTENT | StatusCode::CREATED) {
+            return Ok(Value::Null);
+        }
+        Ok(answer.json().await?)
+    }
+}
