@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Triggers, store, schedule, truth, API and pages.
+
+pub mod config;
+mod store;

@@ -2,8 +2,8 @@
 //!
 //! A terminal state is never left. Whatever carries a claim that is not the current one changes nothing.
 
-use crate::id::{AgentId, ClaimId};
-use crate::outcome::{Cause, Ending};
+use crate::id::{AgentId, ClaimId, JobKey};
+use crate::outcome::{Cause, Ending, Outcome};
 
 /// Where a job stands. Each state holds just what exists in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +59,13 @@ pub enum Happening {
         /// How many attempts a job gets.
         max_attempts: u32,
     },
+    /// A job that it needs ended, and did not pass: it will never be run.
+    NeedEnded {
+        /// Which.
+        need: JobKey,
+        /// How that one ended.
+        outcome: Outcome,
+    },
     /// Somebody wants it to end.
     CancelAsked {
         /// Who and why, as a sentence.
@@ -100,6 +107,11 @@ impl JobState {
                 Ok(Self::Running { claim: *claim, agent: agent.clone(), attempt: attempts + 1, cancelling: None })
             }
             (Self::Queued { .. }, Happening::CancelAsked { reason }) => Ok(Self::Ended(Ending::cancelled(reason))),
+            (Self::Queued { .. }, Happening::NeedEnded { need, outcome }) => {
+                // With the outcome of what it needed, so that the build's own outcome is not made worse by it.
+                let message = Some(format!("was not run: it needs {need}, which ended as {outcome}"));
+                Ok(Self::Ended(Ending { outcome: *outcome, message, stage: None }))
+            }
             (Self::Queued { .. }, _) => Err(Ignored::NotCurrent),
             (Self::Running { claim, agent, attempt, cancelling }, happening) => {
                 Running { claim, agent, attempt, cancelling }.after(happening)
@@ -129,6 +141,8 @@ impl Running {
         match happening {
             Happening::Claimed { claim, .. } if *claim == self.claim => Err(Ignored::Repeated),
             Happening::Claimed { .. } => Err(Ignored::Taken),
+            // It began, so what it needs had passed.
+            Happening::NeedEnded { .. } => Err(Ignored::NotCurrent),
             Happening::CancelAsked { .. } if self.cancelling.is_some() => Err(Ignored::Repeated),
             Happening::CancelAsked { reason } => Ok(JobState::Running {
                 claim: self.claim,
@@ -217,6 +231,10 @@ mod tests {
         Happening::CancelAsked { reason: "by me".to_owned() }
     }
 
+    fn need_failed() -> Happening {
+        Happening::NeedEnded { need: "compile".parse().unwrap(), outcome: Outcome::Failed }
+    }
+
     #[track_caller]
     fn check(state: JobState, happening: &Happening, expect: Result<JobState, Ignored>) {
         assert_eq!(state.clone().after(happening), expect, "{state:?}\n  {happening:?}");
@@ -241,6 +259,7 @@ mod tests {
         check(queued(), &Table::lost(t.claim, false), Err(Ignored::NotCurrent));
         check(queued(), &Happening::Abandoned { claim: t.claim }, Err(Ignored::NotCurrent));
         check(queued(), &Happening::CancelOverdue { claim: t.claim }, Err(Ignored::NotCurrent));
+        check_ends(queued(), &need_failed(), Outcome::Failed);
     }
 
     #[test]
@@ -252,6 +271,7 @@ mod tests {
         check(t.running(1), &Table::finished(t.other), Err(Ignored::NotCurrent));
         check(t.running(1), &Table::lost(t.other, false), Err(Ignored::NotCurrent));
         check(t.running(1), &Happening::Abandoned { claim: t.other }, Err(Ignored::NotCurrent));
+        check(t.running(1), &need_failed(), Err(Ignored::NotCurrent));
         check(t.running(1), &Happening::Abandoned { claim: t.claim }, Ok(JobState::Queued { attempts: 0 }));
     }
 
@@ -284,6 +304,7 @@ mod tests {
             Table::finished(t.claim),
             Table::lost(t.claim, false),
             cancel(),
+            need_failed(),
             Happening::Abandoned { claim: t.claim },
             Happening::CancelOverdue { claim: t.claim },
         ] {

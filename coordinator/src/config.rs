@@ -1,0 +1,126 @@
+//! What the coordinator can be told: flag > `BUILDR_COORDINATOR_*` > `coordinator.toml` > default.
+
+mod args;
+mod repo_glob;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use protocol::AgentId;
+use protocol::control::BEACON_EVERY;
+use protocol::identity::{JoinToken, PublicKey};
+
+pub use args::{Args, ConfigError};
+pub use repo_glob::RepoGlob;
+
+/// All that the coordinator was told, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where its agents are.
+    pub farm: Farm,
+    /// Where the API and the pages are served.
+    pub listen: SocketAddr,
+    /// Where the database, the logs, the key and the token lie.
+    pub state_dir: PathBuf,
+    /// How others reach the API: its host is accepted in requests.
+    pub public_url: Option<String>,
+    /// Who may look at builds from elsewhere.
+    pub reading: Reading,
+    /// How an agent that was never seen becomes one of the farm.
+    pub enrolment: Enrolment,
+    /// Agents that belong to the farm whatever `enrolment` says: those in this process.
+    pub known_agents: Vec<(AgentId, PublicKey)>,
+    /// Whether repositories on the agents' own disks are built.
+    pub local_repos: LocalRepos,
+    /// Injected jobs of these repositories are trusted.
+    pub trusted_repos: Vec<RepoGlob>,
+    /// How long a job survives the silence of its agent.
+    pub lease: Duration,
+    /// How often an agent gives a sign of life.
+    pub heartbeat: Duration,
+    /// How often the coordinator does.
+    pub beacon: Duration,
+    /// How long the end of the program waits for what still runs.
+    pub drain_timeout: Duration,
+}
+
+/// Where the agents are.
+#[derive(Debug, Clone)]
+pub enum Farm {
+    /// In this process.
+    Here(Up),
+    /// Beyond a message broker, by the URL `amqp://user:password@host:port/vhost`.
+    Broker(String),
+}
+
+/// What `buildr up` was told about the agent in this process.
+#[derive(Debug, Clone, Default)]
+pub struct Up {
+    /// How many jobs run at once; one per core without it.
+    pub slots: Option<u32>,
+    /// Where builds are checked out.
+    pub work_dir: Option<PathBuf>,
+    /// The network of the stages: `bridge`, `host` or a network's name.
+    pub network: Option<String>,
+}
+
+/// Who may look at builds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Whoever is on this machine, and whoever has the token.
+    Guarded,
+    /// Everybody who reaches the listener.
+    Public,
+}
+
+/// How an agent that was never seen becomes one of the farm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Enrolment {
+    /// A person approves it.
+    ByApproval,
+    /// Who proves to have the join token belongs to it; a person approves others.
+    ByToken(JoinToken),
+    /// The first key under a name is taken: for a first try among friends.
+    Open,
+}
+
+/// Whether `file://` and paths are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalRepos {
+    /// They are refused here; the agents decide for themselves once more.
+    Refused,
+    /// They are passed on; the agents decide.
+    Allowed,
+}
+
+/// The port that `buildr` looks at unless told otherwise.
+pub(crate) const DEFAULT_PORT: u16 = 8700;
+
+impl Config {
+    /// Everything at its default, with agents in this process and the state in `state_dir`.
+    #[must_use]
+    pub fn new(state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            farm: Farm::Here(Up::default()),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
+            state_dir: state_dir.into(),
+            public_url: None,
+            reading: Reading::Guarded,
+            enrolment: Enrolment::ByApproval,
+            known_agents: Vec::new(),
+            local_repos: LocalRepos::Refused,
+            trusted_repos: Vec::new(),
+            lease: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(15),
+            beacon: BEACON_EVERY,
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+
+    /// How long an agent that was told to end a job may take for it, before the job is ended without it. It covers
+    /// the grace of the script, `after` and the clean-up.
+    pub(crate) fn cancel_patience(&self) -> Duration {
+        self.lease * 3
+    }
+}

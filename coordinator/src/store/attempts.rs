@@ -1,0 +1,216 @@
+//! Attempts: one taking of a job by one agent, known by its claim. Also the claims that came to nothing.
+
+use protocol::api::Status;
+use protocol::identity::SealingKey;
+use protocol::outcome::{Outcome, StageOutcome};
+use protocol::{AgentId, BootId, ClaimId, JobId, StageName};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::builds::{status, status_of};
+use super::{StoreError, Transaction, int, json, name, natural, small, to_json};
+
+/// One taking of a job.
+#[derive(Debug, Clone)]
+pub(crate) struct Attempt {
+    /// Its claim.
+    pub(crate) claim: ClaimId,
+    /// Of which job.
+    pub(crate) job: JobId,
+    /// 1 for the job's first.
+    pub(crate) attempt: u32,
+    /// By whom.
+    pub(crate) agent: AgentId,
+    /// What its grant is sealed to.
+    pub(crate) sealing: SealingKey,
+    /// Where it stands.
+    pub(crate) state: AttemptState,
+    /// The number of the last event that was taken from it.
+    pub(crate) last_seq: u64,
+}
+
+/// Where an attempt stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttemptState {
+    /// Its agent works on it.
+    Running,
+    /// Its agent went silent.
+    Lost,
+    /// Its agent gave it up before it was told of the grant: it does not count.
+    Abandoned,
+    /// It came to an end.
+    Ended(Status),
+}
+
+impl AttemptState {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Lost => "lost",
+            Self::Abandoned => "abandoned",
+            Self::Ended(status) => status.name(),
+        }
+    }
+
+    pub(super) fn ended(outcome: Outcome) -> Self {
+        Self::Ended(status_of(outcome))
+    }
+
+    /// From a row that has the column.
+    pub(super) fn of(row: &SqliteRow) -> Result<Self, StoreError> {
+        Ok(match row.try_get::<&str, _>("state")? {
+            "running" => Self::Running,
+            "lost" => Self::Lost,
+            "abandoned" => Self::Abandoned,
+            outcome => Self::Ended(status(outcome)?),
+        })
+    }
+}
+
+/// A claim that takes a job.
+#[derive(Debug, Clone)]
+pub(crate) struct Taking {
+    /// The claim.
+    pub(crate) claim: ClaimId,
+    /// Who.
+    pub(crate) agent: AgentId,
+    /// In which life.
+    pub(crate) boot: BootId,
+    /// What the grant is to be sealed to.
+    pub(crate) sealing: SealingKey,
+}
+
+impl Transaction {
+    /// The attempt of a claim, whether current or not.
+    pub(crate) async fn attempt(&mut self, claim: ClaimId) -> Result<Option<Attempt>, StoreError> {
+        let row = sqlx::query("SELECT * FROM attempts WHERE claim = $1")
+            .bind(claim.reveal())
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        row.as_ref().map(attempt_of).transpose()
+    }
+
+    pub(super) async fn insert_attempt(
+        &mut self,
+        job: JobId,
+        attempt: u32,
+        taking: &Taking,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO attempts (claim, job, attempt, agent, boot, sealing, state, started_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, 'running', $7)",
+        )
+        .bind(taking.claim.reveal())
+        .bind(job.to_string())
+        .bind(attempt)
+        .bind(taking.agent.as_str())
+        .bind(taking.boot.to_string())
+        .bind(to_json("sealing key", &taking.sealing)?)
+        .bind(int(now_ms))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    pub(super) async fn end_attempt(
+        &mut self,
+        claim: ClaimId,
+        state: AttemptState,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE attempts SET state = $2, ended_ms = $3 WHERE claim = $1 AND state = 'running'")
+            .bind(claim.reveal())
+            .bind(state.name())
+            .bind(int(now_ms))
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Remembers how far an attempt's events were taken, so that a repetition is seen.
+    pub(crate) async fn took_event(&mut self, claim: ClaimId, seq: u64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE attempts SET last_seq = $2 WHERE claim = $1")
+            .bind(claim.reveal())
+            .bind(int(seq))
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// A stage's container is being made.
+    pub(crate) async fn stage_started(
+        &mut self,
+        claim: ClaimId,
+        stage: &StageName,
+        image: &str,
+    ) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO stages (claim, name, image) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+            .bind(claim.reveal())
+            .bind(stage.as_str())
+            .bind(image)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// A stage ended; one that never ran is noted with it.
+    pub(crate) async fn stage_ended(
+        &mut self,
+        claim: ClaimId,
+        stage: &StageName,
+        result: &StageOutcome,
+        duration_ms: u64,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO stages (claim, name, image, result, duration_ms) VALUES ($1, $2, '', $3, $4)
+             ON CONFLICT DO UPDATE SET result = excluded.result, duration_ms = excluded.duration_ms",
+        )
+        .bind(claim.reveal())
+        .bind(stage.as_str())
+        .bind(to_json("stage's result", result)?)
+        .bind(int(duration_ms))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Remembers that a claim does not hold, so that the same one again is answered the same.
+    pub(crate) async fn deny(&mut self, claim: ClaimId, reason: &str, now_ms: u64) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO denials (claim, reason, at_ms) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+            .bind(claim.reveal())
+            .bind(reason)
+            .bind(int(now_ms))
+            .execute(&mut *self.tx)
+            .await?;
+        // A claim is asked again for minutes, not for days.
+        sqlx::query("DELETE FROM denials WHERE at_ms < $1")
+            .bind(int(now_ms.saturating_sub(DENIALS_KEPT_MS)))
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Why a claim was denied before, if it was.
+    pub(crate) async fn denial(&mut self, claim: ClaimId) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query("SELECT reason FROM denials WHERE claim = $1")
+            .bind(claim.reveal())
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        Ok(row.map(|row| row.try_get("reason")).transpose()?)
+    }
+}
+
+const DENIALS_KEPT_MS: u64 = 7 * 24 * 3600 * 1000;
+
+fn attempt_of(row: &SqliteRow) -> Result<Attempt, StoreError> {
+    Ok(Attempt {
+        claim: name(row, "claim")?,
+        job: name(row, "job")?,
+        attempt: small(row.try_get("attempt")?),
+        agent: name(row, "agent")?,
+        sealing: json(row, "sealing")?,
+        state: AttemptState::of(row)?,
+        last_seq: natural(row.try_get("last_seq")?),
+    })
+}

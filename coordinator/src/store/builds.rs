@@ -1,0 +1,236 @@
+//! Builds: one trigger on one commit. A build stands where its jobs stand.
+
+use protocol::api::Status;
+use protocol::job::{ReplyTo, StatusMessage, TriggerKind};
+use protocol::outcome::{Ending, Outcome};
+use protocol::{Branch, BuildNumber, CommitId, RepoUrl};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::{StoreError, Transaction, int, json_or_none, name, name_or_none, natural, to_json};
+
+/// A build that is to begin.
+#[derive(Debug, Clone)]
+pub(crate) struct NewBuild {
+    /// Which repository, credentials included.
+    pub(crate) repo: RepoUrl,
+    /// Which branch; the remote's HEAD without one.
+    pub(crate) branch: Option<Branch>,
+    /// Why.
+    pub(crate) trigger: TriggerKind,
+    /// Whether its jobs may be given secrets and the Docker socket.
+    pub(crate) trusted: bool,
+    /// Who wants to hear how it goes.
+    pub(crate) reply: Option<ReplyTo>,
+}
+
+/// A build as its grants and replies need it.
+#[derive(Debug, Clone)]
+pub(crate) struct Build {
+    /// Its number.
+    pub(crate) number: BuildNumber,
+    /// Which repository, credentials included.
+    pub(crate) repo: RepoUrl,
+    /// Which branch, once it is known.
+    pub(crate) branch: Option<Branch>,
+    /// The commit that it is pinned to, once an attempt has reported one.
+    pub(crate) commit: Option<CommitId>,
+    /// Why.
+    pub(crate) trigger: TriggerKind,
+    /// Whether its jobs may be given secrets and the Docker socket.
+    pub(crate) trusted: bool,
+    /// Where it stands.
+    pub(crate) status: Status,
+    /// How it ended, once it has.
+    pub(crate) ending: Option<Ending>,
+    reply: Option<ReplyTo>,
+    told_running: bool,
+}
+
+impl Transaction {
+    /// Begins a build, without a job as yet.
+    pub(crate) async fn insert_build(&mut self, build: &NewBuild, now_ms: u64) -> Result<BuildNumber, StoreError> {
+        let inserted = sqlx::query(
+            "INSERT INTO builds (repo, branch, trigger, trusted, status, created_ms, reply_queue, reply_correlation)
+             VALUES ($1, $2, $3, $4, 'queued', $5, $6, $7)",
+        )
+        .bind(build.repo.reveal())
+        .bind(build.branch.as_ref().map(Branch::as_str))
+        .bind(build.trigger.name())
+        .bind(build.trusted)
+        .bind(int(now_ms))
+        .bind(build.reply.as_ref().map(|reply| reply.queue.as_str()))
+        .bind(build.reply.as_ref().and_then(|reply| reply.correlation_id.as_deref()))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(BuildNumber(natural(inserted.last_insert_rowid())))
+    }
+
+    /// One build.
+    pub(crate) async fn build(&mut self, number: BuildNumber) -> Result<Option<Build>, StoreError> {
+        let row = sqlx::query("SELECT * FROM builds WHERE number = $1")
+            .bind(int(number.0))
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        row.as_ref().map(build_of).transpose()
+    }
+
+    /// Pins a build to the first commit that is reported for it. Later ones change nothing.
+    pub(crate) async fn pin(
+        &mut self,
+        number: BuildNumber,
+        commit: Option<&CommitId>,
+        branch: Option<&Branch>,
+        subject: &str,
+        author: &str,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE builds SET commit_id = $2, branch = coalesce(branch, $3), subject = $4, author = $5
+             WHERE number = $1 AND commit_id IS NULL AND subject IS NULL",
+        )
+        .bind(int(number.0))
+        .bind(commit.map(CommitId::as_str))
+        .bind(branch.map(Branch::as_str))
+        .bind(first_line(subject))
+        .bind(first_line(author))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Folds the jobs of a build into where it stands, and puts what its publisher wants to hear into the outbox.
+    pub(super) async fn fold(&mut self, number: BuildNumber, now_ms: u64) -> Result<(), StoreError> {
+        let rows = sqlx::query("SELECT state, cancelling, ending FROM jobs WHERE build = $1")
+            .bind(int(number.0))
+            .fetch_all(&mut *self.tx)
+            .await?;
+        let (status, ending) = folded(&rows)?;
+        let ended_ms = ending.is_some().then(|| int(now_ms));
+        let begins = matches!(status, Status::Running | Status::Cancelling);
+        sqlx::query(
+            "UPDATE builds SET status = $2, ending = $3, ended_ms = $4,
+                    started_ms = CASE WHEN $5 THEN coalesce(started_ms, $6) ELSE started_ms END
+             WHERE number = $1 AND ended_ms IS NULL",
+        )
+        .bind(int(number.0))
+        .bind(status.name())
+        .bind(ending.as_ref().map(|ending| to_json("ending", ending)).transpose()?)
+        .bind(ended_ms)
+        .bind(begins)
+        .bind(int(now_ms))
+        .execute(&mut *self.tx)
+        .await?;
+        self.tell_publisher(number).await
+    }
+
+    /// The publisher of an injected job hears of the beginning once, and of the end.
+    async fn tell_publisher(&mut self, number: BuildNumber) -> Result<(), StoreError> {
+        let Some(build) = self.build(number).await? else { return Ok(()) };
+        let Some(reply) = &build.reply else { return Ok(()) };
+        match (&build.ending, build.status) {
+            (Some(ending), _) => {
+                self.insert_reply(reply, &build.status_message(ending.outcome.name(), ending.message.clone())).await?;
+                // Once: an end is never left, but a late job of the build may be folded in again.
+                sqlx::query("UPDATE builds SET reply_queue = NULL WHERE number = $1")
+                    .bind(int(number.0))
+                    .execute(&mut *self.tx)
+                    .await?;
+            }
+            (None, Status::Running) if !build.told_running => {
+                self.insert_reply(reply, &build.status_message("running", None)).await?;
+                sqlx::query("UPDATE builds SET told_running = 1 WHERE number = $1")
+                    .bind(int(number.0))
+                    .execute(&mut *self.tx)
+                    .await?;
+            }
+            (None, _) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Build {
+    fn status_message(&self, status: &str, message: Option<String>) -> StatusMessage {
+        StatusMessage {
+            repo: self.repo.to_string(),
+            branch: self.branch.clone(),
+            build: Some(self.number),
+            status: status.to_owned(),
+            message,
+            commit: self.commit.clone(),
+        }
+    }
+}
+
+/// A status by its name.
+pub(super) fn status(text: &str) -> Result<Status, StoreError> {
+    use Status::{Cancelled, Cancelling, Errored, Failed, Passed, Queued, Running};
+    [Queued, Running, Cancelling, Passed, Failed, Errored, Cancelled]
+        .into_iter()
+        .find(|status| status.name() == text)
+        .ok_or_else(|| StoreError::Damaged { what: "status", reason: format!("{text:?} is none") })
+}
+
+/// The status of what ended so.
+pub(super) fn status_of(outcome: Outcome) -> Status {
+    match outcome {
+        Outcome::Passed => Status::Passed,
+        Outcome::Failed => Status::Failed,
+        Outcome::Errored { .. } => Status::Errored,
+        Outcome::Cancelled => Status::Cancelled,
+    }
+}
+
+fn trigger(text: &str) -> Result<TriggerKind, StoreError> {
+    use TriggerKind::{Injected, Local, Manual, PullRequest, Push, Schedule, Tag, Upstream};
+    [Push, PullRequest, Tag, Schedule, Manual, Upstream, Injected, Local]
+        .into_iter()
+        .find(|kind| kind.name() == text)
+        .ok_or_else(|| StoreError::Damaged { what: "trigger", reason: format!("{text:?} is none") })
+}
+
+fn build_of(row: &SqliteRow) -> Result<Build, StoreError> {
+    let reply = row.try_get::<Option<String>, _>("reply_queue")?;
+    let correlation_id = row.try_get("reply_correlation")?;
+    Ok(Build {
+        number: BuildNumber(natural(row.try_get("number")?)),
+        repo: name(row, "repo")?,
+        branch: name_or_none(row, "branch")?,
+        commit: name_or_none(row, "commit_id")?,
+        trigger: trigger(row.try_get("trigger")?)?,
+        trusted: row.try_get("trusted")?,
+        status: status(row.try_get("status")?)?,
+        ending: json_or_none(row, "ending")?,
+        reply: reply.map(|queue| ReplyTo { queue, correlation_id }),
+        told_running: row.try_get("told_running")?,
+    })
+}
+
+fn folded(jobs: &[SqliteRow]) -> Result<(Status, Option<Ending>), StoreError> {
+    let mut status = Status::Queued;
+    let mut endings: Vec<Ending> = Vec::new();
+    for row in jobs {
+        let cancelling = row.try_get::<Option<&str>, _>("cancelling")?.is_some();
+        match row.try_get::<&str, _>("state")? {
+            "running" if cancelling => status = Status::Cancelling,
+            "running" if status != Status::Cancelling => status = Status::Running,
+            _ => endings.extend(json_or_none::<Ending>(row, "ending")?),
+        }
+    }
+    if endings.len() < jobs.len() {
+        // Between two of its jobs a build is under way, though no agent works on it at this moment.
+        let between = status == Status::Queued && !endings.is_empty();
+        return Ok((if between { Status::Running } else { status }, None));
+    }
+    let Some(worst) = endings.into_iter().reduce(worse) else { return Ok((status, None)) };
+    Ok((status_of(worst.outcome), Some(worst)))
+}
+
+fn worse(one: Ending, other: Ending) -> Ending {
+    // Of two that are equally bad the first one stays: it came first.
+    if one.outcome.worse(other.outcome) == one.outcome { one } else { other }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or("").chars().take(500).collect()
+}

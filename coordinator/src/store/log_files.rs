@@ -1,0 +1,164 @@
+//! The bytes of logs: `logs/<job>/<attempt>/<log>`, as they were printed, and beside each a `.<log>.times` with
+//! pairs of little-endian 64-bit numbers: where in the log a piece begins, and when it was printed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use protocol::{JobId, LogName};
+
+/// The folder with all logs. Its calls block.
+#[derive(Debug, Clone)]
+pub(crate) struct LogFiles {
+    folder: PathBuf,
+}
+
+/// Where one log's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct LogPlace {
+    /// Of which job.
+    pub(crate) job: JobId,
+    /// Of which attempt at it.
+    pub(crate) attempt: u32,
+    /// Which log.
+    pub(crate) log: LogName,
+}
+
+/// Some bytes of a log.
+#[derive(Debug, Clone)]
+pub(crate) struct Piece {
+    /// Where in the log they begin.
+    pub(crate) offset: u64,
+    /// When they were printed, by the agent's clock.
+    pub(crate) at_ms: u64,
+    /// The bytes.
+    pub(crate) bytes: Bytes,
+}
+
+impl LogFiles {
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Adds what is new in `pieces` to a log of which `kept` bytes are known to be safe, and gives how many are
+    /// safe now: they are on the disk when this returns. What is there already is passed over, and so is all
+    /// behind a gap, which the agent is asked for again by the mark.
+    ///
+    /// # Errors
+    /// When the disk does not take them.
+    pub(crate) fn append(&self, place: &LogPlace, kept: u64, pieces: &[Piece]) -> io::Result<u64> {
+        let path = self.path(place);
+        let mut file = self.open(&path)?;
+        // What lies behind the mark was written and never promised: a crash may have left anything there.
+        let mut length = file.metadata()?.len().min(kept);
+        file.set_len(length)?;
+        file.seek(SeekFrom::Start(length))?;
+        let begin = length;
+        let mut times = Vec::new();
+        for piece in pieces {
+            let Some(known) = length.checked_sub(piece.offset) else { continue };
+            let known = usize::try_from(known).unwrap_or(usize::MAX).min(piece.bytes.len());
+            let new = &piece.bytes[known..];
+            if new.is_empty() {
+                continue;
+            }
+            file.write_all(new)?;
+            times.extend(length.to_le_bytes());
+            times.extend(piece.at_ms.to_le_bytes());
+            length += new.len() as u64;
+        }
+        if length > begin {
+            file.sync_data()?;
+            let mut sidecar = self.open(&times_path(&path, &place.log))?;
+            sidecar.seek(SeekFrom::End(0))?;
+            sidecar.write_all(&times)?;
+        }
+        Ok(length)
+    }
+
+    /// Reads at most `most` bytes of a log, from a place on; none behind its end.
+    ///
+    /// # Errors
+    /// When the disk does not give them.
+    pub(crate) fn read(&self, place: &LogPlace, from: u64, most: u64) -> io::Result<Bytes> {
+        let mut file = match File::open(self.path(place)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Bytes::new()),
+            file => file?,
+        };
+        file.seek(SeekFrom::Start(from))?;
+        let mut bytes = Vec::new();
+        file.take(most).read_to_end(&mut bytes)?;
+        Ok(bytes.into())
+    }
+
+    fn path(&self, place: &LogPlace) -> PathBuf {
+        self.folder.join(place.job.to_string()).join(place.attempt.to_string()).join(place.log.as_str())
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        let open = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+        if path.exists() {
+            return open();
+        }
+        let folder = path.parent().unwrap_or(&self.folder);
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let file = open()?;
+        // A new file is safe when the folders that name it are.
+        for above in folder.ancestors().take_while(|above| above.starts_with(&self.folder)) {
+            File::open(above)?.sync_all()?;
+        }
+        Ok(file)
+    }
+}
+
+/// A log's name never begins with a dot, so this is no log's file.
+fn times_path(path: &Path, log: &LogName) -> PathBuf {
+    path.with_file_name(format!(".{log}.times"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(offset: u64, text: &'static str) -> Piece {
+        Piece { offset, at_ms: offset, bytes: Bytes::from_static(text.as_bytes()) }
+    }
+
+    #[track_caller]
+    fn check(before: &'static str, kept: u64, pieces: &[Piece], expect: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let files = LogFiles::new(folder.path().join("logs"));
+        let place = LogPlace { job: JobId::fresh(), attempt: 1, log: "test".parse().unwrap() };
+        files.append(&place, 0, &[piece(0, before)]).unwrap();
+        let length = files.append(&place, kept, pieces).unwrap();
+        let got = files.read(&place, 0, 1000).unwrap();
+        assert_eq!((std::str::from_utf8(&got).unwrap(), length), (expect, expect.len() as u64));
+    }
+
+    #[test]
+    fn pieces_come_once_and_in_order() {
+        check("", 0, &[piece(0, "ab"), piece(2, "cd")], "abcd");
+        check("ab", 2, &[piece(0, "ab"), piece(2, "cd")], "abcd");
+        check("ab", 2, &[piece(1, "bc"), piece(2, "cd")], "abcd");
+        check("ab", 2, &[piece(3, "d"), piece(2, "c")], "abc");
+        check("ab", 2, &[piece(9, "z")], "ab");
+        check("abXY", 2, &[piece(2, "cd")], "abcd");
+        check("ab", 2, &[], "ab");
+    }
+
+    #[test]
+    fn a_part_is_read_and_times_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = LogFiles::new(folder.path().join("logs"));
+        let place = LogPlace { job: JobId::fresh(), attempt: 2, log: "test".parse().unwrap() };
+        files.append(&place, 0, &[piece(0, "abc"), piece(3, "def")]).unwrap();
+        assert_eq!(files.read(&place, 2, 3).unwrap(), "cde");
+        assert_eq!(files.read(&place, 9, 3).unwrap(), "");
+        let times = std::fs::read(times_path(&files.path(&place), &place.log)).unwrap();
+        assert_eq!(times.len(), 2 * 16);
+        let elsewhere = LogPlace { attempt: 3, ..place };
+        assert_eq!(files.read(&elsewhere, 0, 9).unwrap(), "", "a log of which nothing came is empty");
+    }
+}

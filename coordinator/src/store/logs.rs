@@ -1,0 +1,146 @@
+//! What is known of logs; their bytes are files.
+
+use protocol::api::LogView;
+use protocol::{AgentId, ClaimId, LogName};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::attempts::AttemptState;
+use super::log_files::LogPlace;
+use super::{Store, StoreError, Transaction, int, name, natural};
+
+/// One log: how much of it is safe, and whether more will come.
+#[derive(Debug, Clone)]
+pub(crate) struct LogMark {
+    /// Its name.
+    pub(crate) log: LogName,
+    /// Where its bytes are.
+    pub(crate) place: LogPlace,
+    /// How many of them are safe.
+    pub(crate) bytes: u64,
+    total: Option<u64>,
+    given_up: bool,
+}
+
+impl LogMark {
+    /// Whether nothing more is waited for: it is whole, or its rest is given up.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.given_up || self.is_whole()
+    }
+
+    /// What people see of it.
+    pub(crate) fn view(&self) -> LogView {
+        let missing = match self.total {
+            Some(total) if self.given_up => total.saturating_sub(self.bytes),
+            _ => 0,
+        };
+        LogView { name: self.log.clone(), bytes: self.bytes, complete: self.is_whole(), missing }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.total.is_some_and(|total| self.bytes >= total)
+    }
+
+    /// From a row of `logs`, with what is known of its attempt.
+    pub(super) fn of(row: &SqliteRow, place: LogPlace, attempt: AttemptState) -> Result<Self, StoreError> {
+        let total: Option<i64> = row.try_get("total")?;
+        let given_up: bool = row.try_get("given_up")?;
+        Ok(Self {
+            log: place.log.clone(),
+            place,
+            bytes: natural(row.try_get("bytes")?),
+            total: total.map(natural),
+            // Nobody waits for the log of an agent that went silent; what still comes of it is kept.
+            given_up: given_up || matches!(attempt, AttemptState::Lost | AttemptState::Abandoned),
+        })
+    }
+}
+
+/// A log whose attempt is over, and which is not whole.
+#[derive(Debug, Clone)]
+pub(crate) struct UnfinishedLog {
+    /// Of which attempt.
+    pub(crate) claim: ClaimId,
+    /// Which.
+    pub(crate) log: LogName,
+    /// Who has the rest.
+    pub(crate) agent: AgentId,
+    /// When the attempt was over.
+    pub(crate) ended_ms: u64,
+    /// Of which build.
+    pub(crate) build: protocol::BuildNumber,
+}
+
+impl Store {
+    /// Logs whose attempt ended and which are not whole.
+    pub(crate) async fn unfinished_logs(&self) -> Result<Vec<UnfinishedLog>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT l.claim, l.name, a.agent, a.ended_ms, j.build
+             FROM logs l JOIN attempts a ON a.claim = l.claim JOIN jobs j ON j.id = a.job
+             WHERE l.given_up = 0 AND (l.total IS NULL OR l.bytes < l.total)
+               AND a.state NOT IN ('running', 'lost', 'abandoned')",
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        let unfinished = |row: &SqliteRow| {
+            Ok(UnfinishedLog {
+                claim: name(row, "claim")?,
+                log: name(row, "name")?,
+                agent: name(row, "agent")?,
+                ended_ms: natural(row.try_get::<Option<i64>, _>("ended_ms")?.unwrap_or(0)),
+                build: protocol::BuildNumber(natural(row.try_get("build")?)),
+            })
+        };
+        rows.iter().map(unfinished).collect()
+    }
+
+    /// How many bytes of a log are safe.
+    pub(crate) async fn log_bytes(&self, claim: ClaimId, log: &LogName) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT bytes FROM logs WHERE claim = $1 AND name = $2")
+            .bind(claim.reveal())
+            .bind(log.as_str())
+            .fetch_optional(&self.readers)
+            .await?;
+        Ok(row.map(|row| row.try_get("bytes")).transpose()?.map_or(0, natural))
+    }
+}
+
+impl Transaction {
+    /// So many bytes from a log's beginning are safe.
+    pub(crate) async fn log_kept(&mut self, claim: ClaimId, log: &LogName, bytes: u64) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO logs (claim, name, bytes) VALUES ($1, $2, $3)
+             ON CONFLICT DO UPDATE SET bytes = excluded.bytes",
+        )
+        .bind(claim.reveal())
+        .bind(log.as_str())
+        .bind(int(bytes))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// A log is so many bytes long.
+    pub(crate) async fn log_complete(&mut self, claim: ClaimId, log: &LogName, total: u64) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO logs (claim, name, total) VALUES ($1, $2, $3)
+             ON CONFLICT DO UPDATE SET total = excluded.total",
+        )
+        .bind(claim.reveal())
+        .bind(log.as_str())
+        .bind(int(total))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Nobody waits for the rest of a log any more. Should it still come, it is kept.
+    pub(crate) async fn give_up_log(&mut self, claim: ClaimId, log: &LogName) -> Result<(), StoreError> {
+        sqlx::query("UPDATE logs SET given_up = 1 WHERE claim = $1 AND name = $2")
+            .bind(claim.reveal())
+            .bind(log.as_str())
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+}

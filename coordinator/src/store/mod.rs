@@ -1,0 +1,255 @@
+//! What the farm knows: one SQLite file, and one file per log. Only this room speaks SQL.
+//!
+//! There is one writer and a few readers. Every change is made in a [`Transaction`], which begins as a writer
+//! (`BEGIN IMMEDIATE`), so that nothing read in it changes before it commits; and a commit is on the disk when it
+//! returns (`synchronous=FULL`). Who has much to write does it in one transaction: that is the group commit.
+//! Times are milliseconds since 1970, passed in, for people to read; nothing is decided by them but their order.
+
+mod adoptions;
+mod agents;
+mod attempts;
+mod builds;
+mod jobs;
+mod log_files;
+mod logs;
+mod outbox;
+mod views;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
+use sqlx::{Row as _, Sqlite, SqlitePool, SqlSafeStr as _};
+
+pub(crate) use adoptions::{Adoption, Settled};
+pub(crate) use agents::Agent;
+pub(crate) use attempts::{Attempt, AttemptState, Taking};
+pub(crate) use builds::{Build, NewBuild};
+pub(crate) use jobs::{Applied, Job, NewJob, Offerable};
+pub(crate) use log_files::{LogFiles, LogPlace, Piece};
+pub(crate) use logs::LogMark;
+pub(crate) use outbox::{OpenLetter, OpenReply};
+pub(crate) use views::{Listed, Page, Snapshot};
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A folder or file.
+    #[error("{path} cannot be used: {source}; look at its owner and at the room on its disk")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Another coordinator has it.
+    #[error("another coordinator works in {0}; end it first, or name another folder with --state-dir")]
+    InUse(PathBuf),
+    /// A newer program wrote it.
+    #[error(
+        "the database {path} was last used by a newer buildr (its schema has version {version}, this program knows {known}); use that version again, or restore a backup from before the update"
+    )]
+    TooNew {
+        /// Where it lies.
+        path: PathBuf,
+        /// The schema that it has.
+        version: i64,
+        /// The newest schema that this program knows.
+        known: i64,
+    },
+    /// It could not be brought up to date.
+    #[error("the database {path} cannot be brought up to date: {source}; restore a backup, or move it away to begin with an empty one")]
+    Migration {
+        /// Where it lies.
+        path: PathBuf,
+        /// Why not.
+        source: MigrateError,
+    },
+    /// The database failed.
+    #[error("the database failed: {0}; look at the room on the disk that it lies on")]
+    Database(#[from] sqlx::Error),
+    /// What it holds is not what this program writes.
+    #[error("the database holds a {what} that cannot be read: {reason}; restore a backup")]
+    Damaged {
+        /// What kind of thing.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl StoreError {
+    /// Whether it lies in what was to be written rather than in the disk: trying again does not help.
+    pub(crate) fn is_about_the_content(&self) -> bool {
+        use sqlx::error::ErrorKind;
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Database(sqlx::Error::Database(error)) => !matches!(error.kind(), ErrorKind::Other),
+            Self::Database(error) => matches!(error, sqlx::Error::Encode(_) | sqlx::Error::ColumnDecode { .. }),
+            _ => false,
+        }
+    }
+}
+
+/// The database and the logs of one farm.
+pub(crate) struct Store {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    logs: LogFiles,
+    /// Held while this coordinator lives, so that no second one works in the same folder.
+    _lock: File,
+}
+
+/// How many may read at the same time: pages and followers, of which each reads for a moment.
+const READERS: u32 = 4;
+
+/// How long a reader or the writer waits for its turn before that is an error.
+const BUSY: Duration = Duration::from_secs(30);
+
+impl Store {
+    /// Opens what lies in `folder`, or begins it.
+    ///
+    /// # Errors
+    /// When the folder cannot be used, another coordinator has it, or a newer one wrote it.
+    pub(crate) async fn open(folder: &Path) -> Result<Self, StoreError> {
+        let file_error = |path: &Path| {
+            let path = path.to_owned();
+            move |source| StoreError::File { path, source }
+        };
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(file_error(folder))?;
+        let lock = lock(folder)?;
+        let path = folder.join("buildr.db");
+        // SQLite gives its side files the mode of this one: it holds what people put into URLs.
+        OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(file_error(&path))?;
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY)
+            .foreign_keys(true);
+        let pool = |most| SqlitePoolOptions::new().max_connections(most).acquire_timeout(BUSY);
+        let writer = pool(1).connect_with(options.clone()).await?;
+        migrate(&writer, &path).await?;
+        let readers = pool(READERS).connect_with(options.read_only(true)).await?;
+        let logs = LogFiles::new(folder.join("logs"));
+        Ok(Self { writer, readers, logs, _lock: lock })
+    }
+
+    /// Begins to write. Whoever else wants to write waits until this is committed or dropped.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn write(&self) -> Result<Transaction, StoreError> {
+        Ok(Transaction { tx: self.writer.begin_with("BEGIN IMMEDIATE").await? })
+    }
+
+    /// The files with the logs' bytes.
+    pub(crate) fn log_files(&self) -> &LogFiles {
+        &self.logs
+    }
+
+    /// Ends all connections, so that the database is whole in one file.
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Some changes that are made together or not at all. Dropped, it changed nothing.
+pub(crate) struct Transaction {
+    tx: sqlx::Transaction<'static, Sqlite>,
+}
+
+impl Transaction {
+    /// Makes the changes. When this returns they are on the disk.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing was changed.
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.tx.commit().await?)
+    }
+}
+
+fn lock(folder: &Path) -> Result<File, StoreError> {
+    let path = folder.join("lock");
+    let file_error = |source| StoreError::File { path: path.clone(), source };
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(file_error)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::InUse(folder.to_owned())),
+        Err(std::fs::TryLockError::Error(source)) => Err(file_error(source)),
+    }
+}
+
+async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
+    let first = include_str!("../../migrations/0001_first.sql").into_sql_str();
+    let migrations = vec![Migration::new(1, "first".into(), MigrationType::Simple, first, false)];
+    let known = migrations.iter().map(|migration| migration.version).max().unwrap_or(0);
+    Migrator::with_migrations(migrations).run(writer).await.map_err(|error| match error {
+        MigrateError::VersionMissing(version) => StoreError::TooNew { path: path.to_owned(), version, known },
+        source => StoreError::Migration { path: path.to_owned(), source },
+    })
+}
+
+/// SQLite's numbers are signed; what is too large for one is as good as its largest.
+fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn natural(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+fn small(number: i64) -> u32 {
+    u32::try_from(number).unwrap_or(if number < 0 { 0 } else { u32::MAX })
+}
+
+fn to_json<T: Serialize>(what: &'static str, value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Damaged { what, reason: error.to_string() })
+}
+
+fn from_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::Damaged { what, reason: error.to_string() })
+}
+
+/// A column that holds the text of one of the farm's names.
+fn name<T>(row: &SqliteRow, column: &'static str) -> Result<T, StoreError>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    parse(column, row.try_get(column)?)
+}
+
+/// The same, where there may be none.
+fn name_or_none<T>(row: &SqliteRow, column: &'static str) -> Result<Option<T>, StoreError>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    row.try_get::<Option<&str>, _>(column)?.map(|text| parse(column, text)).transpose()
+}
+
+fn json<T: DeserializeOwned>(row: &SqliteRow, column: &'static str) -> Result<T, StoreError> {
+    from_json(column, row.try_get(column)?)
+}
+
+fn json_or_none<T: DeserializeOwned>(row: &SqliteRow, column: &'static str) -> Result<Option<T>, StoreError> {
+    row.try_get::<Option<&str>, _>(column)?.map(|text| from_json(column, text)).transpose()
+}
+
+fn parse<T>(what: &'static str, text: &str) -> Result<T, StoreError>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    T::from_str(text).map_err(|error| StoreError::Damaged { what, reason: error.to_string() })
+}
+

@@ -1,0 +1,194 @@
+//! What people see of builds.
+
+use std::collections::HashMap;
+
+use protocol::api::{AttemptView, BuildRow, BuildView, StageView, Status};
+use protocol::outcome::Ending;
+use protocol::{BuildNumber, ClaimId, LabelSet, RepoUrl};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
+
+use super::attempts::AttemptState;
+use super::builds::status;
+use super::log_files::LogPlace;
+use super::logs::LogMark;
+use super::{Store, StoreError, int, json_or_none, name, name_or_none, natural, small};
+
+/// A build in a list.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed {
+    /// What is shown of it.
+    pub(crate) row: BuildRow,
+    /// When a job of it waits for an agent: which labels that one must have.
+    pub(crate) waits_for: Option<LabelSet>,
+}
+
+/// A build whole, as it was at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    /// What is shown of it.
+    pub(crate) view: BuildView,
+    /// When a job of it waits for an agent: which labels that one must have.
+    pub(crate) waits_for: Option<LabelSet>,
+    /// Its logs, by the number of the attempt as the view has it.
+    pub(crate) logs: Vec<(u32, LogMark)>,
+}
+
+/// Which builds a list shows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Page {
+    /// Older ones than this alone.
+    pub(crate) before: Option<BuildNumber>,
+    /// At most so many.
+    pub(crate) limit: u32,
+    /// Those that stand so alone.
+    pub(crate) status: Option<Status>,
+}
+
+impl Store {
+    /// Some builds, the newest first.
+    pub(crate) async fn builds(&self, page: Page) -> Result<Vec<Listed>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT *, (SELECT labels FROM jobs WHERE build = number AND state = 'queued' AND unmet = 0 LIMIT 1)
+                 AS waits_for
+             FROM builds WHERE number < $1 AND ($2 IS NULL OR status = $2) ORDER BY number DESC LIMIT $3",
+        )
+        .bind(page.before.map_or(i64::MAX, |number| int(number.0)))
+        .bind(page.status.map(Status::name))
+        .bind(page.limit)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(listed).collect()
+    }
+
+    /// One build whole.
+    pub(crate) async fn snapshot(&self, number: BuildNumber) -> Result<Option<Snapshot>, StoreError> {
+        // One transaction, so that all of it is of the same moment.
+        let mut tx = self.readers.begin().await?;
+        let row = sqlx::query(
+            "SELECT *, (SELECT labels FROM jobs WHERE build = number AND state = 'queued' AND unmet = 0 LIMIT 1)
+                 AS waits_for
+             FROM builds WHERE number = $1",
+        )
+        .bind(int(number.0))
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let Listed { row: build, waits_for } = listed(&row)?;
+        let exit_code = json_or_none::<Ending>(&row, "ending")?.map(|ending| ending.outcome.exit_code());
+        let mut stages = stages(&mut tx, number).await?;
+        let mut logs = Vec::new();
+        let mut attempts = Vec::new();
+        let found = attempts_of(&mut tx, number).await?;
+        let mut marks = log_rows(&mut tx, number).await?;
+        // Numbered over the whole build, so that one number means one attempt whatever the job.
+        for (place, row) in (1..).zip(&found) {
+            let claim: ClaimId = name(row, "claim")?;
+            let mut attempt = attempt_view(row, place)?;
+            attempt.stages = stages.remove(&claim).unwrap_or_default();
+            for row in marks.remove(&claim).unwrap_or_default() {
+                let mark = log_mark(&row)?;
+                attempt.logs.push(mark.view());
+                logs.push((place, mark));
+            }
+            attempts.push(attempt);
+        }
+        Ok(Some(Snapshot { view: BuildView { build, exit_code, attempts }, waits_for, logs }))
+    }
+}
+
+/// All attempts but those that were given up before they began.
+async fn attempts_of(tx: &mut SqliteConnection, number: BuildNumber) -> Result<Vec<SqliteRow>, StoreError> {
+    Ok(sqlx::query(
+        "SELECT a.*, j.key FROM attempts a JOIN jobs j ON j.id = a.job
+         WHERE j.build = $1 AND a.state <> 'abandoned' ORDER BY a.rowid",
+    )
+    .bind(int(number.0))
+    .fetch_all(tx)
+    .await?)
+}
+
+async fn stages(
+    tx: &mut SqliteConnection,
+    number: BuildNumber,
+) -> Result<HashMap<ClaimId, Vec<StageView>>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT s.* FROM stages s JOIN attempts a ON a.claim = s.claim JOIN jobs j ON j.id = a.job
+         WHERE j.build = $1 ORDER BY s.rowid",
+    )
+    .bind(int(number.0))
+    .fetch_all(tx)
+    .await?;
+    let mut stages: HashMap<ClaimId, Vec<StageView>> = HashMap::new();
+    for row in &rows {
+        let duration_ms: Option<i64> = row.try_get("duration_ms")?;
+        stages.entry(name(row, "claim")?).or_default().push(StageView {
+            name: name(row, "name")?,
+            image: row.try_get("image")?,
+            result: json_or_none(row, "result")?,
+            duration_ms: duration_ms.map(natural),
+        });
+    }
+    Ok(stages)
+}
+
+async fn log_rows(
+    tx: &mut SqliteConnection,
+    number: BuildNumber,
+) -> Result<HashMap<ClaimId, Vec<SqliteRow>>, StoreError> {
+    // The job's own log first, then in the order in which they began.
+    let rows = sqlx::query(
+        "SELECT l.*, a.job, a.attempt, a.state FROM logs l
+         JOIN attempts a ON a.claim = l.claim JOIN jobs j ON j.id = a.job
+         WHERE j.build = $1 ORDER BY l.name <> '0-job', l.rowid",
+    )
+    .bind(int(number.0))
+    .fetch_all(tx)
+    .await?;
+    let mut logs: HashMap<ClaimId, Vec<SqliteRow>> = HashMap::new();
+    for row in rows {
+        logs.entry(name(&row, "claim")?).or_default().push(row);
+    }
+    Ok(logs)
+}
+
+fn log_mark(row: &SqliteRow) -> Result<LogMark, StoreError> {
+    let place =
+        LogPlace { job: name(row, "job")?, attempt: small(row.try_get("attempt")?), log: name(row, "name")? };
+    LogMark::of(row, place, AttemptState::of(row)?)
+}
+
+fn attempt_view(row: &SqliteRow, place: u32) -> Result<AttemptView, StoreError> {
+    let ended_ms: Option<i64> = row.try_get("ended_ms")?;
+    Ok(AttemptView {
+        job: row.try_get("key")?,
+        attempt: place,
+        agent: row.try_get("agent")?,
+        state: row.try_get("state")?,
+        started_ms: natural(row.try_get("started_ms")?),
+        ended_ms: ended_ms.map(natural),
+        stages: Vec::new(),
+        logs: Vec::new(),
+    })
+}
+
+fn listed(row: &SqliteRow) -> Result<Listed, StoreError> {
+    let repo: RepoUrl = name(row, "repo")?;
+    let time = |column: &str| Ok::<_, StoreError>(row.try_get::<Option<i64>, _>(column)?.map(natural));
+    Ok(Listed {
+        row: BuildRow {
+            number: BuildNumber(natural(row.try_get("number")?)),
+            repo: repo.to_string(),
+            branch: name_or_none(row, "branch")?,
+            commit: name_or_none(row, "commit_id")?,
+            subject: row.try_get("subject")?,
+            trigger: row.try_get("trigger")?,
+            status: status(row.try_get("status")?)?,
+            message: json_or_none::<Ending>(row, "ending")?.and_then(|ending| ending.message),
+            created_ms: time("created_ms")?.unwrap_or(0),
+            started_ms: time("started_ms")?,
+            ended_ms: time("ended_ms")?,
+        },
+        waits_for: json_or_none(row, "waits_for")?,
+    })
+}
