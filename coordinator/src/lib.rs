@@ -1,4 +1,116 @@
-//! Triggers, store, schedule, truth, API and pages.
+//! Triggers, store, schedule, truth, API and pages: the coordinator of a farm.
+//!
+//! A request or a message becomes a build and its first job ([`intake`]); the [`dispatcher`] puts waiting jobs on
+//! their queues; agents claim them, work, and report; the [`tracker`] turns reports into what is true; the
+//! [`watchdog`] sees that nothing waits for what will not come; and the [`web`] shows it. All of it stands in the
+//! [`store`], so a coordinator can end at any moment and go on later: the agents keep working meanwhile.
+//!
+//! The modules stand in a line: each uses only those before it.
 
 pub mod config;
 mod store;
+mod feed;
+mod identity;
+mod presence;
+mod desk;
+mod intake;
+mod dispatcher;
+mod tracker;
+mod watchdog;
+pub mod embedded;
+mod web;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buildr::process::supervise::{ServiceEnd, Services};
+use protocol::link::CoordinatorLink;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub use config::Config;
+pub use identity::KeyError;
+pub use store::StoreError;
+pub use web::{WebError, api_token};
+
+use desk::Desk;
+use feed::Feed;
+use presence::Presence;
+use store::Store;
+
+/// Why the coordinator cannot begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// What it knows cannot be had.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Who it is cannot be had.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A part of it ended before it was asked to.
+    #[error("the {part} ended though nobody asked it to: {reason}")]
+    Ended {
+        /// Which part.
+        part: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How long the end waits for requests that are being answered, at most.
+const ANSWERING: Duration = Duration::from_secs(10);
+
+/// Coordinates the agents at the other end of `link`, and serves the API on `listener`, until `shutdown`.
+///
+/// # Errors
+/// When the state folder cannot be used, or a part of it ends too early.
+pub async fn run(
+    config: Config,
+    link: Arc<dyn CoordinatorLink>,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let store = Store::open(&config.state_dir).await?;
+    let identity = identity::load(&config.state_dir)?;
+    let presence = Presence::new(config.lease);
+    let (feed, beacon_now) = (Feed::new(), Notify::new());
+    let desk = Arc::new(Desk { config, store, link, feed, presence, identity, beacon_now });
+    watchdog::resume(&desk).await?;
+
+    let stop = shutdown.child_token();
+    let mut parts = Services::default();
+    parts.start("dispatcher", lasting(dispatcher::run(desk.clone(), stop.clone())));
+    parts.start("tracker", lasting(tracker::run(desk.clone(), stop.clone())));
+    parts.start("log keeper", lasting(tracker::keep_logs(desk.clone(), stop.clone())));
+    parts.start("outbox", lasting(tracker::send_outbox(desk.clone(), stop.clone())));
+    parts.start("watchdog", lasting(watchdog::run(desk.clone(), stop.clone())));
+    parts.start("beacon", lasting(watchdog::beacon::run(desk.clone(), stop.clone())));
+    parts.start("web", web::serve(desk.clone(), listener, stop.clone()));
+
+    let early = tokio::select! {
+        () = shutdown.cancelled() => None,
+        end = parts.ended() => Some(end),
+    };
+    stop.cancel();
+    parts.finish(ANSWERING).await;
+    desk.store.close().await;
+    match early {
+        // The signal to end and the first end may be seen in either order.
+        Some(end) if !shutdown.is_cancelled() => Err(ended(end)),
+        _ => Ok(()),
+    }
+}
+
+/// A part that has no errors of its own to end with: it waits them out.
+async fn lasting(part: impl Future<Output = ()>) -> Result<(), Infallible> {
+    part.await;
+    Ok(())
+}
+
+fn ended(end: ServiceEnd) -> RunError {
+    let reason = end.result.err().map_or_else(|| "the line to the agents was closed".to_owned(), |error| error.to_string());
+    RunError::Ended { part: end.name, reason }
+}

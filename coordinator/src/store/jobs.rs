@@ -2,7 +2,7 @@
 
 use protocol::outcome::{Ending, Outcome};
 use protocol::state::{Happening, Ignored, JobState};
-use protocol::{Branch, BuildNumber, ClaimId, JobId, JobKey, LabelSet, Plan, RepoUrl};
+use protocol::{AgentId, Branch, BuildNumber, ClaimId, JobId, JobKey, LabelSet, Plan, RepoUrl};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
@@ -66,15 +66,28 @@ pub(crate) struct Waiting {
     pub(crate) labels: LabelSet,
     /// How many are on their queue already.
     pub(crate) on_offer: usize,
+    /// When the oldest of these was put there.
+    pub(crate) oldest_ms: Option<u64>,
     /// How many could be put there.
     pub(crate) offerable: usize,
+}
+
+/// A claim under which a job runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Running {
+    /// Which.
+    pub(crate) claim: ClaimId,
+    /// Whose.
+    pub(crate) agent: AgentId,
+    /// Whether the job was asked to end.
+    pub(crate) cancelling: bool,
 }
 
 impl Store {
     /// How many jobs wait, by label set.
     pub(crate) async fn waiting(&self, now_ms: u64) -> Result<Vec<Waiting>, StoreError> {
         let rows = sqlx::query(
-            "SELECT labels, count(offered_ms) AS on_offer,
+            "SELECT labels, count(offered_ms) AS on_offer, min(offered_ms) AS oldest_ms,
                     sum(offered_ms IS NULL AND unmet = 0 AND not_before_ms <= $1) AS offerable
              FROM jobs WHERE state <> 'ended' AND state = 'queued' GROUP BY labels",
         )
@@ -85,6 +98,7 @@ impl Store {
             Ok(Waiting {
                 labels: json(row, "labels")?,
                 on_offer: count(row, "on_offer")?,
+                oldest_ms: row.try_get::<Option<i64>, _>("oldest_ms")?.map(natural),
                 offerable: count(row, "offerable")?,
             })
         };
@@ -134,14 +148,14 @@ impl Store {
         rows.iter().map(|row| json(row, "labels")).collect()
     }
 
-    /// All claims under which jobs run, with whether the job was asked to end.
-    pub(crate) async fn running(&self) -> Result<Vec<(ClaimId, bool)>, StoreError> {
-        let rows = sqlx::query("SELECT claim, cancelling FROM jobs WHERE state <> 'ended' AND state = 'running'")
+    /// All claims under which jobs run.
+    pub(crate) async fn running(&self) -> Result<Vec<Running>, StoreError> {
+        let rows = sqlx::query("SELECT claim, agent, cancelling FROM jobs WHERE state <> 'ended' AND state = 'running'")
             .fetch_all(&self.readers)
             .await?;
         let running = |row: &SqliteRow| {
             let cancelling: Option<&str> = row.try_get("cancelling")?;
-            Ok((name(row, "claim")?, cancelling.is_some()))
+            Ok(Running { claim: name(row, "claim")?, agent: name(row, "agent")?, cancelling: cancelling.is_some() })
         };
         rows.iter().map(running).collect()
     }

@@ -1,13 +1,13 @@
 //! What is known of logs; their bytes are files.
 
 use protocol::api::LogView;
-use protocol::{AgentId, ClaimId, LogName};
+use protocol::{AgentId, BuildNumber, ClaimId, LogName};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::attempts::AttemptState;
 use super::log_files::LogPlace;
-use super::{Store, StoreError, Transaction, int, name, natural};
+use super::{Store, StoreError, Transaction, int, name, natural, small};
 
 /// One log: how much of it is safe, and whether more will come.
 #[derive(Debug, Clone)]
@@ -68,7 +68,22 @@ pub(crate) struct UnfinishedLog {
     /// When the attempt was over.
     pub(crate) ended_ms: u64,
     /// Of which build.
-    pub(crate) build: protocol::BuildNumber,
+    pub(crate) build: BuildNumber,
+}
+
+/// Where the bytes of a log belong.
+#[derive(Debug, Clone)]
+pub(crate) struct LogTarget {
+    /// Of which attempt.
+    pub(crate) claim: ClaimId,
+    /// Its file.
+    pub(crate) place: LogPlace,
+    /// Whose attempt.
+    pub(crate) agent: AgentId,
+    /// Of which build.
+    pub(crate) build: BuildNumber,
+    /// How many of its bytes are safe.
+    pub(crate) bytes: u64,
 }
 
 impl Store {
@@ -88,20 +103,33 @@ impl Store {
                 log: name(row, "name")?,
                 agent: name(row, "agent")?,
                 ended_ms: natural(row.try_get::<Option<i64>, _>("ended_ms")?.unwrap_or(0)),
-                build: protocol::BuildNumber(natural(row.try_get("build")?)),
+                build: BuildNumber(natural(row.try_get("build")?)),
             })
         };
         rows.iter().map(unfinished).collect()
     }
 
-    /// How many bytes of a log are safe.
-    pub(crate) async fn log_bytes(&self, claim: ClaimId, log: &LogName) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT bytes FROM logs WHERE claim = $1 AND name = $2")
-            .bind(claim.reveal())
-            .bind(log.as_str())
-            .fetch_optional(&self.readers)
-            .await?;
-        Ok(row.map(|row| row.try_get("bytes")).transpose()?.map_or(0, natural))
+    /// Where the bytes of a claim's log belong; none for a claim that never was a job's.
+    pub(crate) async fn log_target(&self, claim: ClaimId, log: &LogName) -> Result<Option<LogTarget>, StoreError> {
+        let row = sqlx::query(
+            "SELECT a.job, a.attempt, a.agent, j.build, coalesce(l.bytes, 0) AS bytes
+             FROM attempts a JOIN jobs j ON j.id = a.job
+             LEFT JOIN logs l ON l.claim = a.claim AND l.name = $2
+             WHERE a.claim = $1 AND a.state <> 'abandoned'",
+        )
+        .bind(claim.reveal())
+        .bind(log.as_str())
+        .fetch_optional(&self.readers)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let place = LogPlace { job: name(&row, "job")?, attempt: small(row.try_get("attempt")?), log: log.clone() };
+        Ok(Some(LogTarget {
+            claim,
+            place,
+            agent: name(&row, "agent")?,
+            build: BuildNumber(natural(row.try_get("build")?)),
+            bytes: natural(row.try_get("bytes")?),
+        }))
     }
 }
 

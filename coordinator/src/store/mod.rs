@@ -19,7 +19,6 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -31,11 +30,10 @@ use sqlx::{Row as _, Sqlite, SqlitePool, SqlSafeStr as _};
 pub(crate) use adoptions::{Adoption, Settled};
 pub(crate) use agents::Agent;
 pub(crate) use attempts::{Attempt, AttemptState, Taking};
-pub(crate) use builds::{Build, NewBuild};
-pub(crate) use jobs::{Applied, Job, NewJob, Offerable};
+pub(crate) use builds::NewBuild;
+pub(crate) use jobs::{Job, NewJob, Offerable, Waiting};
 pub(crate) use log_files::{LogFiles, LogPlace, Piece};
-pub(crate) use logs::LogMark;
-pub(crate) use outbox::{OpenLetter, OpenReply};
+pub(crate) use logs::{LogMark, LogTarget, UnfinishedLog};
 pub(crate) use views::{Listed, Page, Snapshot};
 
 /// Why the store could not do what was asked.

@@ -1,0 +1,37 @@
+//! What the rooms of the coordinator work on together.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use protocol::identity::Identity;
+use protocol::link::CoordinatorLink;
+use tokio::sync::Notify;
+
+use crate::config::Config;
+use crate::feed::Feed;
+use crate::presence::Presence;
+use crate::store::Store;
+
+/// Store, line and what goes with them. Made once, by the composition root.
+pub(crate) struct Desk {
+    /// What the coordinator was told.
+    pub(crate) config: Config,
+    /// What the farm knows.
+    pub(crate) store: Store,
+    /// The line to the agents.
+    pub(crate) link: Arc<dyn CoordinatorLink>,
+    /// Says that something changed.
+    pub(crate) feed: Feed,
+    /// Who was seen, and when.
+    pub(crate) presence: Presence,
+    /// Signs the grants.
+    pub(crate) identity: Identity,
+    /// Has the next beacon sent at once.
+    pub(crate) beacon_now: Notify,
+}
+
+/// The time for people: milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

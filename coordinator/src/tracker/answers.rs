@@ -1,0 +1,139 @@
+//! What is to be said once a transaction is on the disk, and not before.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+use protocol::control::{Control, Grant};
+use protocol::identity::{IdentityError, SealingKey, Signed, seal};
+use protocol::link::Address;
+use protocol::{AgentId, BootId, ClaimId};
+use tokio::time::Instant;
+
+use crate::desk::Desk;
+use crate::feed::Change;
+use crate::presence::Sighting;
+
+/// Controls for agents, changes for listeners, and who was seen.
+#[derive(Default)]
+pub(crate) struct Answers {
+    /// By agent, in order: what one agent hears must not overtake itself.
+    controls: BTreeMap<AgentId, Vec<Answer>>,
+    changes: Vec<Change>,
+    sights: Vec<Sight>,
+}
+
+enum Answer {
+    Control(Control),
+    Grant(Box<Grant>, SealingKey),
+}
+
+enum Sight {
+    Agent(AgentId, Sighting),
+    Left(AgentId, BootId),
+    Held(ClaimId, AgentId),
+    CancelAsked(ClaimId),
+    Gone(ClaimId),
+}
+
+impl Answers {
+    /// One change and nothing else.
+    pub(crate) fn saying(change: Change) -> Self {
+        Self { changes: vec![change], ..Self::default() }
+    }
+
+    /// An agent is to hear this.
+    pub(crate) fn tell(&mut self, agent: &AgentId, control: Control) {
+        self.controls.entry(agent.clone()).or_default().push(Answer::Control(control));
+    }
+
+    /// An agent is to have a grant, sealed to its claim's key.
+    pub(crate) fn grant(&mut self, agent: &AgentId, sealing: SealingKey, grant: Grant) {
+        self.sights.push(Sight::Held(grant.claim, agent.clone()));
+        self.controls.entry(agent.clone()).or_default().push(Answer::Grant(Box::new(grant), sealing));
+    }
+
+    /// Something changed.
+    pub(crate) fn say(&mut self, change: Change) {
+        if !self.changes.contains(&change) {
+            self.changes.push(change);
+        }
+    }
+
+    /// An agent gave a sign of life.
+    pub(crate) fn saw(&mut self, agent: &AgentId, sighting: Sighting) {
+        self.sights.push(Sight::Agent(agent.clone(), sighting));
+    }
+
+    /// An agent ended in good order.
+    pub(crate) fn left(&mut self, agent: &AgentId, boot: BootId) {
+        self.sights.push(Sight::Left(agent.clone(), boot));
+    }
+
+    /// A current claim gave a sign of life.
+    pub(crate) fn held(&mut self, claim: ClaimId, agent: &AgentId) {
+        self.sights.push(Sight::Held(claim, agent.clone()));
+    }
+
+    /// The job of a claim was asked to end.
+    pub(crate) fn cancel_asked(&mut self, claim: ClaimId) {
+        self.sights.push(Sight::CancelAsked(claim));
+    }
+
+    /// A claim is no longer current.
+    pub(crate) fn gone(&mut self, claim: ClaimId) {
+        self.sights.push(Sight::Gone(claim));
+    }
+
+    /// Says the other's after these.
+    pub(super) fn join(&mut self, other: Self) {
+        for (agent, answers) in other.controls {
+            self.controls.entry(agent).or_default().extend(answers);
+        }
+        self.sights.extend(other.sights);
+        for change in other.changes {
+            self.say(change);
+        }
+    }
+
+    /// Says all of it. Controls are hints: one that does not arrive is said again after the next heartbeat.
+    pub(crate) async fn give(self, desk: &Desk) {
+        let now = Instant::now();
+        for sight in self.sights {
+            match sight {
+                Sight::Agent(agent, sighting) => desk.presence.saw(&agent, sighting, now),
+                Sight::Left(agent, boot) => desk.presence.left(&agent, boot),
+                Sight::Held(claim, agent) => desk.presence.renew(claim, Some(&agent), now),
+                Sight::CancelAsked(claim) => desk.presence.cancel_asked(claim, now),
+                Sight::Gone(claim) => desk.presence.forget(claim),
+            }
+        }
+        for change in self.changes {
+            desk.feed.say(change);
+        }
+        join_all(self.controls.into_iter().map(|(agent, answers)| tell(desk, agent, answers))).await;
+    }
+}
+
+async fn tell(desk: &Desk, agent: AgentId, answers: Vec<Answer>) {
+    let address = Address::Agent(agent.clone());
+    for answer in answers {
+        let control = match answer {
+            Answer::Control(control) => control,
+            Answer::Grant(grant, sealing) => match sealed(desk, &grant, &sealing) {
+                Ok(control) => control,
+                Err(error) => {
+                    tracing::error!("agent {agent} cannot be granted a job: {error}");
+                    continue;
+                }
+            },
+        };
+        if let Err(error) = desk.link.control(&address, &control).await {
+            tracing::debug!("agent {agent} could not be told something, and will ask again: {error}");
+        }
+    }
+}
+
+fn sealed(desk: &Desk, grant: &Grant, sealing: &SealingKey) -> Result<Control, IdentityError> {
+    let signed = Signed::new(&desk.identity, grant)?;
+    Ok(Control::Granted { claim: grant.claim, grant: seal(sealing, grant.claim, &signed)? })
+}

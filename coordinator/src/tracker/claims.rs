@@ -1,0 +1,240 @@
+//! Who is given which job. The same claim is always answered the same, with a grant that is sealed anew.
+
+use protocol::control::{Control, Grant};
+use protocol::identity::Signed;
+use protocol::job::{TriggerKind, WorkOrder};
+use protocol::report::{Claim, ClaimSubject};
+use protocol::state::{Happening, JobState};
+use protocol::{AgentId, ClaimId, JobId, LabelSet};
+
+use super::enrolment::not_approved;
+use super::{Turn, allowed};
+use crate::feed::Change;
+use crate::intake::{self, IntakeError, Trigger};
+use crate::store::{Adoption, Agent, Attempt, AttemptState, Job, Settled, StoreError, Taking};
+
+/// How long a job waits before it is offered again after an agent took it that may not have it.
+const POSTPONED_MS: u64 = 5_000;
+
+impl Turn<'_> {
+    /// A claim that cannot be believed is not denied, for a denied one's message is dropped: the agent is told that
+    /// it does not belong to the farm, and gives the message back.
+    pub(super) async fn claim(&mut self, signed: &Signed<Claim>) -> Result<(), StoreError> {
+        let Ok(claim) = signed.unverified() else {
+            let body = serde_json::to_vec(signed).unwrap_or_default().into();
+            return self.lay_aside(super::EVENTS, body, "it is a claim that cannot be read").await;
+        };
+        let Some(agent) = self.tx.agent(&claim.agent).await? else {
+            let reason = "this coordinator does not know the agent; it has to say hello first".to_owned();
+            return self.not_enrolled(&claim.agent, reason);
+        };
+        if !agent.enrolled {
+            return self.not_enrolled(&claim.agent, not_approved(&agent));
+        }
+        if signed.verify(&agent.key).is_err() {
+            let reason = format!("the claim is not signed with the key {} that was approved", agent.key.fingerprint());
+            return self.not_enrolled(&claim.agent, reason);
+        }
+        if claim.boot != agent.boot {
+            tracing::warn!("two agents call themselves {}; give each a name of its own", agent.name);
+        }
+        if let Some(attempt) = self.tx.attempt(claim.claim).await? {
+            return self.answer_again(&claim, &attempt).await;
+        }
+        if let Some(reason) = self.tx.denial(claim.claim).await? {
+            return self.say_denied(&agent.name, claim.claim, reason);
+        }
+        match self.job_of(&claim).await? {
+            Found::Job(job) => self.give(&claim, &agent, &job).await,
+            Found::Nothing(reason) => self.deny(&claim, reason).await,
+        }
+    }
+
+    pub(super) async fn abandoned(&mut self, agent: &AgentId, claim: ClaimId) -> Result<(), StoreError> {
+        let Some(attempt) = self.tx.attempt(claim).await? else {
+            // Should the claim itself come behind it, it must not be granted any more.
+            return self.tx.deny(claim, "its agent gave it up", self.now_ms).await;
+        };
+        if attempt.agent != *agent {
+            return Ok(());
+        }
+        // It never heard of the grant, so it never acknowledged the message.
+        self.tx.settle(claim, Settled::Again).await?;
+        let Some(job) = self.tx.job(attempt.job).await? else { return Ok(()) };
+        if self.tx.apply(&job, &Happening::Abandoned { claim }, self.now_ms).await?.is_ok() {
+            self.answers.gone(claim);
+            self.answers.say(Change::Build(job.build));
+            self.answers.say(Change::Outbox);
+        }
+        Ok(())
+    }
+
+    /// Grants a current claim: the first time, and again whenever its agent has not heard of it.
+    pub(super) async fn grant(&mut self, attempt: &Attempt, job: &Job) -> Result<(), StoreError> {
+        let Some(build) = self.tx.build(job.build).await? else { return Ok(()) };
+        let config = &self.desk.config;
+        let order = WorkOrder {
+            job: job.id,
+            build: Some(build.number),
+            attempt: attempt.attempt,
+            trigger: build.trigger,
+            repo: build.repo,
+            branch: build.branch,
+            commit: build.commit,
+            plan: job.plan.clone(),
+            trusted: build.trusted,
+            secrets: Vec::new(),
+        };
+        let milliseconds = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let grant = Grant {
+            claim: attempt.claim,
+            order,
+            lease_ms: milliseconds(config.lease),
+            heartbeat_ms: milliseconds(config.heartbeat),
+        };
+        self.answers.grant(&attempt.agent, attempt.sealing.clone(), grant);
+        Ok(())
+    }
+
+    pub(super) fn say_denied(&mut self, agent: &AgentId, claim: ClaimId, reason: String) -> Result<(), StoreError> {
+        self.answers.tell(agent, Control::Denied { claim, reason });
+        Ok(())
+    }
+
+    async fn answer_again(&mut self, claim: &Claim, attempt: &Attempt) -> Result<(), StoreError> {
+        if attempt.agent != claim.agent {
+            return self.say_denied(&claim.agent, claim.claim, "the claim is another agent's".to_owned());
+        }
+        let job = self.tx.job(attempt.job).await?.filter(|job| job.state.claim() == Some(claim.claim));
+        match (job, attempt.state) {
+            (Some(job), _) => self.grant(attempt, &job).await,
+            (None, AttemptState::Ended(_)) => {
+                self.answers.tell(&claim.agent, Control::Recorded { claim: claim.claim });
+                Ok(())
+            }
+            (None, _) => self.say_denied(&claim.agent, claim.claim, "the claim is no longer current".to_owned()),
+        }
+    }
+
+    async fn deny(&mut self, claim: &Claim, reason: String) -> Result<(), StoreError> {
+        self.tx.deny(claim.claim, &reason, self.now_ms).await?;
+        self.say_denied(&claim.agent, claim.claim, reason)
+    }
+
+    /// Gives a job to a claim, when agent and job fit and no other claim has it.
+    async fn give(&mut self, claim: &Claim, agent: &Agent, job: &Job) -> Result<(), StoreError> {
+        if !job.labels.satisfied_by(&agent.approved) {
+            self.tx.postpone(job.id, self.now_ms + POSTPONED_MS).await?;
+            let reason = format!("agent {} has not all of the labels {} approved", agent.name, job.labels);
+            return self.deny(claim, reason).await;
+        }
+        if job.unmet > 0 && job.state.claim().is_none() {
+            return self.deny(claim, "the job waits for others of its build".to_owned()).await;
+        }
+        let taking = Taking {
+            claim: claim.claim,
+            agent: claim.agent.clone(),
+            boot: claim.boot,
+            sealing: claim.sealing.clone(),
+        };
+        match self.tx.take(job, &taking, self.now_ms).await? {
+            Ok(JobState::Running { .. }) => {
+                self.answers.say(Change::Build(job.build));
+                self.answers.say(Change::Outbox);
+                let Some(attempt) = self.tx.attempt(claim.claim).await? else { return Ok(()) };
+                self.grant(&attempt, job).await
+            }
+            Ok(_) => Ok(()),
+            Err(ignored) => self.deny(claim, ignored.to_string()).await,
+        }
+    }
+
+    /// The job that a claim is about; for a message by hand that may be one that it becomes now.
+    async fn job_of(&mut self, claim: &Claim) -> Result<Found, StoreError> {
+        let job = match &claim.subject {
+            ClaimSubject::Job { job } => {
+                let found = self.tx.job(*job).await?;
+                if found.is_none() {
+                    let body = format!("{{\"job_id\":\"{job}\"}}").into_bytes().into();
+                    self.lay_aside(&claim.queue, body, "this coordinator knows no job of that id").await?;
+                }
+                found
+            }
+            ClaimSubject::Injected { .. } => match self.adopt(claim).await? {
+                Ok(job) => self.tx.job(job).await?,
+                Err(refusal) => return Ok(Found::Nothing(refusal)),
+            },
+        };
+        Ok(job.map_or_else(|| Found::Nothing("this coordinator knows no such job".to_owned()), Found::Job))
+    }
+
+    /// The job that a message by hand is, or becomes; or why it becomes none.
+    async fn adopt(&mut self, claim: &Claim) -> Result<Result<JobId, String>, StoreError> {
+        let ClaimSubject::Injected { repo, branch, message_id, digest, reply } = &claim.subject else {
+            return Ok(Err("it is no message by hand".to_owned()));
+        };
+        let adoption = Adoption {
+            queue: claim.queue.clone(),
+            digest: digest.clone(),
+            message_id: message_id.clone(),
+            claim: claim.claim,
+            agent: claim.agent.clone(),
+            boot: claim.boot,
+        };
+        let known = match message_id {
+            Some(id) => self.tx.adopted(id, digest).await?,
+            None if claim.redelivered => self.tx.absorb(&adoption).await?,
+            None => None,
+        };
+        if let Some(job) = known {
+            return Ok(Ok(job));
+        }
+        let trigger = Trigger {
+            repo: repo.clone(),
+            branch: branch.clone(),
+            kind: TriggerKind::Injected,
+            labels: labels_of(&claim.queue),
+            reply: allowed(reply.as_ref()),
+        };
+        match intake::begin(self.tx, &self.desk.config, &trigger, self.now_ms).await {
+            Ok((build, job)) => {
+                self.tx.insert_adoption(job, &adoption).await?;
+                self.answers.say(Change::Build(build));
+                Ok(Ok(job))
+            }
+            Err(IntakeError::Store(error)) => Err(error),
+            Err(refusal @ IntakeError::LocalRepo(_)) => {
+                let reason = refusal.to_string();
+                let body = format!("{{\"repo\":{:?}}}", repo.to_string()).into_bytes().into();
+                self.lay_aside(&claim.queue, body, &reason).await?;
+                self.reply_rejected(reply.as_ref(), repo.to_string(), &reason).await?;
+                Ok(Err(reason))
+            }
+        }
+    }
+}
+
+enum Found {
+    Job(Job),
+    Nothing(String),
+}
+
+/// A message by hand on `build_queue.<labels>` is for agents with those labels.
+fn labels_of(queue: &str) -> LabelSet {
+    let labels = queue.strip_prefix("build_queue.").unwrap_or("");
+    LabelSet::new(labels.split('+').filter(|label| !label.is_empty())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queues_name_says_which_labels_are_meant() {
+        for (queue, expect) in
+            [("build_queue", ""), ("build_queue.gpu", "gpu"), ("build_queue.gpu+arm64", "arm64+gpu"), ("other", "")]
+        {
+            assert_eq!(labels_of(queue).to_string(), expect, "{queue}");
+        }
+    }
+}

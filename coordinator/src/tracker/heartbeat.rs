@@ -1,0 +1,73 @@
+//! Answers an agent's sign of life with all that is not as the agent believes: so every control message that was
+//! lost on its way is made good.
+
+use protocol::AgentId;
+use protocol::control::Control;
+use protocol::report::{ClaimPhase, Heartbeat, HeldClaim};
+use protocol::state::JobState;
+
+use super::Turn;
+use super::enrolment::{not_approved, sighting};
+use crate::feed::Change;
+use crate::store::StoreError;
+
+impl Turn<'_> {
+    pub(super) async fn heartbeat(&mut self, heartbeat: &Heartbeat) -> Result<(), StoreError> {
+        let Some(mut agent) = self.tx.agent(&heartbeat.agent).await? else {
+            let reason = "this coordinator does not know the agent; it has to say hello first".to_owned();
+            return self.not_enrolled(&heartbeat.agent, reason);
+        };
+        if heartbeat.boot != agent.boot {
+            tracing::warn!("two agents call themselves {}; give each a name of its own", agent.name);
+        }
+        agent.slots = heartbeat.slots;
+        self.answers.saw(&agent.name, sighting(&agent, heartbeat.paused.clone()));
+        self.answers.say(Change::Agents);
+        if !agent.enrolled {
+            self.answers.tell(&agent.name, Control::NotEnrolled { reason: not_approved(&agent) });
+        }
+        for held in &heartbeat.claims {
+            self.held(&agent.name, held).await?;
+        }
+        Ok(())
+    }
+
+    async fn held(&mut self, agent: &AgentId, held: &HeldClaim) -> Result<(), StoreError> {
+        let HeldClaim { claim, phase } = *held;
+        let attempt = self.tx.attempt(claim).await?.filter(|attempt| attempt.agent == *agent);
+        let job = match &attempt {
+            Some(attempt) => self.tx.job(attempt.job).await?.filter(|job| job.state.claim() == Some(claim)),
+            None => None,
+        };
+        if let (Some(attempt), Some(job)) = (&attempt, job) {
+            self.answers.held(claim, agent);
+            return match (phase, &job.state) {
+                (ClaimPhase::Pending, _) => self.grant(attempt, &job).await,
+                (ClaimPhase::Running, JobState::Running { cancelling: Some(reason), .. }) => {
+                    self.answers.tell(agent, Control::Cancel { claim, reason: reason.clone() });
+                    Ok(())
+                }
+                // Its end is on its way.
+                (ClaimPhase::Ended, _) | (ClaimPhase::Running, _) => Ok(()),
+            };
+        }
+        match phase {
+            ClaimPhase::Pending => match (attempt, self.tx.denial(claim).await?) {
+                (Some(_), _) => self.say_denied(agent, claim, "the claim is no longer current".to_owned()),
+                (None, Some(reason)) => self.say_denied(agent, claim, reason),
+                // Never heard of it: the agent asks again by itself.
+                (None, None) => Ok(()),
+            },
+            ClaimPhase::Running => {
+                let reason = "the claim is no longer current".to_owned();
+                self.answers.tell(agent, Control::Abort { claim, reason });
+                Ok(())
+            }
+            // Kept, or of no use to anybody: either way the agent need not keep it.
+            ClaimPhase::Ended => {
+                self.answers.tell(agent, Control::Recorded { claim });
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Keeps the bytes of logs. An agent forgets its own copy up to where it hears that they are kept, and that is said
+//! only when they are on the disk here.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use protocol::control::Control;
+use protocol::link::LinkError;
+use protocol::report::LogChunk;
+use protocol::{ClaimId, LogName};
+use tokio_util::sync::CancellationToken;
+
+use super::{Answers, pause};
+use crate::desk::Desk;
+use crate::feed::Change;
+use crate::store::{LogTarget, Piece, StoreError};
+
+/// How many pieces are written together, of up to 64 KiB each.
+const BATCH: usize = 128;
+
+#[derive(Debug, thiserror::Error)]
+enum LogError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("a log cannot be written: {0}; look at the room on the disk")]
+    Disk(#[from] io::Error),
+    #[error("the writing of logs broke off: {0}")]
+    Broken(#[from] tokio::task::JoinError),
+}
+
+/// Keeps logs until `shutdown`, or until the line is closed.
+pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
+    let desk = &*desk;
+    loop {
+        let batch = tokio::select! {
+            () = shutdown.cancelled() => return,
+            batch = desk.link.next_logs(BATCH) => batch,
+        };
+        let (chunks, settle) = match batch {
+            Ok(batch) => batch.split(),
+            Err(LinkError::Closed) => return,
+            Err(error) => {
+                tracing::warn!("logs cannot be read at present: {error}");
+                pause(&shutdown).await;
+                continue;
+            }
+        };
+        match keep(desk, chunks).await {
+            Ok(answers) => {
+                answers.give(desk).await;
+                settle.ack().await;
+            }
+            Err(error) => {
+                tracing::error!("logs wait to be kept: {error}");
+                settle.requeue().await;
+                pause(&shutdown).await;
+            }
+        }
+    }
+}
+
+async fn keep(desk: &Desk, chunks: Vec<LogChunk>) -> Result<Answers, LogError> {
+    let mut by_log: BTreeMap<(ClaimId, LogName), Vec<Piece>> = BTreeMap::new();
+    for LogChunk { claim, log, offset, at_ms, bytes } in chunks {
+        by_log.entry((claim, log)).or_default().push(Piece { offset, at_ms, bytes });
+    }
+    let mut work: Vec<(LogTarget, Vec<Piece>)> = Vec::new();
+    for ((claim, log), pieces) in by_log {
+        match desk.store.log_target(claim, &log).await? {
+            Some(target) => work.push((target, pieces)),
+            None => tracing::warn!("bytes of the log {log} of the unknown claim {claim:?} are dropped"),
+        }
+    }
+    let files = desk.store.log_files().clone();
+    let kept = tokio::task::spawn_blocking(move || {
+        let append = |(target, pieces): (LogTarget, Vec<Piece>)| {
+            let bytes = files.append(&target.place, target.bytes, &pieces)?;
+            Ok((target, bytes))
+        };
+        work.into_iter().map(append).collect::<io::Result<Vec<(LogTarget, u64)>>>()
+    })
+    .await??;
+    let mut answers = Answers::default();
+    let mut tx = desk.store.write().await?;
+    for (LogTarget { claim, place, agent, build, .. }, bytes) in kept {
+        tx.log_kept(claim, &place.log, bytes).await?;
+        answers.tell(&agent, Control::LogKept { claim, log: place.log, bytes });
+        answers.say(Change::Log(build));
+    }
+    tx.commit().await?;
+    Ok(answers)
+}

@@ -1,0 +1,220 @@
+//! From what agents report to what is true. A batch of reports is applied in one transaction; only after it is on
+//! the disk are agents answered, listeners told, and the reports acknowledged. So nothing that was answered is ever
+//! lost, and a batch that could not be stored comes again.
+
+mod answers;
+mod cancel;
+mod claims;
+mod enrolment;
+mod heartbeat;
+mod logs;
+mod outbox;
+mod progress;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::AgentId;
+use protocol::job::{ReplyTo, StatusMessage};
+use protocol::link::{DeadLetter, Incoming, LinkError};
+use protocol::report::{Rejected, Report};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::desk::{Desk, now_ms};
+use crate::feed::Change;
+use crate::store::{StoreError, Transaction};
+
+pub(crate) use answers::Answers;
+pub(crate) use cancel::cancel;
+pub(crate) use enrolment::{Approval, approve};
+pub(crate) use logs::run as keep_logs;
+pub(crate) use outbox::run as send_outbox;
+
+/// How many reports are applied together: enough that one write to the disk serves many agents, few enough that
+/// none of them waits long for its answer.
+const BATCH: usize = 256;
+
+/// How long it waits before it tries again to store what could not be stored.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The queue that reports come from, as it stands on messages that are laid aside.
+const EVENTS: &str = "buildr.events.v1";
+
+/// Applies reports until `shutdown`, or until the line is closed.
+pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
+    let desk = &*desk;
+    loop {
+        let batch = tokio::select! {
+            () = shutdown.cancelled() => return,
+            batch = desk.link.next_reports(BATCH) => batch,
+        };
+        let (reports, settle) = match batch {
+            Ok(batch) => batch.split(),
+            Err(LinkError::Closed) => return,
+            Err(error) => {
+                tracing::warn!("reports cannot be read at present: {error}");
+                pause(&shutdown).await;
+                continue;
+            }
+        };
+        match apply(desk, &reports).await {
+            Ok(answers) => {
+                answers.give(desk).await;
+                // When it does not count the reports come again, and change nothing then.
+                settle.ack().await;
+            }
+            Err(error) => {
+                tracing::error!("{} reports wait to be stored: {error}", reports.len());
+                settle.requeue().await;
+                pause(&shutdown).await;
+            }
+        }
+    }
+}
+
+async fn pause(shutdown: &CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = sleep(PAUSE) => {}
+    }
+}
+
+/// Applies a batch: in one transaction, or, when one report cannot be stored whatever is done, each on its own.
+async fn apply(desk: &Desk, reports: &[Incoming]) -> Result<Answers, StoreError> {
+    match apply_together(desk, reports).await {
+        Err(error) if error.is_about_the_content() => {}
+        result => return result,
+    }
+    let mut all = Answers::default();
+    for report in reports {
+        match apply_together(desk, std::slice::from_ref(report)).await {
+            Ok(answers) => all.join(answers),
+            Err(error) if error.is_about_the_content() => all.join(lay_aside(desk, report, &error).await?),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
+async fn apply_together(desk: &Desk, reports: &[Incoming]) -> Result<Answers, StoreError> {
+    let mut answers = Answers::default();
+    let mut tx = desk.store.write().await?;
+    let mut turn = Turn { desk, tx: &mut tx, answers: &mut answers, now_ms: now_ms() };
+    for report in reports {
+        turn.take(report).await?;
+    }
+    tx.commit().await?;
+    Ok(answers)
+}
+
+async fn lay_aside(desk: &Desk, report: &Incoming, error: &StoreError) -> Result<Answers, StoreError> {
+    tracing::error!("a report is laid aside, for it cannot be stored: {error}");
+    let body = match &report.report {
+        Ok(report) => serde_json::to_vec(report).unwrap_or_default().into(),
+        Err(bad) => bad.body.clone(),
+    };
+    let letter = DeadLetter { body, queue: EVENTS.to_owned(), reason: error.to_string() };
+    let mut tx = desk.store.write().await?;
+    tx.lay_aside(&letter, now_ms()).await?;
+    tx.commit().await?;
+    Ok(Answers::saying(Change::Outbox))
+}
+
+/// One transaction's worth of reports: where they are written, and what is to be said once they are.
+struct Turn<'a> {
+    desk: &'a Desk,
+    tx: &'a mut Transaction,
+    answers: &'a mut Answers,
+    now_ms: u64,
+}
+
+impl Turn<'_> {
+    async fn take(&mut self, incoming: &Incoming) -> Result<(), StoreError> {
+        let report = match &incoming.report {
+            Ok(report) => report,
+            Err(bad) => return self.lay_aside(EVENTS, bad.body.clone(), &bad.reason).await,
+        };
+        let user = incoming.user.as_deref();
+        if let Some(agent) = self.sender(report).await?
+            && self.is_impostor(&agent, user).await?
+        {
+            return Ok(());
+        }
+        match report {
+            Report::Hello(hello) => self.hello(hello, user).await,
+            Report::Heartbeat(heartbeat) => self.heartbeat(heartbeat).await,
+            Report::Bye { agent, boot } => self.bye(agent, *boot).await,
+            Report::Claim(claim) => self.claim(claim).await,
+            Report::Abandoned { agent, claim } => self.abandoned(agent, *claim).await,
+            Report::Rejected(rejected) => self.rejected(rejected).await,
+            Report::Progress(progress) => self.progress(progress).await,
+            Report::Unknown => Ok(()),
+        }
+    }
+
+    /// Who a report speaks for.
+    async fn sender(&mut self, report: &Report) -> Result<Option<AgentId>, StoreError> {
+        Ok(match report {
+            Report::Hello(hello) => Some(hello.agent.clone()),
+            Report::Heartbeat(heartbeat) => Some(heartbeat.agent.clone()),
+            Report::Bye { agent, .. } | Report::Abandoned { agent, .. } => Some(agent.clone()),
+            Report::Claim(claim) => claim.unverified().ok().map(|claim| claim.agent),
+            Report::Rejected(rejected) => Some(rejected.agent.clone()),
+            Report::Progress(progress) => self.tx.attempt(progress.claim).await?.map(|attempt| attempt.agent),
+            Report::Unknown => None,
+        })
+    }
+
+    /// Whether the broker vouches for another user than the one that this agent was enrolled as.
+    async fn is_impostor(&mut self, agent: &AgentId, user: Option<&str>) -> Result<bool, StoreError> {
+        let Some(user) = user else { return Ok(false) };
+        let known = self.tx.agent(agent).await?.filter(|agent| agent.enrolled).and_then(|agent| agent.broker_user);
+        let Some(known) = known.filter(|known| known != user) else { return Ok(false) };
+        tracing::warn!(
+            "a report in the name of agent {agent} came from the broker's user {user}, not {known}, and was dropped; if {agent} changed its user, approve it again"
+        );
+        Ok(true)
+    }
+
+    async fn rejected(&mut self, rejected: &Rejected) -> Result<(), StoreError> {
+        let body = rejected.excerpt.clone().into_bytes().into();
+        let reason = format!("{} (found by agent {})", rejected.reason, rejected.agent);
+        self.lay_aside(&rejected.queue, body, &reason).await?;
+        self.reply_rejected(rejected.reply.as_ref(), String::new(), &rejected.reason).await
+    }
+
+    async fn lay_aside(&mut self, queue: &str, body: bytes::Bytes, reason: &str) -> Result<(), StoreError> {
+        tracing::warn!("a message from {queue} is laid aside: {reason}");
+        let letter = DeadLetter { body, queue: queue.to_owned(), reason: reason.to_owned() };
+        self.tx.lay_aside(&letter, self.now_ms).await?;
+        self.answers.say(Change::Outbox);
+        Ok(())
+    }
+
+    async fn reply_rejected(
+        &mut self,
+        reply: Option<&ReplyTo>,
+        repo: String,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        let Some(reply) = allowed(reply) else { return Ok(()) };
+        let message = Some(reason.to_owned());
+        let status =
+            StatusMessage { repo, branch: None, build: None, status: "rejected".to_owned(), message, commit: None };
+        self.tx.insert_reply(&reply, &status).await?;
+        self.answers.say(Change::Outbox);
+        Ok(())
+    }
+}
+
+/// Where status messages may go: not to the farm's own queues, which one could otherwise fill with them.
+fn allowed(reply: Option<&ReplyTo>) -> Option<ReplyTo> {
+    let reply = reply?;
+    if reply.is_forbidden() {
+        tracing::warn!("a reply to {:?} was refused: that name is the farm's own", reply.queue);
+        return None;
+    }
+    Some(reply.clone())
+}
+

@@ -1,0 +1,158 @@
+//! Sees that nothing waits for what will not come: attempts whose agent went silent, jobs that were asked to end and
+//! do not, logs whose rest is lost. It believes in a silence only when nothing of this side explains it: after a
+//! pause of the machine, a broken line or a full queue every lease gets its full time again.
+
+pub(crate) mod beacon;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::ClaimId;
+use protocol::control::Control;
+use protocol::link::{Health, LinkError};
+use protocol::state::Happening;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::desk::{Desk, now_ms};
+use crate::feed::Change;
+use crate::store::{StoreError, UnfinishedLog};
+use crate::tracker::Answers;
+
+/// How often a job is tried when agents are lost under it.
+const MAX_ATTEMPTS: u32 = 2;
+
+/// A pause of this side's own that is longer than this counts for nobody's silence.
+const OWN_GAP: Duration = Duration::from_secs(10);
+
+/// How long the rest of a log is waited for while its agent is here: it may have much to send over a thin line.
+const LOG_PATIENCE_MS: u64 = 10 * 60 * 1000;
+
+/// Watches until `shutdown`.
+pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
+    let desk = &*desk;
+    let every = (desk.config.lease / 10).clamp(Duration::from_millis(50), Duration::from_secs(5));
+    let mut watch = Watch { desk, line: None, last: Instant::now() };
+    loop {
+        match watch.look().await {
+            Ok(()) | Err(WatchError::Link(LinkError::Closed)) => {}
+            Err(error) => tracing::warn!("silent agents are not looked for at present: {error}"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = sleep(every) => {}
+        }
+    }
+}
+
+/// Counts every running claim as seen just now, after a start.
+pub(crate) async fn resume(desk: &Desk) -> Result<(), StoreError> {
+    let now = Instant::now();
+    for running in desk.store.running().await? {
+        desk.presence.renew(running.claim, Some(&running.agent), now);
+        if running.cancelling {
+            desk.presence.cancel_asked(running.claim, now);
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+enum WatchError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+struct Watch<'d> {
+    desk: &'d Desk,
+    /// The number of the connection at the last look.
+    line: Option<u64>,
+    last: Instant,
+}
+
+impl Watch<'_> {
+    async fn look(&mut self) -> Result<(), WatchError> {
+        let now = Instant::now();
+        let gap = now.saturating_duration_since(std::mem::replace(&mut self.last, now));
+        let line = match &*self.desk.link.health().borrow() {
+            Health::Up(number) => Some(*number),
+            Health::Blocked { .. } | Health::Away { .. } => None,
+        };
+        let whole = line.is_some() && std::mem::replace(&mut self.line, line) == line;
+        if !whole || gap > OWN_GAP {
+            self.desk.presence.renew_all(now);
+            return Ok(());
+        }
+        self.end_silent(now).await?;
+        for claim in self.desk.presence.overdue_cancels(now, self.desk.config.cancel_patience()) {
+            tracing::warn!("claim {claim:?} was asked to end long ago and is ended without its agent");
+            self.let_happen(claim, &Happening::CancelOverdue { claim }).await?;
+        }
+        self.give_up_logs(now).await?;
+        Ok(())
+    }
+
+    async fn end_silent(&self, now: Instant) -> Result<(), WatchError> {
+        if self.desk.presence.overdue(now).is_empty() || self.desk.link.backlog().await? > 0 {
+            return Ok(());
+        }
+        // Looked at again: what lay in the queue may have been a sign of life, and is applied by now.
+        for claim in self.desk.presence.overdue(now) {
+            tracing::warn!("claim {claim:?} is lost: its agent gave no sign of life for {:?}", self.desk.config.lease);
+            let lost = Happening::Lost { claim, not_twice: false, max_attempts: MAX_ATTEMPTS };
+            self.let_happen(claim, &lost).await?;
+        }
+        Ok(())
+    }
+
+    async fn let_happen(&self, claim: ClaimId, happening: &Happening) -> Result<(), StoreError> {
+        let desk = self.desk;
+        let mut answers = Answers::default();
+        answers.gone(claim);
+        let mut tx = desk.store.write().await?;
+        let attempt = tx.attempt(claim).await?;
+        let job = match &attempt {
+            Some(attempt) => tx.job(attempt.job).await?,
+            None => None,
+        };
+        if let (Some(attempt), Some(job)) = (attempt, job)
+            && tx.apply(&job, happening, now_ms()).await?.is_ok()
+        {
+            let reason = "the claim is no longer current".to_owned();
+            answers.tell(&attempt.agent, Control::Abort { claim, reason });
+            answers.say(Change::Build(job.build));
+            answers.say(Change::Log(job.build));
+            answers.say(Change::Outbox);
+        }
+        tx.commit().await?;
+        answers.give(desk).await;
+        Ok(())
+    }
+
+    /// The rest of a log is given up when its agent is gone, or was here for long without sending it.
+    async fn give_up_logs(&self, now: Instant) -> Result<(), StoreError> {
+        let (store, presence) = (&self.desk.store, &self.desk.presence);
+        let now_ms = now_ms();
+        let silence_ms = u64::try_from(self.desk.config.lease.as_millis()).unwrap_or(u64::MAX);
+        let lost = |log: &UnfinishedLog| {
+            let patience = if presence.is_silent(&log.agent, now) { silence_ms } else { LOG_PATIENCE_MS };
+            now_ms.saturating_sub(log.ended_ms) > patience
+        };
+        let lost: Vec<UnfinishedLog> = store.unfinished_logs().await?.into_iter().filter(lost).collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let mut tx = store.write().await?;
+        for log in &lost {
+            tracing::warn!("the rest of the log {} of build {} is given up", log.log, log.build);
+            tx.give_up_log(log.claim, &log.log).await?;
+        }
+        tx.commit().await?;
+        for log in &lost {
+            self.desk.feed.say(Change::Log(log.build));
+        }
+        Ok(())
+    }
+}

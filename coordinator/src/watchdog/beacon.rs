@@ -1,0 +1,51 @@
+//! Says to all agents that a coordinator is here, and keeps what the farm needs on the line in existence.
+
+use std::sync::Arc;
+
+use protocol::LabelSet;
+use protocol::control::{Beacon, Control};
+use protocol::link::{Address, LinkError};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::desk::Desk;
+use crate::store::StoreError;
+
+#[derive(Debug, thiserror::Error)]
+enum BeaconError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+/// Says it until `shutdown`: regularly, and at once when there are new label sets or the line has come back.
+pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
+    let desk = &*desk;
+    let mut health = desk.link.health();
+    loop {
+        health.mark_unchanged();
+        match say(desk).await {
+            Ok(()) => {}
+            Err(error) => tracing::debug!("no beacon went out: {error}"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = desk.beacon_now.notified() => {}
+            Ok(()) = health.changed() => {}
+            () = sleep(desk.config.beacon) => {}
+        }
+    }
+}
+
+async fn say(desk: &Desk) -> Result<(), BeaconError> {
+    let sets: Vec<LabelSet> = desk.store.label_sets().await?;
+    desk.link.ensure(&sets).await?;
+    let beacon = Beacon {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        label_queues: sets.into_iter().filter(|labels| !labels.is_empty()).collect(),
+        every_ms: u64::try_from(desk.config.beacon.as_millis()).unwrap_or(u64::MAX),
+    };
+    desk.link.control(&Address::All, &Control::Beacon(beacon)).await?;
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! `/api/v1`: versioned JSON, with the types of `protocol::api`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use protocol::api::{AgentView, BuildRow, BuildView, Builds, CancelRequest, Cancelled, Status, Submit};
+use protocol::job::TriggerKind;
+use protocol::link::Health;
+use protocol::{AgentId, BuildNumber, LabelSet};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::Web;
+use super::follow::{Follower, LogReader};
+use super::refusal::Refusal;
+use crate::dispatcher::why_waiting;
+use crate::intake::{self, Trigger};
+use crate::store::{Listed, Page, Snapshot};
+use crate::tracker::{self, Approval};
+
+/// How many builds a page has when nothing is said.
+const PAGE: u32 = 50;
+
+/// How many it has at most.
+const PAGE_MOST: u32 = 500;
+
+type Answer<T> = Result<T, Refusal>;
+
+pub(super) fn router() -> Router<Arc<Web>> {
+    Router::new()
+        .route("/health", get(health))
+        .route("/builds", get(builds).post(submit))
+        .route("/builds/{number}", get(build))
+        .route("/builds/{number}/follow", get(follow))
+        .route("/builds/{number}/cancel", post(cancel))
+        .route("/builds/{number}/logs/{log}", get(log))
+        .route("/agents", get(agents))
+        .route("/agents/{name}/approve", post(approve))
+}
+
+#[derive(Deserialize)]
+pub(super) struct ListQuery {
+    before: Option<u64>,
+    limit: Option<u32>,
+    status: Option<Status>,
+}
+
+/// A page of builds, the newest first.
+pub(super) async fn list(web: &Web, query: &ListQuery) -> Answer<Builds> {
+    let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MOST);
+    // One more than is shown tells whether there is a next page.
+    let page = Page { before: query.before.map(BuildNumber), limit: limit + 1, status: query.status };
+    let mut found = web.desk.store.builds(page).await?;
+    let shown = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = found.len() > shown;
+    found.truncate(shown);
+    let next = found.last().filter(|_| more).map(|listed| listed.row.number);
+    let builds = found.into_iter().map(|Listed { row, waits_for }| waiting(web, row, waits_for)).collect();
+    Ok(Builds { builds, next })
+}
+
+/// A build whole, with why it waits.
+pub(super) async fn whole(web: &Web, number: BuildNumber) -> Answer<Snapshot> {
+    let Some(mut snapshot) = web.desk.store.snapshot(number).await? else {
+        return Err(Refusal::not_found(format!("there is no build {number}; `buildr builds` lists them")));
+    };
+    snapshot.view.build = waiting(web, snapshot.view.build, snapshot.waits_for.clone());
+    Ok(snapshot)
+}
+
+/// A build's number, as it stands in a path.
+pub(super) fn number(text: &str) -> Answer<BuildNumber> {
+    match text.parse() {
+        Ok(number) => Ok(BuildNumber(number)),
+        Err(_) => Err(Refusal::bad_request(format!("{text:?} is not a build's number; write one such as 12"))),
+    }
+}
+
+fn waiting(web: &Web, row: BuildRow, waits_for: Option<LabelSet>) -> BuildRow {
+    match waits_for {
+        Some(labels) if row.message.is_none() && !row.status.is_over() => {
+            BuildRow { message: Some(why_waiting(&web.desk, &labels)), ..row }
+        }
+        _ => row,
+    }
+}
+
+#[derive(Serialize)]
+struct HealthView {
+    version: &'static str,
+    /// `up`, `blocked` or `away`: the line to the agents.
+    link: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+/// 200 while builds can go on, 503 while the agents cannot be reached.
+async fn health(State(web): State<Arc<Web>>) -> Response {
+    let (link, message) = match &*web.desk.link.health().borrow() {
+        Health::Up(_) => ("up", None),
+        Health::Blocked { reason } => ("blocked", Some(reason.clone())),
+        Health::Away { reason } => ("away", Some(reason.clone())),
+    };
+    let status = if message.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(HealthView { version: env!("CARGO_PKG_VERSION"), link, message })).into_response()
+}
+
+async fn builds(
+    State(web): State<Arc<Web>>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Answer<Json<Builds>> {
+    Ok(Json(list(&web, &asked(query)?).await?))
+}
+
+async fn submit(
+    State(web): State<Arc<Web>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<(StatusCode, Json<BuildView>)> {
+    let Submit { repo, branch } = json(body)?;
+    let trigger =
+        Trigger { repo, branch, kind: TriggerKind::Manual, labels: LabelSet::default(), reply: None };
+    let number = intake::submit(&web.desk, &trigger).await?;
+    Ok((StatusCode::CREATED, Json(whole(&web, number).await?.view)))
+}
+
+async fn build(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<Json<BuildView>> {
+    Ok(Json(whole(&web, number(&text)?).await?.view))
+}
+
+async fn cancel(
+    State(web): State<Arc<Web>>,
+    Path(text): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<Json<Cancelled>> {
+    let number = number(&text)?;
+    let CancelRequest { reason } = json_or_default(body)?;
+    let reason = reason.map(|reason| reason.chars().filter(|c| !c.is_control()).take(500).collect::<String>());
+    let reason = reason.filter(|reason| !reason.is_empty()).unwrap_or_else(|| "cancelled by hand".to_owned());
+    let Some(done) = tracker::cancel(&web.desk, number, &reason).await? else {
+        return Err(Refusal::not_found(format!("there is no build {number}; `buildr builds` lists them")));
+    };
+    let message = match (done.status.is_over(), done.changed) {
+        (true, true) => format!("build {number} is cancelled; it had not begun"),
+        (true, false) => format!("build {number} was over already: {}", done.status.name()),
+        (false, true) => format!("build {number} is being cancelled; its agent ends it"),
+        (false, false) => format!("build {number} is being cancelled already"),
+    };
+    Ok(Json(Cancelled { status: done.status, message }))
+}
+
+#[derive(Deserialize)]
+struct LogQuery {
+    attempt: Option<u32>,
+    from: Option<u64>,
+    follow: Option<bool>,
+}
+
+async fn log(
+    State(web): State<Arc<Web>>,
+    Path((text, log)): Path<(String, String)>,
+    query: Result<Query<LogQuery>, QueryRejection>,
+) -> Answer<Response> {
+    let number = number(&text)?;
+    let LogQuery { attempt, from, follow } = asked(query)?;
+    let snapshot = whole(&web, number).await?;
+    let found = snapshot.logs.iter().rev().find(|(place, mark)| {
+        mark.log.as_str() == log && attempt.is_none_or(|attempt| attempt == *place)
+    });
+    let Some((attempt, mark)) = found else {
+        let names: Vec<&str> = snapshot.logs.iter().map(|(_, mark)| mark.log.as_str()).collect();
+        let known = if names.is_empty() { "none so far".to_owned() } else { names.join(", ") };
+        return Err(Refusal::not_found(format!("build {number} has no such log {log:?}; it has: {known}")));
+    };
+    let mark = (*attempt, mark.clone());
+    let reader = LogReader::new(web, number, mark, from.unwrap_or(0), follow.unwrap_or(false));
+    Ok(streamed("application/octet-stream", Body::from_stream(reader.stream())))
+}
+
+async fn follow(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<Response> {
+    let number = number(&text)?;
+    // Asked here, so that a build that is not there is a 404 and no broken stream.
+    whole(&web, number).await?;
+    Ok(streamed("application/x-ndjson", Body::from_stream(Follower::new(web, number).stream())))
+}
+
+fn streamed(kind: &'static str, body: Body) -> Response {
+    // Proxies that gather a stream before they pass it on are asked not to.
+    ([(header::CONTENT_TYPE, kind), (header::HeaderName::from_static("x-accel-buffering"), "no")], body)
+        .into_response()
+}
+
+async fn agents(State(web): State<Arc<Web>>) -> Answer<Json<Vec<AgentView>>> {
+    let now = Instant::now();
+    let add = |(agent, view): (crate::store::Agent, AgentView)| match web.desk.presence.sighting(&agent.name, now) {
+        None => view,
+        Some((sighting, ago)) => {
+            AgentView { slots: sighting.slots, paused: sighting.paused, seen_ms_ago: Some(milliseconds(ago)), ..view }
+        }
+    };
+    Ok(Json(web.desk.store.agents().await?.into_iter().map(add).collect()))
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn approve(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Answer<Json<AgentView>> {
+    let agent: AgentId = name.parse().map_err(|error: protocol::id::InvalidName| Refusal::bad_request(error.to_string()))?;
+    match tracker::approve(&web.desk, &agent).await? {
+        Approval::Done { fingerprint } => tracing::info!("agent {agent} is approved with the key {fingerprint}"),
+        Approval::Before => {}
+        Approval::Unknown => {
+            let sentence = format!("no agent called {agent} has said hello; `buildr agents` lists those that have");
+            return Err(Refusal::not_found(sentence));
+        }
+    }
+    let Json(views) = agents(State(web)).await?;
+    let view = views.into_iter().find(|view| view.name == agent.as_str());
+    view.map(Json).ok_or_else(|| Refusal::not_found(format!("agent {agent} is gone")))
+}
+
+fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Answer<T> {
+    match query {
+        Ok(Query(query)) => Ok(query),
+        Err(rejection) => Err(Refusal::bad_request(rejection.body_text())),
+    }
+}
+
+fn json<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
+    let body = body.map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
+    serde_json::from_slice(&body).map_err(|error| Refusal::bad_request(format!("the request cannot be read: {error}")))
+}
+
+fn json_or_default<T: DeserializeOwned + Default>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
+    match body {
+        Ok(body) if body.is_empty() => Ok(T::default()),
+        body => json(body),
+    }
+}

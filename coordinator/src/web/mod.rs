@@ -1,0 +1,129 @@
+//! The API that `buildr` and scripts use (`/api/v1`), and the pages that people look at. Only this room knows axum.
+
+mod access;
+mod api;
+mod follow;
+mod pages;
+mod refusal;
+mod text;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use buildr::process::{ProcessError, folders};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::desk::Desk;
+use crate::identity::write_secret;
+use access::Access;
+
+/// The largest request that is read, in bytes: a repository and a branch, with room.
+const BODY_LIMIT: usize = 64 << 10;
+
+/// Why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum WebError {
+    /// The token's file.
+    #[error("the API's token in {path} cannot be used: {source}")]
+    Token {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The place where the command line looks for it.
+    #[error(transparent)]
+    Place(#[from] ProcessError),
+    /// The setting.
+    #[error("--public-url {0:?} names no host; write one such as https://ci.example.org")]
+    PublicUrl(String),
+    /// The listener.
+    #[error("the API can no longer be served: {0}")]
+    Listener(#[from] io::Error),
+}
+
+/// What handlers work with.
+struct Web {
+    desk: Arc<Desk>,
+    access: Access,
+    shutdown: CancellationToken,
+}
+
+/// The token that writes need, from its file in the state folder; made at the first call.
+///
+/// # Errors
+/// When the file cannot be read or written.
+pub fn api_token(state_dir: &Path) -> Result<String, WebError> {
+    let path = state_dir.join("token");
+    let token_error = |source| WebError::Token { path: path.clone(), source };
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text.trim().len() >= access::TOKEN_LENGTH => Ok(text.trim().to_owned()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(token_error(error)),
+        _ => {
+            let token = access::fresh_token();
+            std::fs::create_dir_all(state_dir).map_err(token_error)?;
+            write_secret(&path, token.as_bytes()).map_err(token_error)?;
+            Ok(token)
+        }
+    }
+}
+
+/// Serves the API and the pages until `shutdown`; then answers what was asked, ends what is followed, and returns.
+pub(crate) async fn serve(
+    desk: Arc<Desk>,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), WebError> {
+    let address = listener.local_addr()?;
+    let token = api_token(&desk.config.state_dir)?;
+    let place = Place::of(address, &token)?;
+    tracing::info!("serving http://{address}; the token for writing lies in {:?}", place.path());
+    let access = Access::new(&desk.config, address, token)?;
+    let router = router(Arc::new(Web { desk, access, shutdown: shutdown.clone() }));
+    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await?;
+    Ok(())
+}
+
+fn router(web: Arc<Web>) -> Router {
+    Router::new()
+        .nest("/api/v1", api::router())
+        .merge(pages::router())
+        .fallback(refusal::no_such_page)
+        .method_not_allowed_fallback(refusal::no_such_method)
+        .layer(middleware::from_fn_with_state(web.clone(), access::guard))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(web)
+}
+
+/// Where the command line of this machine's user finds the token: there as long as this lives.
+struct Place(Option<(PathBuf, String)>);
+
+impl Place {
+    fn of(address: SocketAddr, token: &str) -> Result<Self, WebError> {
+        if !address.ip().is_loopback() && !address.ip().is_unspecified() {
+            return Ok(Self(None));
+        }
+        Ok(Self(Some((folders::write_token(address.port(), token)?, token.to_owned()))))
+    }
+
+    fn path(&self) -> Option<&Path> {
+        self.0.as_ref().map(|(path, _)| path.as_path())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some((path, token)) = &self.0 else { return };
+        // Another coordinator may have taken the port since, and put its own there.
+        if std::fs::read_to_string(path).is_ok_and(|text| text.trim() == token) {
+            std::fs::remove_file(path).ok();
+        }
+    }
+}
+

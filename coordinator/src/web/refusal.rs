@@ -1,0 +1,64 @@
+//! What comes back instead of an answer: always a sentence, always as JSON.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use protocol::api::ApiError;
+
+use crate::intake::IntakeError;
+use crate::store::StoreError;
+
+/// A status of 4xx or 5xx with a sentence.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// The status.
+    pub(super) status: StatusCode,
+    /// What is wrong and what to do.
+    pub(super) sentence: String,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, sentence: impl Into<String>) -> Self {
+        Self { status, sentence: sentence.into() }
+    }
+
+    pub(super) fn bad_request(sentence: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, sentence)
+    }
+
+    pub(super) fn not_found(sentence: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, sentence)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, Json(ApiError { error: self.sentence })).into_response()
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        tracing::error!("a request could not be answered: {error}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+}
+
+impl From<IntakeError> for Refusal {
+    fn from(error: IntakeError) -> Self {
+        match error {
+            IntakeError::Store(error) => error.into(),
+            IntakeError::LocalRepo(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+        }
+    }
+}
+
+/// For a path that leads nowhere.
+pub(super) async fn no_such_page() -> Refusal {
+    Refusal::not_found("there is nothing at this path; the API is under /api/v1, the list of builds at /")
+}
+
+/// For a path that is there, but not so.
+pub(super) async fn no_such_method() -> Refusal {
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path is there, but cannot be used with this method")
+}
