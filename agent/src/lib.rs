@@ -1,1 +1,265 @@
-//! Placeholder.
+//! An agent: takes jobs from the line, runs them, and reports.
+//!
+//! [`run`] is the whole of it: so many slots ([`slot`]), each of which takes a job, claims it, and hands it to the
+//! one runner that `buildr run` uses too. Beside them: who the coordinator is ([`presence`]), what it says
+//! (`listener`), and what it has yet to be told (`reporter`, from `spool`). The modules stand in a line.
+
+pub mod config;
+pub mod home;
+pub mod spool;
+mod claims;
+mod reporter;
+mod presence;
+mod listener;
+mod standalone;
+mod slot;
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buildr::executor::{Executor, ExecutorError};
+use buildr::git::Checkouts;
+use buildr::process::supervise::Services;
+use buildr::runner::{Rooms, Source, WorkFolder};
+use protocol::BootId;
+use protocol::control::BEACON_EVERY;
+use protocol::link::AgentLink;
+use protocol::report::JobEvent;
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use claims::Claims;
+use config::Config;
+use home::Home;
+use listener::{LogMarks, Pulse};
+use presence::Presence;
+use reporter::Sender;
+use spool::Spool;
+
+/// How many pieces of news from the coordinator may wait: they are read at once.
+const HEARD_BOUND: usize = 64;
+
+/// How often what other lives left behind is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(5 * 60);
+
+/// How long an agent that stops waits for the coordinator to store what it still has to say. The rest is kept.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// The three ways in which an agent is stopped, each stronger than the one before.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    /// Take no more jobs; end when those that run are over.
+    pub drain: CancellationToken,
+    /// Cancel those that run, and clean up.
+    pub cancel: CancellationToken,
+}
+
+/// Why an agent could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Its folder for what is to be sent cannot be used.
+    #[error("failed to use the spool in the state folder: {0}; choose another with --state-dir")]
+    Spool(#[source] io::Error),
+    /// Its executor does not work.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+    /// One of its tasks ended before it should.
+    #[error("the agent's {0} ended by itself; this is a fault in buildr")]
+    Fault(&'static str),
+}
+
+/// What a running agent's parts share.
+pub(crate) struct Agent {
+    config: Config,
+    home: Arc<Home>,
+    boot: BootId,
+    link: Arc<dyn AgentLink>,
+    executor: Arc<dyn Executor>,
+    checkouts: Checkouts,
+    work: WorkFolder,
+    spool: Spool,
+    claims: Claims,
+    marks: LogMarks,
+    presence: watch::Receiver<Presence>,
+    heartbeat_every: watch::Sender<Duration>,
+    senders: Mutex<JoinSet<()>>,
+    shutdown: Shutdown,
+}
+
+/// Runs an agent until it is told to stop and its jobs are over.
+///
+/// # Errors
+/// When it cannot begin, or one of its parts fails.
+pub async fn run(
+    config: Config,
+    home: Arc<Home>,
+    boot: BootId,
+    work: WorkFolder,
+    link: Arc<dyn AgentLink>,
+    executor: Arc<dyn Executor>,
+    shutdown: Shutdown,
+) -> Result<(), AgentError> {
+    sweep(&work, executor.as_ref()).await?;
+    let spool = Spool::open(home.spool()).map_err(AgentError::Spool)?;
+    let (tell_presence, presence) = watch::channel(Presence::Unknown);
+    let agent = Arc::new(Agent {
+        checkouts: Checkouts::new(home.mirrors(), config.clone_policy()),
+        config,
+        home,
+        boot,
+        link,
+        executor,
+        work,
+        spool,
+        claims: Claims::default(),
+        marks: LogMarks::default(),
+        presence,
+        heartbeat_every: watch::Sender::new(BEACON_EVERY),
+        senders: Mutex::default(),
+        shutdown,
+    });
+    agent.send_leftovers().await?;
+    let done = CancellationToken::new();
+    let mut services = agent.start_services(tell_presence, &done);
+    let slots: JoinSet<()> = (0..agent.config.slots).map(|_| slot::keep(Arc::clone(&agent))).collect();
+    let ended = tokio::select! {
+        () = agent.until_drained(slots) => Ok(()),
+        service = services.ended() => Err(AgentError::Fault(service.name)),
+    };
+    agent.last_words().await;
+    done.cancel();
+    services.finish(LAST_WORDS).await;
+    ended
+}
+
+impl Agent {
+    /// What every job of this agent is run with.
+    fn rooms(&self) -> Rooms<'_> {
+        Rooms {
+            source: Source::Clone(&self.checkouts),
+            executor: self.executor.as_ref(),
+            work: &self.work,
+            socket: &self.config.socket,
+            own_environment: &self.config.environment,
+            more_environment: &[],
+            agent: self.home.name().as_str(),
+        }
+    }
+
+    fn start_services(self: &Arc<Self>, presence: watch::Sender<Presence>, done: &CancellationToken) -> Services {
+        let (tell, heard) = mpsc::channel(HEARD_BOUND);
+        let watch = presence::Watch {
+            link: Arc::clone(&self.link),
+            home: Arc::clone(&self.home),
+            boot: self.boot,
+            labels: self.config.labels.clone(),
+            slots: self.config.slots,
+            join: self.config.join.clone(),
+            standalone: self.config.standalone,
+            heard,
+            presence,
+        };
+        let pulse = Pulse {
+            link: Arc::clone(&self.link),
+            agent: self.home.name().clone(),
+            boot: self.boot,
+            slots: self.config.slots,
+            claims: self.claims.clone(),
+            presence: self.presence.clone(),
+            every: self.heartbeat_every.subscribe(),
+        };
+        let listen = listener::listen(Arc::clone(&self.link), self.claims.clone(), self.marks.clone(), tell);
+        let mut services = Services::default();
+        services.start("watch on the coordinator", well(watch.keep(done.clone())));
+        services.start("pulse", well(pulse.keep(done.clone())));
+        services.start("listener", well(done.clone().run_until_cancelled_owned(listen)));
+        services.start("sweeper", well(sweep_again(Arc::clone(self), done.clone())));
+        services
+    }
+
+    /// Starts sending what a claim's spool holds and will hold.
+    async fn send(self: &Arc<Self>, sender: Sender) {
+        let claim = sender.spool.claim();
+        let marks = self.marks.clone();
+        let mut senders = self.senders.lock().await;
+        // Those that are done are taken out here, so that the set does not grow.
+        while senders.try_join_next().is_some() {}
+        senders.spawn(async move {
+            sender.send_all().await;
+            marks.forget(claim);
+        });
+    }
+
+    /// What an earlier life left: results are sent until they are recorded; of builds that died with it only the
+    /// logs, for their lease ends them.
+    async fn send_leftovers(self: &Arc<Self>) -> Result<(), AgentError> {
+        for spool in self.spool.leftovers().map_err(AgentError::Spool)? {
+            let claim = spool.claim();
+            let recorded = if spool.is_finished() {
+                self.claims.leftover(claim)
+            } else {
+                for (log, total) in spool.logs() {
+                    spool.event(JobEvent::LogComplete { log, total }).map_err(AgentError::Spool)?;
+                }
+                watch::channel(true).1
+            };
+            tracing::info!(?claim, finished = spool.is_finished(), "an earlier life left something to be sent");
+            let kept = self.marks.follow(claim);
+            self.send(Sender { spool: Arc::new(spool), link: Arc::clone(&self.link), recorded, kept }).await;
+        }
+        Ok(())
+    }
+
+    /// Waits for the slots, and passes on a stronger wish to stop.
+    async fn until_drained(&self, mut slots: JoinSet<()>) {
+        let cancel = async {
+            self.shutdown.cancel.cancelled().await;
+            self.claims.stop_all(false);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = async { while slots.join_next().await.is_some() {} } => {}
+            () = cancel => {}
+        }
+    }
+
+    /// Gives the coordinator some time to store what was said last.
+    async fn last_words(&self) {
+        let mut senders = std::mem::take(&mut *self.senders.lock().await);
+        let all = async { while senders.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_WORDS, all).await.is_err() {
+            tracing::warn!("the coordinator has not stored everything; the rest is sent when this agent runs again");
+        }
+    }
+}
+
+/// A service that cannot fail, only end.
+async fn well<T>(service: impl Future<Output = T>) -> Result<(), Infallible> {
+    service.await;
+    Ok(())
+}
+
+/// Removes what earlier lives of this agent left behind.
+async fn sweep(work: &WorkFolder, executor: &dyn Executor) -> Result<(), ExecutorError> {
+    let swept = executor.sweep().await?;
+    let workspaces = work.sweep(executor).await?;
+    if workspaces > 0 || swept.containers + swept.images + swept.others > 0 {
+        tracing::info!(?swept, workspaces, "removed what an earlier life left");
+    }
+    Ok(())
+}
+
+async fn sweep_again(agent: Arc<Agent>, done: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = done.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
+        }
+        if let Err(error) = sweep(&agent.work, agent.executor.as_ref()).await {
+            tracing::warn!(%error, "what earlier lives left could not be removed; trying again later");
+        }
+    }
+}

@@ -67,11 +67,12 @@ fn sentence(labels: &LabelSet, capacity: &Capacity) -> String {
             Some(agent) => format!(
                 "waits for an agent: {agent} is not approved yet; compare its key in `buildr agents`, then run `buildr agent approve {agent}`"
             ),
-            None => "waits for an agent: none is here; start one with `buildr agent`, or look at why it is silent".to_owned(),
+            None => "waits for an agent: none is here; start one with `buildr agent`, or look at why it is silent"
+                .to_owned(),
         },
-        (_, 0) => format!(
-            "waits for an agent with the labels {labels}: none of the {agents} that are here has them approved"
-        ),
+        (_, 0) => {
+            format!("waits for an agent with the labels {labels}: none of the {agents} that are here has them approved")
+        }
         _ if paused == suited => {
             let why = why_paused.as_deref().unwrap_or("no reason given");
             format!("waits for an agent that takes jobs: all {suited} pause ({why})")

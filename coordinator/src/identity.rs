@@ -19,7 +19,9 @@ pub enum KeyError {
         source: io::Error,
     },
     /// What is in it.
-    #[error("the coordinator's key file {path} is of no use: {source}; agents that pinned the old key refuse a new one until they are enrolled again")]
+    #[error(
+        "the coordinator's key file {path} is of no use: {source}; agents that pinned the old key refuse a new one until they are enrolled again"
+    )]
     Key {
         /// Which.
         path: PathBuf,

@@ -111,6 +111,7 @@ async fn lasting(part: impl Future<Output = ()>) -> Result<(), Infallible> {
 }
 
 fn ended(end: ServiceEnd) -> RunError {
-    let reason = end.result.err().map_or_else(|| "the line to the agents was closed".to_owned(), |error| error.to_string());
+    let reason =
+        end.result.err().map_or_else(|| "the line to the agents was closed".to_owned(), |error| error.to_string());
     RunError::Ended { part: end.name, reason }
 }

@@ -1,16 +1,20 @@
-//! The coordinator's program: settings, line, listener, signals, exit code.
+//! The program `buildr-coordinator`: settings, line, listener, signals, exit code.
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use buildr::cli::jobs::JobArgs;
+use buildr::cli::layers::LayersError;
 use buildr::process::color::Color;
 use buildr::process::signals::Signals;
 use buildr::process::{telemetry, tls};
-use clap::Parser as _;
-use coordinator::config::{Args, Config, Farm};
-use protocol::link::CoordinatorLink;
+use coordinator::config::{self, Config, ConfigError, Farm};
+use coordinator::embedded::Embedded;
 use protocol::link::memory::MemoryBroker;
+use protocol::link::rabbitmq::{RabbitCoordinator, RabbitSettings};
+use protocol::task;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -22,70 +26,115 @@ const BROKEN: u8 = 3;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config = match Args::parse().resolve() {
+    let config = match config::read(std::env::args_os()) {
         Ok(config) => config,
+        Err(ConfigError::Layers(LayersError::Flags(error))) => error.exit(),
         Err(error) => return fail(&error.into(), USAGE),
     };
-    match coordinate(config).await {
+    let begun = match config.farm.clone() {
+        Farm::Here(jobs) => farm_here(config, &jobs).await,
+        Farm::Broker { url, ca_file } => farm_beyond_broker(config, RabbitSettings { uri: url, ca_file }).await,
+    };
+    match begun {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, BROKEN),
     }
 }
 
-async fn coordinate(config: Config) -> anyhow::Result<()> {
+/// Coordinates agents elsewhere, until a signal.
+async fn farm_beyond_broker(config: Config, broker: RabbitSettings) -> anyhow::Result<()> {
     telemetry::init("info", Color::Auto)?;
     tls::install();
-    let mut signals = Signals::listen()?;
-    let link = open_link(&config)?;
+    let link = Arc::new(RabbitCoordinator::connect(broker).await?);
+    let listener = listen(&config).await?;
+    let stop = Stop::on_signals(config.drain_timeout, "ending; agents go on working meanwhile (again: at once)")?;
+    say(&format!("http://{}, state in {}", listener.local_addr()?, config.state_dir.display()));
+    let ended = tokio::select! {
+        ended = coordinator::run(config, link.clone(), listener, stop.drain.clone()) => ended,
+        () = stop.cancel.cancelled() => Ok(()),
+    };
+    link.close().await;
+    Ok(ended?)
+}
+
+/// A whole farm in this process, until a signal: the agent ends first, then the coordinator that records its results.
+async fn farm_here(mut config: Config, jobs: &JobArgs) -> anyhow::Result<()> {
+    telemetry::init("warn", Color::Auto)?;
+    tls::install();
+    let agent = Embedded::prepare(&config, jobs).await?;
+    config.known_agents.push(agent.known());
+    let broker = MemoryBroker::new();
+    let listener = listen(&config).await?;
+    let stop = Stop::on_signals(
+        config.drain_timeout,
+        "taking no more builds, and waiting for those that run (again: cancel them)",
+    )?;
+    let token = coordinator::api_token(&config.state_dir)?;
+    let (address, slots) = (listener.local_addr()?, agent.slots());
+    say(&format!("a farm with {slots} slots is up; look at it here: http://{address}/?token={token}"));
+    let agent_is_done = CancellationToken::new();
+    let coordinating = coordinator::run(config, Arc::new(broker.coordinator()), listener, agent_is_done.clone());
+    let building = async {
+        let ended = agent.run(&broker, stop.drain.clone(), stop.cancel.clone()).await;
+        agent_is_done.cancel();
+        ended
+    };
+    let (coordinated, built) = tokio::join!(
+        async {
+            let ended = coordinating.await;
+            // Nobody records what the agent does any more.
+            stop.cancel.cancel();
+            stop.drain.cancel();
+            broker.close();
+            ended
+        },
+        building
+    );
+    coordinated?;
+    Ok(built?)
+}
+
+async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
     let address = config.listen;
-    let listener = TcpListener::bind(address)
+    TcpListener::bind(address)
         .await
-        .with_context(|| format!("{address} cannot be listened on; end what uses it, or name another with --listen"))?;
-    greet(&config, &listener)?;
-    let stop = CancellationToken::new();
-    let running = coordinator::run(config, link, listener, stop.clone());
-    tokio::pin!(running);
-    loop {
-        tokio::select! {
-            result = &mut running => return Ok(result?),
-            count = signals.next() => match count {
-                1 => {
-                    say("ends when what was asked is answered and stored; agents keep working. Once more: at once");
-                    stop.cancel();
-                }
-                2 => return Ok(()),
-                _ => std::process::exit(130),
+        .with_context(|| format!("{address} cannot be listened on; end what uses it, or name another with --listen"))
+}
+
+/// The ways in which a person stops the program, each stronger than the one before.
+struct Stop {
+    drain: CancellationToken,
+    cancel: CancellationToken,
+}
+
+impl Stop {
+    /// The first signal drains, the second (or the time limit) cancels, the third ends the process where it stands.
+    fn on_signals(drain_timeout: Option<Duration>, draining: &'static str) -> anyhow::Result<Self> {
+        let mut signals = Signals::listen()?;
+        let stop = Self { drain: CancellationToken::new(), cancel: CancellationToken::new() };
+        let (drain, cancel) = (stop.drain.clone(), stop.cancel.clone());
+        // Never joined: it lives as long as the process, and the third signal must reach it until the end.
+        drop(task::spawn("signals", async move {
+            signals.next().await;
+            say(draining);
+            drain.cancel();
+            tokio::select! {
+                _ = signals.next() => {}
+                () = tokio::time::sleep(drain_timeout.unwrap_or_default()), if drain_timeout.is_some() => {}
             }
-        }
+            cancel.cancel();
+            signals.next().await;
+            std::process::exit(130);
+        }));
+        Ok(stop)
     }
-}
-
-/// The line to the agents: in this process for `up`, else over RabbitMQ.
-fn open_link(config: &Config) -> anyhow::Result<Arc<dyn CoordinatorLink>> {
-    match &config.farm {
-        Farm::Here(_) => Ok(Arc::new(MemoryBroker::new().coordinator())),
-        Farm::Broker(_) => anyhow::bail!("this program was built without the line over RabbitMQ; use `up`"),
-    }
-}
-
-/// Says where it is, with the link by which a browser may look; the token in it is for this terminal alone.
-fn greet(config: &Config, listener: &TcpListener) -> anyhow::Result<()> {
-    let address = listener.local_addr()?;
-    match config.farm {
-        Farm::Here(_) => {
-            let token = coordinator::api_token(&config.state_dir)?;
-            say(&format!("http://{address}/?token={token}"));
-        }
-        Farm::Broker(_) => say(&format!("http://{address}, state in {}", config.state_dir.display())),
-    }
-    Ok(())
 }
 
 fn say(sentence: &str) {
-    eprintln!("buildr-coordinator: {sentence}");
+    eprintln!("buildr: {sentence}");
 }
 
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
-    eprintln!("buildr-coordinator: {error:#}");
+    eprintln!("error: {error:#}");
     ExitCode::from(code)
 }

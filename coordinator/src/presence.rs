@@ -161,9 +161,8 @@ impl Presence {
 
     /// Claims whose job was asked to end longer ago than `patience`.
     pub(crate) fn overdue_cancels(&self, now: Instant, patience: Duration) -> Vec<ClaimId> {
-        let over = |lease: &Lease| {
-            lease.cancel_asked.is_some_and(|asked| now.saturating_duration_since(asked) > patience)
-        };
+        let over =
+            |lease: &Lease| lease.cancel_asked.is_some_and(|asked| now.saturating_duration_since(asked) > patience);
         self.lock().leases.iter().filter(|(_, lease)| over(lease)).map(|(claim, _)| *claim).collect()
     }
 

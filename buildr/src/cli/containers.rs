@@ -65,11 +65,12 @@ impl ContainerArgs {
 }
 
 /// Who gets the Docker socket, which is root on this machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum SocketChoice {
     /// Nobody
     Never,
     /// Stages that ask for it, of the repositories in --trusted-repos
+    #[default]
     Trusted,
     /// Every stage, asked or not
     Always,

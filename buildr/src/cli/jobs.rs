@@ -5,7 +5,7 @@ use clap::Args;
 use super::containers::{ContainerArgs, SocketChoice};
 
 /// What jobs are run with: an agent's, and those of the agent in `buildr up`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct JobArgs {
     /// How many jobs to run at once [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]

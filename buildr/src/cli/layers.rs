@@ -64,35 +64,45 @@ pub fn read<T: CommandFactory + FromArgMatches>(
     Ok(T::from_arg_matches(&command.try_get_matches_from(arguments)?)?)
 }
 
-/// Every flag can be given as a variable.
-#[must_use]
-pub fn with_environment(command: Command, prefix: &str) -> Command {
-    command.mut_args(|arg| {
+/// Every flag can be given as a variable, those of subcommands too.
+fn with_environment(command: Command, prefix: &str) -> Command {
+    let command = command.mut_args(|arg| {
         if arg.get_long().is_none() || matches!(arg.get_id().as_str(), "help" | "version") {
             return arg;
         }
         let variable = format!("{prefix}_{}", arg.get_id().as_str().to_uppercase());
-        arg.env(variable).hide_env_values(true)
-    })
+        arg.env(variable).hide_env(true)
+    });
+    command.mut_subcommands(|subcommand| with_environment(subcommand, prefix))
+}
+
+/// The names of all settings, as keys of a file.
+fn keys(command: &Command) -> Vec<String> {
+    let own = command.get_arguments().filter(|arg| arg.get_long().is_some()).map(|arg| arg.get_id().to_string());
+    own.chain(command.get_subcommands().flat_map(keys)).filter(|key| key != "config").collect()
 }
 
 fn with_file(mut command: Command, file: &str, table: &Table) -> Result<Command, LayersError> {
+    let known = keys(&command);
     for (key, value) in table {
-        let known = |command: &Command| -> Vec<String> {
-            let settings = command.get_arguments().filter(|arg| arg.get_long().is_some());
-            settings.map(|arg| arg.get_id().to_string()).filter(|id| id != "config").collect()
-        };
-        if !known(&command).contains(key) {
-            let known = known(&command).join(", ");
+        if !known.contains(key) {
+            let known = known.join(", ");
             return Err(LayersError::UnknownKey { file: file.to_owned(), key: key.clone(), known });
         }
         let values = texts(value).ok_or_else(|| LayersError::Value { file: file.to_owned(), key: key.clone() })?;
-        command = command.mut_arg(key, |arg| match arg.get_action() {
-            ArgAction::Append => arg.default_values(values),
-            _ => arg.default_value(values.into_iter().next().unwrap_or_default()),
-        });
+        command = with_default(command, key, &values);
     }
     Ok(command)
+}
+
+/// A default from the file, for the flag wherever it is.
+fn with_default(command: Command, key: &str, values: &[String]) -> Command {
+    let command = command.mut_args(|arg| match arg.get_action() {
+        _ if arg.get_id() != key => arg,
+        ArgAction::Append => arg.default_values(values.to_owned()),
+        _ => arg.default_value(values.first().cloned().unwrap_or_default()),
+    });
+    command.mut_subcommands(|subcommand| with_default(subcommand, key, values))
 }
 
 fn texts(value: &Value) -> Option<Vec<String>> {

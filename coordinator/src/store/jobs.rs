@@ -7,9 +7,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::attempts::{AttemptState, Taking};
-use super::{
-    Store, StoreError, Transaction, int, json, json_or_none, name, name_or_none, natural, small, to_json,
-};
+use super::{Store, StoreError, Transaction, int, json, json_or_none, name, name_or_none, natural, small, to_json};
 
 /// A job that is to be.
 #[derive(Debug, Clone)]
@@ -144,15 +142,17 @@ impl Store {
 
     /// The label sets of all jobs that are not over.
     pub(crate) async fn label_sets(&self) -> Result<Vec<LabelSet>, StoreError> {
-        let rows = sqlx::query("SELECT DISTINCT labels FROM jobs WHERE state <> 'ended'").fetch_all(&self.readers).await?;
+        let rows =
+            sqlx::query("SELECT DISTINCT labels FROM jobs WHERE state <> 'ended'").fetch_all(&self.readers).await?;
         rows.iter().map(|row| json(row, "labels")).collect()
     }
 
     /// All claims under which jobs run.
     pub(crate) async fn running(&self) -> Result<Vec<Running>, StoreError> {
-        let rows = sqlx::query("SELECT claim, agent, cancelling FROM jobs WHERE state <> 'ended' AND state = 'running'")
-            .fetch_all(&self.readers)
-            .await?;
+        let rows =
+            sqlx::query("SELECT claim, agent, cancelling FROM jobs WHERE state <> 'ended' AND state = 'running'")
+                .fetch_all(&self.readers)
+                .await?;
         let running = |row: &SqliteRow| {
             let cancelling: Option<&str> = row.try_get("cancelling")?;
             Ok(Running { claim: name(row, "claim")?, agent: name(row, "agent")?, cancelling: cancelling.is_some() })
@@ -268,12 +268,7 @@ impl Transaction {
     }
 
     /// Lets something happen to a job: its state, its attempt, the jobs that need it and its build change together.
-    pub(crate) async fn apply(
-        &mut self,
-        job: &Job,
-        happening: &Happening,
-        now_ms: u64,
-    ) -> Result<Applied, StoreError> {
+    pub(crate) async fn apply(&mut self, job: &Job, happening: &Happening, now_ms: u64) -> Result<Applied, StoreError> {
         let applied = self.step(job, happening, now_ms).await?;
         // Those that need what did not pass end with it, and so do those that need them.
         let mut ended: Vec<(JobKey, Ending)> = ended(job, &applied).into_iter().collect();
@@ -331,12 +326,7 @@ impl Transaction {
     }
 
     /// The jobs that will never run now that `key` ended so; when it passed, those that need it come nearer instead.
-    async fn dependents(
-        &mut self,
-        build: BuildNumber,
-        key: &JobKey,
-        outcome: Outcome,
-    ) -> Result<Vec<Job>, StoreError> {
+    async fn dependents(&mut self, build: BuildNumber, key: &JobKey, outcome: Outcome) -> Result<Vec<Job>, StoreError> {
         if outcome == Outcome::Passed {
             sqlx::query(
                 "UPDATE jobs SET unmet = unmet - 1 WHERE build = $1 AND state = 'queued'

@@ -25,7 +25,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
-use sqlx::{Row as _, Sqlite, SqlitePool, SqlSafeStr as _};
+use sqlx::{Row as _, SqlSafeStr as _, Sqlite, SqlitePool};
 
 pub(crate) use adoptions::{Adoption, Settled};
 pub(crate) use agents::Agent;
@@ -63,7 +63,9 @@ pub enum StoreError {
         known: i64,
     },
     /// It could not be brought up to date.
-    #[error("the database {path} cannot be brought up to date: {source}; restore a backup, or move it away to begin with an empty one")]
+    #[error(
+        "the database {path} cannot be brought up to date: {source}; restore a backup, or move it away to begin with an empty one"
+    )]
     Migration {
         /// Where it lies.
         path: PathBuf,
@@ -250,4 +252,3 @@ where
 {
     T::from_str(text).map_err(|error| StoreError::Damaged { what, reason: error.to_string() })
 }
-

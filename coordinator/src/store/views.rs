@@ -153,8 +153,7 @@ async fn log_rows(
 }
 
 fn log_mark(row: &SqliteRow) -> Result<LogMark, StoreError> {
-    let place =
-        LogPlace { job: name(row, "job")?, attempt: small(row.try_get("attempt")?), log: name(row, "name")? };
+    let place = LogPlace { job: name(row, "job")?, attempt: small(row.try_get("attempt")?), log: name(row, "name")? };
     LogMark::of(row, place, AttemptState::of(row)?)
 }
 

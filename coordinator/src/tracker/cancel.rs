@@ -23,11 +23,7 @@ pub(crate) struct Cancelled {
 ///
 /// # Errors
 /// When the store fails.
-pub(crate) async fn cancel(
-    desk: &Desk,
-    build: BuildNumber,
-    reason: &str,
-) -> Result<Option<Cancelled>, StoreError> {
+pub(crate) async fn cancel(desk: &Desk, build: BuildNumber, reason: &str) -> Result<Option<Cancelled>, StoreError> {
     let mut answers = Answers::default();
     let mut changed = false;
     let mut tx = desk.store.write().await?;

@@ -131,12 +131,8 @@ impl Turn<'_> {
         if job.unmet > 0 && job.state.claim().is_none() {
             return self.deny(claim, "the job waits for others of its build".to_owned()).await;
         }
-        let taking = Taking {
-            claim: claim.claim,
-            agent: claim.agent.clone(),
-            boot: claim.boot,
-            sealing: claim.sealing.clone(),
-        };
+        let taking =
+            Taking { claim: claim.claim, agent: claim.agent.clone(), boot: claim.boot, sealing: claim.sealing.clone() };
         match self.tx.take(job, &taking, self.now_ms).await? {
             Ok(JobState::Running { .. }) => {
                 self.answers.say(Change::Build(job.build));

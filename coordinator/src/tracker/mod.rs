@@ -192,12 +192,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    async fn reply_rejected(
-        &mut self,
-        reply: Option<&ReplyTo>,
-        repo: String,
-        reason: &str,
-    ) -> Result<(), StoreError> {
+    async fn reply_rejected(&mut self, reply: Option<&ReplyTo>, repo: String, reason: &str) -> Result<(), StoreError> {
         let Some(reply) = allowed(reply) else { return Ok(()) };
         let message = Some(reason.to_owned());
         let status =
@@ -217,4 +212,3 @@ fn allowed(reply: Option<&ReplyTo>) -> Option<ReplyTo> {
     }
     Some(reply.clone())
 }
-

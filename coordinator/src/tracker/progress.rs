@@ -65,10 +65,9 @@ impl Turn<'_> {
                 self.tx.stage_ended(claim, stage, result, *duration_ms).await
             }
             JobEvent::LogComplete { log, total } => self.tx.log_complete(claim, log, *total).await,
-            JobEvent::CheckedOut { .. }
-            | JobEvent::Planned { .. }
-            | JobEvent::Finished { .. }
-            | JobEvent::Unknown => Ok(()),
+            JobEvent::CheckedOut { .. } | JobEvent::Planned { .. } | JobEvent::Finished { .. } | JobEvent::Unknown => {
+                Ok(())
+            }
         }
     }
 

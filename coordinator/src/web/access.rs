@@ -149,7 +149,9 @@ impl Access {
         }
         Err(Refusal::new(
             StatusCode::MISDIRECTED_REQUEST,
-            format!("this server is not called {name:?}; if people should reach it by that name, start the coordinator with --public-url http://{name}"),
+            format!(
+                "this server is not called {name:?}; if people should reach it by that name, start the coordinator with --public-url http://{name}"
+            ),
         ))
     }
 }

@@ -113,10 +113,7 @@ async fn health(State(web): State<Arc<Web>>) -> Response {
     (status, Json(HealthView { version: env!("CARGO_PKG_VERSION"), link, message })).into_response()
 }
 
-async fn builds(
-    State(web): State<Arc<Web>>,
-    query: Result<Query<ListQuery>, QueryRejection>,
-) -> Answer<Json<Builds>> {
+async fn builds(State(web): State<Arc<Web>>, query: Result<Query<ListQuery>, QueryRejection>) -> Answer<Json<Builds>> {
     Ok(Json(list(&web, &asked(query)?).await?))
 }
 
@@ -125,8 +122,7 @@ async fn submit(
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<(StatusCode, Json<BuildView>)> {
     let Submit { repo, branch } = json(body)?;
-    let trigger =
-        Trigger { repo, branch, kind: TriggerKind::Manual, labels: LabelSet::default(), reply: None };
+    let trigger = Trigger { repo, branch, kind: TriggerKind::Manual, labels: LabelSet::default(), reply: None };
     let number = intake::submit(&web.desk, &trigger).await?;
     Ok((StatusCode::CREATED, Json(whole(&web, number).await?.view)))
 }
@@ -171,9 +167,11 @@ async fn log(
     let number = number(&text)?;
     let LogQuery { attempt, from, follow } = asked(query)?;
     let snapshot = whole(&web, number).await?;
-    let found = snapshot.logs.iter().rev().find(|(place, mark)| {
-        mark.log.as_str() == log && attempt.is_none_or(|attempt| attempt == *place)
-    });
+    let found = snapshot
+        .logs
+        .iter()
+        .rev()
+        .find(|(place, mark)| mark.log.as_str() == log && attempt.is_none_or(|attempt| attempt == *place));
     let Some((attempt, mark)) = found else {
         let names: Vec<&str> = snapshot.logs.iter().map(|(_, mark)| mark.log.as_str()).collect();
         let known = if names.is_empty() { "none so far".to_owned() } else { names.join(", ") };
@@ -193,8 +191,7 @@ async fn follow(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer
 
 fn streamed(kind: &'static str, body: Body) -> Response {
     // Proxies that gather a stream before they pass it on are asked not to.
-    ([(header::CONTENT_TYPE, kind), (header::HeaderName::from_static("x-accel-buffering"), "no")], body)
-        .into_response()
+    ([(header::CONTENT_TYPE, kind), (header::HeaderName::from_static("x-accel-buffering"), "no")], body).into_response()
 }
 
 async fn agents(State(web): State<Arc<Web>>) -> Answer<Json<Vec<AgentView>>> {
@@ -213,7 +210,8 @@ fn milliseconds(time: Duration) -> u64 {
 }
 
 async fn approve(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Answer<Json<AgentView>> {
-    let agent: AgentId = name.parse().map_err(|error: protocol::id::InvalidName| Refusal::bad_request(error.to_string()))?;
+    let agent: AgentId =
+        name.parse().map_err(|error: protocol::id::InvalidName| Refusal::bad_request(error.to_string()))?;
     match tracker::approve(&web.desk, &agent).await? {
         Approval::Done { fingerprint } => tracing::info!("agent {agent} is approved with the key {fingerprint}"),
         Approval::Before => {}

@@ -49,9 +49,7 @@ impl Follower {
 
     /// Lines, until the build is over and each of its logs is whole or given up; or until the coordinator ends.
     pub(super) fn stream(self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-        stream::try_unfold(self, |mut follower| async move {
-            Ok(follower.next().await?.map(|line| (line, follower)))
-        })
+        stream::try_unfold(self, |mut follower| async move { Ok(follower.next().await?.map(|line| (line, follower))) })
     }
 
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
@@ -110,12 +108,7 @@ impl Follower {
                 tracing::error!("the log {} of build {} has lost bytes on the disk", mark.log, self.number);
                 at = mark.bytes;
             } else {
-                self.say(&Follow::Log {
-                    attempt,
-                    log: mark.log.clone(),
-                    offset: at,
-                    base64: BASE64.encode(&bytes),
-                })?;
+                self.say(&Follow::Log { attempt, log: mark.log.clone(), offset: at, base64: BASE64.encode(&bytes) })?;
                 at += bytes.len() as u64;
             }
             self.sent.insert((attempt, mark.log.clone()), at);
@@ -176,9 +169,7 @@ impl LogReader {
 
     /// Its bytes.
     pub(super) fn stream(self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-        stream::try_unfold(self, |mut reader| async move {
-            Ok(reader.next().await?.map(|bytes| (bytes, reader)))
-        })
+        stream::try_unfold(self, |mut reader| async move { Ok(reader.next().await?.map(|bytes| (bytes, reader))) })
     }
 
     async fn next(&mut self) -> io::Result<Option<Bytes>> {

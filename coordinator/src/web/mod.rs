@@ -75,11 +75,7 @@ pub fn api_token(state_dir: &Path) -> Result<String, WebError> {
 }
 
 /// Serves the API and the pages until `shutdown`; then answers what was asked, ends what is followed, and returns.
-pub(crate) async fn serve(
-    desk: Arc<Desk>,
-    listener: TcpListener,
-    shutdown: CancellationToken,
-) -> Result<(), WebError> {
+pub(crate) async fn serve(desk: Arc<Desk>, listener: TcpListener, shutdown: CancellationToken) -> Result<(), WebError> {
     let address = listener.local_addr()?;
     let token = api_token(&desk.config.state_dir)?;
     let place = Place::of(address, &token)?;
@@ -126,4 +122,3 @@ impl Drop for Place {
         }
     }
 }
-

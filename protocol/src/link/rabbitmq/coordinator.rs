@@ -88,7 +88,9 @@ impl CoordinatorLink for RabbitCoordinator {
         }
         match delivered {
             Delivered::Yes => Ok(()),
-            Delivered::Unroutable => Err(LinkError::Away(format!("the queue {queue} does not last"))),
+            Delivered::Unroutable | Delivered::NoFarm => {
+                Err(LinkError::Away(format!("the queue {queue} does not last")))
+            }
             Delivered::Full => Err(LinkError::Away(format!("the queue {queue} is full"))),
             Delivered::Refused => Err(LinkError::Away(format!("this user may not write to the queue {queue}"))),
         }

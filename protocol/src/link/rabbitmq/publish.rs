@@ -40,9 +40,9 @@ pub(super) async fn publish(line: &Line, message: Outgoing<'_>) -> Result<Delive
     let sent = sent.map_err(|_| LinkError::Away(format!("RabbitMQ did not confirm a message within {seconds} s")))?;
     match sent {
         Ok(Confirmation::Ack(None) | Confirmation::NotRequested) => Ok(Delivered::Yes),
-        Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_))) | Err(Trouble::Missing(_)) => {
-            Ok(Delivered::Unroutable)
-        }
+        Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_))) => Ok(Delivered::Unroutable),
+        // The default exchange is always there, so it is one of the farm's own that is missing.
+        Err(Trouble::Missing(_)) => Ok(Delivered::NoFarm),
         Ok(Confirmation::Nack(None)) => Ok(Delivered::Full),
         Err(Trouble::Refused(reason)) => {
             tracing::debug!(reason, "RabbitMQ refused a message");

@@ -1,0 +1,141 @@
+//! What this agent holds at the moment: claims that wait for an answer, jobs that run, results not yet recorded.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use buildr::executor::Stop;
+use protocol::ClaimId;
+use protocol::identity::Sealed;
+use protocol::report::{ClaimPhase, HeldClaim};
+use tokio::sync::{oneshot, watch};
+
+/// The coordinator's answer to a claim.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// It holds.
+    Granted(Sealed),
+    /// It does not.
+    Denied(String),
+}
+
+/// All claims of an agent. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Claims {
+    held: Arc<Mutex<HashMap<ClaimId, Held>>>,
+}
+
+#[derive(Debug)]
+enum Held {
+    Pending(oneshot::Sender<Answer>),
+    Running {
+        stop: Stop,
+        /// Whether the coordinator still wants to hear of it.
+        recorded: watch::Sender<bool>,
+    },
+    Ended {
+        recorded: watch::Sender<bool>,
+    },
+}
+
+impl Claims {
+    /// A claim that is about to be sent. The answer comes on the receiver.
+    pub(crate) fn pending(&self, claim: ClaimId) -> oneshot::Receiver<Answer> {
+        let (sender, answer) = oneshot::channel();
+        self.lock().insert(claim, Held::Pending(sender));
+        answer
+    }
+
+    /// The claim was granted and its job begins. The receiver says when its result is recorded.
+    pub(crate) fn running(&self, claim: ClaimId, stop: Stop) -> watch::Receiver<bool> {
+        let (recorded, is_recorded) = watch::channel(false);
+        self.lock().insert(claim, Held::Running { stop, recorded });
+        is_recorded
+    }
+
+    /// A result of an earlier life that is still to be recorded.
+    pub(crate) fn leftover(&self, claim: ClaimId) -> watch::Receiver<bool> {
+        let (recorded, is_recorded) = watch::channel(false);
+        self.lock().insert(claim, Held::Ended { recorded });
+        is_recorded
+    }
+
+    /// The job is over; its result waits to be recorded.
+    pub(crate) fn ended(&self, claim: ClaimId) {
+        let mut held = self.lock();
+        if let Some(Held::Running { recorded, .. }) = held.remove(&claim)
+            && !*recorded.borrow()
+        {
+            held.insert(claim, Held::Ended { recorded });
+        }
+    }
+
+    /// The claim is given up or denied.
+    pub(crate) fn forget(&self, claim: ClaimId) {
+        self.lock().remove(&claim);
+    }
+
+    /// An answer came.
+    pub(crate) fn answered(&self, claim: ClaimId, answer: Answer) {
+        let mut held = self.lock();
+        if matches!(held.get(&claim), Some(Held::Pending(_)))
+            && let Some(Held::Pending(sender)) = held.remove(&claim)
+        {
+            // The slot gave up at this very moment: then it says `abandoned`.
+            sender.send(answer).ok();
+        }
+    }
+
+    /// Somebody wants the job to end.
+    pub(crate) fn cancel(&self, claim: ClaimId) {
+        if let Some(Held::Running { stop, .. }) = self.lock().get(&claim) {
+            stop.cancel();
+        }
+    }
+
+    /// The claim is no longer current: its job stops, and nobody waits for its result.
+    pub(crate) fn abort(&self, claim: ClaimId) {
+        let mut held = self.lock();
+        match held.get(&claim) {
+            Some(Held::Running { stop, recorded }) => {
+                stop.cancel();
+                recorded.send_replace(true);
+            }
+            Some(Held::Ended { recorded }) => {
+                recorded.send_replace(true);
+                held.remove(&claim);
+            }
+            Some(Held::Pending(_)) | None => {}
+        }
+    }
+
+    /// The result is in the store.
+    pub(crate) fn recorded(&self, claim: ClaimId) {
+        if let Some(Held::Running { recorded, .. } | Held::Ended { recorded }) = self.lock().remove(&claim) {
+            recorded.send_replace(true);
+        }
+    }
+
+    /// Asks every running job to end; at once where `now` is set.
+    pub(crate) fn stop_all(&self, now: bool) {
+        for held in self.lock().values() {
+            if let Held::Running { stop, .. } = held {
+                if now { stop.kill() } else { stop.cancel() }
+            }
+        }
+    }
+
+    /// What a heartbeat says.
+    pub(crate) fn held(&self) -> Vec<HeldClaim> {
+        let phase = |held: &Held| match held {
+            Held::Pending(_) => ClaimPhase::Pending,
+            Held::Running { .. } => ClaimPhase::Running,
+            Held::Ended { .. } => ClaimPhase::Ended,
+        };
+        self.lock().iter().map(|(&claim, held)| HeldClaim { claim, phase: phase(held) }).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ClaimId, Held>> {
+        // Each change is one insert or remove.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,226 @@
+//! The agent's own folder: its name, its key, the coordinator it trusts, and a lock so that no two processes
+//! are one agent.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use protocol::AgentId;
+use protocol::identity::{Identity, IdentityError, PublicKey};
+
+/// The folder, held for as long as this lives.
+#[derive(Debug)]
+pub struct Home {
+    folder: PathBuf,
+    name: AgentId,
+    identity: Identity,
+    _lock: File,
+}
+
+/// What can be wrong with the agent's folder.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// The disk refuses.
+    #[error("failed to {doing} {}: {source}; choose another folder with --state-dir", path.display())]
+    Disk {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("another agent already runs from {}; give each its own --state-dir", .0.display())]
+    InUse(PathBuf),
+    /// The key file is damaged.
+    #[error("{}: {source}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: IdentityError,
+    },
+    /// The coordinator is not the one that this agent was enrolled with.
+    #[error("the coordinator's key is not the one that this agent trusts; if it was set up anew, delete {} and enrol the agent again", .0.display())]
+    AnotherCoordinator(PathBuf),
+}
+
+const COORDINATOR: &str = "coordinator.key";
+const SEEN: &str = "coordinator.seen";
+
+impl Home {
+    /// Opens the folder, and makes what is missing in it.
+    ///
+    /// # Errors
+    /// When another process has it, or the disk refuses.
+    pub fn open(folder: &Path, name: Option<AgentId>) -> Result<Self, HomeError> {
+        let problem = |doing, path: &Path| {
+            let path = path.to_owned();
+            move |source| HomeError::Disk { doing, path, source }
+        };
+        std::fs::create_dir_all(folder).map_err(problem("make the folder", folder))?;
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+            .map_err(problem("close to others", folder))?;
+        let lock_file = folder.join("lock");
+        let lock = File::create(&lock_file).map_err(problem("write", &lock_file))?;
+        lock.try_lock().map_err(|_| HomeError::InUse(folder.to_owned()))?;
+        let name = named(folder, name)?;
+        let identity = identity(&folder.join("agent.key"))?;
+        let folder = folder.canonicalize().map_err(problem("find", folder))?;
+        Ok(Self { folder, name, identity, _lock: lock })
+    }
+
+    /// The agent's name.
+    #[must_use]
+    pub fn name(&self) -> &AgentId {
+        &self.name
+    }
+
+    /// What everything that this agent makes in Docker is labelled with. The folder is part of it, for two agents of
+    /// one name on one machine must not sweep each other's things.
+    #[must_use]
+    pub fn label(&self) -> String {
+        use sha2::{Digest as _, Sha256};
+        let folder = Sha256::digest(self.folder.as_os_str().as_encoded_bytes());
+        format!("{}-{:02x}{:02x}{:02x}{:02x}", self.name, folder[0], folder[1], folder[2], folder[3])
+    }
+
+    /// What it signs with.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Where what is not yet the coordinator's is kept.
+    #[must_use]
+    pub fn spool(&self) -> PathBuf {
+        self.folder.join("spool")
+    }
+
+    /// Where mirrors of repositories are kept.
+    #[must_use]
+    pub fn mirrors(&self) -> PathBuf {
+        self.folder.join("mirrors")
+    }
+
+    /// Whether this agent ever belonged to a coordinator's farm: then it never builds on its own by itself.
+    #[must_use]
+    pub fn has_seen_coordinator(&self) -> bool {
+        self.folder.join(SEEN).exists()
+    }
+
+    /// Remembers that there is one.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remember_coordinator(&self) -> Result<(), HomeError> {
+        let path = self.folder.join(SEEN);
+        if path.exists() { Ok(()) } else { write_private(&path, b"") }
+    }
+
+    /// The key that grants must be signed with, once one is trusted.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn coordinator(&self) -> Result<Option<PublicKey>, HomeError> {
+        let path = self.folder.join(COORDINATOR);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let key = PublicKey::try_from(text.trim().to_owned());
+                key.map(Some).map_err(|source| HomeError::Key { path, source })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(HomeError::Disk { doing: "read", path, source }),
+        }
+    }
+
+    /// Trusts a coordinator's key from now on. The first one stays.
+    ///
+    /// # Errors
+    /// When another is trusted already, or the disk refuses.
+    pub fn pin(&self, key: &PublicKey) -> Result<(), HomeError> {
+        let path = self.folder.join(COORDINATOR);
+        match self.coordinator()? {
+            Some(pinned) if pinned == *key => Ok(()),
+            Some(_) => Err(HomeError::AnotherCoordinator(path)),
+            None => write_private(&path, String::from(key.clone()).as_bytes()),
+        }
+    }
+}
+
+/// The name that was given, or the one of last time, or one made of the machine's.
+fn named(folder: &Path, given: Option<AgentId>) -> Result<AgentId, HomeError> {
+    let path = folder.join("name");
+    let before = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+    if let Some(name) = given.or(before) {
+        write_private(&path, name.as_str().as_bytes())?;
+        return Ok(name);
+    }
+    let host: String = gethostname::gethostname()
+        .to_string_lossy()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(40)
+        .collect();
+    let name = format!("{}-{:04x}", host.trim_matches('-'), rand::random::<u16>());
+    let name: AgentId = name.trim_start_matches('-').parse().expect("letters, digits and '-' make a name");
+    write_private(&path, name.as_str().as_bytes())?;
+    Ok(name)
+}
+
+fn identity(path: &Path) -> Result<Identity, HomeError> {
+    let bad = |source| HomeError::Key { path: path.to_owned(), source };
+    match std::fs::read(path) {
+        Ok(bytes) => Identity::from_bytes(&bytes).map_err(bad),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let identity = Identity::generate().map_err(bad)?;
+            write_private(path, identity.to_bytes())?;
+            Ok(identity)
+        }
+        Err(source) => Err(HomeError::Disk { doing: "read", path: path.to_owned(), source }),
+    }
+}
+
+/// Writes a file that only its owner may read, whole or not at all.
+fn write_private(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
+    let new = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)
+    };
+    write().map_err(|source| HomeError::Disk { doing: "write", path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_is_the_same_one_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Home::open(folder.path(), None).unwrap();
+        let (name, key) = (first.name().clone(), first.identity().public());
+        assert!(matches!(Home::open(folder.path(), None), Err(HomeError::InUse(_))));
+        drop(first);
+        let again = Home::open(folder.path(), None).unwrap();
+        assert_eq!((again.name(), again.identity().public()), (&name, key));
+    }
+
+    #[test]
+    fn the_first_coordinator_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path(), Some("a".parse().unwrap())).unwrap();
+        let (mine, other) = (Identity::generate().unwrap().public(), Identity::generate().unwrap().public());
+        assert!(!home.has_seen_coordinator());
+        home.remember_coordinator().unwrap();
+        assert!(home.has_seen_coordinator());
+        home.pin(&mine).unwrap();
+        home.pin(&mine).unwrap();
+        assert!(matches!(home.pin(&other), Err(HomeError::AnotherCoordinator(_))));
+        assert_eq!(home.coordinator().unwrap(), Some(mine));
+    }
+}

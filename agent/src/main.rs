@@ -1,0 +1,97 @@
+//! The program `buildr-agent`: settings, the line, the executor, and [`agent::run`].
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use agent::config::Cli;
+use agent::home::Home;
+use agent::{Shutdown, run};
+use anyhow::Context as _;
+use buildr::cli::layers::{self, LayersError};
+use buildr::executor::docker::DockerExecutor;
+use buildr::process::color::Color;
+use buildr::process::signals::Signals;
+use buildr::process::{telemetry, tls};
+use buildr::runner::WorkFolder;
+use protocol::BootId;
+use protocol::link::rabbitmq::{RabbitAgent, RabbitSettings};
+use protocol::link::{AgentLink, Health};
+use protocol::task;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli: Cli = match layers::read("agent", "BUILDR_AGENT", std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(LayersError::Flags(error)) => error.exit(),
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match begin(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+async fn begin(cli: Cli) -> anyhow::Result<()> {
+    telemetry::init("info", Color::Auto)?;
+    tls::install();
+    let state = cli.state_folder()?;
+    let home = Arc::new(Home::open(&state, cli.name.clone())?);
+    let boot = BootId::fresh();
+    let containers = &cli.jobs.containers;
+    let work = WorkFolder::at(&containers.work_dir.clone().unwrap_or_else(|| state.join("work")))?;
+    let executor = DockerExecutor::connect(containers.docker(&home.label(), boot)).await?;
+    let settings = RabbitSettings { uri: cli.amqp.clone(), ca_file: cli.amqp_ca.clone() };
+    let link = Arc::new(RabbitAgent::connect(settings, home.name(), boot).await?);
+    let shutdown = Shutdown::default();
+    let config = cli.config()?;
+    tracing::info!(agent = %home.name(), slots = config.slots, work = %work.path().display(), "agent begins");
+    let signals = task::spawn("signals", stop_on_signals(shutdown.clone(), cli.drain_timeout()));
+    let line = task::spawn("line", tell_health(Arc::clone(&link)));
+    let link_end: Arc<dyn AgentLink> = link.clone();
+    let ended = run(config, home, boot, work, link_end, Arc::new(executor), shutdown).await;
+    link.close().await;
+    signals.abort();
+    line.abort();
+    ended.context("the agent stopped")
+}
+
+/// The first signal drains, the second cancels, the third ends the process where it stands.
+async fn stop_on_signals(shutdown: Shutdown, drain_timeout: Option<std::time::Duration>) {
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return tracing::error!(%error, "signals are not heard"),
+    };
+    signals.next().await;
+    tracing::info!("taking no more jobs; waiting for those that run (again: cancel them)");
+    shutdown.drain.cancel();
+    tokio::select! {
+        _ = signals.next() => {}
+        () = tokio::time::sleep(drain_timeout.unwrap_or_default()), if drain_timeout.is_some() => {}
+    }
+    tracing::warn!("cancelling the jobs that run (again: exit at once)");
+    shutdown.cancel.cancel();
+    signals.next().await;
+    tracing::error!("exiting at once; what is left behind is removed when this agent runs again");
+    std::process::exit(3);
+}
+
+/// Tells a person when the broker goes and comes.
+async fn tell_health(link: Arc<RabbitAgent>) {
+    let mut health = link.health();
+    loop {
+        match &*health.borrow_and_update() {
+            Health::Up(_) => tracing::info!("connected to the message broker"),
+            Health::Blocked { reason } => tracing::warn!(reason, "the message broker takes nothing at present"),
+            Health::Away { reason } => tracing::warn!("{reason}"),
+        }
+        if health.changed().await.is_err() {
+            return;
+        }
+    }
+}

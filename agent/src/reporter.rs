@@ -1,0 +1,180 @@
+//! Tells the coordinator what happens in one claim's job: to the disk first, and from there, in order and as often
+//! as it takes, over the link.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use buildr::sink::{EventSink, SinkError};
+use bytes::Bytes;
+use protocol::LogName;
+use protocol::link::{AgentLink, Delivered, Health, LinkError};
+use protocol::report::{JobEvent, LogChunk, Report};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::spool::ClaimSpool;
+
+/// How much of a log travels in one message, in bytes.
+const CHUNK: usize = 64 << 10;
+
+/// How long a few bytes of log wait for more of them: short enough that nobody sees it.
+const FLUSH: Duration = Duration::from_millis(20);
+
+/// How long the coordinator may be silent about something that was sent before it is sent again.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// How long a log is kept for a coordinator that has recorded the result and never takes the log.
+const GIVE_UP: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A claim's sink: everything is on disk when a call returns.
+pub(crate) struct Reporter {
+    spool: Arc<ClaimSpool>,
+}
+
+impl Reporter {
+    pub(crate) fn new(spool: Arc<ClaimSpool>) -> Self {
+        Self { spool }
+    }
+}
+
+#[async_trait]
+impl EventSink for Reporter {
+    async fn emit(&self, event: JobEvent) -> Result<(), SinkError> {
+        let spool = Arc::clone(&self.spool);
+        if matches!(event, JobEvent::Finished { .. }) {
+            // It waits for the disk, which must not hold up the other slots.
+            let written = tokio::task::spawn_blocking(move || spool.event(event)).await;
+            return written.unwrap_or_else(|stopped| Err(std::io::Error::other(stopped))).map_err(SinkError);
+        }
+        Ok(spool.event(event)?)
+    }
+
+    async fn log(&self, log: &LogName, bytes: Bytes) -> Result<(), SinkError> {
+        Ok(self.spool.log(log, &bytes)?)
+    }
+}
+
+/// How far the coordinator's store has a claim's logs.
+pub(crate) type Marks = watch::Receiver<HashMap<LogName, u64>>;
+
+/// Sends a claim's spool until the coordinator has all of it.
+pub(crate) struct Sender {
+    pub(crate) spool: Arc<ClaimSpool>,
+    pub(crate) link: Arc<dyn AgentLink>,
+    /// Whether the result is in the store, or nobody wants it.
+    pub(crate) recorded: watch::Receiver<bool>,
+    /// What the store has of the logs.
+    pub(crate) kept: Marks,
+}
+
+#[derive(Default)]
+struct Sent {
+    events: usize,
+    logs: HashMap<LogName, u64>,
+}
+
+impl Sender {
+    /// Sends until everything is stored, then removes it from the disk. Ends early only when the link is closed;
+    /// then the rest is sent by the agent's next life.
+    pub(crate) async fn send_all(mut self) {
+        let mut written = self.spool.written();
+        let mut health = self.link.health();
+        let mut sent = Sent::default();
+        let mut quiet_since = Instant::now();
+        let began = Instant::now();
+        loop {
+            match self.send_new(&mut sent).await {
+                Ok(()) => {}
+                Err(LinkError::Closed) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "reports wait for the line");
+                    if health.wait_for(|health| matches!(health, Health::Up(_))).await.is_err() {
+                        return;
+                    }
+                    // The line says that it is up and still refuses: a pause keeps this from spinning.
+                    tokio::time::sleep(FLUSH * 10).await;
+                    continue;
+                }
+            }
+            if self.is_done() || (*self.recorded.borrow() && began.elapsed() > GIVE_UP) {
+                self.spool.remove();
+                return;
+            }
+            tokio::select! {
+                changed = written.changed() => {
+                    if changed.is_err() { return }
+                    quiet_since = Instant::now();
+                    if self.unsent(&sent) < CHUNK && self.spool.events_after(sent.events).is_empty() {
+                        tokio::time::sleep(FLUSH).await;
+                    }
+                }
+                Ok(()) = self.recorded.changed() => quiet_since = Instant::now(),
+                Ok(()) = self.kept.changed() => quiet_since = Instant::now(),
+                () = tokio::time::sleep_until(quiet_since + AGAIN), if self.spool.is_finished() => {
+                    self.rewind(&mut sent);
+                    quiet_since = Instant::now();
+                }
+            }
+        }
+    }
+
+    async fn send_new(&self, sent: &mut Sent) -> Result<(), LinkError> {
+        for progress in self.spool.events_after(sent.events) {
+            delivered(self.link.report(&Report::Progress(progress)).await?)?;
+            sent.events += 1;
+        }
+        for (log, length) in self.spool.logs() {
+            let from = sent.logs.entry(log.clone()).or_default();
+            while *from < length {
+                let (bytes, at_ms) = self
+                    .spool
+                    .read(&log, *from, CHUNK)
+                    .map_err(|error| LinkError::Away(format!("a log cannot be read back from the disk: {error}")))?;
+                let count = bytes.len() as u64;
+                let chunk = LogChunk { claim: self.spool.claim(), log: log.clone(), offset: *from, at_ms, bytes };
+                delivered(self.link.log(&chunk).await?)?;
+                *from += count;
+            }
+        }
+        Ok(())
+    }
+
+    fn unsent(&self, sent: &Sent) -> usize {
+        let logs = self.spool.logs();
+        let left = |(log, length): &(LogName, u64)| length - sent.logs.get(log).copied().unwrap_or(0);
+        usize::try_from(logs.iter().map(left).sum::<u64>()).unwrap_or(usize::MAX)
+    }
+
+    /// Whether the coordinator's store has it all.
+    fn is_done(&self) -> bool {
+        let kept = self.kept.borrow();
+        *self.recorded.borrow()
+            && self.spool.logs().iter().all(|(log, length)| kept.get(log).is_some_and(|kept| kept >= length))
+    }
+
+    /// Nothing was heard for a while after the job's end: a queue may have been purged. What the store does not
+    /// have for sure is sent again, which does no harm when it has it after all.
+    fn rewind(&self, sent: &mut Sent) {
+        if !*self.recorded.borrow() {
+            sent.events = 0;
+        }
+        let kept = self.kept.borrow();
+        for (log, from) in &mut sent.logs {
+            *from = kept.get(log).copied().unwrap_or(0).min(*from);
+        }
+    }
+}
+
+/// Anything but `Yes` is tried again, like a line that is down.
+fn delivered(delivered: Delivered) -> Result<(), LinkError> {
+    match delivered {
+        Delivered::Yes => Ok(()),
+        Delivered::Full => Err(LinkError::Away("the queue for logs is full".to_owned())),
+        Delivered::Unroutable | Delivered::NoFarm => {
+            Err(LinkError::Away("no coordinator has a queue for reports".to_owned()))
+        }
+        Delivered::Refused => Err(LinkError::Away("the broker does not let this agent report".to_owned())),
+    }
+}

@@ -1,0 +1,238 @@
+//! One slot: takes a job, claims it, runs it, and begins again.
+//!
+//! The message is acknowledged when the claim is granted, not when the build ends: so no time limit of the broker,
+//! and no broken connection, ever touches a running build.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use buildr::executor::Stop;
+use buildr::runner;
+use protocol::control::{Grant, SignedGrant};
+use protocol::identity::{IdentityError, OneTimeKey, Sealed, Signed};
+use protocol::job::{Malformed, QueueMessage, WorkOrder};
+use protocol::link::{Delivered, JobDelivery, LinkError};
+use protocol::report::{Claim, ClaimSubject, JobEvent, Rejected, Report};
+use protocol::{Cause, ClaimId, Ending, LabelSet};
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+
+use crate::claims::Answer;
+use crate::presence::Presence;
+use crate::reporter::{Reporter, Sender};
+use crate::{Agent, standalone};
+
+/// How long an unanswered claim waits before it is said again; it is said again and again.
+const CLAIM_AGAIN: Duration = Duration::from_secs(3);
+
+/// How long a claim may go unanswered before the message goes back to its queue: well below the shortest time in
+/// which a broker takes back a delivery by itself.
+const CLAIM_GIVEN_UP: Duration = Duration::from_secs(10 * 60);
+
+/// How long a slot rests after something that it can only wait for.
+const REST: Duration = Duration::from_secs(1);
+
+/// Takes and runs jobs until the agent drains.
+pub(crate) async fn keep(agent: Arc<Agent>) {
+    let mut presence = agent.presence.clone();
+    loop {
+        let now = presence.borrow_and_update().clone();
+        let queues = match &now {
+            Presence::Enrolled { queues } => queues.clone(),
+            Presence::Alone => vec![LabelSet::default()],
+            Presence::Unknown | Presence::NotEnrolled { .. } | Presence::Away => {
+                tokio::select! {
+                    () = agent.shutdown.drain.cancelled() => return,
+                    changed = presence.changed() => if changed.is_err() { return },
+                }
+                continue;
+            }
+        };
+        let taken = tokio::select! {
+            () = agent.shutdown.drain.cancelled() => return,
+            changed = presence.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+            taken = agent.link.next_job(&queues) => taken,
+        };
+        match taken {
+            Ok(delivery) if now == Presence::Alone => standalone::take(&agent, delivery).await,
+            Ok(delivery) => take(&agent, delivery).await,
+            Err(LinkError::Closed) => return,
+            Err(error) => {
+                tracing::warn!(%error, "no job could be taken");
+                tokio::time::sleep(REST).await;
+            }
+        }
+    }
+}
+
+/// One message, from the queue to its end.
+async fn take(agent: &Arc<Agent>, delivery: JobDelivery) {
+    let message = match QueueMessage::read(&delivery.body) {
+        Ok(message) => message,
+        Err(problem) => return reject(agent, delivery, &problem).await,
+    };
+    let claim = ClaimId::fresh();
+    match claimed(agent, claim, &delivery, message).await {
+        Claimed::Granted(grant) => {
+            // Begun before the acknowledgement: a heartbeat in between must say that the claim is held.
+            let stop = Stop::new();
+            let recorded = agent.claims.running(claim, stop.clone());
+            let acknowledged = delivery.ack().await;
+            agent.heartbeat_every.send_if_modified(|every| {
+                let wanted = Duration::from_millis(grant.heartbeat_ms);
+                std::mem::replace(every, wanted) != wanted
+            });
+            run(agent, claim, &grant.order, stop, recorded, acknowledged).await;
+        }
+        Claimed::Denied(reason) => {
+            tracing::info!(reason, "a claim was denied; the message is dropped");
+            delivery.ack().await;
+        }
+        Claimed::GivenUp(reason) => {
+            tracing::warn!(reason, "a claim is given up; the message goes back");
+            let abandoned = Report::Abandoned { agent: agent.home.name().clone(), claim };
+            if let Err(error) = agent.link.report(&abandoned).await {
+                tracing::debug!(%error, "the coordinator finds out by the lease");
+            }
+            delivery.requeue().await;
+            tokio::time::sleep(REST).await;
+        }
+    }
+}
+
+/// What became of a claim.
+enum Claimed {
+    Granted(Box<Grant>),
+    Denied(String),
+    GivenUp(String),
+}
+
+/// Claims a job, again and again until it is answered.
+async fn claimed(agent: &Agent, claim: ClaimId, delivery: &JobDelivery, message: QueueMessage) -> Claimed {
+    let (key, sealing) = OneTimeKey::generate();
+    let subject = match message {
+        QueueMessage::Job(job) => ClaimSubject::Job { job },
+        QueueMessage::Injected { repo, branch } => ClaimSubject::Injected {
+            repo,
+            branch,
+            message_id: delivery.message_id.clone(),
+            digest: Sha256::digest(&delivery.body).iter().map(|byte| format!("{byte:02x}")).collect(),
+            reply: delivery.reply.clone(),
+        },
+    };
+    let content = Claim {
+        claim,
+        agent: agent.home.name().clone(),
+        boot: agent.boot,
+        subject,
+        sealing,
+        queue: delivery.queue.clone(),
+        redelivered: delivery.redelivered,
+    };
+    let report = match Signed::new(agent.home.identity(), &content) {
+        Ok(signed) => Report::Claim(signed),
+        Err(error) => return Claimed::GivenUp(error.to_string()),
+    };
+    let mut answer = agent.claims.pending(claim);
+    let began = Instant::now();
+    let claimed = loop {
+        let sent = agent.link.report(&report).await;
+        if let Ok(Delivered::Unroutable | Delivered::NoFarm | Delivered::Refused) = sent {
+            break Claimed::GivenUp("no coordinator hears claims".to_owned());
+        }
+        tokio::select! {
+            answer = &mut answer => break match answer {
+                Ok(Answer::Granted(sealed)) => opened(agent, claim, &key, &sealed),
+                Ok(Answer::Denied(reason)) => Claimed::Denied(reason),
+                Err(_) => Claimed::GivenUp("the agent forgot the claim".to_owned()),
+            },
+            () = agent.shutdown.drain.cancelled() => break Claimed::GivenUp("the agent is being stopped".to_owned()),
+            () = tokio::time::sleep(CLAIM_AGAIN) => {}
+        }
+        if began.elapsed() > CLAIM_GIVEN_UP {
+            break Claimed::GivenUp("the coordinator does not answer".to_owned());
+        }
+    };
+    agent.claims.forget(claim);
+    claimed
+}
+
+/// Opens a grant; one that is not the coordinator's own is worth nothing.
+fn opened(agent: &Agent, claim: ClaimId, key: &OneTimeKey, sealed: &Sealed) -> Claimed {
+    let open = || -> Result<Grant, IdentityError> {
+        let signed: SignedGrant = key.open(claim, sealed)?;
+        let coordinator = agent.home.coordinator().ok().flatten().ok_or(IdentityError::BadKey)?;
+        let grant = signed.verify(&coordinator)?;
+        if grant.claim == claim { Ok(grant) } else { Err(IdentityError::BadContent) }
+    };
+    match open() {
+        Ok(grant) => Claimed::Granted(Box::new(grant)),
+        Err(error) => Claimed::GivenUp(format!("a grant is not the coordinator's: {error}")),
+    }
+}
+
+/// Runs a granted job. The slot is free when the result is on the disk; sending goes on beside it.
+async fn run(
+    agent: &Arc<Agent>,
+    claim: ClaimId,
+    order: &WorkOrder,
+    stop: Stop,
+    recorded: tokio::sync::watch::Receiver<bool>,
+    acknowledged: bool,
+) {
+    let spool = match agent.spool.begin(claim) {
+        Ok(spool) => Arc::new(spool),
+        Err(error) => {
+            tracing::error!(%error, "no job can be run: what it says could not be kept");
+            agent.claims.forget(claim);
+            let abandoned = Report::Abandoned { agent: agent.home.name().clone(), claim };
+            agent.link.report(&abandoned).await.ok();
+            tokio::time::sleep(REST).await;
+            return;
+        }
+    };
+    let sender =
+        Sender { spool: Arc::clone(&spool), link: Arc::clone(&agent.link), recorded, kept: agent.marks.follow(claim) };
+    agent.send(sender).await;
+    let reporter = Reporter::new(Arc::clone(&spool));
+    if let Err(error) = spool.event(JobEvent::Settled { acknowledged }) {
+        tracing::error!(%error, "what became of the message could not be kept");
+    }
+    tracing::info!(job = %order.job, build = ?order.build, attempt = order.attempt, repo = %order.repo, "job begins");
+    let ending = runner::run(order, &agent.rooms(), &reporter, &stop).await;
+    tracing::info!(job = %order.job, outcome = %ending.outcome, "job ends");
+    if !spool.is_finished() {
+        // The disk was full at the last moment; the end must be told all the same.
+        let ending = Ending::errored(Cause::Limit, "the agent's disk is full");
+        if let Err(error) = spool.event(JobEvent::Finished { ending }) {
+            tracing::error!(%error, "the job's end could not be kept; its lease will end it");
+        }
+    }
+    agent.claims.ended(claim);
+}
+
+/// A message that is no job: said with the reason, then taken off the queue. It never goes back.
+async fn reject(agent: &Agent, delivery: JobDelivery, problem: &Malformed) {
+    tracing::warn!(queue = delivery.queue, %problem, "a message is no job");
+    let excerpt = String::from_utf8_lossy(&delivery.body[..delivery.body.len().min(4096)]).into_owned();
+    let report = Report::Rejected(Rejected {
+        agent: agent.home.name().clone(),
+        queue: delivery.queue.clone(),
+        reason: problem.to_string(),
+        excerpt,
+        reply: delivery.reply.clone(),
+    });
+    match agent.link.report(&report).await {
+        Ok(Delivered::Yes) => {
+            delivery.ack().await;
+        }
+        sent => {
+            tracing::warn!(?sent, "the coordinator could not be told; the message goes back for now");
+            delivery.requeue().await;
+            tokio::time::sleep(REST).await;
+        }
+    }
+}

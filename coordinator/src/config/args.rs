@@ -1,0 +1,298 @@
+//! The command line of `buildr-coordinator`, with the environment and the file behind it, and what it means.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use buildr::cli::jobs::JobArgs;
+use buildr::cli::layers::{self, LayersError};
+use buildr::process::{ProcessError, folders};
+use clap::{Parser, Subcommand};
+use protocol::RepoGlob;
+use protocol::identity::JoinToken;
+
+use super::{Config, Enrolment, Farm, LocalRepos, Reading};
+
+/// Run the coordinator of a buildr farm
+///
+/// It takes requests for builds, offers their jobs to the agents through RabbitMQ, and keeps what comes of them: states,
+/// logs, outcomes. `buildr submit`, `buildr builds` and the others talk to it.
+///
+/// Every option can also be given as a variable, BUILDR_COORDINATOR_SOME_OPTION, or as a key of coordinator.toml
+/// (some_option) in /etc/buildr or ~/.config/buildr.
+#[derive(Debug, Parser)]
+#[command(name = "buildr-coordinator", version, max_term_width = 100)]
+struct Args {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a whole farm in this process: the coordinator and one agent, without RabbitMQ
+    Up(Box<JobArgs>),
+}
+
+#[derive(Debug, clap::Args)]
+struct Options {
+    /// The message broker, as amqp://USER:PASSWORD@HOST:PORT/VHOST or amqps://…
+    #[arg(long, value_name = "URL")]
+    amqp: Option<String>,
+
+    /// A file of CA certificates to check an amqps:// broker's with, besides the system's
+    #[arg(long, value_name = "FILE")]
+    amqp_ca: Option<PathBuf>,
+
+    /// Where the API and the pages are served
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8700", global = true)]
+    listen: SocketAddr,
+
+    /// Where database, logs, key and token lie [default: /var/lib/buildr/coordinator for root, else
+    /// ~/.local/state/buildr/coordinator]
+    #[arg(long, value_name = "DIR", global = true)]
+    state_dir: Option<PathBuf>,
+
+    /// How others reach the API, such as https://ci.example.org
+    #[arg(long, value_name = "URL", global = true)]
+    public_url: Option<String>,
+
+    /// Let everybody who reaches the listener look at builds; starting them needs the token all the same
+    #[arg(long, global = true)]
+    public_read: bool,
+
+    /// Take any agent: the first key under a name is that agent's from then on. For a first try
+    #[arg(long, conflicts_with_all = ["join_token", "join_token_file"])]
+    open_enrolment: bool,
+
+    /// Take agents that were started with the same token; better in a file or in the environment
+    #[arg(long, value_name = "TOKEN")]
+    join_token: Option<String>,
+
+    /// Read the join token from this file
+    #[arg(long, value_name = "FILE", conflicts_with = "join_token")]
+    join_token_file: Option<PathBuf>,
+
+    /// Pass on repositories by path and file://, which lie on the agents' own disks [default: only for `up` on
+    /// loopback]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", global = true)]
+    local_repos: Option<bool>,
+
+    /// Repositories to trust, when somebody publishes their jobs by hand: `*` stands for text without `/`, `**` for any
+    #[arg(long, value_name = "GLOB", value_delimiter = ',', global = true)]
+    trusted_repos: Vec<RepoGlob>,
+
+    /// How long the end of the program waits for what still runs, in seconds [default: 30; `up`: until jobs are over]
+    #[arg(long, value_name = "SECONDS", global = true)]
+    drain_timeout: Option<u64>,
+
+    /// A file of settings instead of coordinator.toml in the usual places
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+
+    /// Seconds that a job survives the silence of its agent
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, hide = true, global = true)]
+    lease_seconds: u64,
+
+    /// Seconds between an agent's signs of life
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, hide = true, global = true)]
+    heartbeat_seconds: u64,
+
+    /// Seconds between the coordinator's signs of life
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, hide = true, global = true)]
+    beacon_seconds: u64,
+}
+
+/// What is wrong with the settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A flag, a variable or a file.
+    #[error(transparent)]
+    Layers(#[from] LayersError),
+    /// A folder.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// Nothing says where the agents are.
+    #[error(
+        "nothing says where the agents are: name RabbitMQ with --amqp amqp://USER:PASSWORD@HOST, or run a farm in one process with `up`"
+    )]
+    NoFarm,
+    /// Both ways at once.
+    #[error("`up` runs its agent in this process and needs no RabbitMQ; leave out --amqp, or leave out `up`")]
+    TwoFarms,
+    /// A join token that anybody could guess.
+    #[error("the join token has {0} characters; use 16 or more, such as from `openssl rand -hex 16`")]
+    ShortToken(usize),
+    /// The file with the join token.
+    #[error("the join token's file {path} cannot be read: {source}")]
+    TokenFile {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Times that do not fit together.
+    #[error("a lease of {lease_s} s is too short for signs of life every {heartbeat_s} s; make it three times as long")]
+    ShortLease {
+        /// The lease in seconds.
+        lease_s: u64,
+        /// The heartbeat in seconds.
+        heartbeat_s: u64,
+    },
+    /// A time of nothing.
+    #[error("lease, heartbeat and beacon need at least one second")]
+    NoTime,
+}
+
+/// Reads all layers of settings.
+///
+/// # Errors
+/// Says which setting is wrong and what to write instead; [`LayersError::Flags`] also carries `--help`.
+pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Config, ConfigError> {
+    let Args { options, command } = layers::read("coordinator", "BUILDR_COORDINATOR", arguments)?;
+    let farm = match (command, options.amqp.clone()) {
+        (None, None) => return Err(ConfigError::NoFarm),
+        (Some(Command::Up(_)), Some(_)) => return Err(ConfigError::TwoFarms),
+        (None, Some(url)) => Farm::Broker { url, ca_file: options.amqp_ca.clone() },
+        (Some(Command::Up(jobs)), None) => Farm::Here(jobs),
+    };
+    options.into_config(farm)
+}
+
+impl Options {
+    fn into_config(self, farm: Farm) -> Result<Config, ConfigError> {
+        let state_dir = match self.state_dir {
+            Some(folder) => folder,
+            None => folders::state("coordinator")?,
+        };
+        let default = Config::new(state_dir);
+        let is_up = matches!(farm, Farm::Here(_));
+        let local = self.local_repos.unwrap_or(is_up && self.listen.ip().is_loopback());
+        let config = Config {
+            farm,
+            listen: self.listen,
+            enrolment: enrolment(self.open_enrolment, self.join_token, self.join_token_file)?,
+            reading: if self.public_read { Reading::Public } else { Reading::Guarded },
+            public_url: self.public_url,
+            local_repos: if local { LocalRepos::Allowed } else { LocalRepos::Refused },
+            trusted_repos: self.trusted_repos,
+            lease: Duration::from_secs(self.lease_seconds),
+            heartbeat: Duration::from_secs(self.heartbeat_seconds),
+            beacon: Duration::from_secs(self.beacon_seconds),
+            drain_timeout: match self.drain_timeout {
+                Some(seconds) => Some(Duration::from_secs(seconds)),
+                // An agent in this process works for people who wait at the terminal: it drains as long as it takes.
+                None if is_up => None,
+                None => default.drain_timeout,
+            },
+            ..default
+        };
+        check_times(&config)?;
+        Ok(config)
+    }
+}
+
+fn enrolment(open: bool, token: Option<String>, file: Option<PathBuf>) -> Result<Enrolment, ConfigError> {
+    let token = match file {
+        Some(path) => match std::fs::read_to_string(&path) {
+            Ok(text) => Some(text),
+            Err(source) => return Err(ConfigError::TokenFile { path, source }),
+        },
+        None => token,
+    };
+    match token {
+        None if open => Ok(Enrolment::Open),
+        None => Ok(Enrolment::ByApproval),
+        Some(token) => match token.trim().len() {
+            length @ 0..16 => Err(ConfigError::ShortToken(length)),
+            _ => {
+                let Ok(token) = token.parse::<JoinToken>();
+                Ok(Enrolment::ByToken(token))
+            }
+        },
+    }
+}
+
+fn check_times(config: &Config) -> Result<(), ConfigError> {
+    if [config.lease, config.heartbeat, config.beacon].iter().any(Duration::is_zero) {
+        return Err(ConfigError::NoTime);
+    }
+    if config.lease < config.heartbeat * 3 {
+        let (lease_s, heartbeat_s) = (config.lease.as_secs(), config.heartbeat.as_secs());
+        return Err(ConfigError::ShortLease { lease_s, heartbeat_s });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn resolve(arguments: &[&str], file: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("coordinator.toml");
+        std::fs::write(&path, file).unwrap();
+        let fixed = ["buildr-coordinator", "--config", path.to_str().unwrap(), "--state-dir", "/s"];
+        read(fixed.iter().chain(arguments).map(OsString::from))
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let file =
+            "amqp = 'amqp://file'\nlisten = '127.0.0.1:1'\nlease_seconds = 90\ntrusted_repos = ['https://e.org/*']";
+        let config = resolve(&["--listen", "127.0.0.1:2"], file).unwrap();
+        assert_eq!(config.listen.port(), 2);
+        assert_eq!(config.lease.as_secs(), 90);
+        assert_eq!(config.trusted_repos.len(), 1);
+        assert!(matches!(config.farm, Farm::Broker { url, .. } if url == "amqp://file"));
+    }
+
+    #[test]
+    fn up_takes_the_agents_settings_from_flags_and_file() {
+        let config =
+            resolve(&["up", "--slots", "3", "--listen", "127.0.0.1:3"], "network = 'host'\nslots = 2").unwrap();
+        let Farm::Here(jobs) = &config.farm else { panic!("{:?}", config.farm) };
+        assert_eq!((jobs.slots, jobs.containers.network.as_deref()), (Some(3), Some("host")));
+        assert_eq!(config.listen.port(), 3);
+    }
+
+    #[test]
+    fn local_repositories_are_built_by_up_on_loopback_alone() {
+        for (arguments, expect) in [
+            (&["up"][..], LocalRepos::Allowed),
+            (&["up", "--listen", "0.0.0.0:8700"], LocalRepos::Refused),
+            (&["up", "--local-repos=false"], LocalRepos::Refused),
+            (&["--amqp", "amqp://x"], LocalRepos::Refused),
+            (&["--amqp", "amqp://x", "--local-repos"], LocalRepos::Allowed),
+        ] {
+            assert_eq!(resolve(arguments, "").unwrap().local_repos, expect, "{arguments:?}");
+        }
+    }
+
+    #[track_caller]
+    fn check_refused(arguments: &[&str], file: &str, expect: &str) {
+        let error = resolve(arguments, file).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(expect), "{arguments:?} {file:?}: {error}");
+    }
+
+    #[test]
+    fn what_is_refused_says_what_to_write() {
+        check_refused(&[], "", "--amqp");
+        check_refused(&["up"], "amqp = 'amqp://x'", "leave out");
+        check_refused(&["--open-enrolment", "--join-token", "0123456789abcdef", "up"], "", "cannot be used with");
+        check_refused(&["up"], "join_token = 'short'", "16 or more");
+        check_refused(&["up", "--lease-seconds", "20"], "", "three times");
+        check_refused(&["up", "--heartbeat-seconds", "0"], "", "at least one second");
+        check_refused(&["up", "--trusted-repos", "a b"], "", "is no pattern");
+        check_refused(&["--join-token-file", "/does/not/exist", "up"], "", "cannot be read");
+        check_refused(&["up"], "lisen = 3", "there is no setting \"lisen\"");
+    }
+}
