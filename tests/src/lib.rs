@@ -2,4 +2,5 @@
 //! made for one test.
 
 pub mod contract;
+pub mod docker;
 pub mod rabbit;

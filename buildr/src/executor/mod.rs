@@ -1,6 +1,6 @@
 //! A place for a job, and what can be done in it. The runner knows this room; only this room knows Docker.
 //!
-//! # The contract, which every executor keeps (`tests/tests/contract.rs` holds them to it)
+//! # The contract, which every executor keeps (`tests/tests/executor.rs` holds them to it)
 //! - [`Executor::open`] makes the place: images that can be named are not yet pulled, nothing of the user's runs.
 //! - [`Sandbox::prepare`] is called at most once and before any [`Sandbox::run`]; stages without an image of
 //!   their own then start from what it left, except what it wrote to the workspace.
@@ -79,7 +79,8 @@ pub trait Sandbox: Send {
 pub struct SandboxOrder {
     /// Names the job on everything that is made for it (a label's value).
     pub job: String,
-    /// The checkout on this machine's disk.
+    /// The checkout on this machine's disk. The folder that it lies in must be writable too: the copy of it that
+    /// `prepare` sees stands beside it.
     pub workspace: PathBuf,
     /// Where the containers see it.
     pub mount: String,

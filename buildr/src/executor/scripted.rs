@@ -169,10 +169,12 @@ impl Script<'_> {
                 self.deaf = true;
                 continue;
             }
-            let grace = if self.deaf { GRACE } else { Duration::ZERO };
+            let deaf = self.deaf;
             let stopped = async {
                 stop.cancelled().await;
-                sleep(grace).await;
+                if deaf {
+                    sleep(GRACE).await;
+                }
             };
             let ended = tokio::select! {
                 biased;

@@ -14,6 +14,9 @@ const QUICK: Duration = Duration::from_secs(120);
 /// A wait, an attach, a pull or a commit answers when it is done; how long that may be is decided elsewhere.
 const LONG: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Where the daemon is when nobody says otherwise.
+const USUAL: &str = "unix:///var/run/docker.sock";
+
 /// The daemon, over two clients: a client's timeout covers the time until the answer begins, so what answers late
 /// needs one of its own.
 #[derive(Debug, Clone)]
@@ -26,13 +29,9 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) async fn connect(settings: &DockerSettings) -> Result<Self, ExecutorError> {
         let host = settings.host.as_deref().filter(|host| !host.is_empty());
-        let place = host.unwrap_or("unix:///var/run/docker.sock").to_owned();
+        let place = host.unwrap_or(USUAL).to_owned();
         let unreachable = |error: Error| ExecutorError::Unreachable { place: place.clone(), reason: reason(&error) };
-        let client = match host {
-            Some(host) => Docker::connect_with_host(host),
-            None => Docker::connect_with_unix_defaults(),
-        };
-        let quick = client
+        let quick = Docker::connect_with_host(&place)
             .map_err(unreachable)?
             .with_timeout(QUICK)
             .with_request_modifier(with_urlsafe_credentials)
@@ -79,7 +78,10 @@ pub(super) fn reason(error: &Error) -> String {
         Error::SocketNotFoundError(path) => return format!("there is no socket at {path}"),
         _ => {}
     }
-    let mut innermost: &dyn std::error::Error = error;
+    let mut innermost: &dyn std::error::Error = match error {
+        Error::IOError { err } => err,
+        other => other,
+    };
     let mut forbidden = false;
     loop {
         if let Some(io) = innermost.downcast_ref::<std::io::Error>() {

@@ -1,0 +1,313 @@
+//! What every [`Executor`] keeps to.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use buildr::executor::{Executor, ExecutorError, OUTPUT_BOUND, Sandbox, SandboxOrder, SocketGrant, StageOrder, Stop};
+use bytes::Bytes;
+use protocol::{Cause, StageEnd, StageName, Variable};
+use tokio::sync::mpsc;
+
+/// One implementation, with a workspace of its own.
+#[async_trait]
+pub trait ExecutorRig: Send + Sync {
+    /// It.
+    fn executor(&self) -> &dyn Executor;
+
+    /// The folder on this machine's disk that is the workspace.
+    fn workspace(&self) -> PathBuf;
+
+    /// An image that can be had.
+    fn image(&self) -> String;
+
+    /// A command in the words of this implementation.
+    fn say(&self, command: &Do) -> String;
+
+    /// How many things that were made are still there.
+    async fn left(&self) -> usize;
+}
+
+/// What a script can be made of everywhere.
+#[derive(Debug)]
+pub enum Do {
+    /// Prints a line.
+    Print(&'static str),
+    /// Prints so many bytes.
+    Bytes(usize),
+    /// Prints a variable's value as a line.
+    Env(&'static str),
+    /// Ends with this code.
+    Exit(i64),
+    /// Goes on until it is stopped.
+    Hang,
+    /// From here on SIGTERM does nothing.
+    IgnoreTerm,
+    /// Writes a file.
+    Write(&'static str),
+    /// Fails unless the file is there.
+    Expect(&'static str),
+}
+
+/// How a stage ended, and what it printed but for the announcements of its commands.
+pub type Ended = (Result<StageEnd, ExecutorError>, Vec<u8>);
+
+/// Ended with 0.
+pub const PASSED: StageEnd = StageEnd::Exited { code: 0 };
+
+/// How long anything may take that should happen at once.
+const SOON: Duration = Duration::from_secs(30);
+
+/// The order for a place over the rig's workspace.
+pub fn order(rig: &dyn ExecutorRig) -> SandboxOrder {
+    SandboxOrder {
+        job: "contract".to_owned(),
+        workspace: rig.workspace(),
+        mount: "/app".to_owned(),
+        image: rig.image(),
+        docker_socket: SocketGrant::Never,
+    }
+}
+
+/// A place over the rig's workspace.
+pub async fn open(rig: &dyn ExecutorRig) -> Box<dyn Sandbox> {
+    rig.executor().open(order(rig)).await.expect("a place is opened")
+}
+
+/// A stage of these commands.
+pub fn stage(rig: &dyn ExecutorRig, script: &[Do]) -> StageOrder {
+    scripted(script.iter().map(|command| rig.say(command)).collect())
+}
+
+/// A stage of this script.
+pub fn scripted(script: Vec<String>) -> StageOrder {
+    StageOrder {
+        name: "test".parse::<StageName>().expect("a name"),
+        image: None,
+        script,
+        environment: Vec::new(),
+        docker: false,
+        timeout: Duration::from_secs(120),
+    }
+}
+
+/// Runs a stage and reads what it prints.
+pub async fn run(sandbox: &mut dyn Sandbox, stage: &StageOrder) -> Ended {
+    run_until(sandbox, stage, "\0", |_| {}).await
+}
+
+/// Runs a stage, reads what it prints, and acts once this has been printed.
+pub async fn run_until(sandbox: &mut dyn Sandbox, stage: &StageOrder, seen: &str, act: impl Fn(&Stop)) -> Ended {
+    let (output, printed) = mpsc::channel(OUTPUT_BOUND);
+    let stop = Stop::new();
+    let running = async {
+        let end = sandbox.run(stage, &output, &stop).await;
+        drop(output);
+        end
+    };
+    tokio::join!(running, read(printed, seen, || act(&stop)))
+}
+
+/// Prepares, and reads what that prints.
+pub async fn prepare(sandbox: &mut dyn Sandbox, stage: &StageOrder) -> Ended {
+    let (output, printed) = mpsc::channel(OUTPUT_BOUND);
+    let stop = Stop::new();
+    let running = async {
+        let end = sandbox.prepare(stage, &output, &stop).await;
+        drop(output);
+        end
+    };
+    tokio::join!(running, read(printed, "\0", || {}))
+}
+
+async fn read(mut printed: mpsc::Receiver<Bytes>, seen: &str, act: impl Fn()) -> Vec<u8> {
+    let (mut all, mut acted, mut looked_at) = (Vec::new(), false, 0);
+    while let Some(bytes) = printed.recv().await {
+        all.extend_from_slice(&bytes);
+        if !acted && all[looked_at..].windows(seen.len()).any(|window| window == seen.as_bytes()) {
+            acted = true;
+            act();
+        }
+        looked_at = all.len().saturating_sub(seen.len());
+    }
+    let lines = all.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"$ "));
+    lines.collect::<Vec<_>>().concat()
+}
+
+/// Closes a place, and looks whether anything stayed.
+pub async fn close(rig: &dyn ExecutorRig, sandbox: Box<dyn Sandbox>) {
+    sandbox.close().await.expect("a place is closed");
+    assert_eq!(rig.left().await, 0, "something stayed after the place was closed");
+}
+
+fn text(printed: &[u8]) -> String {
+    String::from_utf8_lossy(printed).into_owned()
+}
+
+/// Output comes whole and in order, at whatever pace it is read.
+pub async fn output_is_whole(rig: &dyn ExecutorRig) {
+    const BYTES: usize = 5_000_000;
+    let mut sandbox = open(rig).await;
+    let script = stage(rig, &[Do::Print("begin"), Do::Bytes(BYTES), Do::Print("end")]);
+    let (end, printed) = run(&mut *sandbox, &script).await;
+    assert_eq!(end.expect("it runs"), PASSED);
+    assert_eq!(printed.len(), BYTES + "begin\nend\n".len());
+    assert!(printed.starts_with(b"begin\n") && printed.ends_with(b"end\n"));
+    close(rig, sandbox).await;
+}
+
+/// A stage whose output nobody reads runs to its end.
+pub async fn nobody_needs_to_listen(rig: &dyn ExecutorRig) {
+    let mut sandbox = open(rig).await;
+    let (output, printed) = mpsc::channel(OUTPUT_BOUND);
+    drop(printed);
+    let script = stage(rig, &[Do::Bytes(3_000_000), Do::Exit(3)]);
+    let end = sandbox.run(&script, &output, &Stop::new()).await;
+    assert_eq!(end.expect("it runs"), StageEnd::Exited { code: 3 });
+    close(rig, sandbox).await;
+}
+
+/// What a script ends with is how its stage ends, and nothing of it runs after that.
+pub async fn a_code_is_an_end(rig: &dyn ExecutorRig) {
+    let mut sandbox = open(rig).await;
+    for code in [0, 1, 7, 125, 137, 255] {
+        let script = stage(rig, &[Do::Print("before"), Do::Exit(code), Do::Print("after")]);
+        let (end, printed) = run(&mut *sandbox, &script).await;
+        assert_eq!((end.expect("it runs"), text(&printed)), (StageEnd::Exited { code }, "before\n".to_owned()));
+    }
+    close(rig, sandbox).await;
+}
+
+/// The environment arrives as it is given, later wins.
+pub async fn the_environment_arrives(rig: &dyn ExecutorRig) {
+    let mut sandbox = open(rig).await;
+    let mut script = stage(rig, &[Do::Env("FOO"), Do::Env("BAR")]);
+    let awkward = "a 'b' \"c\" $HOME `id` \\ größe ∞";
+    script.environment = vec![Variable::new("FOO", "1"), Variable::new("BAR", awkward), Variable::new("FOO", "2")];
+    let (end, printed) = run(&mut *sandbox, &script).await;
+    assert_eq!((end.expect("it runs"), text(&printed)), (PASSED, format!("2\n{awkward}\n")));
+    close(rig, sandbox).await;
+}
+
+/// What a stage writes to the workspace stays, what it writes elsewhere does not.
+pub async fn only_the_workspace_stays(rig: &dyn ExecutorRig) {
+    std::fs::write(rig.workspace().join("given"), "x").expect("the workspace is writable");
+    let mut sandbox = open(rig).await;
+    let first = stage(
+        rig,
+        &[Do::Expect("given"), Do::Write("made"), Do::Write("/tmp/elsewhere"), Do::Expect("/tmp/elsewhere")],
+    );
+    assert_eq!(run(&mut *sandbox, &first).await.0.expect("it runs"), PASSED);
+    assert_eq!(run(&mut *sandbox, &stage(rig, &[Do::Expect("/app/made")])).await.0.expect("it runs"), PASSED);
+    assert!(!run(&mut *sandbox, &stage(rig, &[Do::Expect("/tmp/elsewhere")])).await.0.expect("it runs").passed());
+    assert!(rig.workspace().join("made").exists());
+    close(rig, sandbox).await;
+}
+
+/// Stages start from what `prepare` left, except in the workspace; a stage with an image of its own does not.
+pub async fn stages_start_from_what_was_prepared(rig: &dyn ExecutorRig) {
+    std::fs::write(rig.workspace().join("given"), "x").expect("the workspace is writable");
+    let mut sandbox = open(rig).await;
+    let script = stage(rig, &[Do::Expect("given"), Do::Write("/opt/tool"), Do::Write("in-the-workspace")]);
+    assert_eq!(prepare(&mut *sandbox, &script).await.0.expect("it runs"), PASSED);
+    let check = async |sandbox: &mut dyn Sandbox, image: Option<String>, path: &'static str, expected: bool| {
+        let mut script = stage(rig, &[Do::Expect(path)]);
+        script.image = image;
+        assert_eq!(run(sandbox, &script).await.0.expect("it runs").passed(), expected, "{path}");
+    };
+    check(&mut *sandbox, None, "/opt/tool", true).await;
+    check(&mut *sandbox, None, "in-the-workspace", false).await;
+    check(&mut *sandbox, None, "given", true).await;
+    check(&mut *sandbox, Some(rig.image()), "/opt/tool", false).await;
+    assert!(!rig.workspace().join("in-the-workspace").exists());
+    close(rig, sandbox).await;
+}
+
+/// A `prepare` that ends badly is an end, not an error.
+pub async fn a_failed_prepare_is_an_end(rig: &dyn ExecutorRig) {
+    let mut sandbox = open(rig).await;
+    let (end, printed) = prepare(&mut *sandbox, &stage(rig, &[Do::Print("oh"), Do::Exit(4)])).await;
+    assert_eq!((end.expect("it runs"), text(&printed)), (StageEnd::Exited { code: 4 }, "oh\n".to_owned()));
+    close(rig, sandbox).await;
+}
+
+/// A cancel ends a stage soon, and what it had printed is there.
+pub async fn a_cancel_ends_it(rig: &dyn ExecutorRig) {
+    let mut sandbox = open(rig).await;
+    let script = stage(rig, &[Do::Print("ready"), Do::Hang]);
+    let running = run_until(&mut *sandbox, &script, "ready\n", Stop::cancel);
+    let (end, printed) = tokio::time::timeout(SOON, running).await.expect("a cancel ends a stage soon");
+    assert_eq!(end.expect("it runs"), StageEnd::Cancelled);
+    assert!(text(&printed).starts_with("ready\n"));
+    close(rig, sandbox).await;
+}
+
+/// A stage that was cancelled before it began does nothing.
+pub async fn a_cancel_may_come_first(rig: &dyn ExecutorRig) {
+    let mut sandbox = open(rig).await;
+    let (output, mut printed) = mpsc::channel(OUTPUT_BOUND);
+    let stop = Stop::new();
+    stop.cancel();
+    let end = sandbox.run(&stage(rig, &[Do::Write("made")]), &output, &stop).await;
+    assert_eq!(end.expect("it is no error"), StageEnd::Cancelled);
+    drop(output);
+    assert_eq!(printed.recv().await, None);
+    assert!(!rig.workspace().join("made").exists());
+    close(rig, sandbox).await;
+}
+
+/// What ignores SIGTERM is ended when the grace is over.
+pub async fn grace_has_an_end(rig: &dyn ExecutorRig) {
+    let mut sandbox = open(rig).await;
+    let script = stage(rig, &[Do::IgnoreTerm, Do::Print("ready"), Do::Hang]);
+    let running = run_until(&mut *sandbox, &script, "ready\n", Stop::cancel);
+    let (end, _) = tokio::time::timeout(SOON, running).await.expect("the grace has an end");
+    assert_eq!(end.expect("it runs"), StageEnd::Cancelled);
+    close(rig, sandbox).await;
+}
+
+/// A kill ends at once what ignores SIGTERM.
+pub async fn a_kill_waits_for_nothing(rig: &dyn ExecutorRig) {
+    let mut sandbox = open(rig).await;
+    let script = stage(rig, &[Do::IgnoreTerm, Do::Print("ready"), Do::Hang]);
+    let running = run_until(&mut *sandbox, &script, "ready\n", Stop::kill);
+    let (end, _) = tokio::time::timeout(SOON, running).await.expect("a kill ends a stage soon");
+    assert_eq!(end.expect("it runs"), StageEnd::Cancelled);
+    close(rig, sandbox).await;
+}
+
+/// A stage that runs longer than it may is ended, and told apart from a cancelled one.
+pub async fn time_has_a_limit(rig: &dyn ExecutorRig) {
+    let mut sandbox = open(rig).await;
+    let mut script = stage(rig, &[Do::Print("ready"), Do::Hang]);
+    script.timeout = Duration::from_millis(1500);
+    let running = run(&mut *sandbox, &script);
+    let (end, printed) = tokio::time::timeout(SOON, running).await.expect("the time limit holds");
+    assert_eq!(end.expect("it runs"), StageEnd::TimedOut { limit_ms: 1500 });
+    assert!(text(&printed).starts_with("ready\n"));
+    close(rig, sandbox).await;
+}
+
+/// A stage that asks for the Docker socket where it is not given does not run.
+pub async fn the_socket_is_refused(rig: &dyn ExecutorRig) {
+    let mut sandbox = open(rig).await;
+    let mut script = stage(rig, &[Do::Write("made")]);
+    script.docker = true;
+    let error = run(&mut *sandbox, &script).await.0.expect_err("it is refused");
+    assert_eq!(error.cause(), Cause::Limit);
+    assert!(error.to_string().contains("docker_socket"), "{error}");
+    assert!(!rig.workspace().join("made").exists());
+    close(rig, sandbox).await;
+}
+
+/// A folder is discarded with all that is in it; one that is not there is fine.
+pub async fn folders_are_discarded(rig: &dyn ExecutorRig) {
+    let mut sandbox = open(rig).await;
+    let script = stage(rig, &[Do::Write("made")]);
+    assert_eq!(run(&mut *sandbox, &script).await.0.expect("it runs"), PASSED);
+    close(rig, sandbox).await;
+    let folder = rig.workspace();
+    rig.executor().discard(&folder).await.expect("it is removed");
+    assert!(!folder.exists());
+    rig.executor().discard(&folder).await.expect("removing what is gone is fine");
+}

@@ -1,0 +1,142 @@
+//! A real Docker daemon, and an owner of its own for one test, of whom nothing is left afterwards.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::Path;
+
+use async_trait::async_trait;
+use bollard::Docker;
+use bollard::query_parameters::{
+    ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+};
+use buildr::executor::Executor;
+use buildr::executor::docker::{DockerExecutor, DockerSettings};
+use uuid::Uuid;
+
+use crate::contract::executor::{Do, ExecutorRig};
+
+/// The image that tests run in, unless `BUILDR_TEST_IMAGE` names another.
+const IMAGE: &str = "debian:bookworm-slim";
+
+/// A daemon, an owner and a workspace for one test.
+#[derive(Debug)]
+pub struct DockerRig {
+    executor: DockerExecutor,
+    settings: DockerSettings,
+    folder: tempfile::TempDir,
+    /// The daemon, to look behind the executor's back.
+    pub docker: Docker,
+}
+
+/// Runs a test against the daemon, and removes whatever it leaves, also when it fails.
+///
+/// # Panics
+/// When the daemon is required (`BUILDR_TEST_REQUIRE`) and does not answer, or the test does.
+pub async fn with_docker<F: Future<Output = ()> + Send + 'static>(
+    change: impl FnOnce(&mut DockerSettings),
+    test: impl FnOnce(std::sync::Arc<DockerRig>) -> F + Send + 'static,
+) {
+    let mut settings = DockerSettings::new(format!("test-{}", Uuid::new_v4().simple()), "this-life");
+    settings.network = Some("none".to_owned());
+    settings.grace = std::time::Duration::from_secs(2);
+    change(&mut settings);
+    let rig = match DockerRig::make(settings).await {
+        Ok(rig) => std::sync::Arc::new(rig),
+        Err(reason) => {
+            let required = setting("BUILDR_TEST_REQUIRE", "").split(',').any(|part| part == "docker");
+            assert!(!required, "Docker is required and not there: {reason}");
+            eprintln!("skipped: no Docker daemon ({reason})");
+            return;
+        }
+    };
+    let outcome = protocol::task::spawn("test", test(rig.clone())).await;
+    rig.another_life().await.sweep().await.expect("what a test leaves is removed");
+    let left = rig.left().await;
+    if let Err(error) = outcome {
+        std::panic::resume_unwind(error.into_panic());
+    }
+    assert_eq!(left, 0, "something stayed after the sweep");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test has no command line to read it from")]
+fn setting(name: &str, default: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| default.to_owned())
+}
+
+impl DockerRig {
+    async fn make(mut settings: DockerSettings) -> Result<Self, String> {
+        settings.host = Some(setting("DOCKER_HOST", "")).filter(|host| !host.is_empty());
+        let executor = DockerExecutor::connect(settings.clone()).await.map_err(|error| error.to_string())?;
+        let docker = Docker::connect_with_defaults().map_err(|error| error.to_string())?;
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        std::fs::create_dir(folder.path().join("workspace")).map_err(|error| error.to_string())?;
+        Ok(Self { executor, settings, folder, docker })
+    }
+
+    /// The same owner after a restart.
+    ///
+    /// # Panics
+    /// When the daemon does not answer.
+    pub async fn another_life(&self) -> DockerExecutor {
+        let settings = DockerSettings { boot: "another-life".to_owned(), ..self.settings.clone() };
+        DockerExecutor::connect(settings).await.expect("the daemon answers")
+    }
+
+    /// Finds what this test's owner made.
+    #[must_use]
+    pub fn filter(&self) -> HashMap<String, Vec<String>> {
+        HashMap::from([("label".to_owned(), vec![format!("buildr.agent={}", self.settings.owner)])])
+    }
+
+    /// How many containers of this test's owner there are.
+    ///
+    /// # Panics
+    /// When the daemon does not answer.
+    pub async fn containers(&self) -> usize {
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&self.filter()).build();
+        self.docker.list_containers(Some(options)).await.expect("the daemon answers").len()
+    }
+}
+
+#[async_trait]
+impl ExecutorRig for DockerRig {
+    fn executor(&self) -> &dyn Executor {
+        &self.executor
+    }
+
+    fn workspace(&self) -> std::path::PathBuf {
+        self.folder.path().join("workspace")
+    }
+
+    fn image(&self) -> String {
+        setting("BUILDR_TEST_IMAGE", IMAGE)
+    }
+
+    fn say(&self, command: &Do) -> String {
+        match command {
+            Do::Print(text) => format!("echo {text}"),
+            // The last byte is a newline, so that what follows begins a line.
+            Do::Bytes(count) => format!("head -c {} /dev/zero | tr '\\0' .; echo", count - 1),
+            Do::Env(name) => format!("printf '%s\\n' \"${name}\""),
+            Do::Exit(code) => format!("exit {code}"),
+            Do::Hang => "sleep 1000".to_owned(),
+            Do::IgnoreTerm => "trap '' TERM".to_owned(),
+            Do::Write(path) => format!("echo x >{path}"),
+            Do::Expect(path) => format!("test -f {path}"),
+        }
+    }
+
+    async fn left(&self) -> usize {
+        let filter = self.filter();
+        let images = ListImagesOptionsBuilder::default().filters(&filter).build();
+        let networks = ListNetworksOptionsBuilder::default().filters(&filter).build();
+        let volumes = ListVolumesOptionsBuilder::default().filters(&filter).build();
+        let images = self.docker.list_images(Some(images)).await.expect("the daemon answers").len();
+        let networks = self.docker.list_networks(Some(networks)).await.expect("the daemon answers").len();
+        let volumes = self.docker.list_volumes(Some(volumes)).await.expect("the daemon answers").volumes;
+        let folders = std::fs::read_dir(self.folder.path()).map_or(0, |entries| entries.flatten().count());
+        // The workspace itself is the test's own.
+        let beside = folders - usize::from(Path::new(&self.workspace()).exists());
+        self.containers().await + images + networks + volumes.unwrap_or_default().len() + beside
+    }
+}
