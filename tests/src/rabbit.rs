@@ -1,6 +1,7 @@
 //! A RabbitMQ vhost of a test's own, made and looked into through the management API.
 
 use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -22,6 +23,7 @@ pub struct Vhost {
     amqp: url::Url,
     management: String,
     http: Client,
+    users: Arc<Mutex<Vec<String>>>,
 }
 
 /// Runs a test in a vhost of its own and removes it, also after a failure. Without a broker the test is skipped and
@@ -59,7 +61,7 @@ impl Vhost {
         let mut amqp: url::Url = setting("BUILDR_TEST_AMQP", AMQP).parse().expect("BUILDR_TEST_AMQP is a URL");
         amqp.set_path(&name);
         let management = setting("BUILDR_TEST_MANAGEMENT", MANAGEMENT);
-        let vhost = Self { name, management, http: Client::new(), amqp };
+        let vhost = Self { name, management, http: Client::new(), amqp, users: Arc::default() };
         let path = format!("vhosts/{}", vhost.name);
         vhost.try_call(Method::PUT, &path, &json!({})).await.map_err(|error| error.to_string())?;
         let user = vhost.amqp.username().to_owned();
@@ -69,6 +71,10 @@ impl Vhost {
 
     async fn remove(&self) {
         self.call(Method::DELETE, &format!("vhosts/{}", self.name), Value::Null).await;
+        let users = std::mem::take(&mut *self.users.lock().unwrap_or_else(PoisonError::into_inner));
+        for user in users {
+            self.call(Method::DELETE, &format!("users/{user}"), Value::Null).await;
+        }
     }
 
     /// Its AMQP address.
@@ -95,15 +101,13 @@ impl Vhost {
         amqp.to_string()
     }
 
-    /// Makes a user with these rights here. It has to be removed again by [`Vhost::remove_user`].
-    pub async fn add_user(&self, user: &str, password: &str, rights: [&str; 3]) {
+    /// Makes a user with these rights here (to configure, write and read), who is gone when the vhost is.
+    pub async fn add_user(&self, password: &str, [configure, write, read]: [&str; 3]) -> String {
+        let user = format!("{}-{}", self.name, Uuid::new_v4().simple());
+        self.users.lock().unwrap_or_else(PoisonError::into_inner).push(user.clone());
         self.call(Method::PUT, &format!("users/{user}"), json!({"password": password, "tags": ""})).await;
-        self.permit(user, rights[0], rights[1], rights[2]).await;
-    }
-
-    /// Removes a user.
-    pub async fn remove_user(&self, user: &str) {
-        self.call(Method::DELETE, &format!("users/{user}"), Value::Null).await;
+        self.permit(&user, configure, write, read).await;
+        user
     }
 
     async fn permit(&self, user: &str, configure: &str, write: &str, read: &str) {

@@ -1,5 +1,7 @@
 //! The contract of the link, held by both: the one in memory, and the one over RabbitMQ.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in what its cases share")]
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -1,15 +1,22 @@
 //! What a broker and its operators can do to the line over RabbitMQ, done to it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in what its cases share")]
+
 use std::sync::Arc;
 
 use farm::contract::link::{beat, numbers, soon, take};
 use farm::rabbit::{Vhost, with_vhost};
+use futures_util::StreamExt as _;
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, ConnectionProperties};
 use protocol::control::Control;
 use protocol::job::OfferBody;
 use protocol::link::rabbitmq::{RabbitAgent, RabbitCoordinator, RabbitSettings};
 use protocol::link::{Address, AgentLink, BUILD_QUEUE, CoordinatorLink, Delivered, Health, LinkError};
 use protocol::{AgentId, BootId, BuildNumber, ClaimId, JobId, LabelSet};
 use serde_json::json;
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 
 async fn healthy(mut health: watch::Receiver<Health>, after: u64) -> u64 {
@@ -167,19 +174,18 @@ async fn a_submitter_needs_no_right_on_the_default_exchange() {
     .await;
 }
 
-/// An agent with the rights that the manual gives it, and no more.
-async fn with_a_lesser_user(vhost: &Vhost, user: &str) {
-    let own = format!(r"buildr\.agent\.{}\..*", "a");
+/// A user with the rights that the manual gives to the agent `a`, and no more.
+async fn lesser_user(vhost: &Vhost) -> String {
+    let own = r"buildr\.agent\.a\..*";
     let write = format!(r"^(buildr\.events|{own})$");
     let read = format!(r"^(build_queue(\..*)?|buildr\.control|{own})$");
-    vhost.add_user(user, "s3cret", [&format!("^{own}$"), &write, &read]).await;
+    vhost.add_user("s3cret", [&format!("^{own}$"), &write, &read]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_may_configure_nothing_works() {
     with_vhost(|vhost| async move {
-        let user = format!("user-{}", JobId::fresh());
-        with_a_lesser_user(&vhost, &user).await;
+        let user = lesser_user(&vhost).await;
         let agent = agent_at(vhost.uri_as(&user, "s3cret")).await;
         healthy(agent.health(), 0).await;
         assert_eq!(soon(agent.report(&beat(1))).await.unwrap(), Delivered::Unroutable, "no exchange yet");
@@ -210,7 +216,6 @@ async fn an_agent_that_may_configure_nothing_works() {
         assert!(soon(agent.next_control()).await.is_ok());
         agent.close().await;
         coordinator.close().await;
-        vhost.remove_user(&user).await;
     })
     .await;
 }
@@ -220,8 +225,7 @@ async fn a_queue_that_may_not_be_read_keeps_no_other_from_being() {
     with_vhost(|vhost| async move {
         let (coordinator, _, closing) = ends(&vhost).await;
         closing.close().await;
-        let user = format!("user-{}", JobId::fresh());
-        vhost.add_user(&user, "s3cret", ["^$", r"^buildr\.events$", "^build_queue$"]).await;
+        let user = vhost.add_user("s3cret", ["^$", r"^buildr\.events$", "^build_queue$"]).await;
         let agent = agent_at(vhost.uri_as(&user, "s3cret")).await;
         healthy(agent.health(), 0).await;
         let queues = [LabelSet::new(["gpu"]).unwrap(), LabelSet::default()];
@@ -233,7 +237,6 @@ async fn a_queue_that_may_not_be_read_keeps_no_other_from_being() {
         assert!(job.ack().await);
         agent.close().await;
         coordinator.close().await;
-        vhost.remove_user(&user).await;
     })
     .await;
 }
@@ -241,12 +244,10 @@ async fn a_queue_that_may_not_be_read_keeps_no_other_from_being() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_coordinator_that_may_do_nothing_says_what_it_needs() {
     with_vhost(|vhost| async move {
-        let user = format!("user-{}", JobId::fresh());
-        vhost.add_user(&user, "s3cret", ["^$", "^$", "^$"]).await;
+        let user = vhost.add_user("s3cret", ["^$", "^$", "^$"]).await;
         let coordinator = RabbitCoordinator::connect(RabbitSettings::new(vhost.uri_as(&user, "s3cret"))).await.unwrap();
         away(&mut coordinator.health(), "let it configure").await;
         coordinator.close().await;
-        vhost.remove_user(&user).await;
     })
     .await;
 }
@@ -274,6 +275,53 @@ async fn what_keeps_a_line_from_coming_up_is_said() {
         let name: AgentId = "a".parse().unwrap();
         let bad = RabbitAgent::connect(RabbitSettings::new("rabbit"), &name, BootId::fresh()).await;
         assert!(matches!(bad.err(), Some(LinkError::BadSettings(_))));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_port_holds_nothing_after_closing() {
+    // Neither a broker nor anything else that ever says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let agent = agent_at(format!("amqp://{}", silent.local_addr().unwrap())).await;
+    let (mut one, _) = soon(silent.accept()).await.unwrap();
+    let (mut two, _) = soon(silent.accept()).await.unwrap();
+    agent.close().await;
+    for socket in [&mut one, &mut two] {
+        let mut said = Vec::new();
+        soon(socket.read_to_end(&mut said)).await.unwrap();
+        assert!(said.is_empty() || said == b"AMQP\0\0\x09\x01", "{said:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publisher_without_a_queue_of_its_own_is_answered() {
+    with_vhost(|vhost| async move {
+        let (coordinator, agent, closing) = ends(&vhost).await;
+        let publisher = lapin::Connection::connect(&vhost.uri(), ConnectionProperties::default()).await.unwrap();
+        let channel = publisher.create_channel().await.unwrap();
+        let (direct, none) = ("amq.rabbitmq.reply-to", FieldTable::default());
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let mut answers = channel.basic_consume(direct.into(), "".into(), options, none).await.unwrap();
+        let properties = BasicProperties::default().with_reply_to(direct.into()).with_correlation_id("c-9".into());
+        let options = BasicPublishOptions::default();
+        channel.basic_publish("".into(), BUILD_QUEUE.into(), options, b"{}", properties).await.unwrap().await.unwrap();
+        let job = take(&agent).await;
+        let to = job.reply.clone().unwrap();
+        let status = serde_json::from_value(json!({"repo": "x", "status": "running"})).unwrap();
+        assert_eq!(soon(coordinator.reply(&to, &status)).await.unwrap(), Delivered::Yes);
+        assert_eq!(soon(agent.reply(&to, &status)).await.unwrap(), Delivered::Yes);
+        for _ in 0..2 {
+            let answer = soon(answers.next()).await.unwrap().unwrap();
+            assert_eq!(answer.properties.correlation_id().as_ref().unwrap().as_str(), "c-9");
+        }
+        publisher.close(200, "done".into()).await.unwrap();
+        while soon(coordinator.reply(&to, &status)).await.unwrap() == Delivered::Yes {
+            tokio::task::yield_now().await;
+        }
+        assert!(job.ack().await);
+        closing.close().await;
+        coordinator.close().await;
     })
     .await;
 }

@@ -6,9 +6,10 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use super::RabbitSettings;
 use super::address::Address;
+use super::channel::Trouble;
 use super::connection::{Line, Tasks};
 use super::controls::Controls;
-use super::publish::{Outgoing, publish};
+use super::publish::{Outgoing, Unrouted, publish};
 use super::{jobs, message, topology};
 use crate::control::Control;
 use crate::id::{AgentId, BootId, LabelSet};
@@ -77,7 +78,8 @@ impl AgentLink for RabbitAgent {
         if let Some(user) = self.line.user() {
             properties = properties.with_user_id(user);
         }
-        let outgoing = Outgoing { exchange: topology::EVENTS, key: &key, body: &body, properties };
+        let outgoing =
+            Outgoing { exchange: topology::EVENTS, key: &key, body: &body, properties, unrouted: Unrouted::Returned };
         let delivered = publish(&self.line, outgoing).await?;
         if delivered == Delivered::Yes {
             self.controls.seek();
@@ -91,7 +93,17 @@ impl AgentLink for RabbitAgent {
         if let Some(user) = self.line.user() {
             properties = properties.with_user_id(user);
         }
-        publish(&self.line, Outgoing { exchange: topology::EVENTS, key: &key, body: &chunk.bytes, properties }).await
+        publish(
+            &self.line,
+            Outgoing {
+                exchange: topology::EVENTS,
+                key: &key,
+                body: &chunk.bytes,
+                properties,
+                unrouted: Unrouted::Returned,
+            },
+        )
+        .await
     }
 
     async fn next_control(&self) -> Result<Control, LinkError> {
@@ -111,12 +123,22 @@ impl AgentLink for RabbitAgent {
 /// Tells the publisher of an injected job how it goes, from either end.
 pub(super) async fn reply(line: &Line, to: &ReplyTo, status: &StatusMessage) -> Result<Delivered, LinkError> {
     let body = json(status)?;
-    match message::reply(to) {
-        Some(properties) if !to.is_forbidden() && !to.queue.is_empty() => {
-            publish(line, Outgoing { exchange: "", key: &to.queue, body: &body, properties }).await
+    let Some(properties) = message::reply(to).filter(|_| !to.is_forbidden() && !to.queue.is_empty()) else {
+        return Ok(Delivered::Refused);
+    };
+    let mut unrouted = Unrouted::Returned;
+    if to.queue.starts_with(topology::DIRECT_REPLIES) {
+        // Such a message is delivered and returned all the same. Whether the publisher is still there has to be
+        // asked before.
+        unrouted = Unrouted::Dropped;
+        let epoch = line.epoch_now()?;
+        match topology::is_there(&epoch, &to.queue).await {
+            Ok(()) => {}
+            Err(Trouble::Missing(_)) => return Ok(Delivered::Unroutable),
+            Err(trouble) => return Err(LinkError::Away(trouble.to_string())),
         }
-        _ => Ok(Delivered::Refused),
     }
+    publish(line, Outgoing { exchange: "", key: &to.queue, body: &body, properties, unrouted }).await
 }
 
 /// A message as JSON without an envelope, for readers who are not of the farm.

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _};
 use lapin::{Channel, Connection, Consumer, ErrorKind};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -67,10 +68,12 @@ pub(super) fn sweeper() -> (Sweeper, Sweepings) {
 impl Sweepings {
     /// Closes what was dropped, until the line is closed: then the connections put everything back.
     pub(super) async fn sweep(mut self, closed: CancellationToken) {
-        while let Some(Some(Swept { channel, consumers })) = closed.run_until_cancelled(self.0.recv()).await {
-            close(&channel).await;
-            drop(consumers);
-        }
+        // All at once: those of a connection that has got stuck must not hold up the others.
+        let sweeping = stream::poll_fn(|cx| self.0.poll_recv(cx)).for_each_concurrent(None, async |swept| {
+            close(&swept.channel).await;
+            drop(swept.consumers);
+        });
+        closed.run_until_cancelled(sweeping).await;
     }
 }
 

@@ -14,7 +14,7 @@ use super::agent::{json, reply};
 use super::channel::Trouble;
 use super::connection::{Epoch, Line, Prepare, Tasks};
 use super::feed::Feed;
-use super::publish::{Outgoing, publish};
+use super::publish::{Outgoing, Unrouted, publish};
 use super::{message, topology};
 use crate::control::Control;
 use crate::id::LabelSet;
@@ -76,8 +76,18 @@ impl CoordinatorLink for RabbitCoordinator {
         let queue = queue_name(labels);
         let id = ShortString::from(offer.job_id.to_string());
         let properties = message::lasting_json().with_message_id(id).with_type("buildr.job.v1".into());
-        let send =
-            || publish(&self.line, Outgoing { exchange: "", key: &queue, body: &body, properties: properties.clone() });
+        let send = || {
+            publish(
+                &self.line,
+                Outgoing {
+                    exchange: "",
+                    key: &queue,
+                    body: &body,
+                    properties: properties.clone(),
+                    unrouted: Unrouted::Returned,
+                },
+            )
+        };
         let mut delivered = send().await?;
         if delivered == Delivered::Unroutable {
             // Nobody has offered there yet, or somebody has removed it.
@@ -124,7 +134,11 @@ impl CoordinatorLink for RabbitCoordinator {
             To::All => topology::ALL_AGENTS.to_owned(),
         };
         let properties = message::passing_json();
-        publish(&self.line, Outgoing { exchange: topology::CONTROL, key: &key, body: &body, properties }).await
+        publish(
+            &self.line,
+            Outgoing { exchange: topology::CONTROL, key: &key, body: &body, properties, unrouted: Unrouted::Returned },
+        )
+        .await
     }
 
     async fn reply(&self, to: &ReplyTo, status: &StatusMessage) -> Result<Delivered, LinkError> {
@@ -133,7 +147,13 @@ impl CoordinatorLink for RabbitCoordinator {
 
     async fn bury(&self, dead: &DeadLetter) -> Result<(), LinkError> {
         let properties = message::dead(dead);
-        let outgoing = Outgoing { exchange: "", key: topology::DEAD_QUEUE, body: &dead.body, properties };
+        let outgoing = Outgoing {
+            exchange: "",
+            key: topology::DEAD_QUEUE,
+            body: &dead.body,
+            properties,
+            unrouted: Unrouted::Returned,
+        };
         match publish(&self.line, outgoing).await? {
             Delivered::Yes => Ok(()),
             other => Err(LinkError::Away(format!("{} takes no message ({other:?})", topology::DEAD_QUEUE))),

@@ -26,6 +26,17 @@ pub(super) struct Outgoing<'a> {
     pub(super) body: &'a [u8],
     /// What stands beside them.
     pub(super) properties: BasicProperties,
+    /// What becomes of it when it has nowhere to go.
+    pub(super) unrouted: Unrouted,
+}
+
+/// What the broker does with a message that it finds no queue for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unrouted {
+    /// It says so: AMQP's `mandatory`.
+    Returned,
+    /// It drops it.
+    Dropped,
 }
 
 /// Sends a message and waits until the broker has taken it, returned it or refused it.
@@ -64,8 +75,9 @@ async fn send(epoch: &Epoch, key: ShortString, message: Outgoing<'_>) -> Result<
             lane
         }
     };
-    let Outgoing { exchange, body, properties, .. } = message;
-    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let Outgoing { exchange, body, properties, unrouted, .. } = message;
+    let mandatory = unrouted == Unrouted::Returned;
+    let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
     let confirm = lane.raw().basic_publish(exchange.into(), key, options, body, properties).await?;
     let confirmation = confirm.await?;
     // Only a lane with nothing on its way is used again; else it is closed by being dropped.

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 
 use super::channel::{OwnedChannel, Trouble};
@@ -34,6 +34,9 @@ pub(super) const CONTROL: &str = "buildr.control";
 pub(super) const DEAD_QUEUE: &str = "buildr.dead";
 /// The routing key of what is said to all agents.
 pub(super) const ALL_AGENTS: &str = "agents.all";
+
+/// What the names of RabbitMQ's direct replies begin with: queues that exist as long as who waits for the answer.
+pub(super) const DIRECT_REPLIES: &str = "amq.rabbitmq.reply-to.";
 
 const SUBMIT: &str = "buildr.submit";
 
@@ -75,6 +78,18 @@ pub(super) async fn declare_all(epoch: &Epoch, labels: &[LabelSet]) -> Result<()
 /// [`Trouble::Missing`] when it is not and this user may not make it.
 pub(super) async fn declare_job_queue(epoch: &Epoch, name: &str) -> Result<(), Trouble> {
     Declare::on(epoch).queue(name, FieldTable::default()).await
+}
+
+/// Looks whether a queue is there, without making it.
+///
+/// # Errors
+/// [`Trouble::Missing`] when it is not.
+pub(super) async fn is_there(epoch: &Epoch, queue: &str) -> Result<(), Trouble> {
+    let name = ShortString::try_new(queue).map_err(|error| Trouble::Missing(error.to_string()))?;
+    let channel = OwnedChannel::open(&epoch.consume, &epoch.sweeper).await?;
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    channel.raw().queue_declare(name, options, FieldTable::default()).await?;
+    Ok(())
 }
 
 /// Declares on throw-away channels, because a refusal closes the channel that it is said on.
