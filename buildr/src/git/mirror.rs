@@ -160,6 +160,11 @@ impl<'a> Mirror<'a> {
         session.progress.say(format!("copying the objects of {}", self.url));
         objects::copy_objects(&source.commondir().join("objects"), &self.folder.join("objects"), session.stop)?;
         objects::copy_shallow(source.commondir(), &self.folder)?;
+        let packed = self.open().and_then(|mirror| objects::pack_loose(&mirror, session.stop));
+        packed.map_err(|error| match session.stop.is_cancelled() {
+            true => GitError::Cancelled,
+            false => GitError::of_files(&error, self.url, "write to", &self.folder),
+        })?;
         objects::write_refs(&self.folder, &listing.kept().map(|(n, o)| (n.clone(), *o)).collect())
     }
 
@@ -174,7 +179,11 @@ impl<'a> Mirror<'a> {
         remove(&aside)?;
         let mut options = RepositoryInitOptions::new();
         options.bare(true).external_template(false).no_reinit(true).mkpath(true);
-        Repository::init_opts(&aside, &options).map_err(GitError::mirror(self.url))?;
+        // No search for deltas when loose objects are packed: it takes long, and loose ones have none either.
+        // libgit2 takes this key for the size from which on it searches none.
+        Repository::init_opts(&aside, &options)
+            .and_then(|mirror| mirror.config()?.set_i64("pack.deltaCacheSize", 1))
+            .map_err(GitError::mirror(self.url))?;
         fs::rename(&aside, &self.folder).map_err(GitError::disk("make", self.folder.clone()))
     }
 

@@ -8,12 +8,16 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use git2::Repository;
 use tokio_util::sync::CancellationToken;
 
 use super::error::GitError;
 
 /// How often a repository may be repacked while it is copied before that is an error.
 const PASSES: usize = 5;
+
+/// From how many loose objects on they are packed.
+const LOOSE: usize = 500;
 
 /// How deep borrowed object folders may borrow in their turn (git's own limit).
 const ALTERNATES: usize = 5;
@@ -35,6 +39,30 @@ pub(super) fn copy_objects(from: &Path, into: &Path, stop: &CancellationToken) -
         if !settled {
             return Err(failed(io::Error::other("git kept on repacking it")));
         }
+    }
+    Ok(())
+}
+
+/// Puts objects that lie in files of their own into one pack when there are many: each of them would cost every
+/// checkout a file. Nobody else may use the repository meanwhile.
+pub(super) fn pack_loose(repository: &Repository, stop: &CancellationToken) -> Result<(), git2::Error> {
+    let objects = repository.path().join("objects");
+    // What cannot be listed cannot be copied either, and that will say so.
+    let many = loose(&objects).unwrap_or_default();
+    if many.len() < LOOSE {
+        return Ok(());
+    }
+    let mut pack = repository.packbuilder()?;
+    let stop = stop.clone();
+    pack.set_progress_callback(move |_, _, _| !stop.is_cancelled())?;
+    pack.set_threads(0);
+    for (object, _) in &many {
+        pack.insert_object(*object, None)?;
+    }
+    pack.write(&objects.join("pack"), 0o444)?;
+    for (_, file) in &many {
+        // One that stays is there twice, which is no harm.
+        fs::remove_file(objects.join(file)).ok();
     }
     Ok(())
 }
@@ -70,15 +98,12 @@ fn copy_folder(from: &Path, into: &Path, stop: &CancellationToken) -> Result<boo
             return Ok(false);
         }
     }
-    for folder in names(from).map_err(failed)? {
-        if !(folder.len() == 2 && is_hex(&folder)) {
-            continue;
-        }
-        for object in names(&from.join(&folder)).map_err(failed)? {
-            if object.len() == 38 && is_hex(&object) {
-                // One that is gone went into a pack, which the check below finds.
-                copy_one(from, into, &Path::new(&folder).join(&object), stop)?;
-            }
+    let packed = packed_in(into).map_err(|error| failed(io::Error::other(error)))?;
+    for (object, file) in loose(from).map_err(failed)? {
+        let here = into.join(&file).exists();
+        if here || !packed.exists_ext(object, git2::OdbLookupFlags::NO_REFRESH) {
+            // One that is gone went into a pack, which the check below finds.
+            copy_one(from, into, &file, stop)?;
         }
     }
     Ok(pack_files(from).map_err(failed)?.is_subset(&packs))
@@ -126,8 +151,24 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
     }
 }
 
-fn is_hex(name: &str) -> bool {
-    name.bytes().all(|b| b.is_ascii_hexdigit())
+/// For asking what lies in the packs of an `objects` folder now.
+fn packed_in(objects: &Path) -> Result<git2::Odb<'static>, git2::Error> {
+    let database = git2::Odb::new()?;
+    database.add_disk_alternate(&objects.to_string_lossy())?;
+    Ok(database)
+}
+
+/// The objects that lie in files of their own, with the paths of these from the `objects` folder.
+fn loose(objects: &Path) -> io::Result<Vec<(git2::Oid, PathBuf)>> {
+    let mut all = Vec::new();
+    for folder in names(objects)?.into_iter().filter(|name| name.len() == 2) {
+        for file in names(&objects.join(&folder))?.into_iter().filter(|name| name.len() == 38) {
+            if let Ok(object) = git2::Oid::from_str(&format!("{folder}{file}")) {
+                all.push((object, Path::new(&folder).join(file)));
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// An `objects` folder with those that it borrows from.

@@ -258,6 +258,20 @@ async fn a_damaged_mirror_is_made_anew() {
 }
 
 #[tokio::test]
+async fn many_loose_objects_become_one_pack_and_are_not_copied_again() {
+    let ground = Ground::new();
+    for n in 0..200 {
+        ground.commit("main", &format!("f{n}"), &n.to_string());
+    }
+    ground.check_out(None, None, "a").await.unwrap();
+    assert_eq!(files_of(&ground.mirror().join("objects")).len(), 2);
+    ground.commit("main", "f0", "changed");
+    ground.check_out(None, None, "b").await.unwrap();
+    assert_eq!(files_of(&ground.mirror().join("objects")).len(), 2 + 3);
+    assert_eq!(fs::read_to_string(ground.path("b/f0")).unwrap(), "changed");
+}
+
+#[tokio::test]
 async fn checkouts_of_one_repository_at_once() {
     let ground = Ground::with_commit();
     let other = Checkouts::new(ground.path("cache"), ClonePolicy { local_repos: true, home: None });
