@@ -75,20 +75,22 @@ impl RepoUrl {
         name.strip_suffix(".git").unwrap_or(name)
     }
 
-    /// The password or token that the URL itself carries, which logs must not show.
+    /// The password or token that the URL itself carries, which logs must not show. A user's name alone is one too
+    /// where it is spoken over HTTP: forges take tokens there.
     #[must_use]
-    pub fn password(&self) -> Option<String> {
+    pub fn secret(&self) -> Option<String> {
         let url = url::Url::parse(&self.0).ok()?;
-        url.password().map(str::to_owned)
+        let token = Some(url.username()).filter(|name| !name.is_empty() && matches!(url.scheme(), "http" | "https"));
+        url.password().or(token).map(str::to_owned)
     }
 }
 
 impl fmt::Display for RepoUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match url::Url::parse(&self.0) {
-            Ok(mut url) if url.password().is_some() => {
-                // Cannot fail: a URL that has a password has a place for one.
-                url.set_password(Some("***")).ok();
+        match (self.secret(), url::Url::parse(&self.0)) {
+            (Some(_), Ok(mut url)) => {
+                // Neither can fail: a URL with a secret has a place for it.
+                if url.password().is_some() { url.set_password(Some("***")) } else { url.set_username("***") }.ok();
                 f.write_str(url.as_str())
             }
             _ => f.write_str(&self.0),
@@ -316,7 +318,11 @@ mod tests {
         let url: RepoUrl = "https://me:s3cret@example.org/x".parse().unwrap();
         assert_eq!(url.to_string(), "https://me:***@example.org/x");
         assert!(!format!("{url:?}").contains("s3cret"));
-        assert_eq!(url.password().as_deref(), Some("s3cret"));
+        assert_eq!(url.secret().as_deref(), Some("s3cret"));
+        let url: RepoUrl = "https://t0ken@example.org/x".parse().unwrap();
+        assert_eq!((url.to_string().as_str(), url.secret().as_deref()), ("https://***@example.org/x", Some("t0ken")));
+        let url: RepoUrl = "ssh://git@example.org/x".parse().unwrap();
+        assert_eq!((url.to_string().as_str(), url.secret()), ("ssh://git@example.org/x", None));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(super) struct Redactor {
 impl Redactor {
     /// Knows the secrets of an order: their values, and a password in the repository's URL.
     pub(super) fn for_order(order: &WorkOrder) -> Self {
-        let values = order.secrets.iter().map(|secret| secret.value.clone()).chain(order.repo.password());
+        let values = order.secrets.iter().map(|secret| secret.value.clone()).chain(order.repo.secret());
         Self::new(values)
     }
 
