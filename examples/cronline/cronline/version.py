@@ -1,0 +1,3 @@
+"""The version; the build writes the released one over it."""
+
+VERSION = "unreleased"
