@@ -171,19 +171,19 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(capacity: Capacity, expect: &str) {
-        let text = sentence(&LabelSet::new(["gpu"]).unwrap(), &capacity);
+    fn check(capacity: &Capacity, expect: &str) {
+        let text = sentence(&LabelSet::new(["gpu"]).unwrap(), capacity);
         assert!(text.contains(expect), "{text}");
     }
 
     #[test]
     fn every_wait_has_its_reason() {
         let some = || Capacity { agents: 3, suited: 2, slots: 4, free: 1, ..Capacity::default() };
-        check(Capacity::default(), "none is here");
-        check(Capacity { unapproved: vec!["a1".parse().unwrap()], ..Capacity::default() }, "agent approve a1");
-        check(Capacity { suited: 0, ..some() }, "labels gpu: none of the 3");
-        check(Capacity { paused: 2, why_paused: Some("a: full".to_owned()), ..some() }, "all 2 pause (a: full)");
-        check(Capacity { free: 0, ..some() }, "all 4 are taken");
-        check(some(), "to be taken");
+        check(&Capacity::default(), "none is here");
+        check(&Capacity { unapproved: vec!["a1".parse().unwrap()], ..Capacity::default() }, "agent approve a1");
+        check(&Capacity { suited: 0, ..some() }, "labels gpu: none of the 3");
+        check(&Capacity { paused: 2, why_paused: Some("a: full".to_owned()), ..some() }, "all 2 pause (a: full)");
+        check(&Capacity { free: 0, ..some() }, "all 4 are taken");
+        check(&some(), "to be taken");
     }
 }

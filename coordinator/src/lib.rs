@@ -60,7 +60,7 @@ pub enum RunError {
     },
 }
 
-/// How long the end waits for requests that are being answered, at most.
+/// How long the end waits for requests that are being answered, at most: a slow reader of a long log may never end.
 const ANSWERING: Duration = Duration::from_secs(10);
 
 /// Coordinates the agents at the other end of `link`, and serves the API on `listener`, until `shutdown`.
@@ -73,13 +73,23 @@ pub async fn run(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
+    let desk = open(config, link).await?;
+    work(desk, listener, shutdown).await
+}
+
+/// All that the parts work on, with what is known from before.
+async fn open(config: Config, link: Arc<dyn CoordinatorLink>) -> Result<Arc<Desk>, RunError> {
     let store = Store::open(&config.state_dir).await?;
     let identity = identity::load(&config.state_dir)?;
     let presence = Presence::new(config.lease);
     let (feed, beacon_now) = (Feed::new(), Notify::new());
     let desk = Arc::new(Desk { config, store, link, feed, presence, identity, beacon_now });
     watchdog::resume(&desk).await?;
+    Ok(desk)
+}
 
+/// Starts the parts, and ends them together.
+async fn work(desk: Arc<Desk>, listener: TcpListener, shutdown: CancellationToken) -> Result<(), RunError> {
     let stop = shutdown.child_token();
     let mut parts = Services::default();
     parts.start("dispatcher", lasting(dispatcher::run(desk.clone(), stop.clone())));
@@ -115,3 +125,6 @@ fn ended(end: ServiceEnd) -> RunError {
         end.result.err().map_or_else(|| "the line to the agents was closed".to_owned(), |error| error.to_string());
     RunError::Ended { part: end.name, reason }
 }
+
+#[cfg(test)]
+mod testing;

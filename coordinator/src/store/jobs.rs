@@ -2,12 +2,12 @@
 
 use protocol::outcome::{Ending, Outcome};
 use protocol::state::{Happening, Ignored, JobState};
-use protocol::{AgentId, Branch, BuildNumber, ClaimId, JobId, JobKey, LabelSet, Plan, RepoUrl};
+use protocol::{AgentId, BuildNumber, ClaimId, JobId, JobKey, LabelSet, Plan};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::attempts::{AttemptState, Taking};
-use super::{Store, StoreError, Transaction, int, json, json_or_none, name, name_or_none, natural, small, to_json};
+use super::{Store, StoreError, Transaction, int, json, json_or_none, name, natural, small, to_json};
 
 /// A job that is to be.
 #[derive(Debug, Clone)]
@@ -44,32 +44,6 @@ pub(crate) struct Job {
 /// What a happening did: the state that followed, or why it changed nothing.
 pub(crate) type Applied = Result<JobState, Ignored>;
 
-/// A job that can be put on its queue.
-#[derive(Debug, Clone)]
-pub(crate) struct Offerable {
-    /// Which.
-    pub(crate) id: JobId,
-    /// Of which build.
-    pub(crate) build: BuildNumber,
-    /// Which repository.
-    pub(crate) repo: RepoUrl,
-    /// Which branch.
-    pub(crate) branch: Option<Branch>,
-}
-
-/// How many jobs wait for one label set.
-#[derive(Debug, Clone)]
-pub(crate) struct Waiting {
-    /// What their agents must have.
-    pub(crate) labels: LabelSet,
-    /// How many are on their queue already.
-    pub(crate) on_offer: usize,
-    /// When the oldest of these was put there.
-    pub(crate) oldest_ms: Option<u64>,
-    /// How many could be put there.
-    pub(crate) offerable: usize,
-}
-
 /// A claim under which a job runs.
 #[derive(Debug, Clone)]
 pub(crate) struct Running {
@@ -82,71 +56,6 @@ pub(crate) struct Running {
 }
 
 impl Store {
-    /// How many jobs wait, by label set.
-    pub(crate) async fn waiting(&self, now_ms: u64) -> Result<Vec<Waiting>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT labels, count(offered_ms) AS on_offer, min(offered_ms) AS oldest_ms,
-                    sum(offered_ms IS NULL AND unmet = 0 AND not_before_ms <= $1) AS offerable
-             FROM jobs WHERE state <> 'ended' AND state = 'queued' GROUP BY labels",
-        )
-        .bind(int(now_ms))
-        .fetch_all(&self.readers)
-        .await?;
-        let waiting = |row: &SqliteRow| {
-            Ok(Waiting {
-                labels: json(row, "labels")?,
-                on_offer: count(row, "on_offer")?,
-                oldest_ms: row.try_get::<Option<i64>, _>("oldest_ms")?.map(natural),
-                offerable: count(row, "offerable")?,
-            })
-        };
-        rows.iter().map(waiting).collect()
-    }
-
-    /// The next jobs of a label set to be put on its queue. Repositories take turns, counted with what of theirs
-    /// runs or is on offer; within one the oldest comes first.
-    pub(crate) async fn next_to_offer(
-        &self,
-        labels: &LabelSet,
-        most: usize,
-        now_ms: u64,
-    ) -> Result<Vec<Offerable>, StoreError> {
-        let rows = sqlx::query(
-            "WITH turns AS (
-                 SELECT j.id, j.build, j.labels, j.state, j.offered_ms, j.not_before_ms, b.repo, b.branch,
-                        row_number() OVER (
-                            PARTITION BY b.repo ORDER BY j.state = 'queued', j.offered_ms IS NULL, j.id
-                        ) AS turn
-                 FROM jobs j JOIN builds b ON b.number = j.build
-                 WHERE j.state <> 'ended' AND j.unmet = 0
-             )
-             SELECT id, build, repo, branch FROM turns
-             WHERE state = 'queued' AND offered_ms IS NULL AND not_before_ms <= $1 AND labels = $2
-             ORDER BY turn, id LIMIT $3",
-        )
-        .bind(int(now_ms))
-        .bind(to_json("labels", labels)?)
-        .bind(i64::try_from(most).unwrap_or(i64::MAX))
-        .fetch_all(&self.readers)
-        .await?;
-        let offerable = |row: &SqliteRow| {
-            Ok(Offerable {
-                id: name(row, "id")?,
-                build: BuildNumber(natural(row.try_get("build")?)),
-                repo: name(row, "repo")?,
-                branch: name_or_none(row, "branch")?,
-            })
-        };
-        rows.iter().map(offerable).collect()
-    }
-
-    /// The label sets of all jobs that are not over.
-    pub(crate) async fn label_sets(&self) -> Result<Vec<LabelSet>, StoreError> {
-        let rows =
-            sqlx::query("SELECT DISTINCT labels FROM jobs WHERE state <> 'ended'").fetch_all(&self.readers).await?;
-        rows.iter().map(|row| json(row, "labels")).collect()
-    }
-
     /// All claims under which jobs run.
     pub(crate) async fn running(&self) -> Result<Vec<Running>, StoreError> {
         let rows =
@@ -209,49 +118,6 @@ impl Transaction {
             .bind(job.id.to_string())
             .bind(key.as_str())
             .bind(to_json("plan", plan)?)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
-    }
-
-    /// The broker has these jobs.
-    pub(crate) async fn offered(&mut self, jobs: &[JobId], now_ms: u64) -> Result<(), StoreError> {
-        for job in jobs {
-            sqlx::query("UPDATE jobs SET offered_ms = $2 WHERE id = $1 AND state = 'queued'")
-                .bind(job.to_string())
-                .bind(int(now_ms))
-                .execute(&mut *self.tx)
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Has jobs of a label set offered again whose offer is not younger than `before_ms`. Gives how many.
-    pub(crate) async fn offer_again(&mut self, labels: &LabelSet, before_ms: u64) -> Result<u64, StoreError> {
-        let done = sqlx::query(
-            "UPDATE jobs SET offered_ms = NULL
-             WHERE state <> 'ended' AND state = 'queued' AND labels = $1 AND offered_ms <= $2",
-        )
-        .bind(to_json("labels", labels)?)
-        .bind(int(before_ms))
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(done.rows_affected())
-    }
-
-    /// Has every waiting job offered again: nobody knows what still lies on the queues.
-    pub(crate) async fn offer_all_again(&mut self) -> Result<(), StoreError> {
-        sqlx::query("UPDATE jobs SET offered_ms = NULL WHERE state <> 'ended' AND state = 'queued'")
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
-    }
-
-    /// Has one job offered again, but not before a time.
-    pub(crate) async fn postpone(&mut self, job: JobId, until_ms: u64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE jobs SET offered_ms = NULL, not_before_ms = $2 WHERE id = $1 AND state = 'queued'")
-            .bind(job.to_string())
-            .bind(int(until_ms))
             .execute(&mut *self.tx)
             .await?;
         Ok(())
@@ -418,8 +284,4 @@ fn job_of(row: &SqliteRow) -> Result<Job, StoreError> {
         state,
         unmet: small(row.try_get("unmet")?),
     })
-}
-
-fn count(row: &SqliteRow, column: &'static str) -> Result<usize, StoreError> {
-    Ok(usize::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0))
 }

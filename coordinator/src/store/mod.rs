@@ -13,6 +13,7 @@ mod jobs;
 mod log_files;
 mod logs;
 mod outbox;
+mod schedule;
 mod views;
 
 use std::fs::{File, OpenOptions};
@@ -31,9 +32,10 @@ pub(crate) use adoptions::{Adoption, Settled};
 pub(crate) use agents::Agent;
 pub(crate) use attempts::{Attempt, AttemptState, Taking};
 pub(crate) use builds::NewBuild;
-pub(crate) use jobs::{Job, NewJob, Offerable, Waiting};
+pub(crate) use jobs::{Job, NewJob};
 pub(crate) use log_files::{LogFiles, LogPlace, Piece};
 pub(crate) use logs::{LogMark, LogTarget, UnfinishedLog};
+pub(crate) use schedule::{Offerable, Waiting};
 pub(crate) use views::{Listed, Page, Snapshot};
 
 /// Why the store could not do what was asked.
@@ -252,3 +254,6 @@ where
 {
     T::from_str(text).map_err(|error| StoreError::Damaged { what, reason: error.to_string() })
 }
+
+#[cfg(test)]
+mod tests;

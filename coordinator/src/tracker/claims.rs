@@ -161,7 +161,10 @@ impl Turn<'_> {
                 Err(refusal) => return Ok(Found::Nothing(refusal)),
             },
         };
-        Ok(job.map_or_else(|| Found::Nothing("this coordinator knows no such job".to_owned()), Found::Job))
+        Ok(job.map_or_else(
+            || Found::Nothing("this coordinator knows no such job".to_owned()),
+            |job| Found::Job(Box::new(job)),
+        ))
     }
 
     /// The job that a message by hand is, or becomes; or why it becomes none.
@@ -211,7 +214,7 @@ impl Turn<'_> {
 }
 
 enum Found {
-    Job(Job),
+    Job(Box<Job>),
     Nothing(String),
 }
 

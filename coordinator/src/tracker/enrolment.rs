@@ -56,8 +56,8 @@ impl Turn<'_> {
     pub(super) async fn hello(&mut self, hello: &Hello, user: Option<&str>) -> Result<(), StoreError> {
         let known = self.tx.agent(&hello.agent).await?;
         let mut agent = known.unwrap_or_else(|| Agent::presented(hello, user));
-        let vouched = self.vouched(hello, &agent);
-        if agent.enrolled && agent.key != hello.key && vouched != Vouched::ByThisProcess {
+        let voucher = self.voucher(hello, &agent);
+        if agent.enrolled && agent.key != hello.key && voucher != Voucher::ThisProcess {
             agent.refused_key = Some(hello.key.clone());
             self.tx.put_agent(&agent).await?;
             let reason = format!(
@@ -75,7 +75,7 @@ impl Turn<'_> {
         agent.version.clone_from(&hello.version);
         agent.host.clone_from(&hello.host);
         agent.boot = hello.boot;
-        if vouched != Vouched::ByNobody {
+        if voucher != Voucher::Nobody {
             agent.enrolled = true;
             agent.approved = hello.labels.clone();
         }
@@ -104,17 +104,17 @@ impl Turn<'_> {
         Ok(())
     }
 
-    fn vouched(&self, hello: &Hello, known: &Agent) -> Vouched {
+    fn voucher(&self, hello: &Hello, known: &Agent) -> Voucher {
         let config = &self.desk.config;
         if config.known_agents.iter().any(|(agent, key)| *agent == hello.agent && *key == hello.key) {
-            return Vouched::ByThisProcess;
+            return Voucher::ThisProcess;
         }
         let proven = match (&config.enrolment, &hello.join) {
             (Enrolment::ByToken(token), Some(proof)) => token.vouches(&hello.agent, &hello.key, proof),
             (Enrolment::Open, _) => !known.enrolled || known.key == hello.key,
             _ => false,
         };
-        if proven { Vouched::ByEnrolment } else { Vouched::ByNobody }
+        if proven { Voucher::Enrolment } else { Voucher::Nobody }
     }
 
     /// Towards an agent that proved the join token, the coordinator proves it too.
@@ -128,10 +128,10 @@ impl Turn<'_> {
 
 /// Who says that an agent belongs to the farm, without a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Vouched {
-    ByThisProcess,
-    ByEnrolment,
-    ByNobody,
+enum Voucher {
+    ThisProcess,
+    Enrolment,
+    Nobody,
 }
 
 /// What one looks at when it is asked who could run a job.

@@ -212,3 +212,6 @@ fn allowed(reply: Option<&ReplyTo>) -> Option<ReplyTo> {
     }
     Some(reply.clone())
 }
+
+#[cfg(test)]
+mod tests;

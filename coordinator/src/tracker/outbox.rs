@@ -42,14 +42,22 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
 
 /// Sends all that waits, and says whether something still does.
 async fn send(desk: &Desk, tries: &mut HashMap<i64, u32>) -> Result<bool, StoreError> {
+    let replies = send_replies(desk, tries).await?;
+    let letters = bury(desk).await?;
+    Ok(replies || letters)
+}
+
+async fn send_replies(desk: &Desk, tries: &mut HashMap<i64, u32>) -> Result<bool, StoreError> {
     let mut open = false;
     for reply in desk.store.open_replies().await? {
         let tried = tries.entry(reply.id).or_default();
-        *tried += 1;
         match desk.link.reply(&reply.to, &reply.status).await {
             Ok(Delivered::Yes) => {}
-            result if *tried < TRIES => {
+            // That nobody can be reached at present says nothing about this one.
+            Err(LinkError::Away(_) | LinkError::BadSettings(_) | LinkError::Closed) => return Ok(true),
+            result if *tried + 1 < TRIES => {
                 tracing::debug!("a reply to {:?} waits: {result:?}", reply.to.queue);
+                *tried += 1;
                 open = true;
                 continue;
             }
@@ -60,19 +68,20 @@ async fn send(desk: &Desk, tries: &mut HashMap<i64, u32>) -> Result<bool, StoreE
         tx.reply_done(reply.id).await?;
         tx.commit().await?;
     }
+    Ok(open)
+}
+
+async fn bury(desk: &Desk) -> Result<bool, StoreError> {
     for letter in desk.store.open_letters().await? {
         match desk.link.bury(&letter.letter).await {
             Ok(()) => {}
             // It stays in the store, where people find it too.
             Err(LinkError::Unsendable(reason)) => tracing::warn!("a message cannot be buried: {reason}"),
-            Err(_) => {
-                open = true;
-                break;
-            }
+            Err(_) => return Ok(true),
         }
         let mut tx = desk.store.write().await?;
         tx.letter_buried(letter.id).await?;
         tx.commit().await?;
     }
-    Ok(open)
+    Ok(false)
 }

@@ -63,8 +63,13 @@ impl Follower {
             self.changes.catch_up();
             let snapshot = whole(&self.web, self.number).await.map_err(|refusal| io::Error::other(refusal.sentence))?;
             self.look(snapshot).await?;
-            if self.lines.is_empty() && !wait(&self.web, &mut self.changes, self.number).await {
-                return Ok(None);
+            if self.lines.is_empty() {
+                match wait(&self.web, &mut self.changes, self.number).await {
+                    Woken::Changed => {}
+                    // An empty line says that the line is alive.
+                    Woken::Quiet => return Ok(Some(Bytes::from_static(b"\n"))),
+                    Woken::Ending => return Ok(None),
+                }
             }
         }
     }
@@ -186,7 +191,7 @@ impl LogReader {
             if matches!(self.end, End::Now) || self.mark.is_settled() {
                 return Ok(None);
             }
-            if !wait(&self.web, &mut self.changes, self.number).await {
+            if matches!(wait(&self.web, &mut self.changes, self.number).await, Woken::Ending) {
                 return Ok(None);
             }
             self.changes.catch_up();
@@ -200,15 +205,23 @@ impl LogReader {
     }
 }
 
-/// Waits for a change of a build; false when the coordinator ends.
-async fn wait(web: &Web, changes: &mut Listener, number: BuildNumber) -> bool {
+/// Why a wait is over.
+enum Woken {
+    /// Something changed in the build.
+    Changed,
+    /// Nothing was said, and it is time to look all the same.
+    Quiet,
+    /// The coordinator ends.
+    Ending,
+}
+
+async fn wait(web: &Web, changes: &mut Listener, number: BuildNumber) -> Woken {
     let ours = |change| matches!(change, Change::Build(n) | Change::Log(n) if n == number);
     tokio::select! {
-        () = web.shutdown.cancelled() => return false,
-        () = changes.next_of(ours) => {}
-        () = sleep(LOOK_EVERY) => {}
+        () = web.shutdown.cancelled() => Woken::Ending,
+        () = changes.next_of(ours) => Woken::Changed,
+        () = sleep(LOOK_EVERY) => Woken::Quiet,
     }
-    true
 }
 
 async fn read(web: &Web, place: &LogPlace, from: u64, most: u64) -> io::Result<Bytes> {

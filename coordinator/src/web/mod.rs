@@ -7,8 +7,10 @@ mod pages;
 mod refusal;
 mod text;
 
+use std::fs::DirBuilder;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -67,7 +69,7 @@ pub fn api_token(state_dir: &Path) -> Result<String, WebError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(token_error(error)),
         _ => {
             let token = access::fresh_token();
-            std::fs::create_dir_all(state_dir).map_err(token_error)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(token_error)?;
             write_secret(&path, token.as_bytes()).map_err(token_error)?;
             Ok(token)
         }
@@ -79,7 +81,9 @@ pub(crate) async fn serve(desk: Arc<Desk>, listener: TcpListener, shutdown: Canc
     let address = listener.local_addr()?;
     let token = api_token(&desk.config.state_dir)?;
     let place = Place::of(address, &token)?;
-    tracing::info!("serving http://{address}; the token for writing lies in {:?}", place.path());
+    let state_token = desk.config.state_dir.join("token");
+    let token_path = place.path().unwrap_or(&state_token).display();
+    tracing::info!("serving http://{address}; the token for writing lies in {token_path}");
     let access = Access::new(&desk.config, address, token)?;
     let router = router(Arc::new(Web { desk, access, shutdown: shutdown.clone() }));
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await?;
@@ -122,3 +126,6 @@ impl Drop for Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

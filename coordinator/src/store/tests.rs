@@ -1,0 +1,184 @@
+use protocol::identity::{Identity, OneTimeKey};
+use protocol::job::TriggerKind;
+use protocol::outcome::{Outcome, StageOutcome};
+use protocol::report::Hello;
+use protocol::state::{Happening, JobState};
+use protocol::{BootId, ClaimId, JobId, LabelSet};
+
+use super::jobs::Applied;
+use super::*;
+
+fn build() -> NewBuild {
+    let repo = "https://me:secret@example.org/x".parse().unwrap();
+    NewBuild { repo, branch: Some("main".parse().unwrap()), trigger: TriggerKind::Manual, trusted: true, reply: None }
+}
+
+fn job(key: &str, needs: &[&str]) -> NewJob {
+    let needs = needs.iter().map(|need| need.parse().unwrap()).collect();
+    NewJob { key: key.parse().unwrap(), needs, labels: LabelSet::default(), plan: None }
+}
+
+fn taking() -> Taking {
+    let (_, sealing) = OneTimeKey::generate();
+    Taking { claim: ClaimId::fresh(), agent: "a1".parse().unwrap(), boot: BootId::fresh(), sealing }
+}
+
+async fn change(store: &Store, id: JobId, happening: &Happening) -> Applied {
+    let mut tx = store.write().await.unwrap();
+    let job = tx.job(id).await.unwrap().unwrap();
+    let applied = tx.apply(&job, happening, 9).await.unwrap();
+    tx.commit().await.unwrap();
+    applied
+}
+
+async fn take(store: &Store, id: JobId, taking: &Taking) -> Applied {
+    let mut tx = store.write().await.unwrap();
+    let job = tx.job(id).await.unwrap().unwrap();
+    let applied = tx.take(&job, taking, 5).await.unwrap();
+    tx.commit().await.unwrap();
+    applied
+}
+
+#[tokio::test]
+async fn a_newer_schema_and_a_second_coordinator_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    assert!(matches!(Store::open(folder.path()).await, Err(StoreError::InUse(_))));
+    sqlx::query("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (99, 'later', 1, x'00', 0)")
+        .execute(&store.writer)
+        .await
+        .unwrap();
+    store.close().await;
+    drop(store);
+    let error = Store::open(folder.path()).await.err().unwrap();
+    assert!(matches!(error, StoreError::TooNew { version: 99, known: 1, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn all_of_it_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let taking = taking();
+    let claim = taking.claim;
+    let identity = Identity::generate().unwrap();
+    let mut tx = store.write().await.unwrap();
+    let number = tx.insert_build(&build(), 1).await.unwrap();
+    let id = tx.insert_job(number, &job("build", &[]), 1).await.unwrap();
+    let found = tx.job(id).await.unwrap().unwrap();
+    tx.take(&found, &taking, 5).await.unwrap().unwrap();
+    tx.pin(number, Some(&"0123456789".repeat(4).parse().unwrap()), None, "first\nsecond", "me").await.unwrap();
+    tx.stage_started(claim, &"test".parse().unwrap(), "debian").await.unwrap();
+    tx.stage_ended(claim, &"test".parse().unwrap(), &StageOutcome::Passed, 7).await.unwrap();
+    tx.log_complete(claim, &"test".parse().unwrap(), 3).await.unwrap();
+    let hello = Hello {
+        agent: "a1".parse().unwrap(),
+        boot: BootId::fresh(),
+        key: identity.public(),
+        join: None,
+        labels: LabelSet::new(["gpu"]).unwrap(),
+        slots: 4,
+        version: "1".to_owned(),
+        host: "h".to_owned(),
+    };
+    tx.put_agent(&Agent::presented(&hello, Some("user"))).await.unwrap();
+    tx.commit().await.unwrap();
+    let before = serde_json::to_string(&store.snapshot(number).await.unwrap().unwrap().view).unwrap();
+    assert!(!before.contains("secret") && !before.contains(&claim.reveal()), "{before}");
+    store.close().await;
+    drop(store);
+    let store = Store::open(folder.path()).await.unwrap();
+    let after = serde_json::to_string(&store.snapshot(number).await.unwrap().unwrap().view).unwrap();
+    assert_eq!(before, after);
+    let mut tx = store.write().await.unwrap();
+    assert_eq!(tx.job(id).await.unwrap().unwrap().state.claim(), Some(claim));
+    assert!(tx.build(number).await.unwrap().unwrap().repo.reveal().contains("secret"));
+    let agent = tx.agent(&hello.agent).await.unwrap().unwrap();
+    assert_eq!((agent.key, agent.slots, agent.broker_user.as_deref()), (identity.public(), 4, Some("user")));
+    drop(tx);
+    assert_eq!(store.running().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_dropped_changed_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    let number = tx.insert_build(&build(), 1).await.unwrap();
+    drop(tx);
+    assert!(store.snapshot(number).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn of_racing_claims_one_wins() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    let number = tx.insert_build(&build(), 1).await.unwrap();
+    let id = tx.insert_job(number, &job("build", &[]), 1).await.unwrap();
+    tx.commit().await.unwrap();
+    let claims: Vec<Taking> = (0..8).map(|_| taking()).collect();
+    let results = futures_util::future::join_all(claims.iter().map(|taking| take(&store, id, taking))).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
+    assert_eq!(store.snapshot(number).await.unwrap().unwrap().view.attempts.len(), 1);
+}
+
+#[tokio::test]
+async fn jobs_wait_for_what_they_need_and_end_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    let number = tx.insert_build(&build(), 1).await.unwrap();
+    let compile = tx.insert_job(number, &job("compile", &[]), 1).await.unwrap();
+    let test = tx.insert_job(number, &job("test", &["compile"]), 1).await.unwrap();
+    tx.insert_job(number, &job("deploy", &["compile", "test"]), 1).await.unwrap();
+    tx.insert_job(number, &job("test", &[]), 1).await.unwrap();
+    assert_eq!(tx.jobs(number).await.unwrap().len(), 3, "a key stands for one job");
+    tx.commit().await.unwrap();
+    let offerable = async || -> Vec<JobId> {
+        let jobs = store.next_to_offer(&LabelSet::default(), 9, 9).await.unwrap();
+        jobs.iter().map(|job| job.id).collect()
+    };
+    assert_eq!(offerable().await, [compile]);
+    let taken = taking();
+    take(&store, compile, &taken).await.unwrap();
+    assert!(offerable().await.is_empty());
+    let passed = Happening::Finished { claim: taken.claim, ending: protocol::outcome::Ending::passed() };
+    change(&store, compile, &passed).await.unwrap();
+    assert_eq!(offerable().await, [test]);
+    assert_eq!(store.snapshot(number).await.unwrap().unwrap().view.build.status.name(), "running");
+    let taken = taking();
+    take(&store, test, &taken).await.unwrap();
+    let ending = protocol::outcome::Ending { outcome: Outcome::Failed, message: None, stage: None };
+    let ended = change(&store, test, &Happening::Finished { claim: taken.claim, ending }).await;
+    assert!(matches!(ended, Ok(JobState::Ended(_))));
+    let view = store.snapshot(number).await.unwrap().unwrap().view;
+    assert_eq!((view.build.status.name(), view.exit_code), ("failed", Some(1)));
+}
+
+#[tokio::test]
+async fn repositories_take_turns() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    for repo in ["a", "a", "a", "b", "a", "c"] {
+        let repo = format!("https://example.org/{repo}").parse().unwrap();
+        let number = tx.insert_build(&NewBuild { repo, ..build() }, 1).await.unwrap();
+        tx.insert_job(number, &job("build", &[]), 1).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let next = async |most| {
+        let jobs = store.next_to_offer(&LabelSet::default(), most, 9).await.unwrap();
+        let names: Vec<String> = jobs.iter().map(|job| job.repo.short_name().to_owned()).collect();
+        let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+        (names.concat(), ids)
+    };
+    assert_eq!(next(9).await.0, "abcaaa");
+    let (names, ids) = next(2).await;
+    assert_eq!(names, "ab");
+    let mut tx = store.write().await.unwrap();
+    tx.offered(&ids, 9).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(next(9).await.0, "caaa", "what is on offer counts as a turn");
+    let waiting = store.waiting(9).await.unwrap();
+    assert_eq!((waiting[0].on_offer, waiting[0].offerable, waiting[0].oldest_ms), (2, 4, Some(9)));
+}

@@ -1,0 +1,618 @@
+use std::time::Duration;
+
+use protocol::control::Control;
+use protocol::identity::JoinToken;
+use protocol::job::ReplyTo;
+use protocol::link::{AgentLink as _, BadMessage};
+use protocol::outcome::{Cause, Ending, Outcome, StageEnd, StageOutcome};
+use protocol::plan::{PlannedJob, StagePlan};
+use protocol::report::{ClaimPhase, ClaimSubject, JobEvent, Rejected, Report};
+use protocol::{BuildNumber, JobId, LabelSet, Plan};
+use tempfile::tempdir;
+
+use super::*;
+use crate::config::Enrolment;
+use crate::store::AttemptState;
+use crate::testing::{Agent, Farm, soon};
+
+const INJECTED: &str = r#"{"repo": "https://example.org/x", "branch": "main"}"#;
+
+fn planned(key: &str, needs: &[&str]) -> PlannedJob {
+    let stage =
+        StagePlan { name: "test".parse().unwrap(), image: None, script: vec!["true".to_owned()], docker: false };
+    let plan = Plan {
+        image: "debian".to_owned(),
+        environment: Vec::new(),
+        inherit: Vec::new(),
+        prepare: None,
+        stages: vec![stage],
+        workspace: "/app".to_owned(),
+    };
+    let needs = needs.iter().map(|need| need.parse().unwrap()).collect();
+    PlannedJob { key: key.parse().unwrap(), needs, labels: LabelSet::default(), plan }
+}
+
+fn failed() -> Ending {
+    Ending { outcome: Outcome::Failed, message: Some("exit code 1".to_owned()), stage: Some("test".parse().unwrap()) }
+}
+
+#[tokio::test]
+async fn a_build_goes_its_whole_way() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let (claimed, grant) = agent.work(&farm).await;
+    let claim = claimed.claim;
+    assert_eq!((grant.order.build, grant.order.attempt, grant.order.trusted), (Some(build), 1, true));
+    assert!(grant.order.repo.reveal().contains("secret"), "the grant has what the queue must not show");
+    let commit = "0123456789".repeat(4).parse().unwrap();
+    agent
+        .happened(
+            claim,
+            JobEvent::CheckedOut {
+                commit: Some(commit),
+                branch: Some("main".parse().unwrap()),
+                subject: "mend it".to_owned(),
+                author: "me".to_owned(),
+            },
+        )
+        .await;
+    agent.happened(claim, JobEvent::Planned { jobs: vec![planned("build", &[])] }).await;
+    agent.happened(claim, JobEvent::StageStarted { stage: "test".parse().unwrap(), image: "debian".to_owned() }).await;
+    agent.log(claim, "test", 0, "hello\n").await;
+    assert_eq!(agent.hear_kept(claim).await, 6);
+    let end = StageEnd::Exited { code: 1 };
+    let ended = StageOutcome::Failed { end };
+    let stage = "test".parse().unwrap();
+    agent.happened(claim, JobEvent::StageEnded { stage, result: ended.clone(), duration_ms: 12 }).await;
+    agent.happened(claim, JobEvent::LogComplete { log: "test".parse().unwrap(), total: 6 }).await;
+    agent.finish(claim, failed()).await;
+    let view = farm.snapshot(build).await.view;
+    assert_eq!((view.build.status.name(), view.exit_code), ("failed", Some(1)));
+    assert_eq!(view.build.message.as_deref(), Some("exit code 1"));
+    assert_eq!(view.build.subject.as_deref(), Some("mend it"));
+    assert_eq!(view.build.branch.unwrap().as_str(), "main");
+    let [attempt] = &view.attempts[..] else { panic!("{:?}", view.attempts) };
+    assert_eq!((attempt.job.as_str(), attempt.state.as_str()), ("build", "failed"));
+    assert_eq!(attempt.stages[0].result, Some(ended));
+    assert!(attempt.logs[0].complete);
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn the_same_claim_is_answered_the_same_and_another_is_denied() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let (first, second) = (farm.agent("a1").await, farm.agent("a2").await);
+    let coordinator = farm.desk.identity.public();
+    farm.submit().await;
+    let delivery = first.take().await;
+    let claimed = first.claim(&delivery).await;
+    let grant = first.answer(&claimed, &coordinator).await.unwrap();
+    first.repeat(&claimed).await;
+    let again = first.answer(&claimed, &coordinator).await.unwrap();
+    assert_eq!(serde_json::to_string(&grant).unwrap(), serde_json::to_string(&again).unwrap());
+    let late = second.claim(&delivery).await;
+    let reason = second.answer(&late, &coordinator).await.unwrap_err();
+    assert!(reason.contains("another claim"), "{reason}");
+    // The first agent is lost to the job; a denial stays one all the same.
+    first.report(Report::Abandoned { agent: first.name.clone(), claim: claimed.claim }).await;
+    second.repeat(&late).await;
+    assert_eq!(second.answer(&late, &coordinator).await.unwrap_err(), reason);
+    first.repeat(&claimed).await;
+    assert!(first.answer(&claimed, &coordinator).await.unwrap_err().contains("no longer current"));
+    let (_, grant) = second.work(&farm).await;
+    assert_eq!(grant.order.attempt, 1, "what was abandoned is no attempt");
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn an_unknown_job_is_denied_and_laid_aside() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    farm.broker.publish("build_queue", format!(r#"{{"job_id": "{}"}}"#, JobId::fresh()), None, None);
+    let delivery = agent.take().await;
+    let claimed = agent.claim(&delivery).await;
+    let reason = agent.answer(&claimed, &farm.desk.identity.public()).await.unwrap_err();
+    assert!(reason.contains("no such job"), "{reason}");
+    until_dead(&farm, 1).await;
+    farm.stop().await;
+}
+
+/// Waits until so many messages lie aside at the broker.
+async fn until_dead(farm: &Farm, count: usize) {
+    let mut changes = farm.desk.feed.listen();
+    soon("a dead letter", async {
+        while farm.broker.dead().len() < count || !farm.desk.store.open_letters().await.unwrap().is_empty() {
+            tokio::select! {
+                _ = changes.next() => {}
+                () = tokio::time::sleep(Duration::from_millis(5)) => {}
+            }
+        }
+    })
+    .await;
+}
+
+async fn until_replies(farm: &Farm, count: usize) -> Vec<StatusMessage> {
+    soon("a reply", async {
+        while farm.broker.replies("mine").len() < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let replies = farm.broker.replies("mine");
+    replies
+        .iter()
+        .map(|(correlation, body)| {
+            assert_eq!(correlation.as_deref(), Some("c1"));
+            serde_json::from_slice(body).unwrap()
+        })
+        .collect()
+}
+
+fn reply() -> Option<ReplyTo> {
+    Some(ReplyTo { queue: "mine".to_owned(), correlation_id: Some("c1".to_owned()) })
+}
+
+#[tokio::test]
+async fn a_message_by_hand_becomes_an_untrusted_build_and_its_publisher_hears_of_it() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    farm.broker.declare_replies("mine");
+    farm.broker.publish("build_queue", INJECTED, None, reply());
+    let (claimed, grant) = agent.work(&farm).await;
+    assert!(!grant.order.trusted);
+    assert_eq!(grant.order.branch.as_ref().unwrap().as_str(), "main");
+    agent.finish(claimed.claim, Ending::passed()).await;
+    let view = farm.snapshot(BuildNumber(1)).await.view;
+    assert_eq!((view.build.trigger.as_str(), view.build.status.name()), ("injected", "passed"));
+    let replies = until_replies(&farm, 2).await;
+    let said: Vec<_> = replies.iter().map(|status| (status.status.as_str(), status.build)).collect();
+    assert_eq!(said, [("running", Some(BuildNumber(1))), ("passed", Some(BuildNumber(1)))]);
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn an_administrator_may_trust_a_repository() {
+    let folder = tempdir().unwrap();
+    let farm =
+        Farm::with(&folder, |config| config.trusted_repos = vec!["https://example.org/*".parse().unwrap()]).await;
+    let agent = farm.agent("a1").await;
+    farm.broker.publish("build_queue", INJECTED, None, None);
+    assert!(agent.work(&farm).await.1.order.trusted);
+    farm.stop().await;
+}
+
+async fn builds(farm: &Farm) -> usize {
+    let page = crate::store::Page { before: None, limit: 100, status: None };
+    farm.desk.store.builds(page).await.unwrap().len()
+}
+
+#[tokio::test]
+async fn a_message_with_an_id_is_one_build() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let (first, second) = (farm.agent("a1").await, farm.agent("a2").await);
+    for _ in 0..2 {
+        farm.broker.publish("build_queue", INJECTED, Some("m1".to_owned()), None);
+    }
+    first.work(&farm).await;
+    let delivery = second.take().await;
+    let claimed = second.claim(&delivery).await;
+    assert!(second.answer(&claimed, &farm.desk.identity.public()).await.is_err());
+    assert_eq!(builds(&farm).await, 1);
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_without_an_id_is_absorbed_only_when_it_is_known_to_have_come_back() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let coordinator = farm.desk.identity.public();
+    let subject = ClaimSubject::Injected {
+        repo: "https://example.org/x".parse().unwrap(),
+        branch: None,
+        message_id: None,
+        digest: "d".to_owned(),
+        reply: None,
+    };
+    let claim = async |redelivered| {
+        let claimed = agent.claim_subject(subject.clone(), "build_queue", redelivered).await;
+        (agent.answer(&claimed, &coordinator).await, claimed.claim)
+    };
+    let (granted, first) = claim(false).await;
+    assert!(granted.is_ok());
+    assert!(claim(true).await.0.is_ok(), "nobody knows whether the first one's message came back");
+    assert_eq!(builds(&farm).await, 2);
+    agent.happened(first, JobEvent::Settled { acknowledged: false }).await;
+    assert!(claim(false).await.0.is_ok(), "it was not delivered before, so it is another message");
+    assert_eq!(builds(&farm).await, 3);
+    assert!(claim(true).await.0.is_err(), "it came back: its job runs already");
+    assert!(claim(true).await.0.is_ok(), "it came back once, not twice");
+    assert_eq!(builds(&farm).await, 4);
+    agent.report(Report::Bye { agent: agent.name.clone(), boot: agent.boot }).await;
+    assert!(claim(true).await.0.is_err(), "it ended in good order, so what it had not acknowledged came back");
+    assert_eq!(builds(&farm).await, 4);
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_that_was_given_up_before_its_grant_finds_its_job_again() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let (first, second) = (farm.agent("a1").await, farm.agent("a2").await);
+    farm.broker.publish("build_queue", INJECTED, None, None);
+    let delivery = first.take().await;
+    let claimed = first.claim(&delivery).await;
+    first.answer(&claimed, &farm.desk.identity.public()).await.unwrap();
+    first.report(Report::Abandoned { agent: first.name.clone(), claim: claimed.claim }).await;
+    farm.until_status(BuildNumber(1), "queued").await;
+    drop(delivery);
+    second.work(&farm).await;
+    assert_eq!(builds(&farm).await, 1);
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn bad_messages_are_laid_aside_and_said() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    farm.broker.declare_replies("mine");
+    let rejected = Rejected {
+        agent: agent.name.clone(),
+        queue: "build_queue".to_owned(),
+        reason: "it is no job".to_owned(),
+        excerpt: "hello".to_owned(),
+        reply: reply(),
+    };
+    agent.report(Report::Rejected(rejected.clone())).await;
+    let own = ReplyTo { queue: "buildr.dead".to_owned(), correlation_id: None };
+    agent.report(Report::Rejected(Rejected { reply: Some(own), ..rejected })).await;
+    let local = r#"{"repo": "/srv/x"}"#;
+    farm.broker.publish("build_queue", local, None, reply());
+    let delivery = agent.take().await;
+    let claimed = agent.claim(&delivery).await;
+    let reason = agent.answer(&claimed, &farm.desk.identity.public()).await.unwrap_err();
+    assert!(reason.contains("--local-repos"), "{reason}");
+    let unreadable = BadMessage { body: "{".into(), reason: "it cannot be read".to_owned() };
+    let answers = apply(&farm.desk, &[Incoming { user: None, report: Err(unreadable) }]).await.unwrap();
+    answers.give(&farm.desk).await;
+    until_dead(&farm, 4).await;
+    let replies = until_replies(&farm, 2).await;
+    assert_eq!(replies[0].message.as_deref(), Some("it is no job"));
+    assert!(replies.iter().all(|reply| reply.status == "rejected"));
+    assert_eq!(builds(&farm).await, 0);
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn cancelling_what_waits_and_what_runs() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let delivery = agent.take().await;
+    let done = cancel(&farm.desk, build, "by me").await.unwrap().unwrap();
+    assert_eq!((done.status.name(), done.changed), ("cancelled", true));
+    assert!(!cancel(&farm.desk, build, "again").await.unwrap().unwrap().changed);
+    assert!(cancel(&farm.desk, BuildNumber(99), "x").await.unwrap().is_none());
+    let claimed = agent.claim(&delivery).await;
+    assert!(agent.answer(&claimed, &farm.desk.identity.public()).await.unwrap_err().contains("over"));
+    assert!(delivery.ack().await);
+    let build = farm.submit().await;
+    let (claimed, _) = agent.work(&farm).await;
+    let done = cancel(&farm.desk, build, "by me").await.unwrap().unwrap();
+    assert_eq!((done.status.name(), done.changed), ("cancelling", true));
+    let is_cancel = |control: &Control| matches!(control, Control::Cancel { claim, .. } if *claim == claimed.claim);
+    agent.hear(is_cancel).await;
+    // Lost on its way: the next heartbeat brings it again.
+    agent.heartbeat(&[(claimed.claim, ClaimPhase::Running)]).await;
+    agent.hear(is_cancel).await;
+    agent.finish(claimed.claim, Ending::cancelled("by me")).await;
+    assert_eq!(farm.snapshot(build).await.view.exit_code, Some(130));
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_agent_loses_its_job_and_its_late_result_changes_nothing() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::with(&folder, |config| config.lease = Duration::from_millis(300)).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let (claimed, _) = agent.work(&farm).await;
+    let lost = farm
+        .until(build, "the loss", |snapshot| {
+            snapshot.view.attempts.first().is_some_and(|attempt| attempt.state == "lost")
+        })
+        .await;
+    assert_eq!(lost.view.build.status.name(), "queued");
+    agent.hear(|control| matches!(control, Control::Abort { claim, .. } if *claim == claimed.claim)).await;
+    agent.log(claimed.claim, "test", 0, "late").await;
+    agent.hear_kept(claimed.claim).await;
+    agent.finish(claimed.claim, Ending::passed()).await;
+    assert!(!farm.snapshot(build).await.view.build.status.is_over());
+    agent.heartbeat(&[(claimed.claim, ClaimPhase::Running)]).await;
+    agent.hear(|control| matches!(control, Control::Abort { claim, .. } if *claim == claimed.claim)).await;
+    // The second agent goes silent as well, and two attempts are what a job gets.
+    let second = farm.agent("a2").await;
+    let (_, grant) = second.work(&farm).await;
+    assert_eq!(grant.order.attempt, 2);
+    let over = farm.until_status(build, "errored").await;
+    assert!(over.view.build.message.unwrap().contains("went silent"));
+    assert_eq!(over.view.exit_code, Some(3));
+    assert_eq!(over.view.attempts[0].logs[0].bytes, 4, "what came late is kept under its attempt");
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn heartbeats_keep_a_lease_and_heal_what_was_lost() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let coordinator = farm.desk.identity.public();
+    farm.submit().await;
+    let delivery = agent.take().await;
+    let claimed = agent.claim(&delivery).await;
+    agent.answer(&claimed, &coordinator).await.unwrap();
+    agent.heartbeat(&[(claimed.claim, ClaimPhase::Pending)]).await;
+    agent.answer(&claimed, &coordinator).await.unwrap();
+    agent.happened(claimed.claim, JobEvent::Finished { ending: Ending::passed() }).await;
+    agent.hear_recorded(claimed.claim).await;
+    agent.heartbeat(&[(claimed.claim, ClaimPhase::Ended)]).await;
+    agent.hear_recorded(claimed.claim).await;
+    let unknown = protocol::ClaimId::fresh();
+    agent.heartbeat(&[(unknown, ClaimPhase::Running)]).await;
+    agent.hear(|control| matches!(control, Control::Abort { claim, .. } if *claim == unknown)).await;
+    agent.heartbeat(&[(unknown, ClaimPhase::Ended)]).await;
+    agent.hear_recorded(unknown).await;
+    agent.repeat(&claimed).await;
+    agent.hear_recorded(claimed.claim).await;
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_repeated_event_counts_once() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let (claimed, _) = agent.work(&farm).await;
+    let progress =
+        |seq, event| Report::Progress(protocol::report::Progress { claim: claimed.claim, seq, at_ms: 1, event });
+    let planned = |image: &str| JobEvent::StageStarted { stage: "test".parse().unwrap(), image: image.to_owned() };
+    agent.report(progress(1, planned("first"))).await;
+    agent.report(progress(1, planned("second"))).await;
+    agent.report(progress(2, JobEvent::Finished { ending: Ending::passed() })).await;
+    agent.hear_recorded(claimed.claim).await;
+    agent.report(progress(2, JobEvent::Finished { ending: failed() })).await;
+    agent.hear_recorded(claimed.claim).await;
+    let view = farm.snapshot(build).await.view;
+    assert_eq!((view.build.status.name(), view.attempts[0].stages[0].image.as_str()), ("passed", "first"));
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_plan_of_several_jobs_becomes_jobs_in_order() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let (planning, _) = agent.work(&farm).await;
+    let jobs = vec![planned("compile", &[]), planned("test", &["compile"])];
+    agent.happened(planning.claim, JobEvent::Planned { jobs }).await;
+    agent.finish(planning.claim, Ending::passed()).await;
+    assert!(!farm.snapshot(build).await.view.build.status.is_over());
+    for _ in 0..2 {
+        let (claimed, grant) = agent.work(&farm).await;
+        assert!(grant.order.plan.is_some());
+        agent.finish(claimed.claim, Ending::passed()).await;
+    }
+    let view = farm.snapshot(build).await.view;
+    let jobs: Vec<_> = view.attempts.iter().map(|attempt| (attempt.attempt, attempt.job.as_str())).collect();
+    assert_eq!(jobs, [(1, "(plan)"), (2, "compile"), (3, "test")]);
+    assert_eq!(view.build.status.name(), "passed");
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_plan_beyond_its_caps_ends_the_build() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let (claimed, _) = agent.work(&farm).await;
+    agent.happened(claimed.claim, JobEvent::Planned { jobs: vec![planned("a", &["b"])] }).await;
+    agent.hear(|control| matches!(control, Control::Abort { .. })).await;
+    let view = farm.snapshot(build).await.view;
+    assert!(view.build.message.unwrap().contains("needs b, which is not there"));
+    assert_eq!(view.exit_code, Some(Outcome::Errored { cause: Cause::Limit }.exit_code()));
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn logs_are_kept_once_and_go_on_where_they_stopped() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let (claimed, _) = agent.work(&farm).await;
+    for (offset, text, expect) in [(0, "hello ", 6), (0, "hello ", 6), (8, "gap", 6), (4, "o world", 11), (11, "!", 12)]
+    {
+        agent.log(claimed.claim, "test", offset, text).await;
+        assert_eq!(agent.hear_kept(claimed.claim).await, expect);
+    }
+    let snapshot = farm.snapshot(build).await;
+    let (_, mark) = &snapshot.logs[0];
+    assert_eq!(farm.desk.store.log_files().read(&mark.place, 0, 100).unwrap(), "hello world!");
+    assert!(!mark.is_settled());
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn the_rest_of_a_log_is_given_up_when_its_agent_is_gone() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::with(&folder, |config| config.lease = Duration::from_millis(300)).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let (claimed, _) = agent.work(&farm).await;
+    agent.log(claimed.claim, "test", 0, "part").await;
+    agent.hear_kept(claimed.claim).await;
+    agent.happened(claimed.claim, JobEvent::LogComplete { log: "test".parse().unwrap(), total: 9 }).await;
+    agent.finish(claimed.claim, Ending::passed()).await;
+    let settled = |snapshot: &crate::store::Snapshot| snapshot.logs.iter().all(|(_, mark)| mark.is_settled());
+    assert!(!settled(&farm.snapshot(build).await));
+    let snapshot = farm.until(build, "the giving up", settled).await;
+    let log = &snapshot.view.attempts[0].logs[0];
+    assert_eq!((log.bytes, log.complete, log.missing), (4, false, 5));
+    agent.log(claimed.claim, "test", 4, "whole").await;
+    agent.hear_kept(claimed.claim).await;
+    assert!(farm.snapshot(build).await.view.attempts[0].logs[0].complete, "what still comes is kept");
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_not_enrolled_gets_nothing() {
+    let folder = tempdir().unwrap();
+    let token: JoinToken = "open sesame".parse().unwrap();
+    let farm = Farm::with(&folder, |config| config.enrolment = Enrolment::ByToken(token.clone())).await;
+    let refused = |control: &Control| matches!(control, Control::NotEnrolled { .. });
+    let enrolled = |control: &Control| matches!(control, Control::Enrolled { .. });
+    let stranger = Agent::new(&farm.broker, "a1");
+    stranger.hello(&[], Some(&"wrong".parse().unwrap())).await;
+    stranger.hear(refused).await;
+    farm.submit().await;
+    let delivery = stranger.take().await;
+    stranger.claim(&delivery).await;
+    stranger.hear(refused).await;
+    drop(delivery);
+    // A person vouches for it.
+    assert!(matches!(approve(&farm.desk, &stranger.name).await.unwrap(), Approval::Done { .. }));
+    stranger.hear(enrolled).await;
+    stranger.work(&farm).await;
+    // With the token it needs none, and the coordinator proves the token too.
+    let member = Agent::new(&farm.broker, "a2");
+    member.hello(&["gpu"], Some(&token)).await;
+    let Control::Enrolled { coordinator, proof } = member.hear(enrolled).await else { panic!() };
+    assert!(token.vouches(&member.name, &coordinator, &proof.unwrap()));
+    // Nobody takes over its name with another key.
+    let thief = Agent::new(&farm.broker, "a2");
+    thief.hello(&["gpu"], Some(&token)).await;
+    let Control::NotEnrolled { reason } = thief.hear(refused).await else { panic!() };
+    assert!(reason.contains("another key"), "{reason}");
+    farm.submit().await;
+    let delivery = thief.take().await;
+    thief.claim(&delivery).await;
+    let Control::NotEnrolled { reason } = thief.hear(refused).await else { panic!() };
+    assert!(reason.contains("not signed"), "{reason}");
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn agents_of_this_process_belong_to_the_farm() {
+    let folder = tempdir().unwrap();
+    let broker = protocol::link::memory::MemoryBroker::new();
+    let agent = Agent::new(&broker, "here");
+    let known = (agent.name.clone(), agent.identity.public());
+    let farm = Farm::with(&folder, |config| {
+        config.enrolment = Enrolment::ByApproval;
+        config.known_agents = vec![known];
+    })
+    .await;
+    let agent = agent.on(&farm.broker);
+    agent.hello(&[], None).await;
+    agent.hear(|control| matches!(control, Control::Enrolled { .. })).await;
+    farm.submit().await;
+    agent.work(&farm).await;
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn who_comes_as_another_user_of_the_broker_is_not_heard() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let (claimed, _) = agent.work(&farm).await;
+    let mut tx = farm.desk.store.write().await.unwrap();
+    let known = tx.agent(&agent.name).await.unwrap().unwrap();
+    tx.put_agent(&crate::store::Agent { broker_user: Some("elm".to_owned()), ..known }).await.unwrap();
+    tx.commit().await.unwrap();
+    let event = JobEvent::Finished { ending: Ending::passed() };
+    let progress = protocol::report::Progress { claim: claimed.claim, seq: 1, at_ms: 1, event };
+    let finished =
+        |user: &str| Incoming { user: Some(user.to_owned()), report: Ok(Report::Progress(progress.clone())) };
+    for (user, expect) in [("thief", "running"), ("elm", "passed")] {
+        apply(&farm.desk, &[finished(user)]).await.unwrap();
+        assert_eq!(farm.snapshot(build).await.view.build.status.name(), expect, "{user}");
+    }
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_grant_looks_at_approved_labels_alone() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::with(&folder, |config| config.enrolment = Enrolment::ByApproval).await;
+    let agent = Agent::new(&farm.broker, "a1");
+    agent.hello(&[], None).await;
+    agent.hear(|control| matches!(control, Control::NotEnrolled { .. })).await;
+    approve(&farm.desk, &agent.name).await.unwrap();
+    agent.hello(&["gpu"], None).await;
+    agent.hear(|control| matches!(control, Control::Enrolled { .. })).await;
+    farm.broker.publish("build_queue.gpu", INJECTED, None, None);
+    let gpu = LabelSet::new(["gpu"]).unwrap();
+    let delivery = soon("a job", agent.link.next_job(std::slice::from_ref(&gpu))).await.unwrap();
+    let claimed = agent.claim(&delivery).await;
+    let reason = agent.answer(&claimed, &farm.desk.identity.public()).await.unwrap_err();
+    assert!(reason.contains("labels gpu"), "{reason}");
+    assert_eq!(farm.snapshot(BuildNumber(1)).await.view.build.status.name(), "queued", "the message is not lost");
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_the_broker_forgot_is_offered_again() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::with(&folder, |config| config.lease = Duration::from_millis(300)).await;
+    let agent = farm.agent("a1").await;
+    farm.submit().await;
+    // Somebody purges the queue.
+    assert!(agent.take().await.ack().await);
+    let pulse = async {
+        loop {
+            agent.heartbeat(&[]).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = pulse => {}
+        _ = agent.take() => {}
+    }
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_coordinator_goes_on_where_it_ended() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let running = farm.submit().await;
+    let (claimed, _) = agent.work(&farm).await;
+    let waiting = farm.submit().await;
+    let boot = agent.boot;
+    farm.stop().await;
+    let farm = Farm::start(&folder).await;
+    let agent = agent.on(&farm.broker);
+    agent.finish(claimed.claim, Ending::passed()).await;
+    assert_eq!(farm.snapshot(running).await.view.build.status.name(), "passed");
+    let (claimed, grant) = agent.work(&farm).await;
+    assert_eq!(grant.order.build, Some(waiting));
+    let mut tx = farm.desk.store.write().await.unwrap();
+    assert_eq!(tx.attempt(claimed.claim).await.unwrap().unwrap().state, AttemptState::Running);
+    assert_eq!(tx.agent(&agent.name).await.unwrap().unwrap().boot, boot);
+    drop(tx);
+    farm.stop().await;
+}

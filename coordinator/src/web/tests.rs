@@ -1,0 +1,212 @@
+use protocol::api::{ApiError, BuildView, Builds, Follow, Submit};
+use protocol::outcome::Ending;
+use protocol::report::JobEvent;
+use tempfile::{TempDir, tempdir};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::testing::{Farm, soon};
+
+/// Says a request as it stands, and gives status, head and body of the answer.
+async fn ask(farm: &Farm, request: &str, headers: &str, body: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(farm.address).await.unwrap();
+    let length = body.len();
+    let text = format!(
+        "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+    );
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    soon("an answer", stream.read_to_end(&mut answer)).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = if head.contains("transfer-encoding: chunked") { unchunked(body) } else { body.to_owned() };
+    (status, head.to_owned(), body)
+}
+
+fn unchunked(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        whole.push_str(&rest[..size]);
+        body = rest[size..].trim_start_matches("\r\n");
+    }
+    whole
+}
+
+fn writer(folder: &TempDir) -> String {
+    format!("Authorization: Bearer {}\r\nContent-Type: application/json\r\n", api_token(folder.path()).unwrap())
+}
+
+#[track_caller]
+fn check_refused((status, _, body): &(u16, String, String), expect: u16, sentence: &str) {
+    let ApiError { error } = serde_json::from_str(body).unwrap_or_else(|_| panic!("{body:?} is no ApiError"));
+    assert_eq!(*status, expect, "{error}");
+    assert!(error.contains(sentence), "{error}");
+}
+
+#[tokio::test]
+async fn every_refusal_is_a_sentence() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let w = writer(&folder);
+    let submit = r#"{"repo": "https://example.org/x"}"#;
+    let long = format!(r#"{{"repo": "{}"}}"#, "x".repeat(BODY_LIMIT));
+    for (request, headers, body, status, sentence) in [
+        ("POST /api/v1/builds", "", submit, 401, "Bearer"),
+        ("POST /api/v1/builds", w.as_str(), "{", 400, "cannot be read"),
+        ("POST /api/v1/builds", &w, r#"{"repo": "ext::sh -c id"}"#, 400, "cannot be read"),
+        ("POST /api/v1/builds", &w, r#"{"repo": "https://e.org/x", "brunch": "x"}"#, 400, "brunch"),
+        ("POST /api/v1/builds", &w, r#"{"repo": "/srv/x"}"#, 422, "--local-repos"),
+        ("POST /api/v1/builds", &w, &long, 413, ""),
+        ("GET /api/v1/builds?limit=x", "", "", 400, ""),
+        ("GET /api/v1/builds/7", "", "", 404, "no build #7"),
+        ("GET /api/v1/builds/x", "", "", 400, "not a build's number"),
+        ("GET /api/v1/builds/7/follow", "", "", 404, "no build #7"),
+        ("GET /api/v1/builds/7/logs/x", "", "", 404, "no build #7"),
+        ("POST /api/v1/builds/7/cancel", &w, "{}", 404, "no build #7"),
+        ("POST /api/v1/agents/none/approve", &w, "{}", 404, "no agent called none"),
+        ("POST /api/v1/agents/a.b/approve", &w, "", 400, "agent's name"),
+        ("GET /api/v1/nothing", "", "", 404, "nothing at this path"),
+        ("DELETE /api/v1/builds", &w, "", 405, "method"),
+    ] {
+        check_refused(&ask(&farm, request, headers, body).await, status, sentence);
+    }
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_build_through_the_api() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let body = serde_json::to_string(&Submit { repo: "https://u:pw@example.org/x".parse().unwrap(), branch: None });
+    let (status, _, answer) = ask(&farm, "POST /api/v1/builds", &writer(&folder), &body.unwrap()).await;
+    let view: BuildView = serde_json::from_str(&answer).unwrap();
+    assert_eq!((status, view.build.number.0), (201, 1));
+    assert!(!answer.contains("pw"), "{answer}");
+    assert!(view.build.message.unwrap().contains("start one with `buildr agent`"));
+    let agent = farm.agent("a1").await;
+    let (claimed, _) = agent.work(&farm).await;
+    agent.log(claimed.claim, "test", 0, "<b>hello</b>\n").await;
+    agent.hear_kept(claimed.claim).await;
+    agent.happened(claimed.claim, JobEvent::LogComplete { log: "test".parse().unwrap(), total: 13 }).await;
+    agent.finish(claimed.claim, Ending::passed()).await;
+    let (_, head, log) = ask(&farm, "GET /api/v1/builds/1/logs/test?from=3&follow=false", "", "").await;
+    assert_eq!(log, "hello</b>\n");
+    assert!(head.contains("application/octet-stream") && head.contains("nosniff"), "{head}");
+    assert_eq!(ask(&farm, "GET /api/v1/builds/1/logs/test?follow=true", "", "").await.2.len(), 13);
+    check_refused(&ask(&farm, "GET /api/v1/builds/1/logs/other", "", "").await, 404, "it has: test");
+    let (_, _, page) = ask(&farm, "GET /builds/1", "", "").await;
+    assert!(page.contains("&lt;b&gt;hello") && !page.contains("<b>hello") && page.contains("passed"), "{page}");
+    let (_, _, page) = ask(&farm, "GET /", "", "").await;
+    assert!(page.contains("/builds/1") && !page.contains("pw"), "{page}");
+    let (_, _, agents) = ask(&farm, "GET /api/v1/agents", "", "").await;
+    assert!(agents.contains(r#""name":"a1""#) && !agents.contains(&claimed.claim.reveal()), "{agents}");
+    let (status, _, answer) = ask(&farm, "POST /api/v1/builds/1/cancel", &writer(&folder), "").await;
+    assert!(status == 200 && answer.contains("was over already"), "{answer}");
+    assert_eq!(ask(&farm, "GET /api/v1/health", "", "").await.0, 200);
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn builds_come_in_pages() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    for _ in 0..5 {
+        farm.submit().await;
+    }
+    let page = async |query: &str| {
+        let (_, _, body) = ask(&farm, &format!("GET /api/v1/builds?{query}"), "", "").await;
+        let Builds { builds, next } = serde_json::from_str(&body).unwrap();
+        let numbers: Vec<u64> = builds.iter().map(|build| build.number.0).collect();
+        (numbers, next.map(|next| next.0))
+    };
+    assert_eq!(page("limit=2").await, (vec![5, 4], Some(4)));
+    assert_eq!(page("limit=2&before=4").await, (vec![3, 2], Some(2)));
+    assert_eq!(page("limit=2&before=2").await, (vec![1], None));
+    assert_eq!(page("status=passed").await, (vec![], None));
+    assert_eq!(page("status=queued&limit=9").await.0.len(), 5);
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn following_ends_with_the_build_and_its_logs() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let follow = ask(&farm, "GET /api/v1/builds/1/follow", "", "");
+    let work = async {
+        let (claimed, _) = agent.work(&farm).await;
+        let claim = claimed.claim;
+        agent.log(claim, "test", 0, "one ").await;
+        agent.hear_kept(claim).await;
+        agent.happened(claim, JobEvent::LogComplete { log: "test".parse().unwrap(), total: 7 }).await;
+        // The build's end does not wait for its log.
+        agent.finish(claim, Ending::passed()).await;
+        farm.until_status(build, "passed").await;
+        agent.log(claim, "test", 4, "two").await;
+        agent.hear_kept(claim).await;
+    };
+    let ((_, _, body), ()) = tokio::join!(follow, work);
+    let mut log = Vec::new();
+    let mut statuses = Vec::new();
+    let mut ended = false;
+    for line in body.lines().filter(|line| !line.is_empty()) {
+        assert!(!ended, "nothing comes behind the end");
+        match serde_json::from_str(line).unwrap() {
+            Follow::Build { view } => statuses.push(view.build.status.name()),
+            Follow::Log { offset, base64, .. } => {
+                use base64::Engine as _;
+                assert_eq!(offset, log.len() as u64);
+                log.extend(base64::engine::general_purpose::STANDARD.decode(base64).unwrap());
+            }
+            Follow::End => ended = true,
+            Follow::Unknown => panic!("{line}"),
+        }
+    }
+    assert!(ended);
+    assert_eq!(log, b"one two");
+    assert_eq!(statuses.last(), Some(&"passed"));
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn following_ends_when_the_coordinator_does() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    farm.submit().await;
+    let mut stream = TcpStream::connect(farm.address).await.unwrap();
+    stream.write_all(b"GET /api/v1/builds/1/follow HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut first = [0; 16];
+    soon("the first bytes", stream.read_exact(&mut first)).await.unwrap();
+    farm.stop().await;
+    let mut rest = Vec::new();
+    soon("the end", stream.read_to_end(&mut rest)).await.unwrap();
+    assert!(!String::from_utf8_lossy(&rest).contains("\"end\""), "the build is not over");
+}
+
+#[tokio::test]
+async fn signing_in_gives_a_cookie_that_reads() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let token = api_token(folder.path()).unwrap();
+    let (status, head, _) = ask(&farm, &format!("GET /?token={token}"), "", "").await;
+    assert_eq!(status, 303);
+    assert!(head.contains("HttpOnly; SameSite=Strict") && !head.contains(&token), "{head}");
+    assert_eq!(ask(&farm, "GET /?token=wrong", "", "").await.0, 401);
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn the_command_line_finds_the_token_as_long_as_the_coordinator_lives() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let port = farm.address.port();
+    // An answer shows that the API is up, and so the token in its place.
+    ask(&farm, "GET /api/v1/health", "", "").await;
+    assert_eq!(folders::read_token(port).unwrap(), Some(api_token(folder.path()).unwrap()));
+    farm.stop().await;
+    assert_eq!(folders::read_token(port).unwrap(), None);
+}
