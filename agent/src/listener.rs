@@ -13,28 +13,28 @@ use tokio_util::sync::CancellationToken;
 
 use crate::claims::{Answer, Claims};
 use crate::presence::{Heard, Presence};
-use crate::reporter::Marks;
+use crate::reporter::{Kept, Marks};
 
 /// How far the coordinator's store has the logs of each claim whose logs are still on this disk.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LogMarks {
-    marks: Arc<Mutex<HashMap<ClaimId, watch::Sender<HashMap<LogName, u64>>>>>,
+    by_claim: Arc<Mutex<HashMap<ClaimId, watch::Sender<Kept>>>>,
 }
 
 impl LogMarks {
     /// Follows a claim's marks.
     pub(crate) fn follow(&self, claim: ClaimId) -> Marks {
-        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut marks = self.by_claim.lock().unwrap_or_else(PoisonError::into_inner);
         marks.entry(claim).or_insert_with(|| watch::Sender::new(HashMap::new())).subscribe()
     }
 
     /// Nobody asks for a claim's marks any more.
     pub(crate) fn forget(&self, claim: ClaimId) {
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner).remove(&claim);
+        self.by_claim.lock().unwrap_or_else(PoisonError::into_inner).remove(&claim);
     }
 
     fn kept(&self, claim: ClaimId, log: LogName, bytes: u64) {
-        if let Some(marks) = self.marks.lock().unwrap_or_else(PoisonError::into_inner).get(&claim) {
+        if let Some(marks) = self.by_claim.lock().unwrap_or_else(PoisonError::into_inner).get(&claim) {
             marks.send_modify(|logs| {
                 logs.insert(log, bytes);
             });

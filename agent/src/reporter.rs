@@ -56,8 +56,11 @@ impl EventSink for Reporter {
     }
 }
 
+/// How many bytes of each log are in the coordinator's store.
+pub(crate) type Kept = HashMap<LogName, u64>;
+
 /// How far the coordinator's store has a claim's logs.
-pub(crate) type Marks = watch::Receiver<HashMap<LogName, u64>>;
+pub(crate) type Marks = watch::Receiver<Kept>;
 
 /// Sends a claim's spool until the coordinator has all of it.
 pub(crate) struct Sender {

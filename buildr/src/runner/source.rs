@@ -120,12 +120,11 @@ async fn clone(
 async fn copy(tree: &Path, into: &Path, log: &JobLog<'_>) -> Result<Sourced, Ending> {
     let copy = git::copy_tree(tree, into).await.map_err(|error| clone_failed(&error))?;
     let state = if copy.dirty { ", with changes that are not committed" } else { "" };
-    match &copy.commit {
-        Some(commit) => {
-            log.say(&format!("copy of {} ({} files) at {}{state}", tree.display(), copy.files, commit.short())).await
-        }
-        None => log.say(&format!("copy of {} ({} files), which has no commit", tree.display(), copy.files)).await,
-    }
+    let at = match &copy.commit {
+        Some(commit) => format!("at {}{state}", commit.short()),
+        None => "which has no commit".to_owned(),
+    };
+    log.say(&format!("copy of {} ({} files), {at}", tree.display(), copy.files)).await;
     for note in &copy.notes {
         log.say(note).await;
     }
