@@ -200,6 +200,12 @@ impl LogName {
     pub fn of_job() -> Self {
         Self("0-job".to_owned())
     }
+
+    /// What people call it.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        if *self == Self::of_job() { "job" } else { &self.0 }
+    }
 }
 
 /// What an agent must offer to be given a job; empty for a job that any agent may run.

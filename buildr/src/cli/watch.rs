@@ -114,7 +114,7 @@ pub(super) fn exit_code(view: &BuildView) -> u8 {
 
 /// What people call a log.
 pub(super) fn title(log: &LogName) -> &str {
-    if *log == LogName::of_job() { "job" } else { log.as_str() }
+    log.title()
 }
 
 impl Selection {

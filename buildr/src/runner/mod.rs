@@ -82,7 +82,8 @@ impl Runner<'_> {
             }
             Err(error) => Ending::errored(Cause::Daemon, error.to_string()),
         };
-        if let Some(message) = &ending.message {
+        // What a stage printed says best why it failed; of all other ends this log is the only place.
+        if let (None, Some(message)) = (&ending.stage, &ending.message) {
             log.say(&format!("{}: {message}", ending.outcome)).await;
         }
         let ending = self.redacted(ending);

@@ -94,8 +94,6 @@ async fn clone(
         let (done, ()) = tokio::join!(check_out, say);
         match done {
             Ok(done) => {
-                let on = done.branch.as_ref().map(|branch| format!(" on {branch}")).unwrap_or_default();
-                log.say(&format!("commit {}{on}: {}", done.commit.short(), done.subject)).await;
                 return Ok(Sourced {
                     commit: Some(done.commit),
                     branch: done.branch,

@@ -179,7 +179,8 @@ fn attempt_part(
         let missing = if view.missing > 0 { format!(", {} bytes are lost", view.missing) } else { String::new() };
         writeln!(
             out,
-            "<h3>{name}{cut}{missing} · <a href=\"/api/v1/builds/{id}/logs/{name}?attempt={number}\">all of it</a></h3>\n<pre>{text}</pre>",
+            "<h3>{title}{cut}{missing} · <a href=\"/api/v1/builds/{id}/logs/{name}?attempt={number}\">all of it</a></h3>\n<pre>{text}</pre>",
+            title = Shown(view.name.title()),
             name = Shown(&view.name),
             id = build.number.0,
             text = Shown(text),
