@@ -14,6 +14,7 @@ use buildr::executor::docker::{DockerExecutor, DockerSettings};
 use uuid::Uuid;
 
 use crate::contract::executor::{Do, ExecutorRig};
+use crate::rabbit::setting;
 
 /// The image that tests run in, unless `BUILDR_TEST_IMAGE` names another.
 const IMAGE: &str = "debian:bookworm-slim";
@@ -58,9 +59,51 @@ pub async fn with_docker<F: Future<Output = ()> + Send + 'static>(
     assert_eq!(left, 0, "something stayed after the sweep");
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test has no command line to read it from")]
-fn setting(name: &str, default: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| default.to_owned())
+/// The image that tests run in.
+#[must_use]
+pub fn image() -> String {
+    setting("BUILDR_TEST_IMAGE", IMAGE)
+}
+
+/// Whether there is a daemon; a test that has none says that it is skipped.
+///
+/// # Panics
+/// When a daemon is required (`BUILDR_TEST_REQUIRE`) and does not answer.
+pub async fn is_there() -> bool {
+    let Err(reason) = DockerExecutor::connect(settings("nobody", "nowhere")).await else { return true };
+    let required = setting("BUILDR_TEST_REQUIRE", "").split(',').any(|part| part == "docker");
+    assert!(!required, "Docker is required and not there: {reason}");
+    eprintln!("skipped: no Docker daemon ({reason})");
+    false
+}
+
+/// How a life of `owner` finds the daemon.
+pub(crate) fn settings(owner: &str, boot: &str) -> DockerSettings {
+    let mut settings = DockerSettings::new(owner, boot);
+    settings.host = Some(setting("DOCKER_HOST", "")).filter(|host| !host.is_empty());
+    settings
+}
+
+/// All that bears an owner's label: containers, images, volumes, networks.
+///
+/// # Panics
+/// When the daemon does not answer.
+pub async fn left_of(owner: &str) -> Vec<String> {
+    let docker = Docker::connect_with_defaults().expect("the daemon's address");
+    let filter = HashMap::from([("label".to_owned(), vec![format!("buildr.agent={owner}")])]);
+    let containers = ListContainersOptionsBuilder::default().all(true).filters(&filter).build();
+    let images = ListImagesOptionsBuilder::default().filters(&filter).build();
+    let networks = ListNetworksOptionsBuilder::default().filters(&filter).build();
+    let volumes = ListVolumesOptionsBuilder::default().filters(&filter).build();
+    let containers = docker.list_containers(Some(containers)).await.expect("the daemon answers");
+    let images = docker.list_images(Some(images)).await.expect("the daemon answers");
+    let networks = docker.list_networks(Some(networks)).await.expect("the daemon answers");
+    let volumes = docker.list_volumes(Some(volumes)).await.expect("the daemon answers").volumes;
+    let containers = containers.into_iter().map(|found| format!("container {:?}", found.names));
+    let images = images.into_iter().map(|found| format!("image {}", found.id));
+    let networks = networks.into_iter().map(|found| format!("network {:?}", found.name));
+    let volumes = volumes.unwrap_or_default().into_iter().map(|found| format!("volume {}", found.name));
+    containers.chain(images).chain(networks).chain(volumes).collect()
 }
 
 impl DockerRig {
@@ -109,7 +152,7 @@ impl ExecutorRig for DockerRig {
     }
 
     fn image(&self) -> String {
-        setting("BUILDR_TEST_IMAGE", IMAGE)
+        image()
     }
 
     fn say(&self, command: &Do) -> String {

@@ -1,6 +1,7 @@
-//! What the tests of the whole farm share: contracts that every implementation of a seam keeps, and real parts
-//! made for one test.
+//! What the tests of the whole farm share: contracts that every implementation of a seam keeps, real parts made for
+//! one test, and the whole farm.
 
 pub mod contract;
 pub mod docker;
 pub mod rabbit;
+pub mod farm;

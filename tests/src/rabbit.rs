@@ -1,11 +1,13 @@
 //! A RabbitMQ vhost of a test's own, made and looked into through the management API.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use futures_util::FutureExt as _;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -31,7 +33,7 @@ pub struct Vhost {
 ///
 /// # Panics
 /// When the test does, or when a broker is required and there is none.
-pub async fn with_vhost<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Vhost) -> F) {
+pub async fn with_vhost<F: Future<Output = ()>>(test: impl FnOnce(Vhost) -> F) {
     let vhost = match Vhost::make().await {
         Ok(vhost) => vhost,
         Err(reason) => {
@@ -41,15 +43,16 @@ pub async fn with_vhost<F: Future<Output = ()> + Send + 'static>(test: impl FnOn
             return;
         }
     };
-    let outcome = protocol::task::spawn("test", test(vhost.clone())).await;
+    let outcome = AssertUnwindSafe(test(vhost.clone())).catch_unwind().await;
     vhost.remove().await;
-    if let Err(error) = outcome {
-        std::panic::resume_unwind(error.into_panic());
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
     }
 }
 
+/// A setting of the tests, from the environment.
 #[expect(clippy::disallowed_methods, reason = "a test has no command line to read it from")]
-fn setting(name: &str, default: &str) -> String {
+pub(crate) fn setting(name: &str, default: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| default.to_owned())
 }
 
@@ -124,6 +127,11 @@ impl Vhost {
     /// Deletes a queue.
     pub async fn delete(&self, queue: &str) {
         self.call(Method::DELETE, &format!("queues/{}/{queue}", self.name), Value::Null).await;
+    }
+
+    /// Removes all messages that wait on a queue.
+    pub async fn purge(&self, queue: &str) {
+        self.call(Method::DELETE, &format!("queues/{}/{queue}/contents", self.name), Value::Null).await;
     }
 
     /// Publishes as a person does on RabbitMQ's page.

@@ -15,6 +15,7 @@
 //! | `oom` | is ended for want of memory |
 //! | `write PATH TEXT` | writes a file: in the workspace, or with a leading slash elsewhere in the container |
 //! | `expect-file PATH` | ends with code 1 unless that file is there |
+//! | `wait-file PATH` | goes on until that file is in the workspace |
 //! | `unpullable` | its image cannot be had |
 //! | `no-shell` | its image has no shell |
 //! | `broken-daemon` | the daemon refuses to start it |
@@ -40,6 +41,9 @@ const CHUNK: usize = 32 << 10;
 
 /// How long a script that ignores SIGTERM still runs after it.
 const GRACE: Duration = Duration::from_millis(200);
+
+/// How often a script looks for a file that it waits for.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Opens places in which scripts are interpreted.
 #[derive(Debug, Clone, Default)]
@@ -201,6 +205,11 @@ impl Script<'_> {
             "write" => self.write(rest)?,
             "expect-file" if !self.holds(rest) => return self.fail(&format!("{rest}: no such file"), 1).await,
             "expect-file" => {}
+            "wait-file" => {
+                while !self.holds(rest) {
+                    sleep(LOOK_EVERY).await;
+                }
+            }
             "unpullable" | "no-shell" | "broken-daemon" => return Err(self.error(word)),
             _ => return self.fail(&format!("{word}: not found"), 127).await,
         }
