@@ -114,10 +114,9 @@ impl<'a> Container<'a> {
     async fn start(&self) -> Result<(), ExecutorError> {
         let started = self.engine.quick.start_container(&self.id, None::<StartContainerOptions>).await;
         let Err(error) = started else { return Ok(()) };
-        // Without an init of the daemon's own it is the start that fails when there is nothing to execute.
-        if matches!(engine::status(&error), Some(400 | 500))
-            && self.state().await.and_then(|state| state.exit_code) == Some(127)
-        {
+        // Where there is no init before it, it is the start that fails when there is nothing to execute.
+        let refused = matches!(engine::status(&error), Some(400 | 500));
+        if refused && self.holds("/bin/sh").await.is_ok_and(|there| !there) {
             return Err(ExecutorError::NoShell { image: self.image.clone() });
         }
         Err(self.failed("start", &error))

@@ -22,18 +22,20 @@ use super::super::ExecutorError;
 /// The main process of every stage's container, for `/bin/sh -c`. It ends with the script's exit code, or with
 /// 125 when the frame did not arrive whole.
 ///
-/// A shell reads byte by byte; what is long is therefore taken by `head` where there is one.
-pub(super) const WRAPPER: &str = r#"trap 'stopped=1' TERM
-read -r length mark || exit 125
-program=$(
-  if [ "$length" -gt 4096 ] && command -v head >/dev/null; then head -c "$length"
-  else while IFS= read -r line; do printf '%s\n' "$line"; [ "$line" != "$mark" ] || break; done
+/// Its variables have names that no image has in its environment, for a variable that came with that would be
+/// passed on with what is put into it. A shell reads byte by byte; what is long is therefore taken by `head` where there is one.
+pub(super) const WRAPPER: &str = r#"buildr_ended=
+trap 'buildr_ended=1' TERM
+read -r buildr_length buildr_mark || exit 125
+buildr_program=$(
+  if [ "$buildr_length" -gt 4096 ] && command -v head >/dev/null; then head -c "$buildr_length"
+  else while IFS= read -r line; do printf '%s\n' "$line"; [ "$line" != "$buildr_mark" ] || break; done
   fi)
-case $program in *"$mark") ;; *) exit 125 ;; esac
-printf '%s\n' "$program" | /bin/sh -e /dev/fd/3 3<&0 </dev/null 2>&1
-code=$?
-[ -z "$stopped" ] || while kill -0 -1; do sleep 0.1 || sleep 1; done 2>/dev/null
-exit $code
+case $buildr_program in *"$buildr_mark") ;; *) exit 125 ;; esac
+printf '%s\n' "$buildr_program" | /bin/sh -e /dev/fd/3 3<&0 </dev/null 2>&1
+buildr_code=$?
+[ -z "$buildr_ended" ] || while kill -0 -1; do sleep 0.1 || sleep 1; done 2>/dev/null
+exit $buildr_code
 "#;
 
 /// SIGTERM to every process of a container but its init and the shell that says so, for `/bin/sh -c` beside
@@ -199,7 +201,7 @@ mod tests {
         let text: String = (1..0x250).filter_map(char::from_u32).filter(|c| !"'\n".contains(*c)).collect();
         let long = format!("{}\nprintf %s '{text}'", "# a line that makes it long\n".repeat(4000));
         check(&[], &[&long], 0, &format!("$ # a line that makes it long …\n{text}"));
-        check(&[], &[&format!("printf %s '{text}'")], 0, &format!("$ printf %s '{text}'\n{text}").replace('\r', "\r"));
+        check(&[], &[&format!("printf %s '{text}'")], 0, &format!("$ printf %s '{text}'\n{text}"));
     }
 
     #[test]

@@ -194,9 +194,12 @@ impl DockerSandbox {
 #[async_trait]
 impl Sandbox for DockerSandbox {
     async fn prepare(&mut self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError> {
+        // A refusal comes before a pull.
+        self.socket(stage)?;
         let name = self.order.image.clone();
         let Some(image) = self.image(&name, output, stop).await? else { return Ok(StageEnd::Cancelled) };
-        let Some(copy) = self.copy(&image, stop).await? else { return Ok(StageEnd::Cancelled) };
+        let copy = self.copy(&image, stop).await?;
+        let Some(copy) = copy.filter(|_| !stop.is_cancelled()) else { return Ok(StageEnd::Cancelled) };
         let (container, end) = self.live(stage, &image, &copy.folder, output, stop).await?;
         let made = if end.passed() { self.commit(&container, &image, stage).await } else { Ok(()) };
         self.remove_aside(container);
@@ -207,6 +210,7 @@ impl Sandbox for DockerSandbox {
     }
 
     async fn run(&mut self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError> {
+        self.socket(stage)?;
         let image = match (&stage.image, &self.prepared) {
             (None, Some(prepared)) => Some(prepared.clone()),
             (own, _) => {
