@@ -1,5 +1,5 @@
 //! Where the programs of the farm keep things: state, cache, settings, and the token by which the command line of
-//! this machine's user may write. Root's live under `/var/lib/buildr`, others' where XDG says.
+//! this machine's user may write. All live where XDG says; root's, unless it says something, in `/var/lib/buildr`.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, Metadata};
@@ -71,7 +71,7 @@ impl Places {
     }
 
     fn state(&self, name: &str) -> Result<PathBuf, ProcessError> {
-        if self.user.is_root() {
+        if self.is_root_without("XDG_STATE_HOME") {
             return Ok(Path::new("/var/lib/buildr").join(name));
         }
         let missing = ProcessError::NoHome { what: "state", variable: "XDG_STATE_HOME" };
@@ -79,12 +79,19 @@ impl Places {
     }
 
     fn cache(&self, name: &str) -> Result<PathBuf, ProcessError> {
-        if self.user.is_root() {
+        if self.is_root_without("XDG_CACHE_HOME") {
             // Beside the state, so that a container needs one folder to be shared with the daemon.
             return Ok(Path::new("/var/lib/buildr").join(name).join("cache"));
         }
         let missing = ProcessError::NoHome { what: "caches", variable: "XDG_CACHE_HOME" };
         self.xdg("XDG_CACHE_HOME", ".cache").map(|folder| folder.join(name)).ok_or(missing)
+    }
+
+    /// Whether the system's folder is meant. One who became root by sudo may have another user's variable, and root's
+    /// files must not come to lie in that user's home.
+    fn is_root_without(&self, variable: &str) -> bool {
+        let others = |path: PathBuf| fs::metadata(path).is_ok_and(|found| found.uid() != self.user.as_raw());
+        self.user.is_root() && self.absolute(variable).is_none_or(others)
     }
 
     fn xdg(&self, variable: &str, under_home: &str) -> Option<PathBuf> {
@@ -188,12 +195,13 @@ mod tests {
             assert_eq!(shown(places), (state.to_owned(), cache.to_owned()));
         };
         check(&with(Uid::from_raw(0), |_| None), "/var/lib/buildr/agent", "/var/lib/buildr/agent/cache");
+        let all = |name: &str| Some(format!("/{name}").into());
+        check(&with(Uid::from_raw(0), all), "/XDG_STATE_HOME/buildr/agent", "/XDG_CACHE_HOME/buildr/agent");
         check(&with(person, |_| None), "", "");
         let home = |name: &str| (name == "HOME").then(|| "/home/ann".into());
         check(&with(person, home), "/home/ann/.local/state/buildr/agent", "/home/ann/.cache/buildr/agent");
         let relative = |name: &str| Some(if name == "HOME" { "/home/ann".into() } else { "relative".into() });
         check(&with(person, relative), "/home/ann/.local/state/buildr/agent", "/home/ann/.cache/buildr/agent");
-        let all = |name: &str| Some(format!("/{name}").into());
         check(&with(person, all), "/XDG_STATE_HOME/buildr/agent", "/XDG_CACHE_HOME/buildr/agent");
     }
 
