@@ -86,12 +86,13 @@ fn export(program: &mut String, variable: &Variable) {
     };
 }
 
-/// Prints a command's first line before it runs, as a person would see it in a terminal.
+/// Prints a command's first line before it runs, as a person would see it in a terminal. A script that has closed its
+/// output goes on without.
 fn announce(program: &mut String, command: &str) {
     let mut lines = command.trim().lines();
     let first = lines.next().unwrap_or_default();
     let more = if lines.next().is_some() { " …" } else { "" };
-    let _ = writeln!(program, "printf '%s\\n' {}", quoted(&format!("$ {first}{more}")));
+    let _ = writeln!(program, "printf '%s\\n' {} 2>/dev/null || :", quoted(&format!("$ {first}{more}")));
 }
 
 fn quoted(text: &str) -> String {
