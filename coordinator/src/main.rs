@@ -1,5 +1,6 @@
 //! The program `buildr-coordinator`: settings, line, listener, signals, exit code.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use coordinator::embedded::Embedded;
 use protocol::link::memory::MemoryBroker;
 use protocol::link::rabbitmq::{RabbitCoordinator, RabbitSettings};
 use protocol::task;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 /// What a wrong setting ends with, as a wrong option does.
@@ -48,11 +50,17 @@ async fn farm_beyond_broker(config: Config, broker: RabbitSettings) -> anyhow::R
     let link = Arc::new(RabbitCoordinator::connect(broker).await?);
     let listener = listen(&config).await?;
     let stop = Stop::on_signals(config.drain_timeout, "ending; agents go on working meanwhile (again: at once)")?;
-    say(&format!("http://{}, state in {}", listener.local_addr()?, config.state_dir.display()));
-    let ended = tokio::select! {
-        ended = coordinator::run(config, link.clone(), listener, stop.drain.clone()) => ended,
-        () = stop.cancel.cancelled() => Ok(()),
-    };
+    let address = listener.local_addr()?;
+    let sentence = format!("http://{address}, state in {}", config.state_dir.display());
+    let (ended, ()) = tokio::join!(
+        async {
+            tokio::select! {
+                ended = coordinator::run(config, link.clone(), listener, stop.drain.clone()) => ended,
+                () = stop.cancel.cancelled() => Ok(()),
+            }
+        },
+        say_when_up(address, &sentence)
+    );
     link.close().await;
     Ok(ended?)
 }
@@ -71,7 +79,8 @@ async fn farm_here(mut config: Config, jobs: &JobArgs) -> anyhow::Result<()> {
     )?;
     let token = coordinator::api_token(&config.state_dir)?;
     let (address, slots) = (listener.local_addr()?, agent.slots());
-    say(&format!("a farm with {slots} slots is up; look at it here: http://{address}/?token={token}"));
+    let slots = if slots == 1 { "1 slot".to_owned() } else { format!("{slots} slots") };
+    let sentence = format!("a farm with {slots} is up; look at it here: http://{address}/?token={token}");
     let agent_is_done = CancellationToken::new();
     let coordinating = coordinator::run(config, Arc::new(broker.coordinator()), listener, agent_is_done.clone());
     let building = async {
@@ -79,7 +88,7 @@ async fn farm_here(mut config: Config, jobs: &JobArgs) -> anyhow::Result<()> {
         agent_is_done.cancel();
         ended
     };
-    let (coordinated, built) = tokio::join!(
+    let (coordinated, built, ()) = tokio::join!(
         async {
             let ended = coordinating.await;
             // Nobody records what the agent does any more.
@@ -88,7 +97,8 @@ async fn farm_here(mut config: Config, jobs: &JobArgs) -> anyhow::Result<()> {
             broker.close();
             ended
         },
-        building
+        building,
+        say_when_up(address, &sentence)
     );
     coordinated?;
     Ok(built?)
@@ -99,6 +109,21 @@ async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("{address} cannot be listened on; end what uses it, or name another with --listen"))
+}
+
+/// Says so once the API answers, and not at all when it never does. Before that, the command line would not find the
+/// token.
+async fn say_when_up(address: SocketAddr, sentence: &str) {
+    let answer = async {
+        // It waits in the listener's queue until somebody takes it, and is closed when nobody will.
+        let mut stream = TcpStream::connect(address).await?;
+        let request = b"GET /api/v1/health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await?;
+        stream.read_u8().await
+    };
+    if answer.await.is_ok() {
+        say(sentence);
+    }
 }
 
 /// The ways in which a person stops the program, each stronger than the one before.
