@@ -52,6 +52,7 @@ fn shown(builds: &[BuildRow], look: &Look, now: u64) -> String {
     let heading = ["BUILD", "STATUS", "REPO", "BRANCH", "COMMIT", "AGE", "TIME", "TRIGGER", "MESSAGE"];
     let rows = builds.iter().map(|build| {
         let text = |text: Option<&str>| cell(Tone::Plain, text.unwrap_or("-"));
+        let message = build.message.as_ref().or(build.subject.as_ref());
         [
             cell(Tone::Strong, &build.number.0.to_string()),
             cell(tone(build.status), build.status.name()),
@@ -61,7 +62,7 @@ fn shown(builds: &[BuildRow], look: &Look, now: u64) -> String {
             cell(Tone::Plain, &age(now.saturating_sub(build.created_ms))),
             text(run_time(build, now).map(duration).as_deref()),
             cell(Tone::Plain, &build.trigger),
-            cell(Tone::Plain, build.message.as_ref().or(build.subject.as_ref()).map_or("", String::as_str)),
+            cell(Tone::Plain, message.and_then(|message| message.lines().next()).unwrap_or_default()),
         ]
     });
     table(heading, rows, look)

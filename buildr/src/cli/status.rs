@@ -45,7 +45,9 @@ pub(super) fn verdict(build: &BuildRow, look: &Look, now: u64) -> String {
         (_, Some(time)) => format!(" in {}", duration(time)),
         (_, None) => String::new(),
     };
-    let message = build.message.as_ref().map(|message| format!(": {}", clean(message))).unwrap_or_default();
+    // The lines around a mistake in a manifest follow its first; they are in the job's log.
+    let first = build.message.as_ref().and_then(|message| message.lines().next());
+    let message = first.map(|message| format!(": {}", clean(message))).unwrap_or_default();
     format!("build {} {}{took}{message}", build.number, look.paint(tone(build.status), build.status.name()))
 }
 
