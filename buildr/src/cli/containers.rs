@@ -12,7 +12,8 @@ use crate::runner::SocketMode;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Containers")]
 pub struct ContainerArgs {
-    /// The folder for workspaces; the Docker daemon must see it under the same path [default: in the state folder]
+    /// The folder for workspaces; the Docker daemon must see it under the same path [default: in
+    /// this program's own folder]
     #[arg(long, value_name = "DIR")]
     pub work_dir: Option<PathBuf>,
 

@@ -8,17 +8,24 @@ use crate::client::{Farm, is_loopback};
 use crate::process::color::Color;
 use crate::process::folders;
 
-/// Options of every command.
+/// Options of every command, listed after its own.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Globals {
     /// The farm's address
-    #[arg(long, global = true, env = "BUILDR_SERVER", value_name = "URL", default_value = DEFAULT_SERVER, value_parser = server, hide_env_values = true)]
+    #[arg(long, global = true, display_order = 901, env = "BUILDR_SERVER", value_name = "URL", default_value = DEFAULT_SERVER, value_parser = server, hide_env_values = true)]
     server: Url,
     /// The farm's token, to begin and end builds; on its own machine, who started the farm needs none
-    #[arg(long, global = true, env = "BUILDR_TOKEN", hide_env_values = true)]
+    #[arg(long, global = true, display_order = 902, env = "BUILDR_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// Colours: auto, always or never; auto heeds NO_COLOR
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
+    #[arg(
+        long,
+        global = true,
+        display_order = 903,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     color: clap::ColorChoice,
 }
 
