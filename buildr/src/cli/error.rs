@@ -61,7 +61,7 @@ pub(super) enum CliError {
 impl CliError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage { .. } => exit::USAGE,
+            Self::Usage { .. } | Self::Run(RunError::Manifest(_)) => exit::USAGE,
             // `buildr logs 12 | head` did all that it was asked for.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::DONE,
             _ => exit::OTHER,
@@ -83,7 +83,12 @@ impl CliError {
             source = cause.source();
         }
         let (red, bold, end) = if color { ("\x1b[1;31m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
-        writeln!(to, "{red}error:{end} {}", super::look::clean(&text))?;
+        let text = match self {
+            // A mistake is shown in the lines around it.
+            Self::Run(RunError::Manifest(_)) => text.lines().map(super::look::clean).collect::<Vec<_>>().join("\n"),
+            _ => super::look::clean(&text).into_owned(),
+        };
+        writeln!(to, "{red}error:{end} {text}")?;
         match self.advice() {
             Some(advice) => writeln!(to, "  {bold}try:{end} {}", super::look::clean(&advice)),
             None => Ok(()),

@@ -1,19 +1,20 @@
 //! `buildr run`: the build of the folder at hand, by the same code as on the farm.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, stdout};
+use std::io::{self, IsTerminal as _, Write as _, stdout};
 use std::path::{Path, PathBuf};
 
 use protocol::job::{TriggerKind, WorkOrder};
 use protocol::source::InvalidSource;
 use protocol::{BootId, JobId, RepoUrl, Variable, task};
 
-use super::CliError;
 use super::containers::{ContainerArgs, own_environment};
 use super::globals::Globals;
-use super::terminal::{Style, Terminal};
+use super::terminal::{Frame, Style, Terminal};
+use super::{CliError, exit};
 use crate::executor::docker::DockerExecutor;
 use crate::executor::{Executor as _, ExecutorError, Stop};
+use crate::manifest::{self, ManifestError};
 use crate::process::folders;
 use crate::process::signals::Signals;
 use crate::runner::{self, Rooms, SocketMode, SocketPolicy, Source, WorkFolder, WorkspaceError};
@@ -67,6 +68,9 @@ pub(super) enum RunError {
         #[source]
         source: io::Error,
     },
+    /// There is no manifest to go by.
+    #[error(transparent)]
+    Manifest(ManifestError),
     /// The folder for workspaces.
     #[error(transparent)]
     Work(#[from] WorkspaceError),
@@ -78,6 +82,8 @@ pub(super) enum RunError {
 /// Builds, shows it, and ends with the build's exit code.
 pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
     let tree = folder(&args.path)?;
+    // What can be known to be wrong is said before anything is copied, pulled or waited for.
+    manifest::load(&tree).map_err(RunError::Manifest)?;
     let life = Life::begin(&folders::cache("run")?)?;
     let connect = DockerExecutor::connect(args.containers.docker(&life.owner(), life.boot));
     let executor = connect.await.map_err(RunError::Executor)?;
@@ -94,14 +100,17 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         more_environment: &args.env,
         agent: "local",
     };
-    let color = globals.color().is_on(&stdout());
-    let style = if stdout().is_terminal() { Style::Live { color } } else { Style::Prefixed };
-    let terminal = Terminal::new(stdout(), style);
+    let frame = if stdout().is_terminal() { Frame::Headings } else { Frame::Prefixes };
+    let terminal = Terminal::new(stdout(), Style { frame, color: globals.color().is_on(&stdout()) });
     let stop = Stop::new();
     let signals = task::spawn("signals", stop_on_signals(stop.clone()));
     let ending = runner::run(&order, &rooms, &terminal, &stop).await;
     signals.abort();
-    terminal.summary(&ending).map_err(CliError::Output)?;
+    match terminal.summary(&ending) {
+        // How the build ended is what was asked for, and nobody sees it.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(CliError::Unread),
+        written => written.map_err(CliError::Output)?,
+    }
     Ok(ending.outcome.exit_code())
 }
 
@@ -130,17 +139,22 @@ fn order(tree: &Path) -> Result<WorkOrder, RunError> {
     })
 }
 
-/// The first signal cancels and cleans up, the second kills.
+/// The first signal cancels and cleans up, the second kills. The third is for one whose output nobody takes off: it
+/// ends where it stands, and what it leaves is removed by the next run.
 async fn stop_on_signals(stop: Stop) {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return tracing::error!(%error, "Ctrl-C is not heard"),
     };
+    signals.hear_hangup();
     signals.next().await;
-    eprintln!("\ncancelling, and cleaning up (again: kill at once)");
+    // The terminal may be gone.
+    writeln!(io::stderr(), "\ncancelling, and cleaning up (again: kill at once)").ok();
     stop.cancel();
     signals.next().await;
     stop.kill();
+    signals.next().await;
+    std::process::exit(exit::CANCELLED.into());
 }
 
 /// One run of this command. Several may go on at once; a lock file each tells which of them still live.

@@ -43,14 +43,11 @@ pub struct Reading {
 pub enum ManifestError {
     /// The folder has none.
     #[error(
-        "there is no manifest in {folder}{}; write a file .buildr.yml there, and three lines will do:\n\n  \
+        "there is no manifest{}; write a file .buildr.yml in the project's folder, and three lines will do:\n\n  \
          image: ubuntu:latest\n  build:\n    script: echo \"it builds\"\n",
         if *.pipelines { ": the folder .buildr is not one, and this version of buildr reads no pipelines from it yet" } else { "" },
-        folder = .folder.display()
     )]
     Missing {
-        /// Where it was looked for.
-        folder: PathBuf,
         /// Whether a folder `.buildr` is there.
         pipelines: bool,
     },

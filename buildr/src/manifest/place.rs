@@ -28,7 +28,7 @@ pub fn find(folder: &Path) -> Result<PathBuf, ManifestError> {
         return within(folder, &path, &found, name).map(|()| path);
     }
     let pipelines = folder.join(".buildr").is_dir();
-    Err(ManifestError::Missing { folder: folder.to_owned(), pipelines })
+    Err(ManifestError::Missing { pipelines })
 }
 
 /// Refuses what is no regular file, and links that lead out of the folder: on a farm the folder is somebody
@@ -77,13 +77,13 @@ mod tests {
         check(|at| write(at, &[".buildr", ".buildr.yaml", ".buildr.yml"]), ".buildr.yml");
         check(|at| write(at, &[".buildr", ".buildr.yaml"]), ".buildr.yaml");
         check(|at| write(at, &[".buildr"]), ".buildr");
-        check(|_| (), "there is no manifest in FOLDER");
-        check(|at| write(at, &["buildr.yml"]), "there is no manifest in FOLDER");
+        check(|_| (), "there is no manifest; write a file .buildr.yml");
+        check(|at| write(at, &["buildr.yml"]), "there is no manifest; write a file .buildr.yml");
     }
 
     #[test]
     fn buildr_as_a_folder_is_no_manifest() {
-        check(|at| fs::create_dir(at.join(".buildr")).unwrap(), "there is no manifest in FOLDER: the folder .buildr");
+        check(|at| fs::create_dir(at.join(".buildr")).unwrap(), "there is no manifest: the folder .buildr");
         check(
             |at| {
                 fs::create_dir(at.join(".buildr")).unwrap();

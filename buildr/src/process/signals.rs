@@ -10,6 +10,7 @@ use super::ProcessError;
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Option<Signal>,
     count: u32,
 }
 
@@ -24,18 +25,43 @@ impl Signals {
     pub fn listen() -> Result<Self, ProcessError> {
         let interrupt = signal(SignalKind::interrupt()).map_err(ProcessError::Signals)?;
         let terminate = signal(SignalKind::terminate()).map_err(ProcessError::Signals)?;
-        Ok(Self { interrupt, terminate, count: 0 })
+        Ok(Self { interrupt, terminate, hangup: None, count: 0 })
+    }
+
+    /// Counts the closing of the terminal too, unless it was to be ignored, as `nohup` does.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn hear_hangup(&mut self) {
+        // Where a system does not tell what is ignored, the signal ends the process, as it does by itself.
+        let ignored = std::fs::read_to_string("/proc/self/status").map_or(true, |status| ignores_hangup(&status));
+        if !ignored {
+            self.hangup = signal(SignalKind::hangup()).ok();
+        }
     }
 
     /// Waits for the next signal and says which one it is: 1, 2, 3 … Dropped while it waits, it loses none.
     pub async fn next(&mut self) -> u32 {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = hangup => {}
         }
         self.count += 1;
         self.count
     }
+}
+
+/// Whether a process of this status (`/proc/PID/status`) ignores SIGHUP: the lowest bit of the mask of what it ignores.
+fn ignores_hangup(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & 1 == 1)
 }
 
 #[cfg(test)]
@@ -52,5 +78,12 @@ mod tests {
         assert_eq!(signals.next().await, 1);
         raise(Number::SIGINT).unwrap();
         assert_eq!(signals.next().await, 2);
+    }
+
+    #[test]
+    fn a_hangup_that_is_ignored_stays_so() {
+        assert!(ignores_hangup("Name:\tx\nSigIgn:\t0000000000001001\n"));
+        assert!(!ignores_hangup("Name:\tx\nSigIgn:\t0000000000001000\n"));
+        assert!(ignores_hangup("Name:\tx\n"), "what is not known is left as it is");
     }
 }

@@ -13,7 +13,7 @@ mod workspace;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use protocol::job::WorkOrder;
+use protocol::job::{TriggerKind, WorkOrder};
 use protocol::report::JobEvent;
 use protocol::{Cause, Ending, Outcome, Plan, StageOutcome, StagePlan, Variable};
 
@@ -82,8 +82,10 @@ impl Runner<'_> {
             }
             Err(error) => Ending::errored(Cause::Daemon, error.to_string()),
         };
-        // What a stage printed says best why it failed; of all other ends this log is the only place.
-        if let (None, Some(message)) = (&ending.stage, &ending.message) {
+        // What a stage printed says best why it failed, and who began it on this machine is told by the summary; of all
+        // other ends this log is the only place.
+        let is_told = ending.outcome == Outcome::Failed || self.order.trigger == TriggerKind::Local;
+        if let Some(message) = ending.message.as_ref().filter(|_| !is_told) {
             log.say(&format!("{}: {message}", ending.outcome)).await;
         }
         let ending = self.redacted(ending);

@@ -122,7 +122,8 @@ async fn copy(tree: &Path, into: &Path, log: &JobLog<'_>) -> Result<Sourced, End
         Some(commit) => format!("at {}{state}", commit.short()),
         None => "which has no commit".to_owned(),
     };
-    log.say(&format!("copy of {} ({} files), {at}", tree.display(), copy.files)).await;
+    let files = if copy.files == 1 { "1 file".to_owned() } else { format!("{} files", copy.files) };
+    log.say(&format!("copy of {} ({files}), {at}", tree.display())).await;
     for note in &copy.notes {
         log.say(note).await;
     }
