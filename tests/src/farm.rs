@@ -189,10 +189,15 @@ impl Farm {
 
     /// Starts an agent that is told what the test wants.
     pub async fn start_agent_with(&mut self, name: &str, tell: impl FnOnce(&mut ::agent::config::Config)) {
+        self.start_agent_as(name, name, tell).await;
+    }
+
+    /// Starts an agent that goes by another's name; `own` is what the test calls it.
+    pub async fn start_agent_as(&mut self, own: &str, name: &str, tell: impl FnOnce(&mut ::agent::config::Config)) {
         let mut config = agent::config(1);
         tell(&mut config);
-        let folder = self.folder.path().join(name);
-        let agent = self.agents.entry(name.to_owned()).or_insert_with(|| Agent::new(name, folder, self.runs));
+        let folder = self.folder.path().join(own);
+        let agent = self.agents.entry(own.to_owned()).or_insert_with(|| Agent::new(name, folder, self.runs));
         agent.start(config, &self.broker).await;
     }
 
@@ -200,6 +205,15 @@ impl Farm {
     #[must_use]
     pub fn agent(&mut self, name: &str) -> &mut Agent {
         self.agents.get_mut(name).unwrap_or_else(|| panic!("there is no agent {name}"))
+    }
+
+    /// Waits until the coordinator has heard of an agent, enrolled or not.
+    pub async fn until_known(&self, name: &str) -> protocol::api::AgentView {
+        until("an agent to be known", async || {
+            let agents = self.api().client.agents().await.ok()?;
+            agents.into_iter().find(|agent| agent.name == name)
+        })
+        .await
     }
 
     /// Waits until the coordinator has enrolled an agent and sees it.

@@ -129,6 +129,28 @@ impl Vhost {
         self.call(Method::DELETE, &format!("queues/{}/{queue}", self.name), Value::Null).await;
     }
 
+    /// Deletes an exchange.
+    pub async fn delete_exchange(&self, exchange: &str) {
+        self.call(Method::DELETE, &format!("exchanges/{}/{exchange}", self.name), Value::Null).await;
+    }
+
+    /// Whether an exchange is there.
+    pub async fn has_exchange(&self, exchange: &str) -> bool {
+        self.try_call(Method::GET, &format!("exchanges/{}/{exchange}", self.name), &Value::Null).await.is_ok()
+    }
+
+    /// Waits until connections whose name begins so are there.
+    ///
+    /// # Panics
+    /// When none comes to be within [`PATIENCE`].
+    pub async fn until_connected(&self, name: &str) {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        while self.connections(name).await.is_empty() {
+            assert!(tokio::time::Instant::now() < until, "no connection {name:?} at the broker");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Removes all messages that wait on a queue.
     pub async fn purge(&self, queue: &str) {
         self.call(Method::DELETE, &format!("queues/{}/{queue}/contents", self.name), Value::Null).await;
@@ -150,7 +172,19 @@ impl Vhost {
     /// # Panics
     /// When the answer is not what RabbitMQ's management API says.
     pub async fn drain(&self, queue: &str) -> Vec<(Value, Vec<u8>)> {
-        let ask = json!({"count": 1000, "ackmode": "ack_requeue_false", "encoding": "base64"});
+        self.get(queue, "ack_requeue_false").await
+    }
+
+    /// Looks at all messages that wait on a queue, and leaves them there.
+    ///
+    /// # Panics
+    /// When the answer is not what RabbitMQ's management API says.
+    pub async fn peek(&self, queue: &str) -> Vec<(Value, Vec<u8>)> {
+        self.get(queue, "ack_requeue_true").await
+    }
+
+    async fn get(&self, queue: &str, mode: &str) -> Vec<(Value, Vec<u8>)> {
+        let ask = json!({"count": 1000, "ackmode": mode, "encoding": "base64"});
         let messages = self.call(Method::POST, &format!("queues/{}/{queue}/get", self.name), ask).await;
         let messages = messages.as_array().expect("a list of messages");
         let bytes = |message: &Value| match message["payload_encoding"].as_str() {
@@ -165,27 +199,21 @@ impl Vhost {
     /// # Panics
     /// When none comes to be within [`PATIENCE`].
     pub async fn cut(&self, name: &str) {
-        let until = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let all = self.call(Method::GET, &format!("vhosts/{}/connections", self.name), Value::Null).await;
-            let ours: Vec<&str> = all
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter(|one| one["client_properties"]["connection_name"].as_str().is_some_and(|n| n.starts_with(name)))
-                .filter_map(|one| one["name"].as_str())
-                .collect();
-            for one in &ours {
-                let path = format!("connections/{}", one.replace('%', "%25").replace(' ', "%20").replace('>', "%3E"));
-                // It may have gone by itself, with the other one of the pair.
-                self.try_call(Method::DELETE, &path, &Value::Null).await.ok();
-            }
-            if !ours.is_empty() {
-                return;
-            }
-            assert!(tokio::time::Instant::now() < until, "no connection {name:?} at the broker");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+        self.until_connected(name).await;
+        for one in self.connections(name).await {
+            let path = format!("connections/{}", one.replace('%', "%25").replace(' ', "%20").replace('>', "%3E"));
+            // It may have gone by itself, with the other one of the pair.
+            self.try_call(Method::DELETE, &path, &Value::Null).await.ok();
         }
+    }
+
+    async fn connections(&self, name: &str) -> Vec<String> {
+        let all = self.call(Method::GET, &format!("vhosts/{}/connections", self.name), Value::Null).await;
+        let named = |one: &&Value| {
+            one["client_properties"]["connection_name"].as_str().is_some_and(|found| found.starts_with(name))
+        };
+        let ours = all.as_array().into_iter().flatten().filter(named);
+        ours.filter_map(|one| one["name"].as_str().map(str::to_owned)).collect()
     }
 
     async fn call(&self, method: Method, path: &str, body: Value) -> Value {

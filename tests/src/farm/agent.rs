@@ -164,6 +164,17 @@ impl Agent {
         .await;
     }
 
+    /// Whether it ever cloned a repository.
+    #[must_use]
+    pub fn has_cloned(&self) -> bool {
+        !files(&self.folder.join("state/mirrors")).is_empty()
+    }
+
+    /// Waits until it has a workspace, and so a job of its own.
+    pub async fn until_busy(&self) {
+        until("a job to begin", async || (!files(&self.work()).is_empty()).then_some(())).await;
+    }
+
     /// Waits until the coordinator has all that it had to say.
     pub async fn has_said_all(&self) {
         until("an empty spool", async || files(&self.spool()).is_empty().then_some(())).await;
