@@ -154,6 +154,15 @@ fn errors_go_to_stderr_with_what_to_do() {
 }
 
 #[test]
+fn no_command_at_all_shows_what_there_is() {
+    for server in ["", "http://127.0.0.1:1"] {
+        let (out, errors, code) = text(&buildr(server, &[]).output().unwrap());
+        assert_eq!((out.as_str(), code), ("", Some(2)));
+        assert!(errors.starts_with("A build farm on Docker") && errors.contains("\nAsk a farm:\n"), "{errors}");
+    }
+}
+
+#[test]
 fn a_program_takes_the_place_of_this_one() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("buildr-hello");

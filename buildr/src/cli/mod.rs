@@ -27,6 +27,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use protocol::BuildNumber;
 
@@ -144,7 +145,16 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
 /// What was typed. `help COMMAND` and `agent approve` are told from other programs' names here: `buildr agent` is
 /// `buildr-agent`, and what follows such a name is that program's own.
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    let cli = Cli::from_arg_matches(&command().try_get_matches_from(arguments)?)?;
+    let matches = command().try_get_matches_from(arguments).map_err(|error| match error.kind() {
+        // Clap counts what the environment says as something that was typed.
+        ErrorKind::MissingSubcommand => {
+            let mut command = command();
+            let help = command.render_help();
+            command.error(ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, help)
+        }
+        _ => error,
+    })?;
+    let cli = Cli::from_arg_matches(&matches)?;
     let Command::Other(words) = &cli.command else { return Ok(cli) };
     let before = &arguments[..arguments.len() - words.len()];
     let words: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
@@ -164,7 +174,7 @@ fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
 }
 
 fn unknown(name: &OsStr) -> clap::Error {
-    command().error(clap::error::ErrorKind::InvalidSubcommand, format!("unrecognized subcommand {name:?}"))
+    command().error(ErrorKind::InvalidSubcommand, format!("unrecognized subcommand {name:?}"))
 }
 
 /// The command line as clap knows it, with the commands in groups.

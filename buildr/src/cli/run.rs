@@ -152,6 +152,7 @@ async fn stop_on_signals(stop: Stop) {
     writeln!(io::stderr(), "\ncancelling, and cleaning up (again: kill at once)").ok();
     stop.cancel();
     signals.next().await;
+    writeln!(io::stderr(), "killing (again: end here; the next run removes what is left)").ok();
     stop.kill();
     signals.next().await;
     std::process::exit(exit::CANCELLED.into());

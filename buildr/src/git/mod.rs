@@ -159,13 +159,13 @@ impl Checkouts {
 ///
 /// When `from` is the root of a work tree the copy gets a `.git` of its own, with the same history, HEAD and index
 /// and with `origin` without password, in which `git status` says what it says in the original. A folder within a
-/// work tree is copied without one. Ends soon after the future is dropped, and then leaves nothing.
+/// work tree is copied without one. Ends soon after `stop`, or after the future is dropped, and then leaves nothing.
 ///
 /// # Errors
 /// See [`GitError`]; `into` is then as it was before.
-pub async fn copy_tree(from: &Path, into: &Path) -> Result<TreeCopy, GitError> {
+pub async fn copy_tree(from: &Path, into: &Path, stop: &CancellationToken) -> Result<TreeCopy, GitError> {
     let (from, into) = (from.to_owned(), into.to_owned());
-    let stop = CancellationToken::new();
+    let stop = stop.child_token();
     let _dropped = stop.clone().drop_guard();
     blocking(move || tree::copy(&from, &into, &stop)).await
 }

@@ -501,7 +501,7 @@ fn a_lived_in_tree(ground: &Ground) {
 async fn a_clean_tree_is_copied_with_its_history() {
     let ground = Ground::new();
     a_lived_in_tree(&ground);
-    let copy = copy_tree(&ground.path("source"), &ground.path("a")).await.unwrap();
+    let copy = copy_tree(&ground.path("source"), &ground.path("a"), &CancellationToken::new()).await.unwrap();
     assert_eq!((copy.dirty, copy.files, copy.subject.as_str()), (false, 7, "a tree"));
     assert_eq!(copy.branch.unwrap().as_str(), "main");
     let copied = Repository::open(ground.path("a")).unwrap();
@@ -530,7 +530,7 @@ async fn a_dirty_tree_is_copied_as_it_is() {
     let nested = Repository::init(root.join("vendored")).unwrap();
     fs::write(nested.workdir().unwrap().join("lib.c"), "int x;").unwrap();
 
-    let copy = copy_tree(&root, &ground.path("a")).await.unwrap();
+    let copy = copy_tree(&root, &ground.path("a"), &CancellationToken::new()).await.unwrap();
     assert!(copy.dirty);
     let into = ground.path("a");
     let there = |name: &str| fs::symlink_metadata(into.join(name)).is_ok();
@@ -551,13 +551,13 @@ async fn a_dirty_tree_is_copied_as_it_is() {
 async fn trees_without_a_commit_a_branch_or_git() {
     let ground = Ground::new();
     fs::write(ground.path("source/x"), "x").unwrap();
-    let unborn = copy_tree(&ground.path("source"), &ground.path("a")).await.unwrap();
+    let unborn = copy_tree(&ground.path("source"), &ground.path("a"), &CancellationToken::new()).await.unwrap();
     assert_eq!((unborn.commit, unborn.dirty, unborn.files), (None, true, 1));
     assert_eq!(Repository::open(ground.path("a")).unwrap().head().err().unwrap().code(), git2::ErrorCode::UnbornBranch);
 
     let commit = ground.commit("main", "x", "x");
     ground.source.set_head_detached(commit).unwrap();
-    let detached = copy_tree(&ground.path("source"), &ground.path("b")).await.unwrap();
+    let detached = copy_tree(&ground.path("source"), &ground.path("b"), &CancellationToken::new()).await.unwrap();
     assert_eq!((detached.branch, detached.commit.unwrap().as_str()), (None, commit.to_string().as_str()));
     assert!(Repository::open(ground.path("b")).unwrap().head_detached().unwrap());
 
@@ -565,11 +565,16 @@ async fn trees_without_a_commit_a_branch_or_git() {
     fs::create_dir_all(ground.path("plain/.buildr-out")).unwrap();
     fs::write(ground.path("plain/.buildr-out/x"), "out").unwrap();
     fs::write(ground.path("plain/y"), "y").unwrap();
-    let plain = copy_tree(&ground.path("plain"), &ground.path("plain/into")).await.unwrap();
+    let plain = copy_tree(&ground.path("plain"), &ground.path("plain/into"), &CancellationToken::new()).await.unwrap();
     assert_eq!(plain, TreeCopy { files: 1, ..TreeCopy::default() });
     assert!(ground.path("plain/into/empty").is_dir() && !ground.path("plain/into/.buildr-out").exists());
 
-    let missing = copy_tree(&ground.path("missing"), &ground.path("c")).await.unwrap_err();
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let stopped = copy_tree(&ground.path("plain"), &ground.path("stopped"), &stop).await;
+    assert!(matches!(stopped, Err(GitError::Cancelled)), "{stopped:?}");
+    assert!(!ground.path("stopped").exists());
+    let missing = copy_tree(&ground.path("missing"), &ground.path("c"), &CancellationToken::new()).await.unwrap_err();
     assert!(matches!(missing, GitError::Disk { .. }) && !ground.path("c").exists(), "{missing}");
 }
 
@@ -577,17 +582,18 @@ async fn trees_without_a_commit_a_branch_or_git() {
 async fn a_folder_within_a_tree_and_a_linked_work_tree() {
     let ground = Ground::new();
     a_lived_in_tree(&ground);
-    let within = copy_tree(&ground.path("source/sub"), &ground.path("a")).await.unwrap();
+    let within = copy_tree(&ground.path("source/sub"), &ground.path("a"), &CancellationToken::new()).await.unwrap();
     assert_eq!((within.files, within.dirty), (1, false));
     assert!(within.commit.is_some() && ground.path("a/changed.txt").exists() && !ground.path("a/.git").exists());
 
     fs::create_dir(ground.path("source/ignored-folder")).unwrap();
     fs::write(ground.path("source/ignored-folder/z"), "z").unwrap();
-    let ignored = copy_tree(&ground.path("source/ignored-folder"), &ground.path("b")).await.unwrap();
+    let ignored =
+        copy_tree(&ground.path("source/ignored-folder"), &ground.path("b"), &CancellationToken::new()).await.unwrap();
     assert_eq!(ignored, TreeCopy { files: 1, ..TreeCopy::default() });
 
     ground.source.worktree("other", &ground.path("other"), None).unwrap();
-    let linked = copy_tree(&ground.path("other"), &ground.path("c")).await.unwrap();
+    let linked = copy_tree(&ground.path("other"), &ground.path("c"), &CancellationToken::new()).await.unwrap();
     assert_eq!((linked.branch.unwrap().as_str(), linked.files, linked.dirty), ("other", 7, false));
     assert!(ground.path("c/.git").is_dir());
     assert_eq!(status_of(&ground.path("c")), BTreeSet::new());

@@ -45,7 +45,7 @@ pub(super) fn copy(from: &Path, into: &Path, stop: &CancellationToken) -> Result
                 copy.notes.push("this is a partial clone: what git has not fetched is missing in the copy".into());
             }
         }
-        None => found.walk(&from, Path::new(""), &into)?,
+        None => found.walk(&from, Path::new(""), &into, stop)?,
     }
     copy.files = found.write(&from, &into, stop)?;
     copy.dirty = found.dirty;
@@ -133,7 +133,10 @@ impl Found {
     }
 
     /// Every file, for a folder without git. Not `into` itself, if that lies within.
-    fn walk(&mut self, from: &Path, below: &Path, into: &Path) -> Result<(), GitError> {
+    fn walk(&mut self, from: &Path, below: &Path, into: &Path, stop: &CancellationToken) -> Result<(), GitError> {
+        if stop.is_cancelled() {
+            return Err(GitError::Cancelled);
+        }
         let folder = from.join(below);
         let failed = GitError::disk("read", folder.clone());
         let entries: Vec<_> = match fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<_>>) {
@@ -148,7 +151,7 @@ impl Found {
             let kind = entry.file_type().map_err(GitError::disk("read", entry.path()))?;
             if kind.is_dir() {
                 self.folders.insert(path.clone());
-                self.walk(from, &path, into)?;
+                self.walk(from, &path, into, stop)?;
             } else if kind.is_file() || kind.is_symlink() {
                 self.files.insert(path);
             } else {

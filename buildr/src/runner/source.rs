@@ -69,7 +69,7 @@ pub(super) async fn fetch(
 ) -> Result<Sourced, Ending> {
     match source {
         Source::Clone(checkouts) => clone(order, checkouts, into, stop, log).await,
-        Source::Tree(tree) => copy(tree, into, log).await,
+        Source::Tree(tree) => copy(tree, into, stop, log).await,
     }
 }
 
@@ -115,8 +115,12 @@ async fn clone(
     }
 }
 
-async fn copy(tree: &Path, into: &Path, log: &JobLog<'_>) -> Result<Sourced, Ending> {
-    let copy = git::copy_tree(tree, into).await.map_err(|error| clone_failed(&error))?;
+async fn copy(tree: &Path, into: &Path, stop: &Stop, log: &JobLog<'_>) -> Result<Sourced, Ending> {
+    let copy = match git::copy_tree(tree, into, stop.token()).await {
+        Ok(copy) => copy,
+        Err(_) if stop.is_cancelled() => return Err(Ending::cancelled("cancelled during the copy")),
+        Err(error) => return Err(clone_failed(&error)),
+    };
     let state = if copy.dirty { ", with changes that are not committed" } else { "" };
     let at = match &copy.commit {
         Some(commit) => format!("at {}{state}", commit.short()),
