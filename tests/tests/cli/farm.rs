@@ -1,0 +1,238 @@
+//! A farm in one process, `buildr up`, and a person with another terminal.
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use crate::place::{Live, Place, Ran, start, to_the_end};
+
+/// A farm that is up.
+struct Farm<'p> {
+    place: &'p Place,
+    up: Live,
+    server: String,
+    token: String,
+}
+
+impl<'p> Farm<'p> {
+    async fn up(place: &'p Place) -> Self {
+        let mut up = place.start(&["up", "--listen", "127.0.0.1:0", "--slots", "2"]);
+        let line = up.until("is up").await;
+        let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
+        let (server, token) = url.split_once("/?token=").unwrap();
+        Self { place, up, server: server.to_owned(), token: token.to_owned() }
+    }
+
+    fn buildr(&self, words: &[&str]) -> Command {
+        let mut command = self.place.buildr(words);
+        command.env("BUILDR_SERVER", &self.server);
+        command
+    }
+
+    async fn run(&self, words: &[&str]) -> Ran {
+        to_the_end(self.buildr(words)).await
+    }
+
+    fn start(&self, words: &[&str]) -> Live {
+        start(self.buildr(words))
+    }
+
+    /// What the API says of a build.
+    async fn build(&self, number: &str) -> Value {
+        let ran = self.run(&["status", number, "--json"]).await;
+        ran.check(0, &[]);
+        serde_json::from_str(&ran.out).unwrap()
+    }
+
+    /// Ends it with one signal.
+    async fn end(self) -> Ran {
+        self.up.signal("INT").await;
+        self.up.end().await
+    }
+
+    /// Sends a request as it stands here, and gives the answer's first line.
+    async fn ask(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.server.strip_prefix("http://").unwrap()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.lines().next().unwrap().to_owned()
+    }
+}
+
+const GREETING: &str = "image: IMAGE\nbuild:\n  script: [echo hello from build, 'exit ${CODE:-0}']\n";
+
+#[tokio::test]
+async fn a_build_is_submitted_and_looked_at() {
+    let Some(place) = Place::with(GREETING).await else { return };
+    place.commit().await;
+    let farm = Farm::up(&place).await;
+    farm.run(&["builds"]).await.check(0, &["no builds yet; begin one with"]);
+    let watched = farm.run(&["submit", ".", "--watch"]).await;
+    watched.check(0, &["build #1 of project", "$ echo hello from build", "\nhello from build\n", "build #1 passed"]);
+    farm.run(&["builds"]).await.check(0, &["BUILD", "passed", "project", "main", "first"]);
+    farm.run(&["status", "1"]).await.check(0, &["build #1 passed", "attempt 1", "build ", "output: buildr logs 1"]);
+    farm.run(&["logs", "1"]).await.check(0, &["── job", "clone ", "── build", "\nhello from build\n"]);
+    let raw = farm.run(&["logs", "#1", "--stage", "build", "--raw"]).await;
+    assert_eq!(
+        (raw.code, raw.out.as_str()),
+        (Some(0), "$ echo hello from build\nhello from build\n$ exit ${CODE:-0}\n")
+    );
+    farm.run(&["agents"]).await.check(0, &["2"]);
+    farm.run(&["status", "99"]).await.check(3, &["99"]);
+    farm.run(&["cancel", "1"]).await.shows(&["1"]);
+    assert_eq!(farm.build("1").await["exit_code"], 0);
+    farm.end().await.check(0, &[]);
+    place.nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn watching_ends_with_what_became_of_the_build() {
+    let Some(place) = Place::with("image: IMAGE\nbuild:\n  script: [echo hello, exit 9]\n").await else { return };
+    place.commit().await;
+    let farm = Farm::up(&place).await;
+    farm.run(&["submit", ".", "-w"]).await.check(1, &["build failed: exit code 9"]);
+    place.write(".buildr.yml", "buidl:\n  scrip: x\n");
+    place.git(&["commit", "-qam", "broken"]).await;
+    farm.run(&["submit", ".", "-w"]).await.check(2, &[".buildr.yml:2:3", "^^^^^"]);
+    place.git(&["rm", "-q", ".buildr.yml"]).await;
+    place.git(&["commit", "-qam", "none"]).await;
+    farm.run(&["submit", ".", "-w"]).await.check(2, &["there is no manifest"]);
+    farm.run(&["submit", ".", "-w", "--branch", "nowhere"]).await.check(3, &["nowhere"]);
+    let missing = place.path("missing");
+    farm.run(&["submit", missing.to_str().unwrap(), "-w"]).await.check(3, &["missing"]);
+    farm.run(&["submit", "missing", "-w"]).await.check(2, &["neither a URL nor a folder"]);
+    farm.end().await.check(0, &[]);
+    place.nothing_is_left().await;
+}
+
+const LONG: &str =
+    "image: IMAGE\nbuild:\n  script:\n    - echo on its way\n    - while [ ! -e /app/never ]; do sleep 0.1; done\n";
+
+#[tokio::test]
+async fn a_build_is_followed_and_cancelled_from_elsewhere() {
+    let Some(place) = Place::with(LONG).await else { return };
+    place.commit().await;
+    let farm = Farm::up(&place).await;
+    let mut watcher = farm.start(&["submit", ".", "--watch"]);
+    watcher.until("on its way").await;
+    let mut follower = farm.start(&["logs", "1", "--follow"]);
+    follower.until("── build").await;
+    // One who stops watching ends nothing.
+    let mut idler = farm.start(&["logs", "1", "-f"]);
+    idler.until("── build").await;
+    idler.signal("INT").await;
+    idler.end().await.check(130, &["build #1 goes on", "buildr cancel 1"]);
+    farm.run(&["status", "1"]).await.check(0, &["build #1 running"]);
+    farm.run(&["cancel", "1"]).await.check(0, &["1"]);
+    watcher.end().await.check(130, &["build #1 cancelled"]);
+    follower.end().await.shows(&["on its way"]);
+    assert_eq!(farm.build("1").await["build"]["status"], "cancelled");
+    place.nothing_is_left().await;
+    farm.end().await.check(0, &[]);
+}
+
+#[tokio::test]
+async fn the_first_signal_drains_and_a_restart_keeps_history() {
+    let manifest = "image: IMAGE\nbuild:\n  script:\n    - echo begun\n    - while [ ! -e /tmp/go ]; do sleep 0.1; [ $((n=${n:-0}+1)) -lt 15 ] || break; done\n    - echo ended\n";
+    let Some(place) = Place::with(manifest).await else { return };
+    place.commit().await;
+    let mut farm = Farm::up(&place).await;
+    let mut watcher = farm.start(&["submit", ".", "--watch"]);
+    watcher.until("begun").await;
+    farm.up.signal("INT").await;
+    farm.up.until("waiting for those that run").await;
+    farm.up.end().await.check(0, &[]);
+    drop(watcher);
+    place.nothing_is_left().await;
+    let again = Farm::up(&place).await;
+    again.run(&["status", "1"]).await.check(0, &["build #1 passed"]);
+    again.run(&["logs", "1"]).await.check(0, &["\nended\n"]);
+    let next = again.run(&["submit", "."]).await;
+    next.check(0, &["build #2 of project", "buildr logs 2 -f"]);
+    again.up.signal("INT").await;
+    again.up.signal("INT").await;
+    again.up.end().await;
+    place.nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn a_killed_farm_goes_on_after_its_restart() {
+    let Some(place) = Place::with(LONG).await else { return };
+    place.commit().await;
+    let farm = Farm::up(&place).await;
+    let mut watcher = farm.start(&["submit", ".", "--watch"]);
+    watcher.until("on its way").await;
+    assert_eq!(place.containers().await.len(), 1);
+    farm.up.signal("KILL").await;
+    farm.up.end().await;
+    drop(watcher);
+    let again = Farm::up(&place).await;
+    let mut follower = again.start(&["logs", "1", "--follow"]);
+    follower.until("on its way").await;
+    again.run(&["cancel", "1"]).await.check(0, &[]);
+    follower.end().await;
+    assert_eq!(again.build("1").await["build"]["status"], "cancelled");
+    again.end().await.check(0, &[]);
+    place.nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn one_state_folder_is_one_farms() {
+    let Some(place) = Place::with(GREETING).await else { return };
+    let farm = Farm::up(&place).await;
+    place
+        .start(&["up", "--listen", "127.0.0.1:0"])
+        .end()
+        .await
+        .check(3, &["error: ", "already runs from", "--state-dir"]);
+    farm.run(&["builds"]).await.check(0, &[]);
+    let other = place.path("other").display().to_string();
+    let address = farm.server.strip_prefix("http://").unwrap();
+    let taken = place.start(&["up", "--listen", address, "--state-dir", &other]).end().await;
+    taken.check(3, &["cannot be listened on", "--listen"]);
+    farm.run(&["agents"]).await.check(0, &["2"]);
+    farm.end().await.check(0, &[]);
+    let gone = place.run(&["builds", "--server", "http://127.0.0.1:1"]).await;
+    gone.check(3, &["no farm answers", "buildr up"]);
+}
+
+#[tokio::test]
+async fn nobody_else_can_start_a_build() {
+    let Some(place) = Place::with(GREETING).await else { return };
+    place.commit().await;
+    let farm = Farm::up(&place).await;
+    let mut stranger = farm.buildr(&["submit", "."]);
+    stranger.env("XDG_RUNTIME_DIR", place.path("home"));
+    to_the_end(stranger).await.check(3, &["error: ", "BUILDR_TOKEN"]);
+    let mut wrong = farm.buildr(&["submit", "."]);
+    wrong.env("BUILDR_TOKEN", "wrong");
+    to_the_end(wrong).await.check(3, &["error: "]);
+
+    let body = format!("{{\"repo\":\"{}\"}}", place.project().display());
+    let host = farm.server.strip_prefix("http://").unwrap();
+    let post = |host: &str, more: &str| {
+        let length = body.len();
+        format!(
+            "POST /api/v1/builds HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{more}content-length: {length}\r\n\r\n{body}"
+        )
+    };
+    let (json, token) = ("content-type: application/json\r\n", format!("authorization: Bearer {}\r\n", farm.token));
+    for (request, expect) in [
+        (post(host, json), "401"),
+        (post(host, &format!("{json}authorization: Bearer x\r\n")), "401"),
+        (post(host, &token), "415"),
+        (post("evil.example.org", &format!("{json}{token}")), "421"),
+        ("GET /api/v1/builds HTTP/1.1\r\nhost: evil.example.org\r\nconnection: close\r\n\r\n".to_owned(), "421"),
+        (format!("GET /api/v1/builds HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"), "200"),
+    ] {
+        let answer = farm.ask(&request).await;
+        assert!(answer.contains(expect), "{answer} instead of {expect} for\n{request}");
+    }
+    farm.run(&["builds"]).await.check(0, &["no builds yet"]);
+    assert!(farm.ask(&post(host, &format!("{json}{token}"))).await.contains(" 20"));
+    farm.run(&["logs", "1", "-f"]).await.check(0, &["hello from build"]);
+    farm.end().await.check(0, &[]);
+    place.nothing_is_left().await;
+}

@@ -1,0 +1,14 @@
+//! `buildr` as a person runs it: the program itself, in folders of their own, over a real Docker daemon. Each test
+//! looks at what is printed, at the exit code, and at what is left behind.
+
+#![expect(clippy::unwrap_used, reason = "what a test makes for itself fails as the test does")]
+
+mod place;
+
+mod endings;
+mod farm;
+mod figures;
+mod manifest;
+mod output;
+mod run;
+mod strange;
