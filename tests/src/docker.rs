@@ -106,6 +106,15 @@ pub async fn left_of(owner: &str) -> Vec<String> {
     containers.chain(images).chain(networks).chain(volumes).collect()
 }
 
+/// Removes all that bears an owner's label and can be swept.
+///
+/// # Panics
+/// When the daemon does not answer.
+pub async fn remove_all_of(owner: &str) {
+    let executor = DockerExecutor::connect(settings(owner, "a-test-that-cleans-up")).await.expect("the daemon answers");
+    executor.sweep().await.expect("what a test leaves is removed");
+}
+
 impl DockerRig {
     async fn make(mut settings: DockerSettings) -> Result<Self, String> {
         settings.host = Some(setting("DOCKER_HOST", "")).filter(|host| !host.is_empty());

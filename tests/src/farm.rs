@@ -1,10 +1,11 @@
 //! A whole farm for one test: a real coordinator and real agents, over a broker in memory or over RabbitMQ, with jobs
 //! that run as scripts say or in containers. At its end nothing may be left of it.
 
+mod repository;
+mod folders;
+mod gate;
 mod agent;
 mod api;
-mod gate;
-mod repository;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,7 +13,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use buildr::client;
 use coordinator::config::{Enrolment, LocalRepos};
 use coordinator::{Config, RunError};
 use futures_util::FutureExt as _;
@@ -30,6 +30,7 @@ use crate::rabbit::{Vhost, with_vhost};
 
 pub use agent::{Agent, Runs};
 pub use api::Api;
+pub use folders::Folders;
 pub use repository::Repository;
 
 /// How long a test waits for anything before it has failed: long enough for a machine that is busy with other tests.
@@ -148,8 +149,7 @@ impl Farm {
         let stop = CancellationToken::new();
         let token = coordinator::api_token(&self.config.state_dir).expect("a token");
         let running = coordinator::run(self.config.clone(), end, listener, stop.clone());
-        let server = format!("http://{}", self.config.listen).parse().expect("a URL");
-        let api = Api { client: client::Farm::new(server, Some(token)).expect("a client"), kept: self.kept.clone() };
+        let api = Api { kept: self.kept.clone(), ..Api::at(&self.config.listen.to_string(), token) };
         self.coordinator = Some(Coordinator { task: task::spawn("coordinator", running), stop, line, api });
         until("the coordinator's answer", async || self.api().client.agents().await.ok()).await;
     }
@@ -199,6 +199,12 @@ impl Farm {
         let folder = self.folder.path().join(own);
         let agent = self.agents.entry(own.to_owned()).or_insert_with(|| Agent::new(name, folder, self.runs));
         agent.start(config, &self.broker).await;
+    }
+
+    /// An agent's folders.
+    #[must_use]
+    pub fn folders(&self, name: &str) -> &Folders {
+        &self.agents.get(name).unwrap_or_else(|| panic!("there is no agent {name}")).folders
     }
 
     /// One of its agents.

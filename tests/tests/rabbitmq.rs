@@ -97,12 +97,12 @@ async fn a_lost_agents_job_is_built_again() {
         farm.agent("a").kill().await;
         farm.start_agent("b", 1).await;
         farm.api().until_in_stage(number, 2, "wait").await;
-        farm.agent("b").let_go().await;
+        farm.folders("b").let_go().await;
         let view = farm.api().until_is(number, Status::Passed).await;
         assert_eq!(states(&view), ["lost", "passed"]);
         assert_eq!(farm.api().log_of(number, 2, "wait").await, b"begun\nlet go\n");
         farm.start_agent("a", 1).await;
-        farm.agent("a").has_said_all().await;
+        farm.folders("a").until_all_said().await;
     })
     .await;
 }
@@ -114,14 +114,14 @@ async fn a_late_result_of_a_lost_claim_changes_nothing() {
         let number = farm.api().begin(WAITS).await;
         farm.api().until_in_stage(number, 1, "wait").await;
         farm.agent("a").shut_gate();
-        farm.agent("a").let_go().await;
-        farm.agent("a").holds_a_result().await;
+        farm.folders("a").let_go().await;
+        farm.folders("a").until_a_result().await;
         farm.start_agent("b", 1).await;
         farm.api().until_in_stage(number, 2, "wait").await;
         farm.agent("a").open_gate();
-        farm.agent("a").has_said_all().await;
+        farm.folders("a").until_all_said().await;
         assert_eq!(farm.api().build(number).await.build.status, Status::Running);
-        farm.agent("b").let_go().await;
+        farm.folders("b").let_go().await;
         let view = farm.api().until_is(number, Status::Passed).await;
         assert_eq!(states(&view), ["lost", "passed"]);
     })
@@ -137,8 +137,8 @@ async fn neither_a_restarted_coordinator_nor_a_restarted_agent_loses_a_result() 
         farm.api().until_in_stage(number, 1, "wait").await;
         farm.stop_coordinator().await;
         farm.agent("a").shut_gate();
-        farm.agent("a").let_go().await;
-        farm.agent("a").holds_a_result().await;
+        farm.folders("a").let_go().await;
+        farm.folders("a").until_a_result().await;
         farm.agent("a").kill().await;
         farm.start_coordinator().await;
         farm.start_agent("a", 1).await;
@@ -160,7 +160,7 @@ async fn an_agent_that_drains_leaves_the_rest_to_others() {
         let other = farm.api().begin(PASSES).await;
         farm.start_agent("b", 1).await;
         assert_eq!(farm.api().until_is(other, Status::Passed).await.attempts[0].agent, "b");
-        farm.agent("a").let_go().await;
+        farm.folders("a").let_go().await;
         assert_eq!(farm.api().until_is(mine, Status::Passed).await.attempts[0].agent, "a");
         farm.agent("a").ended().await;
     })
@@ -269,16 +269,16 @@ async fn what_is_no_job_is_laid_aside_with_the_reason() {
         let answers = replies(farm.vhost(), "mine", bodies.len()).await;
         for (number, (body, reason)) in bodies.iter().enumerate() {
             let (properties, laid) = &dead[number];
-            let said = properties["headers"]["reason"].as_str().unwrap();
+            let said = properties["headers"]["x-buildr-reason"].as_str().unwrap();
             assert!(said.contains(reason) && said.contains("(found by agent a)"), "{said}");
-            assert_eq!(properties["headers"]["queue"], json!(QUEUE));
+            assert_eq!(properties["headers"]["x-buildr-queue"], json!(QUEUE));
             let kept = String::from_utf8_lossy(&body[..body.len().min(4096)]).into_owned();
             assert_eq!(String::from_utf8_lossy(laid), kept);
             let (id, answer) = &answers[number];
             assert_eq!((id.as_str(), answer.status.as_str()), (format!("c{number}").as_str(), "rejected"));
             assert!(answer.message.as_deref().unwrap().contains(reason), "{answer:?}");
         }
-        let last = dead.last().unwrap().0["headers"]["reason"].as_str().unwrap();
+        let last = dead.last().unwrap().0["headers"]["x-buildr-reason"].as_str().unwrap();
         assert!(last.contains("knows no job"), "{last}");
         let views = farm.api().until_all_over(1).await;
         assert_eq!((views.len(), views[0].build.status), (1, Status::Passed));
@@ -369,18 +369,15 @@ async fn agents_alone_are_a_farm() {
         assert_eq!(said(&replies(farm.vhost(), "mine", 1).await), [("1", "running")]);
         // The message is not acknowledged before its build is over: another agent gets it when this one dies.
         let (first, second) = until("one to begin", async || {
-            let begun = |name: &str| {
-                std::fs::read_dir(farm.folder(name).join("work")).is_ok_and(|mut all| all.next().is_some())
-            };
             ["a", "b"]
                 .into_iter()
-                .find(|name| begun(name))
+                .find(|name| farm.folders(name).is_busy())
                 .map(|name| if name == "a" { ("a", "b") } else { ("b", "a") })
         })
         .await;
         farm.agent(first).kill().await;
-        farm.agent(second).until_busy().await;
-        farm.agent(second).let_go().await;
+        until("the other to begin", async || farm.folders(second).is_busy().then_some(())).await;
+        farm.folders(second).let_go().await;
         let answers = replies(farm.vhost(), "mine", 2).await;
         assert_eq!(said(&answers), [("1", "running"), ("1", "passed")]);
         assert_eq!((answers[1].1.build, &answers[1].1.commit), (None, &Some(commit)));
@@ -388,11 +385,7 @@ async fn agents_alone_are_a_farm() {
         assert_eq!(said(&replies(farm.vhost(), "mine", 1).await), [("2", "rejected")]);
         // What the dead one left is swept by its next life.
         farm.start_agent_with(first, |config| config.standalone = Standalone::Auto).await;
-        until("the work folder to be swept", async || {
-            let work = farm.folder(first).join("work");
-            std::fs::read_dir(work).is_ok_and(|mut all| all.next().is_none()).then_some(())
-        })
-        .await;
+        farm.folders(first).until_no_work().await;
         farm.agent(second).stop().await;
         assert!(farm.vhost().drain(QUEUE).await.is_empty());
         assert!(!farm.vhost().has_exchange("buildr.events").await);
@@ -435,7 +428,7 @@ async fn an_agent_that_never_builds_alone_waits_for_a_coordinator() {
             .await;
         }
         replies(farm.vhost(), "mine", 8).await;
-        assert!(farm.agent("auto").has_cloned() && !farm.agent("never").has_cloned());
+        assert!(farm.folders("auto").has_cloned() && !farm.folders("never").has_cloned());
         farm.agent("auto").stop().await;
         publish(farm.vhost(), &repository.message(), json!({})).await;
         farm.start_coordinator().await;
@@ -460,7 +453,7 @@ async fn a_coordinator_that_comes_later_takes_over() {
         let answers = replies(farm.vhost(), "mine", 2).await;
         assert_eq!(said(&answers), [("farm", "running"), ("farm", "passed")]);
         assert_eq!(answers[1].1.build.unwrap().0, 1);
-        farm.agent("a").let_go().await;
+        farm.folders("a").let_go().await;
         assert_eq!(said(&replies(farm.vhost(), "mine", 1).await), [("alone", "passed")]);
         let number = farm.api().begin(PASSES).await;
         farm.api().until_is(number, Status::Passed).await;
@@ -475,7 +468,8 @@ async fn who_has_seen_a_coordinator_never_builds_alone() {
         farm.vhost().declare("mine", json!({})).await;
         farm.start_coordinator().await;
         farm.start_agent_with("seen", |config| config.standalone = Standalone::Auto).await;
-        farm.until_here("seen").await;
+        let noted = farm.folder("seen").join("state/coordinator.seen");
+        until("the agent to note it", async || noted.exists().then_some(())).await;
         farm.agent("seen").stop().await;
         farm.stop_coordinator().await;
         for exchange in ["buildr.events", "buildr.control", "buildr.submit"] {
@@ -494,7 +488,7 @@ async fn who_has_seen_a_coordinator_never_builds_alone() {
             .await;
         }
         replies(farm.vhost(), "mine", 8).await;
-        assert!(farm.agent("new").has_cloned() && !farm.agent("seen").has_cloned());
+        assert!(farm.folders("new").has_cloned() && !farm.folders("seen").has_cloned());
         farm.agent("new").stop().await;
         farm.start_coordinator().await;
         let number = farm.api().begin(PASSES).await;
@@ -559,7 +553,7 @@ async fn a_stolen_name_is_of_no_use() {
             let view = farm.api().until_is(number, Status::Passed).await;
             assert_eq!(states(&view), ["passed"]);
         }
-        assert!(farm.agent("a").has_cloned() && !farm.agent("thief").has_cloned());
+        assert!(farm.folders("a").has_cloned() && !farm.folders("thief").has_cloned());
         let known = farm.until_known("a").await;
         assert_eq!((known.fingerprint, known.enrolled), (key, true));
     })
@@ -575,7 +569,7 @@ async fn broken_connections_cost_no_attempt() {
         farm.api().until_in_stage(number, 1, "wait").await;
         farm.vhost().cut("buildr-agent a").await;
         farm.vhost().cut("buildr-coordinator").await;
-        farm.agent("a").let_go().await;
+        farm.folders("a").let_go().await;
         let view = farm.api().until_is(number, Status::Passed).await;
         assert_eq!(states(&view), ["passed"]);
         assert_eq!(farm.api().log(number, "wait").await, "begun\nlet go\n");
@@ -621,7 +615,7 @@ async fn what_was_purged_is_offered_again() {
         let purged = farm.api().begin(PASSES).await;
         until("the offer", async || (!farm.vhost().peek(QUEUE).await.is_empty()).then_some(())).await;
         farm.vhost().purge(QUEUE).await;
-        farm.agent("a").let_go().await;
+        farm.folders("a").let_go().await;
         farm.api().until_is(busy, Status::Passed).await;
         let view = farm.api().until_is(purged, Status::Passed).await;
         assert_eq!(states(&view), ["passed"]);
@@ -640,7 +634,7 @@ async fn a_deleted_queue_is_made_again_and_filled() {
         for queue in [QUEUE, "buildr.events.v1", "buildr.logs.v1", "buildr.dead"] {
             farm.vhost().delete(queue).await;
         }
-        farm.agent("a").let_go().await;
+        farm.folders("a").let_go().await;
         let view = farm.api().until_is(busy, Status::Passed).await;
         assert_eq!(states(&view), ["passed"]);
         assert_eq!(farm.api().log(busy, "wait").await, "begun\nlet go\n");

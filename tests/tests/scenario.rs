@@ -284,9 +284,9 @@ async fn slots_work_side_by_side() {
         let view = farm.api().build(three).await;
         assert_eq!(view.build.status, Status::Queued);
         assert!(message(&view).contains("waits for a free slot: all 2 are taken"), "{}", message(&view));
-        farm.agent("a").let_go().await;
+        farm.folders("a").let_go().await;
         farm.api().until_in_stage(three, 1, "wait").await;
-        farm.agent("a").let_go().await;
+        farm.folders("a").let_go().await;
         for number in [one, two, three] {
             let view = farm.api().until_is(number, Status::Passed).await;
             assert_eq!(farm.api().log(number, "wait").await, "begun\nlet go\n");
@@ -348,7 +348,7 @@ async fn an_agent_that_drains_ends_its_job_and_takes_no_other() {
         let view = farm.api().until_is(other, Status::Passed).await;
         assert_eq!(view.attempts[0].agent, "b");
         let third = farm.api().begin(PASSES).await;
-        farm.agent("a").let_go().await;
+        farm.folders("a").let_go().await;
         let view = farm.api().until_is(mine, Status::Passed).await;
         assert_eq!((view.attempts[0].agent.as_str(), states(&view)), ("a", vec!["passed"]));
         farm.agent("a").ended().await;
@@ -452,8 +452,8 @@ async fn a_coordinator_that_is_restarted_records_what_went_on_meanwhile() {
         farm.api().until_in_stage(running, 1, "wait").await;
         let waiting = farm.api().begin(PASSES).await;
         farm.stop_coordinator().await;
-        farm.agent("a").let_go().await;
-        farm.agent("a").holds_a_result().await;
+        farm.folders("a").let_go().await;
+        farm.folders("a").until_a_result().await;
         farm.start_coordinator().await;
         for number in [ended, running, waiting] {
             let view = farm.api().until_is(number, Status::Passed).await;
@@ -474,7 +474,7 @@ async fn a_coordinator_that_is_killed_loses_nothing() {
         farm.api().until_in_stage(number, 1, "wait").await;
         farm.kill_coordinator().await;
         farm.start_coordinator().await;
-        farm.agent("a").let_go().await;
+        farm.folders("a").let_go().await;
         let view = farm.api().until_is(number, Status::Passed).await;
         assert_eq!(states(&view), ["passed"]);
     })
@@ -489,8 +489,8 @@ async fn a_result_outlives_its_agent() {
         let number = farm.api().begin(WAITS).await;
         farm.api().until_in_stage(number, 1, "wait").await;
         farm.agent("a").shut_gate();
-        farm.agent("a").let_go().await;
-        farm.agent("a").holds_a_result().await;
+        farm.folders("a").let_go().await;
+        farm.folders("a").until_a_result().await;
         farm.agent("a").kill().await;
         assert_eq!(farm.api().build(number).await.build.status, Status::Running);
         farm.start_agent("a", 1).await;
@@ -498,7 +498,7 @@ async fn a_result_outlives_its_agent() {
         assert_eq!((states(&view), stages(&view)), (vec!["passed"], vec![("wait", "passed"), ("after", "passed")]));
         assert_eq!(farm.api().log(number, "wait").await, "begun\nlet go\n");
         assert_eq!(farm.api().log(number, "after").await, "after\n");
-        farm.agent("a").has_said_all().await;
+        farm.folders("a").until_all_said().await;
     })
     .await;
 }
@@ -512,7 +512,7 @@ async fn a_lost_agents_job_is_built_again() {
         farm.agent("a").kill().await;
         farm.start_agent("b", 1).await;
         farm.api().until_in_stage(number, 2, "wait").await;
-        farm.agent("b").let_go().await;
+        farm.folders("b").let_go().await;
         let view = farm.api().until_is(number, Status::Passed).await;
         assert_eq!(states(&view), ["lost", "passed"]);
         let agents: Vec<&str> = view.attempts.iter().map(|attempt| attempt.agent.as_str()).collect();
@@ -521,7 +521,7 @@ async fn a_lost_agents_job_is_built_again() {
         assert_eq!(farm.api().log_of(number, 2, "wait").await, b"begun\nlet go\n");
         // What the lost life left is removed by the next.
         farm.start_agent("a", 1).await;
-        farm.agent("a").has_said_all().await;
+        farm.folders("a").until_all_said().await;
     })
     .await;
 }
@@ -541,8 +541,8 @@ async fn a_job_under_which_two_agents_are_lost_is_given_up() {
         assert!(message(&view).contains("agent b went silent"), "{}", message(&view));
         farm.start_agent("a", 1).await;
         farm.start_agent("b", 1).await;
-        farm.agent("a").has_said_all().await;
-        farm.agent("b").has_said_all().await;
+        farm.folders("a").until_all_said().await;
+        farm.folders("b").until_all_said().await;
     })
     .await;
 }
@@ -554,15 +554,15 @@ async fn a_late_result_of_a_lost_claim_changes_nothing() {
         let number = farm.api().begin(WAITS).await;
         farm.api().until_in_stage(number, 1, "wait").await;
         farm.agent("a").shut_gate();
-        farm.agent("a").let_go().await;
-        farm.agent("a").holds_a_result().await;
+        farm.folders("a").let_go().await;
+        farm.folders("a").until_a_result().await;
         farm.start_agent("b", 1).await;
         farm.api().until_in_stage(number, 2, "wait").await;
         farm.agent("a").open_gate();
-        farm.agent("a").has_said_all().await;
+        farm.folders("a").until_all_said().await;
         let view = farm.api().build(number).await;
         assert_eq!((view.build.status, states(&view)), (Status::Running, vec!["lost", "running"]));
-        farm.agent("b").let_go().await;
+        farm.folders("b").let_go().await;
         let view = farm.api().until_is(number, Status::Passed).await;
         assert_eq!(states(&view), ["lost", "passed"]);
         assert_eq!(farm.api().log_of(number, 1, "wait").await, b"begun\nlet go\n");
@@ -581,8 +581,8 @@ async fn an_agent_that_was_cut_off_is_told_to_stop_what_another_has() {
         farm.api().until_in_stage(number, 2, "wait").await;
         farm.agent("a").open_gate();
         // Its heartbeat is answered with an abort; its slot is free again for the next.
-        farm.agent("a").has_said_all().await;
-        farm.agent("b").let_go().await;
+        farm.folders("a").until_all_said().await;
+        farm.folders("b").let_go().await;
         let view = farm.api().until_is(number, Status::Passed).await;
         assert_eq!(states(&view), ["lost", "passed"]);
     })
@@ -621,7 +621,7 @@ async fn a_build_whose_cancel_is_not_answered_ends_all_the_same() {
         let view = farm.api().until_is(number, Status::Cancelled).await;
         assert_eq!((states(&view), view.exit_code), (vec!["lost"], Some(130)));
         farm.agent("a").open_gate();
-        farm.agent("a").has_said_all().await;
+        farm.folders("a").until_all_said().await;
         assert_eq!(farm.api().build(number).await.build.status, Status::Cancelled);
     })
     .await;

@@ -1,6 +1,6 @@
 //! One agent of a test's farm, over its lives.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use protocol::{AgentId, BootId, task};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::folders::Folders;
 use super::gate::{Gate, GatedLink};
 use super::{Broker, until};
 use crate::docker;
@@ -34,7 +35,8 @@ pub enum Runs {
 /// An agent: its folders, and the process that it is while it lives.
 pub struct Agent {
     name: AgentId,
-    folder: PathBuf,
+    /// Its folders.
+    pub folders: Folders,
     runs: Runs,
     scripted: ScriptedExecutor,
     label: Option<String>,
@@ -57,7 +59,7 @@ pub(super) fn config(slots: u32) -> Config {
 impl Agent {
     pub(super) fn new(name: &str, folder: PathBuf, runs: Runs) -> Self {
         let name = name.parse().expect("a name for an agent");
-        Self { name, folder, runs, scripted: ScriptedExecutor::new(), label: None, life: None }
+        Self { name, folders: Folders::at(folder), runs, scripted: ScriptedExecutor::new(), label: None, life: None }
     }
 
     /// Begins a life.
@@ -65,11 +67,11 @@ impl Agent {
         assert!(self.life.is_none(), "agent {} lives already", self.name);
         // The tasks of a life that was cut short give up the lock one after the other.
         let home = until("the agent's folder to be free", async || {
-            Home::open(&self.folder.join("state"), Some(self.name.clone())).ok()
+            Home::open(&self.folders.state(), Some(self.name.clone())).ok()
         })
         .await;
         let boot = BootId::fresh();
-        let work = WorkFolder::at(&self.work()).expect("a work folder");
+        let work = WorkFolder::at(&self.folders.work()).expect("a work folder");
         self.label = Some(home.label());
         let executor: Arc<dyn Executor> = match self.runs {
             Runs::Scripted => Arc::new(self.scripted.clone()),
@@ -143,47 +145,9 @@ impl Agent {
         self.life().gate.send_replace(Gate::Open);
     }
 
-    /// Ends the waiting of stages that wait for the file `go`, in all of its jobs; waits until there is one.
-    pub async fn let_go(&self) {
-        until("a job that can be let go", async || {
-            let folders = std::fs::read_dir(self.work()).ok()?;
-            let checkouts = folders.flatten().map(|entry| entry.path().join("app"));
-            let mut written = checkouts.filter_map(|checkout| std::fs::write(checkout.join("go"), "").ok());
-            written.next().map(|()| written.count())
-        })
-        .await;
-    }
-
-    /// Waits until it has ended a job whose end the coordinator does not have yet.
-    pub async fn holds_a_result(&self) {
-        until("a result in the spool", async || {
-            let claims = std::fs::read_dir(self.spool()).ok()?.flatten();
-            let mut events = claims.filter_map(|claim| std::fs::read_to_string(claim.path().join("events")).ok());
-            events.any(|events| events.contains("\"finished\"")).then_some(())
-        })
-        .await;
-    }
-
-    /// Whether it ever cloned a repository.
-    #[must_use]
-    pub fn has_cloned(&self) -> bool {
-        !files(&self.folder.join("state/mirrors")).is_empty()
-    }
-
-    /// Waits until it has a workspace, and so a job of its own.
-    pub async fn until_busy(&self) {
-        until("a job to begin", async || (!files(&self.work()).is_empty()).then_some(())).await;
-    }
-
-    /// Waits until the coordinator has all that it had to say.
-    pub async fn has_said_all(&self) {
-        until("an empty spool", async || files(&self.spool()).is_empty().then_some(())).await;
-    }
-
     /// All that stands where nothing should when its jobs are over.
     pub(super) async fn left(&self) -> Vec<String> {
-        let mut left: Vec<String> = files(&self.work());
-        left.extend(files(&self.spool()));
+        let mut left = self.folders.left();
         left.extend((0..self.scripted.open_sandboxes()).map(|_| format!("{}: an open sandbox", self.name)));
         if let (Runs::Docker, Some(label)) = (self.runs, &self.label) {
             left.extend(docker::left_of(label).await);
@@ -206,14 +170,6 @@ impl Agent {
     fn life(&self) -> &Life {
         self.life.as_ref().expect("the agent lives")
     }
-
-    fn work(&self) -> PathBuf {
-        self.folder.join("work")
-    }
-
-    fn spool(&self) -> PathBuf {
-        self.folder.join("state/spool")
-    }
 }
 
 async fn docker_executor(label: &str, boot: BootId) -> DockerExecutor {
@@ -221,10 +177,4 @@ async fn docker_executor(label: &str, boot: BootId) -> DockerExecutor {
     settings.network = Some("none".to_owned());
     settings.grace = Duration::from_secs(2);
     DockerExecutor::connect(settings).await.expect("the daemon answers")
-}
-
-/// What lies in a folder, which may not be there.
-fn files(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path().display().to_string()).collect()
 }

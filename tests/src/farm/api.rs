@@ -19,6 +19,13 @@ pub struct Api {
 }
 
 impl Api {
+    /// The API at a host and port.
+    #[must_use]
+    pub fn at(address: &str, token: String) -> Self {
+        let server = format!("http://{address}").parse().expect("a URL");
+        Self { client: client::Farm::new(server, Some(token)).expect("a client"), kept: Arc::default() }
+    }
+
     /// Begins a build of a repository's `main`.
     ///
     /// # Panics
@@ -84,6 +91,26 @@ impl Api {
             attempts.flat_map(|found| &found.stages).any(|found| found.name.as_str() == stage)
         };
         self.until(number, runs).await
+    }
+
+    /// Follows a build until a log of it has these bytes somewhere.
+    pub async fn until_said(&self, number: BuildNumber, log: &str, expect: &str) {
+        let mut following = self.client.follow(number);
+        let mut said = Vec::new();
+        let all = async {
+            while let Some(followed) = following.next().await.expect("the build can be followed") {
+                if let Followed::Log { log: found, bytes, .. } = followed
+                    && found.as_str() == log
+                {
+                    said.extend_from_slice(&bytes);
+                    if said.windows(expect.len()).any(|part| part == expect.as_bytes()) {
+                        return;
+                    }
+                }
+            }
+            panic!("build {number} was over before its log {log} had {expect:?}");
+        };
+        let Ok(()) = tokio::time::timeout(PATIENCE, all).await else { panic!("{}", self.state().await) };
     }
 
     /// Until the farm has as many builds, and all of them are over.

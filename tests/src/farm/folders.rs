@@ -1,0 +1,95 @@
+//! The folders of one agent, looked into and written to behind its back.
+
+use std::path::{Path, PathBuf};
+
+use super::until;
+
+/// An agent's folders, whether it lives in this process, in one of its own, or not at all.
+#[derive(Debug, Clone)]
+pub struct Folders {
+    root: PathBuf,
+}
+
+impl Folders {
+    /// Those that lie in this folder.
+    #[must_use]
+    pub fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// Its own: name, key, spool, mirrors.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.root.join("state")
+    }
+
+    /// Where its workspaces are.
+    #[must_use]
+    pub fn work(&self) -> PathBuf {
+        self.root.join("work")
+    }
+
+    /// What lies where nothing should while it has no job, and the coordinator has all that it said.
+    #[must_use]
+    pub fn left(&self) -> Vec<String> {
+        let mut left = files(&self.work());
+        left.extend(files(&self.spool()));
+        left
+    }
+
+    /// Whether it ever cloned a repository.
+    #[must_use]
+    pub fn has_cloned(&self) -> bool {
+        !files(&self.state().join("mirrors")).is_empty()
+    }
+
+    /// Whether it has a workspace, and so a job.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !files(&self.work()).is_empty()
+    }
+
+    /// Ends the waiting of stages that wait for the file `go`, now or soon, in all of its jobs; waits until there is
+    /// one that has its code.
+    pub async fn let_go(&self) {
+        until("a job that can be let go", async || {
+            let folders = std::fs::read_dir(self.work()).ok()?;
+            // One that holds nothing yet has to stay so until the code is there.
+            let checkouts = folders.flatten().map(|entry| entry.path().join("app"));
+            let checkouts = checkouts.filter(|checkout| checkout.join(".buildr.yml").exists());
+            let mut written = checkouts.filter_map(|checkout| std::fs::write(checkout.join("go"), "").ok());
+            written.next().map(|()| written.count())
+        })
+        .await;
+    }
+
+    /// Waits until it has ended a job whose end the coordinator does not have yet.
+    pub async fn until_a_result(&self) {
+        until("a result in the spool", async || {
+            let claims = std::fs::read_dir(self.spool()).ok()?.flatten();
+            let mut events = claims.filter_map(|claim| std::fs::read_to_string(claim.path().join("events")).ok());
+            events.any(|events| events.contains("\"finished\"")).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the coordinator has all that it had to say.
+    pub async fn until_all_said(&self) {
+        until("an empty spool", async || files(&self.spool()).is_empty().then_some(())).await;
+    }
+
+    /// Waits until no workspace is left.
+    pub async fn until_no_work(&self) {
+        until("an empty work folder", async || (!self.is_busy()).then_some(())).await;
+    }
+
+    fn spool(&self) -> PathBuf {
+        self.state().join("spool")
+    }
+}
+
+/// What lies in a folder, which may not be there.
+fn files(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path().display().to_string()).collect()
+}
