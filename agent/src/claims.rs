@@ -86,9 +86,9 @@ impl Claims {
     }
 
     /// Somebody wants the job to end.
-    pub(crate) fn cancel(&self, claim: ClaimId) {
+    pub(crate) fn cancel(&self, claim: ClaimId, reason: &str) {
         if let Some(Held::Running { stop, .. }) = self.lock().get(&claim) {
-            stop.cancel();
+            stop.cancel_because(reason);
         }
     }
 
@@ -115,11 +115,11 @@ impl Claims {
         }
     }
 
-    /// Asks every running job to end; at once where `now` is set.
-    pub(crate) fn stop_all(&self, now: bool) {
+    /// Asks every running job to end.
+    pub(crate) fn cancel_all(&self, reason: &str) {
         for held in self.lock().values() {
             if let Held::Running { stop, .. } = held {
-                if now { stop.kill() } else { stop.cancel() }
+                stop.cancel_because(reason);
             }
         }
     }

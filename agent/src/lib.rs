@@ -217,7 +217,7 @@ impl Agent {
     async fn until_drained(&self, mut slots: JoinSet<()>) {
         let cancel = async {
             self.shutdown.cancel.cancelled().await;
-            self.claims.stop_all(false);
+            self.claims.cancel_all(&format!("agent {} is being stopped", self.home.name()));
             std::future::pending::<()>().await;
         };
         tokio::select! {

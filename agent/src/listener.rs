@@ -68,7 +68,7 @@ pub(crate) async fn listen(link: Arc<dyn AgentLink>, claims: Claims, marks: LogM
             }
             Control::Cancel { claim, reason } => {
                 tracing::info!(?claim, reason, "a job is cancelled");
-                claims.cancel(claim);
+                claims.cancel(claim, &reason);
                 continue;
             }
             Control::Abort { claim, reason } => {

@@ -55,9 +55,9 @@ async fn begin(cli: Cli) -> anyhow::Result<()> {
     let line = task::spawn("line", tell_health(Arc::clone(&link)));
     let link_end: Arc<dyn AgentLink> = link.clone();
     let ended = run(config, home, boot, work, link_end, Arc::new(executor), shutdown).await;
+    line.abort();
     link.close().await;
     signals.abort();
-    line.abort();
     ended.context("the agent stopped")
 }
 
@@ -84,14 +84,12 @@ async fn stop_on_signals(shutdown: Shutdown, drain_timeout: Option<std::time::Du
 /// Tells a person when the broker goes and comes.
 async fn tell_health(link: Arc<RabbitAgent>) {
     let mut health = link.health();
-    loop {
+    // That it is not up in the first moment is no news.
+    while health.changed().await.is_ok() {
         match &*health.borrow_and_update() {
             Health::Up(_) => tracing::info!("connected to the message broker"),
             Health::Blocked { reason } => tracing::warn!(reason, "the message broker takes nothing at present"),
             Health::Away { reason } => tracing::warn!("{reason}"),
-        }
-        if health.changed().await.is_err() {
-            return;
         }
     }
 }

@@ -188,7 +188,7 @@ async fn an_agent_that_may_configure_nothing_works() {
         let user = lesser_user(&vhost).await;
         let agent = agent_at(vhost.uri_as(&user, "s3cret")).await;
         healthy(agent.health(), 0).await;
-        assert_eq!(soon(agent.report(&beat(1))).await.unwrap(), Delivered::Unroutable, "no exchange yet");
+        assert_eq!(soon(agent.report(&beat(1))).await.unwrap(), Delivered::NoFarm, "no exchange yet");
         let waiting: Arc<dyn AgentLink> = agent.clone();
         let queues = [LabelSet::default(), LabelSet::new(["never-made"]).unwrap()];
         let coordinate = async {

@@ -16,6 +16,7 @@ pub mod docker;
 pub mod scripted;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -123,6 +124,7 @@ pub struct StageOrder {
 pub struct Stop {
     cancel: CancellationToken,
     kill: CancellationToken,
+    reason: Arc<OnceLock<String>>,
 }
 
 impl Stop {
@@ -135,6 +137,18 @@ impl Stop {
     /// SIGTERM, grace, SIGKILL.
     pub fn cancel(&self) {
         self.cancel.cancel();
+    }
+
+    /// The same, and why, for those who look at the build. The first reason stays.
+    pub fn cancel_because(&self, reason: &str) {
+        self.reason.get_or_init(|| reason.to_owned());
+        self.cancel();
+    }
+
+    /// Why an end was asked for, if somebody said.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.get().map(String::as_str)
     }
 
     /// SIGKILL now; implies [`Stop::cancel`].

@@ -88,7 +88,7 @@ impl Runner<'_> {
         if let Some(message) = ending.message.as_ref().filter(|_| !is_told) {
             log.say(&format!("{}: {message}", ending.outcome)).await;
         }
-        let ending = self.redacted(ending);
+        let ending = self.redacted(self.with_reason(ending));
         match log.complete().await {
             Ok(()) => ending,
             Err(error) => Ending::errored(Cause::Daemon, error.to_string()),
@@ -187,6 +187,16 @@ impl Runner<'_> {
 
     async fn tell(&self, event: JobEvent) -> Result<(), Ending> {
         self.sink.emit(event).await.map_err(|error| Ending::errored(Cause::Daemon, error.to_string()))
+    }
+
+    /// A cancelled job says why, when whoever cancelled it did.
+    fn with_reason(&self, ending: Ending) -> Ending {
+        match (ending.outcome, &ending.message, self.stop.reason()) {
+            (Outcome::Cancelled, Some(message), Some(reason)) => {
+                Ending { message: Some(format!("{message}: {reason}")), ..ending }
+            }
+            _ => ending,
+        }
     }
 
     fn redacted(&self, ending: Ending) -> Ending {

@@ -1,8 +1,9 @@
 //! A folder for each job, removed whatever happens: at the job's end, or by the next sweep.
 
-use std::fs::File;
+use std::fs::{DirEntry, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -78,8 +79,13 @@ impl WorkFolder {
         let problem = |source| ExecutorError::Disk { doing: format!("look through {}", self.root.display()), source };
         let mut removed = 0;
         for entry in std::fs::read_dir(&self.root).map_err(problem)? {
-            let folder = entry.map_err(problem)?.path();
+            let entry = entry.map_err(problem)?;
+            let folder = entry.path();
             let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
+            // One that is being made is not locked for a moment; one whose maker died is swept when it is old.
+            if is_being_made(&entry) {
+                continue;
+            }
             if lock.try_lock().is_ok() {
                 executor.discard(&folder).await?;
                 removed += 1;
@@ -87,6 +93,14 @@ impl WorkFolder {
         }
         Ok(removed)
     }
+}
+
+/// How long a workspace may take to be made before it counts as left behind.
+const MAKING: Duration = Duration::from_secs(60);
+
+fn is_being_made(entry: &DirEntry) -> bool {
+    let fresh = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+    entry.file_name().as_encoded_bytes().starts_with(b".") && fresh().is_none_or(|age| age < MAKING)
 }
 
 impl Workspace {

@@ -1,3 +1,5 @@
+//! The store on a real database in a folder of its own.
+
 use protocol::identity::{Identity, OneTimeKey};
 use protocol::job::TriggerKind;
 use protocol::outcome::{Outcome, StageOutcome};

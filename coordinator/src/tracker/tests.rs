@@ -1,3 +1,5 @@
+//! The tracker over a broker in memory, with an agent made of protocol calls.
+
 use std::time::Duration;
 
 use protocol::control::Control;

@@ -1,3 +1,5 @@
+//! The API over a real listener.
+
 use protocol::api::{ApiError, BuildView, Builds, Follow, Submit};
 use protocol::outcome::Ending;
 use protocol::report::JobEvent;
