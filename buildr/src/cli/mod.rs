@@ -27,6 +27,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use protocol::BuildNumber;
@@ -145,15 +146,13 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
 /// What was typed. `help COMMAND` and `agent approve` are told from other programs' names here: `buildr agent` is
 /// `buildr-agent`, and what follows such a name is that program's own.
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    let matches = command().try_get_matches_from(arguments).map_err(|error| match error.kind() {
-        // Clap counts what the environment says as something that was typed.
-        ErrorKind::MissingSubcommand => {
-            let mut command = command();
-            let help = command.render_help();
-            command.error(ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, help)
+    let matches = match command().try_get_matches_from(arguments) {
+        // Clap counts what the environment says as something that was typed, and without it shows the help.
+        Err(error) if error.kind() == ErrorKind::MissingSubcommand => {
+            command().mut_args(|arg| arg.env(Resettable::Reset)).try_get_matches_from(arguments)?
         }
-        _ => error,
-    })?;
+        matches => matches?,
+    };
     let cli = Cli::from_arg_matches(&matches)?;
     let Command::Other(words) = &cli.command else { return Ok(cli) };
     let before = &arguments[..arguments.len() - words.len()];

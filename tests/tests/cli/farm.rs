@@ -17,7 +17,11 @@ struct Farm<'p> {
 
 impl<'p> Farm<'p> {
     async fn up(place: &'p Place) -> Self {
-        let mut up = place.start(&["up", "--listen", "127.0.0.1:0", "--slots", "2"]);
+        Self::up_with(place, &[]).await
+    }
+
+    async fn up_with(place: &'p Place, words: &[&str]) -> Self {
+        let mut up = place.start(&[&["up", "--listen", "127.0.0.1:0", "--slots", "2"], words].concat());
         let line = up.until("is up").await;
         let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
         let (server, token) = url.split_once("/?token=").unwrap();
@@ -157,18 +161,21 @@ async fn the_first_signal_drains_and_a_restart_keeps_history() {
     place.nothing_is_left().await;
 }
 
+/// Times after which a job is begun again that nobody works on any more.
+const SHORT: [&str; 4] = ["--lease-seconds", "3", "--heartbeat-seconds", "1"];
+
 #[tokio::test]
 async fn a_killed_farm_goes_on_after_its_restart() {
     let Some(place) = Place::with(LONG).await else { return };
     place.commit().await;
-    let farm = Farm::up(&place).await;
+    let farm = Farm::up_with(&place, &SHORT).await;
     let mut watcher = farm.start(&["submit", ".", "--watch"]);
     watcher.until("on its way").await;
     assert_eq!(place.containers().await.len(), 1);
     farm.up.signal("KILL").await;
     farm.up.end().await;
     drop(watcher);
-    let again = Farm::up(&place).await;
+    let again = Farm::up_with(&place, &SHORT).await;
     let mut follower = again.start(&["logs", "1", "--follow"]);
     follower.until("on its way").await;
     again.run(&["cancel", "1"]).await.check(0, &[]);
