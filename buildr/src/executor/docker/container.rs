@@ -27,13 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long SIGTERM may take to be delivered before SIGKILL is sent instead.
 const DELIVERY: Duration = Duration::from_secs(5);
 
-/// What a shell ends with when its command was killed.
-const KILLED: i64 = 137;
-
-/// How often a killed container is looked at again for want of memory, and the time between: a second in all.
-const OOM_LOOKS: u32 = 10;
-const OOM_LOOK_EVERY: Duration = Duration::from_millis(100);
-
 /// A container that was made and not yet started.
 #[derive(Debug)]
 pub(super) struct Container<'a> {
@@ -199,18 +192,10 @@ impl<'a> Container<'a> {
         {
             return Ok(StageEnd::Exited { code: 0 });
         }
-        let mut state = self.last_state().await?;
+        let state = self.last_state().await?;
         if state.running == Some(true) {
             let reason = "it runs although its output has ended; the connection to it was lost".to_owned();
             return Err(ExecutorError::Daemon { doing: format!("follow the container of {}", self.title), reason });
-        }
-        // The daemon hears of want of memory by another way than of the end, and sometimes later.
-        for _ in 0..OOM_LOOKS {
-            if memory == 0 || state.exit_code != Some(KILLED) || state.oom_killed == Some(true) {
-                break;
-            }
-            sleep(OOM_LOOK_EVERY).await;
-            state = self.last_state().await?;
         }
         let code = state.exit_code.unwrap_or_default();
         Ok(match state.oom_killed {
