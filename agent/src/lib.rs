@@ -171,7 +171,7 @@ impl Agent {
             presence: self.presence.clone(),
             every: self.heartbeat_every.subscribe(),
         };
-        let listen = listener::listen(Arc::clone(&self.link), self.claims.clone(), self.marks.clone(), tell);
+        let listen = listener::listen(Arc::clone(&self.link), self.boot, self.claims.clone(), self.marks.clone(), tell);
         let mut services = Services::default();
         services.start("watch on the coordinator", well(watch.keep(done.clone())));
         services.start("pulse", well(pulse.keep(done.clone())));

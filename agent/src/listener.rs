@@ -42,8 +42,14 @@ impl LogMarks {
     }
 }
 
-/// Hears the coordinator until the link closes.
-pub(crate) async fn listen(link: Arc<dyn AgentLink>, claims: Claims, marks: LogMarks, heard: mpsc::Sender<Heard>) {
+/// Hears what the coordinator says to this life of the agent, until the link closes.
+pub(crate) async fn listen(
+    link: Arc<dyn AgentLink>,
+    me: BootId,
+    claims: Claims,
+    marks: LogMarks,
+    heard: mpsc::Sender<Heard>,
+) {
     loop {
         let control = match link.next_control().await {
             Ok(control) => control,
@@ -56,8 +62,14 @@ pub(crate) async fn listen(link: Arc<dyn AgentLink>, claims: Claims, marks: LogM
         };
         let news = match control {
             Control::Beacon(beacon) => Heard::Beacon(beacon),
-            Control::Enrolled { coordinator, proof } => Heard::Enrolled { coordinator, proof },
-            Control::NotEnrolled { reason } => Heard::NotEnrolled { reason },
+            // Another process goes by this agent's name.
+            Control::Enrolled { boot: Some(boot), .. } | Control::NotEnrolled { boot: Some(boot), .. }
+                if boot != me =>
+            {
+                continue;
+            }
+            Control::Enrolled { coordinator, proof, .. } => Heard::Enrolled { coordinator, proof },
+            Control::NotEnrolled { reason, .. } => Heard::NotEnrolled { reason },
             Control::Granted { claim, grant } => {
                 claims.answered(claim, Answer::Granted(grant));
                 continue;

@@ -137,6 +137,7 @@ async fn claimed(agent: &Agent, claim: ClaimId, delivery: &JobDelivery, message:
         Err(error) => return Claimed::GivenUp(error.to_string()),
     };
     let mut answer = agent.claims.pending(claim);
+    let mut presence = agent.presence.clone();
     let began = Instant::now();
     let claimed = loop {
         let sent = agent.link.report(&report).await;
@@ -150,6 +151,10 @@ async fn claimed(agent: &Agent, claim: ClaimId, delivery: &JobDelivery, message:
                 Err(_) => Claimed::GivenUp("the agent forgot the claim".to_owned()),
             },
             () = agent.shutdown.drain.cancelled() => break Claimed::GivenUp("the agent is being stopped".to_owned()),
+            // Who may take no jobs, or whose coordinator is away, leaves the message to others.
+            _ = presence.wait_for(|presence| !matches!(presence, Presence::Enrolled { .. })) => {
+                break Claimed::GivenUp("the agent takes no jobs any more".to_owned());
+            }
             () = tokio::time::sleep(CLAIM_AGAIN) => {}
         }
         if began.elapsed() > CLAIM_GIVEN_UP {

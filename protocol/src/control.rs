@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ClaimId, LabelSet, LogName};
+use crate::id::{BootId, ClaimId, LabelSet, LogName};
 use crate::identity::{JoinProof, PublicKey, Sealed, Signed};
 use crate::job::WorkOrder;
 
@@ -20,11 +20,18 @@ pub enum Control {
         /// Made with the join token, when the agent proved that it has it.
         #[serde(default)]
         proof: Option<JoinProof>,
+        /// Which life of an agent of that name is meant; without one, each.
+        #[serde(default)]
+        boot: Option<BootId>,
     },
     /// The agent is known but not approved, or its key is not the one that was approved.
     NotEnrolled {
         /// What to do about it, as a sentence.
         reason: String,
+        /// Which life of an agent of that name is meant; without one, each. What is said to one that goes by another's
+        /// name must not stop the other.
+        #[serde(default)]
+        boot: Option<BootId>,
     },
     /// The claim holds: here is the work order.
     Granted {

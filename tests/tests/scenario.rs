@@ -626,3 +626,23 @@ async fn a_build_whose_cancel_is_not_answered_ends_all_the_same() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_message_goes_back_when_no_coordinator_answers() {
+    in_memory(async |farm| {
+        farm.config.beacon = Duration::from_secs(3);
+        with_agent(farm, 1).await;
+        farm.until_here("a").await;
+        let repository = Repository::with_manifest(PASSES);
+        farm.stop_coordinator().await;
+        // It is claimed before the silence is noticed.
+        farm.memory().publish("build_queue", repository.message(), None, None);
+        let taken = async || (farm.memory().depth("build_queue") == 0).then_some(());
+        until("the agent to take it", taken).await;
+        until("the agent to give it back", async || (farm.memory().depth("build_queue") == 1).then_some(())).await;
+        farm.start_coordinator().await;
+        let views = farm.api().until_all_over(1).await;
+        assert_eq!((views.len(), views[0].build.status, states(&views[0])), (1, Status::Passed, vec!["passed"]));
+    })
+    .await;
+}

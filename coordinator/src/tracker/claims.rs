@@ -26,14 +26,14 @@ impl Turn<'_> {
         };
         let Some(agent) = self.tx.agent(&claim.agent).await? else {
             let reason = "this coordinator does not know the agent; it has to say hello first".to_owned();
-            return self.not_enrolled(&claim.agent, reason);
+            return self.not_enrolled(&claim.agent, claim.boot, reason);
         };
         if !agent.enrolled {
-            return self.not_enrolled(&claim.agent, not_approved(&agent));
+            return self.not_enrolled(&claim.agent, claim.boot, not_approved(&agent));
         }
         if signed.verify(&agent.key).is_err() {
             let reason = format!("the claim is not signed with the key {} that was approved", agent.key.fingerprint());
-            return self.not_enrolled(&claim.agent, reason);
+            return self.not_enrolled(&claim.agent, claim.boot, reason);
         }
         if claim.boot != agent.boot {
             tracing::warn!("two agents call themselves {}; give each a name of its own", agent.name);

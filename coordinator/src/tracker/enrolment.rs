@@ -46,7 +46,7 @@ pub(crate) async fn approve(desk: &Desk, name: &AgentId) -> Result<Approval, Sto
     tx.put_agent(&agent).await?;
     tx.commit().await?;
     let mut answers = Answers::saying(Change::Agents);
-    answers.tell(name, Control::Enrolled { coordinator: desk.identity.public(), proof: None });
+    answers.tell(name, Control::Enrolled { coordinator: desk.identity.public(), proof: None, boot: None });
     answers.saw(name, sighting(&agent, None));
     answers.give(desk).await;
     Ok(Approval::Done { fingerprint: agent.key.fingerprint() })
@@ -66,7 +66,7 @@ impl Turn<'_> {
                 hello.key.fingerprint(),
                 agent.name
             );
-            return self.not_enrolled(&hello.agent, reason);
+            return self.not_enrolled(&hello.agent, hello.boot, reason);
         }
         agent.key = hello.key.clone();
         agent.refused_key = None;
@@ -84,10 +84,11 @@ impl Turn<'_> {
         self.answers.saw(&agent.name, sighting(&agent, None));
         self.answers.say(Change::Agents);
         if !agent.enrolled {
-            return self.not_enrolled(&hello.agent, not_approved(&agent));
+            return self.not_enrolled(&hello.agent, hello.boot, not_approved(&agent));
         }
         let proof = self.proof_of_ours(hello);
-        self.answers.tell(&agent.name, Control::Enrolled { coordinator: self.desk.identity.public(), proof });
+        let coordinator = self.desk.identity.public();
+        self.answers.tell(&agent.name, Control::Enrolled { coordinator, proof, boot: Some(hello.boot) });
         Ok(())
     }
 
@@ -98,9 +99,10 @@ impl Turn<'_> {
         Ok(())
     }
 
-    pub(super) fn not_enrolled(&mut self, agent: &AgentId, reason: String) -> Result<(), StoreError> {
+    /// Only the life that spoke is told: another process of that name may well be enrolled.
+    pub(super) fn not_enrolled(&mut self, agent: &AgentId, boot: BootId, reason: String) -> Result<(), StoreError> {
         tracing::warn!("agent {agent} is not taken: {reason}");
-        self.answers.tell(agent, Control::NotEnrolled { reason });
+        self.answers.tell(agent, Control::NotEnrolled { reason, boot: Some(boot) });
         Ok(())
     }
 

@@ -15,16 +15,19 @@ impl Turn<'_> {
     pub(super) async fn heartbeat(&mut self, heartbeat: &Heartbeat) -> Result<(), StoreError> {
         let Some(mut agent) = self.tx.agent(&heartbeat.agent).await? else {
             let reason = "this coordinator does not know the agent; it has to say hello first".to_owned();
-            return self.not_enrolled(&heartbeat.agent, reason);
+            return self.not_enrolled(&heartbeat.agent, heartbeat.boot, reason);
         };
-        if heartbeat.boot != agent.boot {
+        if heartbeat.boot == agent.boot {
+            agent.slots = heartbeat.slots;
+            self.answers.saw(&agent.name, sighting(&agent, heartbeat.paused.clone()));
+        } else {
+            // Anybody may write that name into a heartbeat; what counts is the life whose key was looked at.
             tracing::warn!("two agents call themselves {}; give each a name of its own", agent.name);
         }
-        agent.slots = heartbeat.slots;
-        self.answers.saw(&agent.name, sighting(&agent, heartbeat.paused.clone()));
         self.answers.say(Change::Agents);
         if !agent.enrolled {
-            self.answers.tell(&agent.name, Control::NotEnrolled { reason: not_approved(&agent) });
+            self.answers
+                .tell(&agent.name, Control::NotEnrolled { reason: not_approved(&agent), boot: Some(heartbeat.boot) });
         }
         for held in &heartbeat.claims {
             self.held(&agent.name, held).await?;

@@ -499,17 +499,17 @@ async fn who_is_not_enrolled_gets_nothing() {
     // With the token it needs none, and the coordinator proves the token too.
     let member = Agent::new(&farm.broker, "a2");
     member.hello(&["gpu"], Some(&token)).await;
-    let Control::Enrolled { coordinator, proof } = member.hear(enrolled).await else { panic!() };
+    let Control::Enrolled { coordinator, proof, .. } = member.hear(enrolled).await else { panic!() };
     assert!(token.vouches(&member.name, &coordinator, &proof.unwrap()));
     // Nobody takes over its name with another key.
     let thief = Agent::new(&farm.broker, "a2");
     thief.hello(&["gpu"], Some(&token)).await;
-    let Control::NotEnrolled { reason } = thief.hear(refused).await else { panic!() };
+    let Control::NotEnrolled { reason, .. } = thief.hear(refused).await else { panic!() };
     assert!(reason.contains("another key"), "{reason}");
     farm.submit().await;
     let delivery = thief.take().await;
     thief.claim(&delivery).await;
-    let Control::NotEnrolled { reason } = thief.hear(refused).await else { panic!() };
+    let Control::NotEnrolled { reason, .. } = thief.hear(refused).await else { panic!() };
     assert!(reason.contains("not signed"), "{reason}");
     farm.stop().await;
 }
