@@ -1,7 +1,7 @@
 //! An agent: takes jobs from the line, runs them, and reports.
 //!
-//! [`run`] is the whole of it: so many slots ([`slot`]), each of which takes a job, claims it, and hands it to the
-//! one runner that `buildr run` uses too. Beside them: who the coordinator is ([`presence`]), what it says
+//! [`run`] is the whole of it: so many slots (`slot`), each of which takes a job, claims it, and hands it to the
+//! one runner that `buildr run` uses too. Beside them: who the coordinator is (`presence`), what it says
 //! (`listener`), and what it has yet to be told (`reporter`, from `spool`). The modules stand in a line.
 
 pub mod config;

@@ -1,9 +1,9 @@
 //! Triggers, store, schedule, truth, API and pages: the coordinator of a farm.
 //!
-//! A request or a message becomes a build and its first job ([`intake`]); the [`dispatcher`] puts waiting jobs on
-//! their queues; agents claim them, work, and report; the [`tracker`] turns reports into what is true; the
-//! [`watchdog`] sees that nothing waits for what will not come; and the [`web`] shows it. All of it stands in the
-//! [`store`], so a coordinator can end at any moment and go on later: the agents keep working meanwhile.
+//! A request or a message becomes a build and its first job (`intake`); the `dispatcher` puts waiting jobs on
+//! their queues; agents claim them, work, and report; the `tracker` turns reports into what is true; the
+//! `watchdog` sees that nothing waits for what will not come; and the `web` shows it. All of it stands in the
+//! `store`, so a coordinator can end at any moment and go on later: the agents keep working meanwhile.
 //!
 //! The modules stand in a line: each uses only those before it.
 

@@ -1,8 +1,8 @@
 //! Runs containers through a Docker daemon. Only this room names bollard.
 //!
-//! One stage's way: [`image`] finds or pulls, [`order`] says what the container is made of, [`container`] makes
-//! it, attaches, starts and stays to its end, [`handoff`] is what it is told, [`removal`] takes it away again.
-//! [`sandbox`] goes that way for a job, and [`workspace`] is the job's folder on this machine.
+//! One stage's way: `image` finds or pulls, `order` says what the container is made of, `container` makes
+//! it, attaches, starts and stays to its end, `handoff` is what it is told, `removal` takes it away again.
+//! `sandbox` goes that way for a job, and `workspace` is the job's folder on this machine.
 
 mod settings;
 mod engine;

@@ -3,7 +3,7 @@
 //! lapin's own recovery stays off: it hides the loss of a delivery, and the farm has to see that. Instead each end
 //! keeps two connections, one that consumes and one that publishes (a broker short of memory or disk stops reading
 //! from the second alone), and opens both anew when either breaks. Everything that hangs on them is thrown away with
-//! them; such a life is an [`connection::Epoch`], counted in [`super::Health::Up`].
+//! them; such a life is an `connection::Epoch`, counted in [`super::Health::Up`].
 //!
 //! A channel is used for one thing at a time: one publish until its confirm, one waiting `next_job`. An error of
 //! AMQP closes the whole channel, so this is how an answer belongs to its question, and how one forbidden message
