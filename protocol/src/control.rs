@@ -21,7 +21,7 @@ pub enum Control {
         #[serde(default)]
         proof: Option<JoinProof>,
         /// Which life of an agent of that name is meant; without one, each.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         boot: Option<BootId>,
     },
     /// The agent is known but not approved, or its key is not the one that was approved.
@@ -30,7 +30,7 @@ pub enum Control {
         reason: String,
         /// Which life of an agent of that name is meant; without one, each. What is said to one that goes by another's
         /// name must not stop the other.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         boot: Option<BootId>,
     },
     /// The claim holds: here is the work order.

@@ -174,6 +174,9 @@ impl Farm {
         if let Some(line) = line {
             line.close().await;
         }
+        // Unlike those of a process, its tasks end one by one, and the last of them lets go of the folder.
+        let lock = self.config.state_dir.join("lock");
+        until("the state folder to be free", async || std::fs::File::open(&lock).ok()?.try_lock().ok()).await;
     }
 
     /// The coordinator's API.
