@@ -63,6 +63,11 @@ async fn with_processes(lease_s: u64, test: impl AsyncFnOnce(&mut Processes)) {
             farm.tell_logs();
         }
         // A new life of each sweeps what killed ones left, so that also a failed test leaves nothing.
+        if let Some(child) = farm.coordinator.take().filter(|_| outcome.is_ok()) {
+            signal(&child, "-TERM").await;
+            let ended = exit(child).await;
+            assert!(ended.success(), "the coordinator ends with {ended}");
+        }
         let mut left = Vec::new();
         for agent in &mut farm.agents {
             drop(agent.child.take());

@@ -630,8 +630,10 @@ async fn a_build_whose_cancel_is_not_answered_ends_all_the_same() {
 #[tokio::test]
 async fn a_message_goes_back_when_no_coordinator_answers() {
     in_memory(async |farm| {
-        farm.config.beacon = Duration::from_secs(3);
-        with_agent(farm, 1).await;
+        farm.config.beacon = Duration::from_secs(2);
+        // It is there for the first sign of life, which says when to expect the next.
+        farm.start_agent("a", 1).await;
+        farm.start_coordinator().await;
         farm.until_here("a").await;
         let repository = Repository::with_manifest(PASSES);
         farm.stop_coordinator().await;
