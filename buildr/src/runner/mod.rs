@@ -104,7 +104,11 @@ impl Runner<'_> {
             None => match self.plan(checkout, &sourced, log).await? {
                 Some(plan) => plan,
                 // Several jobs: they are reported, and the farm offers them as their edges allow.
-                None => return Ok(Ending::passed()),
+                None if self.order.build.is_some() => return Ok(Ending::passed()),
+                None => {
+                    let message = "the build has several jobs, which only a farm with a coordinator carries out";
+                    return Err(Ending::errored(Cause::Limit, message));
+                }
             },
         };
         let docker_socket = self.rooms.socket.decide(self.order, &plan).map_err(|refusal| {
