@@ -157,12 +157,11 @@ impl Watch {
                 let limit = Duration::from_millis(beacon.every_ms.saturating_mul(3)).min(BEACON_MISSED);
                 memory.beacon = Some((Instant::now(), limit));
                 memory.label_queues = beacon.label_queues;
-                match &*self.presence.borrow() {
-                    Presence::Enrolled { .. } => {}
-                    _ => memory.next_hello = Instant::now(),
-                }
-                if matches!(*self.presence.borrow(), Presence::Enrolled { .. }) {
+                let is_enrolled = matches!(*self.presence.borrow(), Presence::Enrolled { .. });
+                if is_enrolled {
                     self.become_(self.enrolled(memory));
+                } else {
+                    memory.next_hello = Instant::now();
                 }
             }
             Heard::Enrolled { coordinator, proof } => {

@@ -9,8 +9,8 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use buildr::process::clock::now_ms;
 use bytes::Bytes;
 use protocol::report::{JobEvent, Progress};
 use protocol::{ClaimId, LogName};
@@ -44,11 +44,6 @@ struct LogFile {
     file: File,
     length: u64,
     last_ms: u64,
-}
-
-/// Milliseconds since 1970, by this machine's clock.
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Spool {

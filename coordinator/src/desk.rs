@@ -1,7 +1,6 @@
 //! What the rooms of the coordinator work on together.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use protocol::identity::Identity;
 use protocol::link::CoordinatorLink;
@@ -28,10 +27,4 @@ pub(crate) struct Desk {
     pub(crate) identity: Identity,
     /// Has the next beacon sent at once.
     pub(crate) beacon_now: Notify,
-}
-
-/// The time for people: milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

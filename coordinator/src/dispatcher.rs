@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buildr::process::clock::now_ms;
 use futures_util::future::join_all;
 use protocol::job::OfferBody;
 use protocol::link::{Health, LinkError};
@@ -15,7 +16,7 @@ use protocol::{JobId, LabelSet};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::desk::{Desk, now_ms};
+use crate::desk::Desk;
 use crate::feed::Change;
 use crate::presence::Capacity;
 use crate::store::{Offerable, StoreError, Waiting};

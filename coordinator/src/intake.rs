@@ -1,10 +1,11 @@
 //! From a trigger to a build with its first job, in one transaction.
 
+use buildr::process::clock::now_ms;
 use protocol::job::{ReplyTo, TriggerKind};
 use protocol::{Branch, BuildNumber, JobId, JobKey, LabelSet, RepoUrl};
 
 use crate::config::{Config, LocalRepos};
-use crate::desk::{Desk, now_ms};
+use crate::desk::Desk;
 use crate::feed::Change;
 use crate::store::{NewBuild, NewJob, StoreError, Transaction};
 

@@ -7,6 +7,7 @@ pub(crate) mod beacon;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buildr::process::clock::now_ms;
 use protocol::ClaimId;
 use protocol::control::Control;
 use protocol::link::{Health, LinkError};
@@ -14,7 +15,7 @@ use protocol::state::Happening;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::desk::{Desk, now_ms};
+use crate::desk::Desk;
 use crate::feed::Change;
 use crate::store::{StoreError, UnfinishedLog};
 use crate::tracker::Answers;

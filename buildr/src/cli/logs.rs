@@ -7,7 +7,7 @@ use protocol::{BuildNumber, LogName};
 
 use super::globals::Globals;
 use super::look::Look;
-use super::watch::{Frame, Selection, Transcript, Watched, title, watch};
+use super::watch::{Frame, Selection, Transcript, Watched, watch};
 use super::{CliError, exit, note};
 use crate::client::{Farm, LogAddress};
 
@@ -79,7 +79,7 @@ async fn print(
                 transcript.log(attempt.attempt, &log.name, &bytes).map_err(CliError::Output)?;
             }
             if log.missing > 0 {
-                note(&format!("{} bytes of the output of {} are lost", log.missing, title(&log.name)));
+                note(&format!("{} bytes of the output of {} are lost", log.missing, log.name.title()));
             }
         }
     }
@@ -100,7 +100,7 @@ fn check(view: &BuildView, selection: &Selection) -> Result<(), CliError> {
     if attempts.iter().any(holds) {
         return Ok(());
     }
-    let mut names: Vec<&str> = attempts.iter().flat_map(|attempt| &attempt.logs).map(|log| title(&log.name)).collect();
+    let mut names: Vec<&str> = attempts.iter().flat_map(|attempt| &attempt.logs).map(|log| log.name.title()).collect();
     names.dedup();
     let instead = if names.is_empty() { None } else { Some(format!("one of {}", names.join(", "))) };
     Err(CliError::Usage { what: format!("build {build} has no output of a stage {wanted}"), instead })

@@ -99,7 +99,7 @@ fn attempt_shown(attempt: &AttemptView, look: &Look, now: u64) -> String {
     }
     let lost = attempt.logs.iter().filter(|log| log.missing > 0);
     for log in lost {
-        text += &format!("  {} bytes of the output of {} are lost\n", log.missing, super::watch::title(&log.name));
+        text += &format!("  {} bytes of the output of {} are lost\n", log.missing, log.name.title());
     }
     text
 }

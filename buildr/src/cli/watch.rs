@@ -82,7 +82,7 @@ pub(super) async fn watch(
             }
             Some(Followed::Log { attempt, log, missing, bytes, .. }) => {
                 if missing > 0 {
-                    note(&format!("{missing} bytes of the output of {} are lost here", title(&log)));
+                    note(&format!("{missing} bytes of the output of {} are lost here", log.title()));
                 }
                 transcript.log(attempt, &log, &bytes).map_err(CliError::Output)?;
             }
@@ -112,14 +112,9 @@ pub(super) fn exit_code(view: &BuildView) -> u8 {
     })
 }
 
-/// What people call a log.
-pub(super) fn title(log: &LogName) -> &str {
-    log.title()
-}
-
 impl Selection {
     pub(super) fn holds(&self, attempt: u32, log: &LogName) -> bool {
-        let named = |wanted: &LogName| wanted == log || wanted.as_str() == title(log);
+        let named = |wanted: &LogName| wanted == log || wanted.as_str() == log.title();
         self.attempt.is_none_or(|wanted| wanted == attempt) && self.log.as_ref().is_none_or(named)
     }
 }
@@ -137,7 +132,7 @@ impl<W: Write> Transcript<W> {
         let is_current = self.current.as_ref().is_some_and(|(at, name)| *at == attempt && name == log);
         if self.frame != Frame::Raw && !is_current {
             let again = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
-            self.line(Tone::Strong, &format!("── {}{again}", title(log)))?;
+            self.line(Tone::Strong, &format!("── {}{again}", log.title()))?;
         }
         if !is_current {
             self.current = Some((attempt, log.clone()));

@@ -91,7 +91,7 @@ impl Runner<'_> {
         let ending = self.redacted(self.with_reason(ending));
         match log.complete().await {
             Ok(()) => ending,
-            Err(error) => Ending::errored(Cause::Daemon, error.to_string()),
+            Err(error) => stage::told_badly(&error),
         }
     }
 
@@ -190,7 +190,7 @@ impl Runner<'_> {
     }
 
     async fn tell(&self, event: JobEvent) -> Result<(), Ending> {
-        self.sink.emit(event).await.map_err(|error| Ending::errored(Cause::Daemon, error.to_string()))
+        self.sink.emit(event).await.map_err(|error| stage::told_badly(&error))
     }
 
     /// A cancelled job says why, when whoever cancelled it did.

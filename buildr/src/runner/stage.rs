@@ -136,7 +136,8 @@ impl StageRun<'_> {
     }
 }
 
-fn told_badly(error: &SinkError) -> Ending {
+/// The job's end when what happens in it cannot be kept.
+pub(super) fn told_badly(error: &SinkError) -> Ending {
     Ending::errored(Cause::Daemon, error.to_string())
 }
 

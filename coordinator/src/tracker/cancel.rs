@@ -1,12 +1,13 @@
 //! Somebody wants a build to end.
 
+use buildr::process::clock::now_ms;
 use protocol::BuildNumber;
 use protocol::api::Status;
 use protocol::control::Control;
 use protocol::state::{Happening, JobState};
 
 use super::Answers;
-use crate::desk::{Desk, now_ms};
+use crate::desk::Desk;
 use crate::feed::Change;
 use crate::store::StoreError;
 

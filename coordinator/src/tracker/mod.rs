@@ -14,6 +14,7 @@ mod progress;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buildr::process::clock::now_ms;
 use protocol::AgentId;
 use protocol::job::{ReplyTo, StatusMessage};
 use protocol::link::{DeadLetter, Incoming, LinkError};
@@ -21,7 +22,7 @@ use protocol::report::{Rejected, Report};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::desk::{Desk, now_ms};
+use crate::desk::Desk;
 use crate::feed::Change;
 use crate::store::{StoreError, Transaction};
 

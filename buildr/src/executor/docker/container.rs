@@ -192,7 +192,8 @@ impl<'a> Container<'a> {
         {
             return Ok(StageEnd::Exited { code: 0 });
         }
-        let state = self.last_state().await?;
+        let found = self.engine.quick.inspect_container(&self.id, None).await;
+        let state = found.map_err(|error| self.failed("look at the end of", &error))?.state.unwrap_or_default();
         if state.running == Some(true) {
             let reason = "it runs although its output has ended; the connection to it was lost".to_owned();
             return Err(ExecutorError::Daemon { doing: format!("follow the container of {}", self.title), reason });
@@ -202,11 +203,6 @@ impl<'a> Container<'a> {
             Some(true) if code != 0 => StageEnd::OutOfMemory { limit_bytes: memory },
             _ => StageEnd::Exited { code },
         })
-    }
-
-    async fn last_state(&self) -> Result<ContainerState, ExecutorError> {
-        let found = self.engine.quick.inspect_container(&self.id, None).await;
-        Ok(found.map_err(|error| self.failed("look at the end of", &error))?.state.unwrap_or_default())
     }
 
     fn failed(&self, doing: &str, error: &bollard::errors::Error) -> ExecutorError {
