@@ -96,7 +96,7 @@ pub(crate) async fn listen(
                 marks.kept(claim, log, bytes);
                 continue;
             }
-            Control::Unknown => continue,
+            Control::Noted { .. } | Control::Standing { .. } | Control::Unknown => continue,
         };
         if heard.send(news).await.is_err() {
             return;
@@ -134,6 +134,9 @@ impl Pulse {
                 claims: self.claims.held(),
                 slots: self.slots,
                 paused: None,
+                standing: None,
+                draining: false,
+                capacity: None,
             });
             if let Err(error) = self.link.report(&beat).await {
                 tracing::debug!(%error, "a heartbeat was not heard");

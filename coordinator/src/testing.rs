@@ -283,6 +283,16 @@ impl Agent {
     pub(crate) async fn heartbeat(&self, claims: &[(ClaimId, ClaimPhase)]) {
         let claims = claims.iter().map(|&(claim, phase)| HeldClaim { claim, phase }).collect();
         let agent = self.name.clone();
-        self.report(Report::Heartbeat(Heartbeat { agent, boot: self.boot, claims, slots: 2, paused: None })).await;
+        self.report(Report::Heartbeat(Heartbeat {
+            agent,
+            boot: self.boot,
+            claims,
+            slots: 2,
+            paused: None,
+            standing: None,
+            draining: false,
+            capacity: None,
+        }))
+        .await;
     }
 }

@@ -66,6 +66,22 @@ pub enum Control {
         /// Which claim.
         claim: ClaimId,
     },
+    /// What happened in a job is in the store up to here.
+    Noted {
+        /// Under which claim.
+        claim: ClaimId,
+        /// The number of the last event of it that is there.
+        seq: u64,
+    },
+    /// What a person said about this agent: it takes no jobs while there is a note.
+    Standing {
+        /// Why it should take none; without one it should go on.
+        #[serde(default)]
+        note: Option<String>,
+        /// Which life of an agent of that name is meant; without one, each.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        boot: Option<BootId>,
+    },
     /// A log is in the store up to here; the agent may forget it up to here.
     LogKept {
         /// Which claim.

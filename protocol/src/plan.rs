@@ -66,6 +66,9 @@ pub struct StagePlan {
     /// Whether it asks for the Docker socket.
     #[serde(default)]
     pub docker: bool,
+    /// Whether the farm may never start it again once its script began, because what it does must not be done twice.
+    #[serde(default)]
+    pub not_twice: bool,
 }
 
 /// A variable of the environment.

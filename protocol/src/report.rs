@@ -81,6 +81,29 @@ pub struct Heartbeat {
     /// Why it takes no job at present, if so.
     #[serde(default)]
     pub paused: Option<String>,
+    /// The note with which a person paused it, as far as it knows: the coordinator says so again when this is not
+    /// what the store has.
+    #[serde(default)]
+    pub standing: Option<String>,
+    /// Whether its process ends when its jobs are over.
+    #[serde(default)]
+    pub draining: bool,
+    /// What its machine has left.
+    #[serde(default)]
+    pub capacity: Option<Capacity>,
+}
+
+/// What an agent's machine has, and has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Free bytes of the disk under the agent's work folder, for this user.
+    pub disk_free_bytes: u64,
+    /// All bytes of that disk.
+    pub disk_total_bytes: u64,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// Processor cores.
+    pub cores: u32,
 }
 
 /// A claim as its agent sees it.

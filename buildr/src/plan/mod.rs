@@ -63,6 +63,7 @@ fn plan(manifest: &Manifest, expansion: &mut Expansion<'_>) -> Plan {
         image: stage.image.as_ref().map(|image| expansion.image(image)),
         script: texts(&stage.script),
         docker: stage.docker.or(manifest.docker).unwrap_or(false),
+        not_twice: false,
     });
     Plan {
         stages: stages.collect(),
@@ -149,7 +150,7 @@ mod tests {
 
     fn stage(name: &str, image: Option<&str>, script: &[&str], docker: bool) -> StagePlan {
         let script = script.iter().map(|&command| command.to_owned()).collect();
-        StagePlan { name: name.parse().unwrap(), image: image.map(str::to_owned), script, docker }
+        StagePlan { name: name.parse().unwrap(), image: image.map(str::to_owned), script, docker, not_twice: false }
     }
 
     #[track_caller]

@@ -91,7 +91,13 @@ mod tests {
     }
 
     fn plan(docker: bool) -> Plan {
-        let stage = StagePlan { name: "push".parse().unwrap(), image: None, script: vec!["true".to_owned()], docker };
+        let stage = StagePlan {
+            name: "push".parse().unwrap(),
+            image: None,
+            script: vec!["true".to_owned()],
+            docker,
+            not_twice: false,
+        };
         Plan {
             image: "x".to_owned(),
             environment: Vec::new(),

@@ -20,8 +20,13 @@ use crate::testing::{Agent, Farm, soon};
 const INJECTED: &str = r#"{"repo": "https://example.org/x", "branch": "main"}"#;
 
 fn planned(key: &str, needs: &[&str]) -> PlannedJob {
-    let stage =
-        StagePlan { name: "test".parse().unwrap(), image: None, script: vec!["true".to_owned()], docker: false };
+    let stage = StagePlan {
+        name: "test".parse().unwrap(),
+        image: None,
+        script: vec!["true".to_owned()],
+        docker: false,
+        not_twice: false,
+    };
     let plan = Plan {
         image: "debian".to_owned(),
         environment: Vec::new(),

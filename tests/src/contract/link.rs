@@ -51,7 +51,16 @@ pub async fn soon<T>(future: impl Future<Output = T>) -> T {
 #[must_use]
 pub fn beat(number: u32) -> Report {
     let agent = "a".parse().expect("a name");
-    Report::Heartbeat(Heartbeat { agent, boot: BootId::fresh(), claims: Vec::new(), slots: number, paused: None })
+    Report::Heartbeat(Heartbeat {
+        agent,
+        boot: BootId::fresh(),
+        claims: Vec::new(),
+        slots: number,
+        paused: None,
+        standing: None,
+        draining: false,
+        capacity: None,
+    })
 }
 
 /// The numbers of the heartbeats in a batch.
