@@ -26,7 +26,6 @@ use buildr::runner::{Rooms, Source, WorkFolder};
 use protocol::BootId;
 use protocol::control::BEACON_EVERY;
 use protocol::link::AgentLink;
-use protocol::report::JobEvent;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -201,8 +200,9 @@ impl Agent {
             let recorded = if spool.is_finished() {
                 self.claims.leftover(claim)
             } else {
-                for (log, total) in spool.logs() {
-                    spool.event(JobEvent::LogComplete { log, total }).map_err(AgentError::Spool)?;
+                // It is no more than a courtesy: who follows the log need not wait for the rest.
+                if let Err(error) = spool.close_logs() {
+                    tracing::warn!(%error, "that a log has no more bytes could not be kept");
                 }
                 watch::channel(true).1
             };

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::claims::Answer;
 use crate::presence::Presence;
 use crate::reporter::{Reporter, Sender};
+use crate::spool::ClaimSpool;
 use crate::{Agent, standalone};
 
 /// How long an unanswered claim waits before it is said again; it is said again and again.
@@ -77,6 +78,13 @@ async fn take(agent: &Arc<Agent>, delivery: JobDelivery) {
     let claim = ClaimId::fresh();
     match claimed(agent, claim, &delivery, message).await {
         Claimed::Granted(grant) => {
+            let spool = match agent.spool.begin(claim) {
+                Ok(spool) => Arc::new(spool),
+                Err(error) => {
+                    tracing::error!(%error, "no job can be run: what it says could not be kept");
+                    return give_back(agent, claim, delivery).await;
+                }
+            };
             // Begun before the acknowledgement: a heartbeat in between must say that the claim is held.
             let stop = Stop::new();
             let recorded = agent.claims.running(claim, stop.clone());
@@ -85,7 +93,7 @@ async fn take(agent: &Arc<Agent>, delivery: JobDelivery) {
                 let wanted = Duration::from_millis(grant.heartbeat_ms);
                 std::mem::replace(every, wanted) != wanted
             });
-            run(agent, claim, &grant.order, stop, recorded, acknowledged).await;
+            run(agent, spool, &grant.order, stop, recorded, acknowledged).await;
         }
         Claimed::Denied(reason) => {
             tracing::info!(reason, "a claim was denied; the message is dropped");
@@ -93,14 +101,19 @@ async fn take(agent: &Arc<Agent>, delivery: JobDelivery) {
         }
         Claimed::GivenUp(reason) => {
             tracing::warn!(reason, "a claim is given up; the message goes back");
-            let abandoned = Report::Abandoned { agent: agent.home.name().clone(), claim };
-            if let Err(error) = agent.link.report(&abandoned).await {
-                tracing::debug!(%error, "the coordinator finds out by the lease");
-            }
-            delivery.requeue().await;
-            tokio::time::sleep(REST).await;
+            give_back(agent, claim, delivery).await;
         }
     }
+}
+
+/// Leaves a message, and its job, to others.
+async fn give_back(agent: &Agent, claim: ClaimId, delivery: JobDelivery) {
+    let abandoned = Report::Abandoned { agent: agent.home.name().clone(), claim };
+    if let Err(error) = agent.link.report(&abandoned).await {
+        tracing::debug!(%error, "the coordinator finds out by the lease");
+    }
+    delivery.requeue().await;
+    tokio::time::sleep(REST).await;
 }
 
 /// What became of a claim.
@@ -182,23 +195,13 @@ fn opened(agent: &Agent, claim: ClaimId, key: &OneTimeKey, sealed: &Sealed) -> C
 /// Runs a granted job. The slot is free when the result is on the disk; sending goes on beside it.
 async fn run(
     agent: &Arc<Agent>,
-    claim: ClaimId,
+    spool: Arc<ClaimSpool>,
     order: &WorkOrder,
     stop: Stop,
     recorded: tokio::sync::watch::Receiver<bool>,
     acknowledged: bool,
 ) {
-    let spool = match agent.spool.begin(claim) {
-        Ok(spool) => Arc::new(spool),
-        Err(error) => {
-            tracing::error!(%error, "no job can be run: what it says could not be kept");
-            agent.claims.forget(claim);
-            let abandoned = Report::Abandoned { agent: agent.home.name().clone(), claim };
-            agent.link.report(&abandoned).await.ok();
-            tokio::time::sleep(REST).await;
-            return;
-        }
-    };
+    let claim = spool.claim();
     let sender =
         Sender { spool: Arc::clone(&spool), link: Arc::clone(&agent.link), recorded, kept: agent.marks.follow(claim) };
     agent.send(sender).await;
@@ -210,8 +213,8 @@ async fn run(
     let ending = runner::run(order, &agent.rooms(), &reporter, &stop).await;
     tracing::info!(job = %order.job, outcome = %ending.outcome, "job ends");
     if !spool.is_finished() {
-        // The disk was full at the last moment; the end must be told all the same.
-        let ending = Ending::errored(Cause::Limit, "the agent's disk is full");
+        // The end itself could not be kept, though there was room taken for it: a shorter one is tried.
+        let ending = Ending::errored(Cause::Limit, "the agent's disk is full or broken");
         if let Err(error) = spool.event(JobEvent::Finished { ending }) {
             tracing::error!(%error, "the job's end could not be kept; its lease will end it");
         }

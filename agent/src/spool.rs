@@ -1,12 +1,13 @@
 //! What an agent has said and the coordinator has not yet stored, on disk: a build's result outlives the agent.
 //!
-//! A folder per claim: `events`, a line of JSON each, and `logs/NAME`, raw bytes. All is written here first and
-//! sent from here, so memory stays small however slow the line is.
+//! A folder per claim: `events`, a line of JSON each; `logs/NAME`, raw bytes; and `ending`, whose room is taken when
+//! the claim begins, so that the job's end fits when the disk is full. All is written here first and sent from here,
+//! so memory stays small however slow the line is.
 
-use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::FileExt as _;
+mod files;
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +16,11 @@ use bytes::Bytes;
 use protocol::report::{JobEvent, Progress};
 use protocol::{ClaimId, LogName};
 use tokio::sync::watch;
+
+use files::{Appended, Reserve, events_in};
+
+/// The longest message of an ending that is written into the room that was taken ahead, in bytes.
+const SHORT_MESSAGE: usize = 4 << 10;
 
 /// The folder with all claims.
 #[derive(Debug)]
@@ -34,15 +40,17 @@ pub struct ClaimSpool {
 
 #[derive(Debug)]
 struct Kept {
+    claim: ClaimId,
     events: Vec<Progress>,
-    file: File,
+    file: Appended,
+    /// None where an earlier life could not take the room.
+    reserve: Option<Reserve>,
     logs: BTreeMap<LogName, LogFile>,
 }
 
 #[derive(Debug)]
 struct LogFile {
-    file: File,
-    length: u64,
+    file: Appended,
     last_ms: u64,
 }
 
@@ -56,25 +64,42 @@ impl Spool {
         Ok(Self { root })
     }
 
-    /// Begins a claim.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn begin(&self, claim: ClaimId) -> io::Result<ClaimSpool> {
-        ClaimSpool::open(claim, self.root.join(claim.reveal()), Vec::new(), BTreeMap::new())
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.root
     }
 
-    /// What an earlier life of this agent left: results to be sent again, and logs of builds that died with it.
+    /// Begins a claim, with room taken for its end.
+    ///
+    /// # Errors
+    /// When the disk refuses; then nothing of the claim is left on it.
+    pub fn begin(&self, claim: ClaimId) -> io::Result<ClaimSpool> {
+        let folder = self.root.join(claim.reveal());
+        let begun = || {
+            std::fs::create_dir_all(folder.join("logs"))?;
+            let reserve = Some(Reserve::open(&folder.join("ending"))?);
+            let file = Appended::open(&folder.join("events"))?;
+            let kept = Kept { claim, events: Vec::new(), file, reserve, logs: BTreeMap::new() };
+            Ok(ClaimSpool::of(folder.clone(), kept))
+        };
+        begun().inspect_err(|_: &io::Error| drop(std::fs::remove_dir_all(&folder)))
+    }
+
+    /// What an earlier life of this agent left: results to be sent again, and logs of builds that died with it. What
+    /// cannot be read stays for the next life.
     ///
     /// # Errors
     /// When the disk refuses.
     pub fn leftovers(&self) -> io::Result<Vec<ClaimSpool>> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.root)? {
-            let entry = entry?;
-            match entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-                Some(claim) => found.push(ClaimSpool::reopen(claim, entry.path())?),
-                None => tracing::warn!(path = %entry.path().display(), "not a claim's folder; left alone"),
+            let path = entry?.path();
+            let claim = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            match claim.map(|claim| ClaimSpool::reopen(claim, path.clone())) {
+                Some(Ok(spool)) => found.push(spool),
+                Some(Err(error)) => tracing::error!(%error, "what an earlier life left cannot be read; it stays"),
+                None => tracing::warn!(path = %path.display(), "not a claim's folder; left alone"),
             }
         }
         Ok(found)
@@ -82,46 +107,30 @@ impl Spool {
 }
 
 impl ClaimSpool {
-    fn open(
-        claim: ClaimId,
-        folder: PathBuf,
-        events: Vec<Progress>,
-        logs: BTreeMap<LogName, LogFile>,
-    ) -> io::Result<Self> {
-        std::fs::create_dir_all(folder.join("logs"))?;
-        let file = OpenOptions::new().create(true).append(true).open(folder.join("events"))?;
-        let kept = Mutex::new(Kept { events, file, logs });
-        Ok(Self { claim, folder, kept, written: watch::Sender::new(0) })
+    fn of(folder: PathBuf, kept: Kept) -> Self {
+        Self { claim: kept.claim, folder, kept: Mutex::new(kept), written: watch::Sender::new(0) }
     }
 
     fn reopen(claim: ClaimId, folder: PathBuf) -> io::Result<Self> {
-        let mut events: Vec<Progress> = Vec::new();
-        match File::open(folder.join("events")) {
-            Ok(file) => {
-                let mut whole = 0;
-                for line in BufReader::new(file).split(b'\n') {
-                    let line = line?;
-                    // A line cut by a crash was never said, and what comes next must not be glued to it.
-                    let Ok(event) = serde_json::from_slice(&line) else { break };
-                    events.push(event);
-                    whole += line.len() as u64 + 1;
-                }
-                OpenOptions::new().write(true).open(folder.join("events"))?.set_len(whole)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        std::fs::create_dir_all(folder.join("logs"))?;
+        let (mut events, whole) = events_in(&folder.join("events"))?.unwrap_or_default();
+        let mut file = Appended::open(&folder.join("events"))?;
+        if file.length() > whole {
+            // What comes next must not be glued to a torn line.
+            file.cut(whole)?;
         }
+        let last_words = events_in(&folder.join("ending"))?.unwrap_or_default().0;
+        let next = events.len() as u64 + 1;
+        events.extend(last_words.into_iter().filter(|progress| progress.seq >= next));
+        let reserve = Reserve::open(&folder.join("ending"));
+        let reserve = reserve.inspect_err(|error| tracing::warn!(%error, "no room could be taken for last words")).ok();
         let mut logs = BTreeMap::new();
-        if folder.join("logs").exists() {
-            for entry in std::fs::read_dir(folder.join("logs"))? {
-                let entry = entry?;
-                let Some(name) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-                let file = append(&entry.path())?;
-                let length = file.metadata()?.len();
-                logs.insert(name, LogFile { file, length, last_ms: now_ms() });
-            }
+        for entry in std::fs::read_dir(folder.join("logs"))? {
+            let entry = entry?;
+            let Some(name) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            logs.insert(name, LogFile { file: Appended::open(&entry.path())?, last_ms: now_ms() });
         }
-        Self::open(claim, folder, events, logs)
+        Ok(Self::of(folder, Kept { claim, events, file, reserve, logs }))
     }
 
     /// Whose it is.
@@ -130,45 +139,54 @@ impl ClaimSpool {
         self.claim
     }
 
-    /// Adds an event. The job's end is on the disk itself when this returns.
+    /// Adds an event. The job's end finds room on a full disk too, and is on the disk itself when this returns; with
+    /// it each log that nobody said to be complete is as long as it has become.
+    ///
+    /// # Errors
+    /// When the disk refuses; then the event was not said.
+    pub fn event(&self, event: JobEvent) -> io::Result<()> {
+        let mut kept = self.lock();
+        let written = match event {
+            JobEvent::Finished { .. } => {
+                let mut last_words = kept.open_logs();
+                last_words.push(event);
+                kept.add_last(last_words)
+            }
+            event => kept.add(event),
+        };
+        drop(kept);
+        self.tell(written)
+    }
+
+    /// Nothing more will come of a job that died with an earlier life: what there is of its logs is all.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn event(&self, event: JobEvent) -> io::Result<()> {
-        let last = matches!(event, JobEvent::Finished { .. });
+    pub fn close_logs(&self) -> io::Result<()> {
         let mut kept = self.lock();
-        let seq = kept.events.len() as u64 + 1;
-        let progress = Progress { claim: self.claim, seq, at_ms: now_ms(), event };
-        let mut line = serde_json::to_vec(&progress)?;
-        line.push(b'\n');
-        kept.file.write_all(&line)?;
-        if last {
-            kept.file.sync_data()?;
-        }
-        kept.events.push(progress);
+        let last_words = kept.open_logs();
+        let written = if last_words.is_empty() { Ok(()) } else { kept.add_last(last_words) };
         drop(kept);
-        self.written.send_modify(|count| *count += 1);
-        Ok(())
+        self.tell(written)
     }
 
-    /// Adds to a log.
+    /// Adds to a log: all of it or nothing.
     ///
     /// # Errors
     /// When the disk refuses.
     pub fn log(&self, name: &LogName, bytes: &[u8]) -> io::Result<()> {
         let mut kept = self.lock();
         if !kept.logs.contains_key(name) {
-            let file = append(&self.folder.join("logs").join(name.as_str()))?;
-            kept.logs.insert(name.clone(), LogFile { file, length: 0, last_ms: 0 });
+            let file = Appended::open(&self.folder.join("logs").join(name.as_str())).map_err(|e| self.named(&e))?;
+            kept.logs.insert(name.clone(), LogFile { file, last_ms: 0 });
         }
+        let mut written = Ok(());
         if let Some(log) = kept.logs.get_mut(name) {
-            log.file.write_all(bytes)?;
-            log.length += bytes.len() as u64;
+            written = log.file.push(bytes);
             log.last_ms = now_ms();
         }
         drop(kept);
-        self.written.send_modify(|count| *count += 1);
-        Ok(())
+        self.tell(written)
     }
 
     /// The events after the first `sent`.
@@ -184,17 +202,14 @@ impl ClaimSpool {
 
     /// Each log and its length.
     pub(crate) fn logs(&self) -> Vec<(LogName, u64)> {
-        self.lock().logs.iter().map(|(name, log)| (name.clone(), log.length)).collect()
+        self.lock().logs.iter().map(|(name, log)| (name.clone(), log.file.length())).collect()
     }
 
     /// Bytes of a log from an offset, and when the last of the log was printed.
     pub(crate) fn read(&self, name: &LogName, offset: u64, most: usize) -> io::Result<(Bytes, u64)> {
         let kept = self.lock();
         let Some(log) = kept.logs.get(name) else { return Ok((Bytes::new(), 0)) };
-        let there = usize::try_from(log.length.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; most.min(there)];
-        log.file.read_exact_at(&mut bytes, offset)?;
-        Ok((bytes.into(), log.last_ms))
+        Ok((log.file.read(offset, most)?, log.last_ms))
     }
 
     /// Changes whenever something was written.
@@ -209,18 +224,83 @@ impl ClaimSpool {
         }
     }
 
+    fn tell(&self, written: io::Result<()>) -> io::Result<()> {
+        written.map_err(|error| self.named(&error))?;
+        self.written.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    /// The error with the place that it is about: a claim's own folder is no name for people.
+    fn named(&self, error: &io::Error) -> io::Error {
+        let place = self.folder.parent().unwrap_or(&self.folder);
+        io::Error::new(error.kind(), format!("{}: {error}", place.display()))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        // Each change is appended before it is counted, so a panic elsewhere leaves no half.
+        // Each change is written before it is counted, so a panic elsewhere leaves no half.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).read(true).open(path)
+impl Kept {
+    fn add(&mut self, event: JobEvent) -> io::Result<()> {
+        let (progress, lines) = self.written_down(vec![event])?;
+        self.file.push(&lines)?;
+        self.events.extend(progress);
+        Ok(())
+    }
+
+    /// Adds what nothing follows: where everything stands, or else where room was taken for it.
+    fn add_last(&mut self, mut events: Vec<JobEvent>) -> io::Result<()> {
+        let (mut progress, lines) = self.written_down(events.clone())?;
+        if let Err(error) = self.file.push_safely(&lines) {
+            let Some(reserve) = &self.reserve else { return Err(error) };
+            if let Some(JobEvent::Finished { ending }) = events.last_mut() {
+                let message = ending.message.take();
+                ending.message = message.map(|mut message| {
+                    message.truncate(message.floor_char_boundary(SHORT_MESSAGE));
+                    message
+                });
+            }
+            let (short, lines) = self.written_down(events)?;
+            reserve.write(&lines)?;
+            progress = short;
+        }
+        self.events.extend(progress);
+        Ok(())
+    }
+
+    fn written_down(&self, events: Vec<JobEvent>) -> io::Result<(Vec<Progress>, Vec<u8>)> {
+        let (mut all, mut lines) = (Vec::new(), Vec::new());
+        for (event, seq) in events.into_iter().zip(self.events.len() as u64 + 1..) {
+            let progress = Progress { claim: self.claim, seq, at_ms: now_ms(), event };
+            serde_json::to_writer(&mut lines, &progress)?;
+            lines.push(b'\n');
+            all.push(progress);
+        }
+        Ok((all, lines))
+    }
+
+    /// What has to be said of the logs that nobody said to be complete.
+    fn open_logs(&self) -> Vec<JobEvent> {
+        let complete: HashSet<&LogName> = self
+            .events
+            .iter()
+            .filter_map(|progress| match &progress.event {
+                JobEvent::LogComplete { log, .. } => Some(log),
+                _ => None,
+            })
+            .collect();
+        let open = self.logs.iter().filter(|(name, _)| !complete.contains(name));
+        open.map(|(name, log)| JobEvent::LogComplete { log: name.clone(), total: log.file.length() }).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write as _;
+
     use super::*;
     use protocol::Ending;
 
@@ -246,8 +326,10 @@ mod tests {
         let again = spool.leftovers().unwrap().pop().unwrap();
         assert_eq!(again.claim(), claim);
         assert!(again.is_finished());
-        assert_eq!(again.events_after(0).len(), 2);
-        assert_eq!(again.events_after(1)[0].seq, 2);
+        // The log's end is said with the job's, for nobody had said it.
+        assert_eq!(again.events_after(0).len(), 3);
+        assert_eq!(again.events_after(1)[0].event, JobEvent::LogComplete { log: log.clone(), total: 7 });
+        assert_eq!(again.events_after(2)[0].seq, 3);
         assert_eq!(again.logs(), [(log.clone(), 7)]);
         assert_eq!(&again.read(&log, 4, 100).unwrap().0[..], b"two");
         again.remove();

@@ -4,4 +4,5 @@
 pub mod contract;
 pub mod docker;
 pub mod rabbit;
+pub mod disk;
 pub mod farm;

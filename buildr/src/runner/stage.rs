@@ -1,5 +1,6 @@
 //! One container's work: its events, its log on the way to the sink, and what its end means for the job.
 
+use std::io::ErrorKind;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -138,7 +139,12 @@ impl StageRun<'_> {
 
 /// The job's end when what happens in it cannot be kept.
 pub(super) fn told_badly(error: &SinkError) -> Ending {
-    Ending::errored(Cause::Daemon, error.to_string())
+    match error.0.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            Ending::errored(Cause::Limit, format!("the agent's disk is full: {error}"))
+        }
+        _ => Ending::errored(Cause::Daemon, error.to_string()),
+    }
 }
 
 /// An error with its sources, as one sentence.
