@@ -31,6 +31,8 @@ enum Held {
         stop: Stop,
         /// Whether the coordinator still wants to hear of it.
         recorded: watch::Sender<bool>,
+        /// The number of the event that it must have noted before the job goes on.
+        waits_for: Option<u64>,
     },
     Ended {
         recorded: watch::Sender<bool>,
@@ -48,8 +50,15 @@ impl Claims {
     /// The claim was granted and its job begins. The receiver says when its result is recorded.
     pub(crate) fn running(&self, claim: ClaimId, stop: Stop) -> watch::Receiver<bool> {
         let (recorded, is_recorded) = watch::channel(false);
-        self.lock().insert(claim, Held::Running { stop, recorded });
+        self.lock().insert(claim, Held::Running { stop, recorded, waits_for: None });
         is_recorded
+    }
+
+    /// The job goes on when the coordinator has noted this event, and heartbeats say so until then; `None`: it goes on.
+    pub(crate) fn wait_for(&self, claim: ClaimId, event: Option<u64>) {
+        if let Some(Held::Running { waits_for, .. }) = self.lock().get_mut(&claim) {
+            *waits_for = event;
+        }
     }
 
     /// A result of an earlier life that is still to be recorded.
@@ -96,7 +105,7 @@ impl Claims {
     pub(crate) fn abort(&self, claim: ClaimId) {
         let mut held = self.lock();
         match held.get(&claim) {
-            Some(Held::Running { stop, recorded }) => {
+            Some(Held::Running { stop, recorded, .. }) => {
                 stop.cancel();
                 recorded.send_replace(true);
             }
@@ -126,12 +135,15 @@ impl Claims {
 
     /// What a heartbeat says.
     pub(crate) fn held(&self) -> Vec<HeldClaim> {
-        let phase = |held: &Held| match held {
-            Held::Pending(_) => ClaimPhase::Pending,
-            Held::Running { .. } => ClaimPhase::Running,
-            Held::Ended { .. } => ClaimPhase::Ended,
+        let look = |(&claim, held): (&ClaimId, &Held)| {
+            let (phase, waits_for) = match held {
+                Held::Pending(_) => (ClaimPhase::Pending, None),
+                Held::Running { waits_for, .. } => (ClaimPhase::Running, *waits_for),
+                Held::Ended { .. } => (ClaimPhase::Ended, None),
+            };
+            HeldClaim { claim, phase, waits_for }
         };
-        self.lock().iter().map(|(&claim, held)| HeldClaim { claim, phase: phase(held) }).collect()
+        self.lock().iter().map(look).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ClaimId, Held>> {

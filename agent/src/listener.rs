@@ -15,7 +15,7 @@ use crate::claims::{Answer, Claims};
 use crate::presence::{Heard, Presence};
 use crate::reporter::{Kept, Marks};
 
-/// How far the coordinator's store has the logs of each claim whose logs are still on this disk.
+/// How far the coordinator's store has the events and logs of each claim whose reports are still on this disk.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LogMarks {
     by_claim: Arc<Mutex<HashMap<ClaimId, watch::Sender<Kept>>>>,
@@ -25,7 +25,7 @@ impl LogMarks {
     /// Follows a claim's marks.
     pub(crate) fn follow(&self, claim: ClaimId) -> Marks {
         let mut marks = self.by_claim.lock().unwrap_or_else(PoisonError::into_inner);
-        marks.entry(claim).or_insert_with(|| watch::Sender::new(HashMap::new())).subscribe()
+        marks.entry(claim).or_insert_with(|| watch::Sender::new(Kept::default())).subscribe()
     }
 
     /// Nobody asks for a claim's marks any more.
@@ -35,8 +35,17 @@ impl LogMarks {
 
     fn kept(&self, claim: ClaimId, log: LogName, bytes: u64) {
         if let Some(marks) = self.by_claim.lock().unwrap_or_else(PoisonError::into_inner).get(&claim) {
-            marks.send_modify(|logs| {
-                logs.insert(log, bytes);
+            marks.send_modify(|kept| {
+                kept.logs.insert(log, bytes);
+            });
+        }
+    }
+
+    fn noted(&self, claim: ClaimId, seq: u64) {
+        if let Some(marks) = self.by_claim.lock().unwrap_or_else(PoisonError::into_inner).get(&claim) {
+            marks.send_modify(|kept| {
+                kept.events = kept.events.max(seq);
+                kept.said += 1;
             });
         }
     }
@@ -96,7 +105,11 @@ pub(crate) async fn listen(
                 marks.kept(claim, log, bytes);
                 continue;
             }
-            Control::Noted { .. } | Control::Standing { .. } | Control::Unknown => continue,
+            Control::Noted { claim, seq } => {
+                marks.noted(claim, seq);
+                continue;
+            }
+            Control::Standing { .. } | Control::Unknown => continue,
         };
         if heard.send(news).await.is_err() {
             return;

@@ -14,6 +14,7 @@ use protocol::report::{JobEvent, LogChunk, Report};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::claims::Claims;
 use crate::spool::ClaimSpool;
 
 /// How much of a log travels in one message, in bytes.
@@ -30,13 +31,10 @@ const GIVE_UP: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A claim's sink: everything is on disk when a call returns.
 pub(crate) struct Reporter {
-    spool: Arc<ClaimSpool>,
-}
-
-impl Reporter {
-    pub(crate) fn new(spool: Arc<ClaimSpool>) -> Self {
-        Self { spool }
-    }
+    pub(crate) spool: Arc<ClaimSpool>,
+    pub(crate) claims: Claims,
+    /// What the store has of it.
+    pub(crate) kept: Marks,
 }
 
 #[async_trait]
@@ -45,10 +43,22 @@ impl EventSink for Reporter {
         let spool = Arc::clone(&self.spool);
         if matches!(event, JobEvent::Finished { .. }) {
             // It waits for the disk, which must not hold up the other slots.
-            let written = tokio::task::spawn_blocking(move || spool.event(event)).await;
+            let written = tokio::task::spawn_blocking(move || spool.event(event).map(drop)).await;
             return written.unwrap_or_else(|stopped| Err(std::io::Error::other(stopped))).map_err(SinkError);
         }
-        Ok(spool.event(event)?)
+        spool.event(event)?;
+        Ok(())
+    }
+
+    /// Certain is what the coordinator has noted under this claim while it was current: from then on no other attempt
+    /// is made. A lost claim is aborted, which ends the waiting from outside.
+    async fn emit_certain(&self, event: JobEvent) -> Result<(), SinkError> {
+        let seq = self.spool.event(event)?;
+        let claim = self.spool.claim();
+        self.claims.wait_for(claim, Some(seq));
+        let noted = self.kept.clone().wait_for(|kept| kept.events >= seq).await.map(drop);
+        self.claims.wait_for(claim, None);
+        noted.map_err(|_| SinkError(std::io::Error::other("the coordinator wants to hear no more of this job")))
     }
 
     async fn log(&self, log: &LogName, bytes: Bytes) -> Result<(), SinkError> {
@@ -56,10 +66,18 @@ impl EventSink for Reporter {
     }
 }
 
-/// How many bytes of each log are in the coordinator's store.
-pub(crate) type Kept = HashMap<LogName, u64>;
+/// What of a claim is in the coordinator's store, as far as it said so.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// How many bytes of each log.
+    pub(crate) logs: HashMap<LogName, u64>,
+    /// How many events.
+    pub(crate) events: u64,
+    /// How often it spoke of events: it does so when it misses some.
+    pub(crate) said: u64,
+}
 
-/// How far the coordinator's store has a claim's logs.
+/// What of a claim is in the coordinator's store, now and from now on.
 pub(crate) type Marks = watch::Receiver<Kept>;
 
 /// Sends a claim's spool until the coordinator has all of it.
@@ -68,13 +86,15 @@ pub(crate) struct Sender {
     pub(crate) link: Arc<dyn AgentLink>,
     /// Whether the result is in the store, or nobody wants it.
     pub(crate) recorded: watch::Receiver<bool>,
-    /// What the store has of the logs.
+    /// What the store has of it.
     pub(crate) kept: Marks,
 }
 
 #[derive(Default)]
 struct Sent {
     events: usize,
+    /// How often the coordinator had spoken of events when they were last looked at.
+    heard: u64,
     logs: HashMap<LogName, u64>,
 }
 
@@ -114,8 +134,11 @@ impl Sender {
                     }
                 }
                 Ok(()) = self.recorded.changed() => quiet_since = Instant::now(),
-                Ok(()) = self.kept.changed() => quiet_since = Instant::now(),
-                () = tokio::time::sleep_until(quiet_since + AGAIN), if self.spool.is_finished() => {
+                Ok(()) = self.kept.changed() => {
+                    self.go_back(&mut sent);
+                    quiet_since = Instant::now();
+                }
+                () = tokio::time::sleep_until(quiet_since + AGAIN), if self.spool.is_finished() || self.is_awaited() => {
                     self.rewind(&mut sent);
                     quiet_since = Instant::now();
                 }
@@ -154,10 +177,23 @@ impl Sender {
     fn is_done(&self) -> bool {
         let kept = self.kept.borrow();
         *self.recorded.borrow()
-            && self.spool.logs().iter().all(|(log, length)| kept.get(log).is_some_and(|kept| kept >= length))
+            && self.spool.logs().iter().all(|(log, length)| kept.logs.get(log).is_some_and(|kept| kept >= length))
     }
 
-    /// Nothing was heard for a while after the job's end: a queue may have been purged. What the store does not
+    /// Whether the job waits for what was said last to be noted.
+    fn is_awaited(&self) -> bool {
+        self.spool.begins_not_twice().is_some_and(|seq| self.kept.borrow().events < seq)
+    }
+
+    /// The coordinator said how many events it has: those that follow it did not get, or has not read yet.
+    fn go_back(&self, sent: &mut Sent) {
+        let kept = self.kept.borrow();
+        if std::mem::replace(&mut sent.heard, kept.said) != kept.said {
+            sent.events = sent.events.min(usize::try_from(kept.events).unwrap_or(usize::MAX));
+        }
+    }
+
+    /// Nothing was heard for a while, and something should have been: a queue may have been purged. What the store does not
     /// have for sure is sent again, which does no harm when it has it after all.
     fn rewind(&self, sent: &mut Sent) {
         if !*self.recorded.borrow() {
@@ -165,7 +201,7 @@ impl Sender {
         }
         let kept = self.kept.borrow();
         for (log, from) in &mut sent.logs {
-            *from = kept.get(log).copied().unwrap_or(0).min(*from);
+            *from = kept.logs.get(log).copied().unwrap_or(0).min(*from);
         }
     }
 }

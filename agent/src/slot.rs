@@ -201,11 +201,9 @@ async fn run(
     recorded: tokio::sync::watch::Receiver<bool>,
     acknowledged: bool,
 ) {
-    let claim = spool.claim();
-    let sender =
-        Sender { spool: Arc::clone(&spool), link: Arc::clone(&agent.link), recorded, kept: agent.marks.follow(claim) };
-    agent.send(sender).await;
-    let reporter = Reporter::new(Arc::clone(&spool));
+    let kept = agent.marks.follow(spool.claim());
+    let reporter = Reporter { spool: Arc::clone(&spool), claims: agent.claims.clone(), kept: kept.clone() };
+    agent.send(Sender { spool: Arc::clone(&spool), link: Arc::clone(&agent.link), recorded, kept }).await;
     if let Err(error) = spool.event(JobEvent::Settled { acknowledged }) {
         tracing::error!(%error, "what became of the message could not be kept");
     }
@@ -219,7 +217,7 @@ async fn run(
             tracing::error!(%error, "the job's end could not be kept; its lease will end it");
         }
     }
-    agent.claims.ended(claim);
+    agent.claims.ended(spool.claim());
 }
 
 /// A message that is no job: said with the reason, then taken off the queue. It never goes back.

@@ -139,12 +139,12 @@ impl ClaimSpool {
         self.claim
     }
 
-    /// Adds an event. The job's end finds room on a full disk too, and is on the disk itself when this returns; with
+    /// Adds an event and gives its number. The job's end finds room on a full disk too, and is on the disk itself when this returns; with
     /// it each log that nobody said to be complete is as long as it has become.
     ///
     /// # Errors
     /// When the disk refuses; then the event was not said.
-    pub fn event(&self, event: JobEvent) -> io::Result<()> {
+    pub fn event(&self, event: JobEvent) -> io::Result<u64> {
         let mut kept = self.lock();
         let written = match event {
             JobEvent::Finished { .. } => {
@@ -154,8 +154,10 @@ impl ClaimSpool {
             }
             event => kept.add(event),
         };
+        let seq = kept.events.len() as u64;
         drop(kept);
-        self.tell(written)
+        self.tell(written)?;
+        Ok(seq)
     }
 
     /// Nothing more will come of a job that died with an earlier life: what there is of its logs is all.
@@ -198,6 +200,14 @@ impl ClaimSpool {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         matches!(self.lock().events.last(), Some(Progress { event: JobEvent::Finished { .. }, .. }))
+    }
+
+    /// The number of the last event, when it is a stage's that begins only once the coordinator has it.
+    pub(crate) fn begins_not_twice(&self) -> Option<u64> {
+        match self.lock().events.last() {
+            Some(Progress { event: JobEvent::StageStarted { not_twice: true, .. }, seq, .. }) => Some(*seq),
+            _ => None,
+        }
     }
 
     /// Each log and its length.

@@ -1,5 +1,10 @@
 //! An agent on its own: RabbitMQ plus agents is a working farm. What is published by hand is built and answered
 //! here; the message is acknowledged when the build is over, so that an agent that dies loses nothing.
+//!
+//! A stage that must not run twice is the exception: there is no store that could remember that it began, only the
+//! message, which comes again when this agent or its line dies. So the message is acknowledged before such a stage
+//! begins, and when that does not count, the stage does not begin: another agent may have the message already. From
+//! then on nobody tries the build again, and an agent that dies under it leaves its publisher without an answer.
 
 use std::sync::Arc;
 
@@ -61,19 +66,36 @@ pub(crate) async fn take(agent: &Arc<Agent>, delivery: JobDelivery) {
         trusted: true,
         secrets: Vec::new(),
     };
-    let ending = run(agent, &order, delivery.reply.as_ref()).await;
-    let Some(ending) = ending else {
-        delivery.requeue().await;
-        return;
-    };
-    tracing::info!(repo = %order.repo, outcome = %ending.outcome, message = ending.message, "build ends");
-    if !delivery.ack().await {
-        tracing::warn!("the broker had taken the message back meanwhile, and will deliver it again");
+    let reply = delivery.reply.clone();
+    let sink = ConsoleSink { commit: Mutex::default(), message: tokio::sync::Mutex::new(Message::Held(delivery)) };
+    let ending = run(agent, &order, reply.as_ref(), &sink).await;
+    match (ending, sink.message.into_inner()) {
+        (Some(ending), message) => {
+            tracing::info!(repo = %order.repo, outcome = %ending.outcome, message = ending.message, "build ends");
+            if let Message::Held(delivery) = message
+                && !delivery.ack().await
+            {
+                tracing::warn!("the broker had taken the message back meanwhile, and will deliver it again");
+            }
+        }
+        (None, Message::Held(delivery)) => delivery.requeue().await,
+        (None, Message::Acknowledged | Message::TakenBack) => {}
     }
 }
 
-/// Runs it, unless the agent is stopped meanwhile: then another agent shall have it (`None`).
-async fn run(agent: &Agent, order: &WorkOrder, to: Option<&ReplyTo>) -> Option<Ending> {
+/// Where the message is that asked for a build.
+enum Message {
+    /// Here; when this agent dies, another gets it.
+    Held(JobDelivery),
+    /// Off the queue, for good.
+    Acknowledged,
+    /// With the broker again, which gives it to an agent once more.
+    TakenBack,
+}
+
+/// Runs it, unless another agent shall have it (`None`): because this one is stopped meanwhile, or because it has the
+/// message already.
+async fn run(agent: &Agent, order: &WorkOrder, to: Option<&ReplyTo>, sink: &ConsoleSink) -> Option<Ending> {
     let mut status = StatusMessage {
         repo: order.repo.to_string(),
         branch: order.branch.clone(),
@@ -88,11 +110,16 @@ async fn run(agent: &Agent, order: &WorkOrder, to: Option<&ReplyTo>) -> Option<E
     let claim = ClaimId::fresh();
     // The claim is nobody's but this process's: it lets a shutdown find the job.
     drop(agent.claims.running(claim, stop.clone()));
-    let sink = ConsoleSink::default();
-    let ending = runner::run(order, &agent.rooms(), &sink, &stop).await;
+    let ending = runner::run(order, &agent.rooms(), sink, &stop).await;
     agent.claims.forget(claim);
-    if stop.is_cancelled() && agent.shutdown.drain.is_cancelled() {
-        return None;
+    let stopped = stop.is_cancelled() && agent.shutdown.drain.is_cancelled();
+    match &*sink.message.lock().await {
+        Message::Held(_) if stopped => return None,
+        Message::TakenBack => {
+            tracing::warn!("the broker had taken the message back; the build is left to whom it is delivered again");
+            return None;
+        }
+        Message::Held(_) | Message::Acknowledged => {}
     }
     status.status = ending.outcome.name().to_owned();
     status.message = ending.message.clone();
@@ -117,9 +144,9 @@ async fn reply(agent: &Agent, to: Option<&ReplyTo>, status: &StatusMessage) {
 }
 
 /// Shows a build in the agent's own output, line by line.
-#[derive(Default)]
 struct ConsoleSink {
     commit: Mutex<Option<protocol::CommitId>>,
+    message: tokio::sync::Mutex<Message>,
 }
 
 #[async_trait]
@@ -131,7 +158,7 @@ impl EventSink for ConsoleSink {
                     *known = commit;
                 }
             }
-            JobEvent::StageStarted { stage, image } => tracing::info!(%stage, image, "stage begins"),
+            JobEvent::StageStarted { stage, image, .. } => tracing::info!(%stage, image, "stage begins"),
             JobEvent::StageEnded { stage, result, duration_ms } => {
                 tracing::info!(%stage, result = result.name(), detail = result.detail(), duration_ms, "stage ends");
             }
@@ -140,6 +167,20 @@ impl EventSink for ConsoleSink {
             | JobEvent::LogComplete { .. }
             | JobEvent::Finished { .. }
             | JobEvent::Unknown => {}
+        }
+        Ok(())
+    }
+
+    async fn emit_certain(&self, event: JobEvent) -> Result<(), SinkError> {
+        self.emit(event).await?;
+        let mut message = self.message.lock().await;
+        // So it stands when this is dropped under way: the publisher is answered in any case.
+        if let Message::Held(delivery) = std::mem::replace(&mut *message, Message::Acknowledged)
+            && !delivery.ack().await
+        {
+            *message = Message::TakenBack;
+            let reason = "the broker has taken the message back, so another agent may do it";
+            return Err(SinkError(std::io::Error::other(reason)));
         }
         Ok(())
     }

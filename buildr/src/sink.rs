@@ -17,6 +17,14 @@ pub trait EventSink: Send + Sync {
     /// When it cannot be kept; the job then ends as errored, for what it does could not be told truly.
     async fn emit(&self, event: JobEvent) -> Result<(), SinkError>;
 
+    /// Something happened, and what follows from it must never be done twice. Returns when it is certain that nobody
+    /// else will do it too: for a person's own terminal that is at once, for an agent when the coordinator has it
+    /// in its store. May be dropped; then what would have followed is not done.
+    ///
+    /// # Errors
+    /// When that cannot become certain.
+    async fn emit_certain(&self, event: JobEvent) -> Result<(), SinkError>;
+
     /// A log grew by these bytes.
     ///
     /// # Errors

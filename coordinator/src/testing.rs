@@ -281,7 +281,16 @@ impl Agent {
     }
 
     pub(crate) async fn heartbeat(&self, claims: &[(ClaimId, ClaimPhase)]) {
-        let claims = claims.iter().map(|&(claim, phase)| HeldClaim { claim, phase }).collect();
+        let held = |&(claim, phase): &(ClaimId, ClaimPhase)| HeldClaim { claim, phase, waits_for: None };
+        self.beat(claims.iter().map(held).collect()).await;
+    }
+
+    /// A sign of life with a claim whose job goes on only when this event is noted.
+    pub(crate) async fn heartbeat_waiting(&self, claim: ClaimId, seq: u64) {
+        self.beat(vec![HeldClaim { claim, phase: ClaimPhase::Running, waits_for: Some(seq) }]).await;
+    }
+
+    async fn beat(&self, claims: Vec<HeldClaim>) {
         let agent = self.name.clone();
         self.report(Report::Heartbeat(Heartbeat {
             agent,

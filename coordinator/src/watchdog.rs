@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::desk::Desk;
 use crate::feed::Change;
-use crate::store::{StoreError, UnfinishedLog};
+use crate::store::{Attempt, StoreError, UnfinishedLog};
 use crate::tracker::Answers;
 
 /// How often a job is tried when agents are lost under it.
@@ -89,7 +89,7 @@ impl Watch<'_> {
         self.end_silent(now).await?;
         for claim in self.desk.presence.overdue_cancels(now, self.desk.config.cancel_patience()) {
             tracing::warn!("claim {claim:?} was asked to end long ago and is ended without its agent");
-            self.let_happen(claim, &Happening::CancelOverdue { claim }).await?;
+            self.let_happen(claim, |_| Happening::CancelOverdue { claim }).await?;
         }
         self.give_up_logs(now).await?;
         Ok(())
@@ -102,13 +102,18 @@ impl Watch<'_> {
         // Looked at again: what lay in the queue may have been a sign of life, and is applied by now.
         for claim in self.desk.presence.overdue(now) {
             tracing::warn!("claim {claim:?} is lost: its agent gave no sign of life for {:?}", self.desk.config.lease);
-            let lost = Happening::Lost { claim, not_twice: false, max_attempts: MAX_ATTEMPTS };
-            self.let_happen(claim, &lost).await?;
+            let lost =
+                |attempt: &Attempt| Happening::Lost { claim, not_twice: attempt.not_twice, max_attempts: MAX_ATTEMPTS };
+            self.let_happen(claim, lost).await?;
         }
         Ok(())
     }
 
-    async fn let_happen(&self, claim: ClaimId, happening: &Happening) -> Result<(), StoreError> {
+    async fn let_happen(
+        &self,
+        claim: ClaimId,
+        happening: impl FnOnce(&Attempt) -> Happening + Send,
+    ) -> Result<(), StoreError> {
         let desk = self.desk;
         let mut answers = Answers::default();
         answers.gone(claim);
@@ -119,7 +124,7 @@ impl Watch<'_> {
             None => None,
         };
         if let (Some(attempt), Some(job)) = (attempt, job)
-            && tx.apply(&job, happening, now_ms()).await?.is_ok()
+            && tx.apply(&job, &happening(&attempt), now_ms()).await?.is_ok()
         {
             let reason = "the claim is no longer current".to_owned();
             answers.tell(&attempt.agent, Control::Abort { claim, reason });

@@ -67,7 +67,7 @@ pub struct StagePlan {
     #[serde(default)]
     pub docker: bool,
     /// Whether the farm may never start it again once its script began, because what it does must not be done twice.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_twice: bool,
 }
 

@@ -83,13 +83,13 @@ pub struct Heartbeat {
     pub paused: Option<String>,
     /// The note with which a person paused it, as far as it knows: the coordinator says so again when this is not
     /// what the store has.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standing: Option<String>,
     /// Whether its process ends when its jobs are over.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
     /// What its machine has left.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
 }
 
@@ -113,6 +113,9 @@ pub struct HeldClaim {
     pub claim: ClaimId,
     /// How far it is.
     pub phase: ClaimPhase,
+    /// The number of the event that has to be [`Noted`](crate::control::Control::Noted) before its job goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<u64>,
 }
 
 /// How far a claim is, at its agent.
@@ -230,6 +233,10 @@ pub enum JobEvent {
         stage: StageName,
         /// The image it starts from, as people know it.
         image: String,
+        /// Whether it must never be started again. Then its script begins only when the agent has heard that this
+        /// event is [`Noted`](crate::control::Control::Noted).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        not_twice: bool,
     },
     /// A stage ended, or was passed over.
     StageEnded {

@@ -177,7 +177,7 @@ impl Running {
     fn lost(self, not_twice: bool, max_attempts: u32) -> JobState {
         if self.cancelling.is_none() && not_twice {
             let message = format!(
-                "agent {} went silent after a step began that must not run twice; find out whether it was done, then release the build",
+                "agent {} went silent after a stage began that must not run twice (`retry: never`); find out whether its work was done, and submit the build again if it should run once more",
                 self.agent
             );
             return JobState::Ended(Ending::errored(Cause::OutcomeUnknown, message));

@@ -31,6 +31,7 @@ use crate::rabbit::{Vhost, with_vhost};
 pub use agent::{Agent, Runs};
 pub use api::Api;
 pub use folders::Folders;
+pub use gate::Lost;
 pub use repository::Repository;
 
 /// How long a test waits for anything before it has failed: long enough for a machine that is busy with other tests.

@@ -52,6 +52,8 @@ pub(crate) struct Stage {
     pub(crate) name: Spanned<StageName>,
     pub(crate) image: Option<Spanned<String>>,
     pub(crate) docker: Option<bool>,
+    /// Whether it is never started again once its script began: `retry: never`.
+    pub(crate) not_twice: bool,
     /// At least one command.
     pub(crate) script: Vec<Spanned<String>>,
 }

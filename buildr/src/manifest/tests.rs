@@ -37,6 +37,11 @@ fn check(text: &str, expect: &str) {
 }
 
 #[track_caller]
+fn check_not_twice(text: &str, expect: bool) {
+    assert_eq!(accepted(text).manifest.stages[0].not_twice, expect, "{text}");
+}
+
+#[track_caller]
 fn check_vars(vars: &str, expect: &[(&str, &str)]) {
     let text = format!("environment:\n  vars: {vars}\nbuild: {{script: make}}");
     let manifest = accepted(&text).manifest;
@@ -369,13 +374,13 @@ deploy:
           |
         3 | build: {script: make, needs: []}
           |                       ^^^^^
-          = take it out: the stage "build" has `script`, `image` and `docker` today
+          = take it out: the stage "build" has `script`, `image`, `docker` and `retry` today
 
         .buildr.yml:5:3: this version of buildr does not know "when" yet
           |
         5 |   when: {branch: main}
           |   ^^^^
-          = take it out: the stage "deploy" has `script`, `image` and `docker` today
+          = take it out: the stage "deploy" has `script`, `image`, `docker` and `retry` today
         "#);
     assert_snapshot!(mistakes("trigger: {script: make}"), @r#"
         .buildr.yml:1:1: this version of buildr does not know "trigger" yet
@@ -1118,4 +1123,31 @@ fn anything_can_be_read() {
             assert!(told.starts_with("f:") && told.contains(" = "), "seed {seed}, {bytes:?}\n{told}");
         }
     }
+}
+
+#[test]
+fn a_stage_that_must_not_run_twice() {
+    check_not_twice("deploy: {script: make deploy, retry: never}", true);
+    check_not_twice("deploy: {script: make deploy}", false);
+    assert_snapshot!(mistakes("one: {script: make, retry: 2}
+two: {script: make, retry: [never]}
+three: {script: make, retry: }"), @r#"
+        .buildr.yml:1:28: "retry" can only be `never` in this version of buildr, and here stands "2"
+          |
+        1 | one: {script: make, retry: 2}
+          |                            ^
+          = write `retry: never` for a stage that must not run twice, or leave it out: then it runs again when its agent is lost
+
+        .buildr.yml:2:28: "retry" can only be `never` in this version of buildr, and here stands a list
+          |
+        2 | two: {script: make, retry: [never]}
+          |                            ^
+          = write `retry: never` for a stage that must not run twice, or leave it out: then it runs again when its agent is lost
+
+        .buildr.yml:3:23: "retry" can only be `never` in this version of buildr, and here stands nothing
+          |
+        3 | three: {script: make, retry: }
+          |                       ^^^^^
+          = write `retry: never` for a stage that must not run twice, or leave it out: then it runs again when its agent is lost
+        "#);
 }

@@ -8,7 +8,7 @@ pub(super) const TOP: [&str; 6] = ["version", "image", "environment", "stages", 
 pub(super) const NEVER_A_STAGE: [&str; 6] = ["version", "image", "environment", "stages", "prepare", "finally"];
 
 /// Keys of a stage.
-pub(super) const STAGE: [&str; 3] = ["script", "image", "docker"];
+pub(super) const STAGE: [&str; 4] = ["script", "image", "docker", "retry"];
 
 /// Keys of `prepare`.
 pub(super) const PREPARE: [&str; 1] = ["script"];
@@ -60,7 +60,7 @@ pub(super) const TOP_LATER: [&str; 39] = [
 ];
 
 /// Keys that a stage will have.
-pub(super) const STAGE_LATER: [&str; 33] = [
+pub(super) const STAGE_LATER: [&str; 32] = [
     "after",
     "agent",
     "allow_failure",
@@ -87,7 +87,6 @@ pub(super) const STAGE_LATER: [&str; 33] = [
     "privileged",
     "reports",
     "resources",
-    "retry",
     "secrets",
     "services",
     "shell",

@@ -63,7 +63,7 @@ fn plan(manifest: &Manifest, expansion: &mut Expansion<'_>) -> Plan {
         image: stage.image.as_ref().map(|image| expansion.image(image)),
         script: texts(&stage.script),
         docker: stage.docker.or(manifest.docker).unwrap_or(false),
-        not_twice: false,
+        not_twice: stage.not_twice,
     });
     Plan {
         stages: stages.collect(),

@@ -30,18 +30,49 @@ enum Door {
     Stage,
 }
 
+/// Whether a script may be run again when nobody knows how far it came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    Harmless,
+    Forbidden,
+}
+
+impl Again {
+    /// What it is when a script was cut off by a fault of the farm, and nobody knows how far it came.
+    fn after(self, cause: Cause, sentence: String) -> (Cause, String) {
+        match self {
+            Self::Harmless => (cause, sentence),
+            Self::Forbidden => (
+                Cause::OutcomeUnknown,
+                format!(
+                    "{sentence}; whether the stage did its work is not known, and it must not run twice (`retry: never`): find out, and submit the build again if it should run once more"
+                ),
+            ),
+        }
+    }
+}
+
+/// Whether a script may have begun before this stopped it.
+fn may_have_begun(error: &ExecutorError) -> bool {
+    match error {
+        ExecutorError::Pull { .. } | ExecutorError::NoShell { .. } | ExecutorError::Refused(_) => false,
+        ExecutorError::Unreachable { .. } | ExecutorError::Daemon { .. } | ExecutorError::Disk { .. } => true,
+    }
+}
+
 impl StageRun<'_> {
     /// Runs `prepare`.
     pub(super) async fn prepare(&self, script: &[String], sandbox: &mut dyn Sandbox) -> Result<(), Ending> {
         let name: StageName = "prepare".parse().expect("it is a name");
         let order = self.order(name, None, script, false);
-        self.run(&order, Door::Prepare, sandbox).await
+        self.run(&order, Door::Prepare, Again::Harmless, sandbox).await
     }
 
     /// Runs a stage.
     pub(super) async fn stage(&self, stage: &StagePlan, sandbox: &mut dyn Sandbox) -> Result<(), Ending> {
         let order = self.order(stage.name.clone(), stage.image.clone(), &stage.script, stage.docker);
-        self.run(&order, Door::Stage, sandbox).await
+        let again = if stage.not_twice { Again::Forbidden } else { Again::Harmless };
+        self.run(&order, Door::Stage, again, sandbox).await
     }
 
     fn order(&self, name: StageName, image: Option<String>, script: &[String], docker: bool) -> StageOrder {
@@ -50,17 +81,38 @@ impl StageRun<'_> {
     }
 
     /// Runs one container and tells how it went; `Err` when the job ends with it.
-    async fn run(&self, order: &StageOrder, door: Door, sandbox: &mut dyn Sandbox) -> Result<(), Ending> {
-        let image = order.image.clone().unwrap_or_else(|| self.plan.image.clone());
-        self.tell(JobEvent::StageStarted { stage: order.name.clone(), image }).await?;
+    async fn run(&self, order: &StageOrder, door: Door, again: Again, sandbox: &mut dyn Sandbox) -> Result<(), Ending> {
+        let begins = self.begin(order, again).await?;
         let began = Instant::now();
-        let (ended, written) = self.run_and_read(order, door, sandbox).await;
+        let (ended, written) =
+            if begins { self.run_and_read(order, door, sandbox).await } else { (Ok(StageEnd::Cancelled), Ok(0)) };
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let total = written.map_err(|error| told_badly(&error).in_stage(&order.name))?;
-        let result = self.outcome(ended);
+        let total = written.map_err(|error| {
+            let (cause, message) = again.after(Cause::Daemon, error.to_string());
+            Ending::errored(cause, message).in_stage(&order.name)
+        })?;
+        let result = self.outcome(ended, again);
         self.tell(JobEvent::LogComplete { log: LogName::from(&order.name), total }).await?;
         self.tell(JobEvent::StageEnded { stage: order.name.clone(), result: result.clone(), duration_ms }).await?;
         self.meaning(result, &order.name)
+    }
+
+    /// Tells that a stage begins. What must not run twice begins only when that is certain, and not at all once the
+    /// job was asked to end (`false`).
+    async fn begin(&self, order: &StageOrder, again: Again) -> Result<bool, Ending> {
+        let image = order.image.clone().unwrap_or_else(|| self.plan.image.clone());
+        let not_twice = again == Again::Forbidden;
+        let started = JobEvent::StageStarted { stage: order.name.clone(), image, not_twice };
+        if !not_twice {
+            return self.tell(started).await.map(|()| true);
+        }
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Ok(false),
+            told = self.sink.emit_certain(started) => {
+                told.map(|()| true).map_err(|error| told_badly(&error).in_stage(&order.name))
+            }
+        }
     }
 
     /// The container's end, and how many bytes its log has. Both futures end before this one does.
@@ -107,14 +159,16 @@ impl StageRun<'_> {
         }
     }
 
-    fn outcome(&self, ended: Result<StageEnd, ExecutorError>) -> StageOutcome {
+    fn outcome(&self, ended: Result<StageEnd, ExecutorError>, again: Again) -> StageOutcome {
         match ended {
             Ok(end) if end.passed() => StageOutcome::Passed,
             Ok(StageEnd::Cancelled) => StageOutcome::Cancelled,
             Ok(end) => StageOutcome::Failed { end },
             Err(_) if self.stop.is_cancelled() => StageOutcome::Cancelled,
             Err(error) => {
-                StageOutcome::Errored { cause: error.cause(), message: self.redactor.text(&sentence(&error)) }
+                let again = if may_have_begun(&error) { again } else { Again::Harmless };
+                let (cause, message) = again.after(error.cause(), sentence(&error));
+                StageOutcome::Errored { cause, message: self.redactor.text(&message) }
             }
         }
     }

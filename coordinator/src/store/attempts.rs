@@ -25,8 +25,10 @@ pub(crate) struct Attempt {
     pub(crate) sealing: SealingKey,
     /// Where it stands.
     pub(crate) state: AttemptState,
-    /// The number of the last event that was taken from it.
+    /// The number of the last event that was taken from it; all before it were taken too.
     pub(crate) last_seq: u64,
+    /// Whether a stage that must not run twice has begun in it.
+    pub(crate) not_twice: bool,
 }
 
 /// Where an attempt stands.
@@ -138,6 +140,15 @@ impl Transaction {
         Ok(())
     }
 
+    /// A stage that must not run twice may begin from now on.
+    pub(crate) async fn begins_not_twice(&mut self, claim: ClaimId) -> Result<(), StoreError> {
+        sqlx::query("UPDATE attempts SET not_twice = 1 WHERE claim = $1")
+            .bind(claim.reveal())
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
     /// A stage's container is being made.
     pub(crate) async fn stage_started(
         &mut self,
@@ -212,5 +223,6 @@ fn attempt_of(row: &SqliteRow) -> Result<Attempt, StoreError> {
         sealing: json(row, "sealing")?,
         state: AttemptState::of(row)?,
         last_seq: natural(row.try_get("last_seq")?),
+        not_twice: row.try_get("not_twice")?,
     })
 }

@@ -192,7 +192,11 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 
 async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
     let first = include_str!("../../migrations/0001_first.sql").into_sql_str();
-    let migrations = vec![Migration::new(1, "first".into(), MigrationType::Simple, first, false)];
+    let not_twice = include_str!("../../migrations/0004_not_twice.sql").into_sql_str();
+    let migrations = vec![
+        Migration::new(1, "first".into(), MigrationType::Simple, first, false),
+        Migration::new(4, "not twice".into(), MigrationType::Simple, not_twice, false),
+    ];
     let known = migrations.iter().map(|migration| migration.version).max().unwrap_or(0);
     Migrator::with_migrations(migrations).run(writer).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => StoreError::TooNew { path: path.to_owned(), version, known },

@@ -36,7 +36,7 @@ impl Turn<'_> {
     }
 
     async fn held(&mut self, agent: &AgentId, held: &HeldClaim) -> Result<(), StoreError> {
-        let HeldClaim { claim, phase } = *held;
+        let HeldClaim { claim, phase, waits_for } = *held;
         let attempt = self.tx.attempt(claim).await?.filter(|attempt| attempt.agent == *agent);
         let job = match &attempt {
             Some(attempt) => self.tx.job(attempt.job).await?.filter(|job| job.state.claim() == Some(claim)),
@@ -48,6 +48,11 @@ impl Turn<'_> {
                 (ClaimPhase::Pending, _) => self.grant(attempt, &job).await,
                 (ClaimPhase::Running, JobState::Running { cancelling: Some(reason), .. }) => {
                     self.answers.tell(agent, Control::Cancel { claim, reason: reason.clone() });
+                    Ok(())
+                }
+                (ClaimPhase::Running, _) if waits_for.is_some() => {
+                    // Less than it waits for: then the agent says again what is missing.
+                    self.may_begin(attempt, &job, attempt.last_seq);
                     Ok(())
                 }
                 // Its end is on its way.

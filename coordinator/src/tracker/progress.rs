@@ -6,13 +6,15 @@ use protocol::control::Control;
 use protocol::outcome::{Cause, Ending};
 use protocol::plan::{MAX_JOBS, MAX_PLAN_BYTES, PlannedJob};
 use protocol::report::{JobEvent, Progress};
-use protocol::state::Happening;
+use protocol::state::{Happening, JobState};
 use protocol::{ClaimId, JobKey};
 
 use super::Turn;
 use crate::feed::Change;
 use crate::intake::planning_key;
 use crate::store::{Attempt, AttemptState, Job, NewJob, Settled, StoreError};
+
+const NOT_CURRENT: &str = "the claim is no longer current";
 
 impl Turn<'_> {
     pub(super) async fn progress(&mut self, progress: &Progress) -> Result<(), StoreError> {
@@ -23,6 +25,13 @@ impl Turn<'_> {
         };
         let Some(job) = self.tx.job(attempt.job).await? else { return Ok(()) };
         let current = job.state.claim() == Some(attempt.claim);
+        if current && progress.seq > attempt.last_seq + 1 {
+            // What lies between was lost on its way, such as with a queue that somebody emptied. Events are taken in
+            // order, so the agent goes back to where this store is.
+            let noted = Control::Noted { claim: attempt.claim, seq: attempt.last_seq };
+            self.answers.tell(&attempt.agent, noted);
+            return Ok(());
+        }
         if progress.seq > attempt.last_seq {
             self.tx.took_event(attempt.claim, progress.seq).await?;
             if current {
@@ -37,10 +46,26 @@ impl Turn<'_> {
             (JobEvent::Finished { .. }, _) => {
                 self.answers.tell(&attempt.agent, Control::Recorded { claim: attempt.claim });
             }
-            (_, AttemptState::Lost | AttemptState::Abandoned) => self.abort(&attempt, "the claim is no longer current"),
+            (JobEvent::StageStarted { not_twice: true, .. }, _) if current => {
+                self.may_begin(&attempt, &job, attempt.last_seq.max(progress.seq));
+            }
+            (JobEvent::StageStarted { not_twice: true, .. }, _) | (_, AttemptState::Lost | AttemptState::Abandoned) => {
+                self.abort(&attempt, NOT_CURRENT);
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// What a stage that must not run twice waits for: from now on its attempt is the job's last. One that is asked to
+    /// end begins nothing more.
+    pub(super) fn may_begin(&mut self, attempt: &Attempt, job: &Job, seq: u64) {
+        let claim = attempt.claim;
+        let control = match &job.state {
+            JobState::Running { cancelling: Some(reason), .. } => Control::Cancel { claim, reason: reason.clone() },
+            _ => Control::Noted { claim, seq },
+        };
+        self.answers.tell(&attempt.agent, control);
     }
 
     async fn happened(&mut self, attempt: &Attempt, job: &Job, event: &JobEvent) -> Result<(), StoreError> {
@@ -50,6 +75,10 @@ impl Turn<'_> {
             }
             JobEvent::Planned { jobs } => self.planned(attempt, job, jobs).await,
             JobEvent::Finished { ending } => self.end(attempt, job, ending.clone()).await,
+            JobEvent::StageStarted { not_twice: true, .. } => {
+                self.tx.begins_not_twice(attempt.claim).await?;
+                self.note(attempt, event).await
+            }
             _ => self.note(attempt, event).await,
         }
     }
@@ -60,7 +89,7 @@ impl Turn<'_> {
         match event {
             JobEvent::Settled { acknowledged: true } => self.tx.settle(claim, Settled::Acknowledged).await,
             JobEvent::Settled { acknowledged: false } => self.tx.settle(claim, Settled::Again).await,
-            JobEvent::StageStarted { stage, image } => self.tx.stage_started(claim, stage, image).await,
+            JobEvent::StageStarted { stage, image, .. } => self.tx.stage_started(claim, stage, image).await,
             JobEvent::StageEnded { stage, result, duration_ms } => {
                 self.tx.stage_ended(claim, stage, result, *duration_ms).await
             }

@@ -39,6 +39,10 @@ fn planned(key: &str, needs: &[&str]) -> PlannedJob {
     PlannedJob { key: key.parse().unwrap(), needs, labels: LabelSet::default(), plan }
 }
 
+fn started(stage: &str, image: &str, not_twice: bool) -> JobEvent {
+    JobEvent::StageStarted { stage: stage.parse().unwrap(), image: image.to_owned(), not_twice }
+}
+
 fn failed() -> Ending {
     Ending { outcome: Outcome::Failed, message: Some("exit code 1".to_owned()), stage: Some("test".parse().unwrap()) }
 }
@@ -66,7 +70,7 @@ async fn a_build_goes_its_whole_way() {
         )
         .await;
     agent.happened(claim, JobEvent::Planned { jobs: vec![planned("build", &[])] }).await;
-    agent.happened(claim, JobEvent::StageStarted { stage: "test".parse().unwrap(), image: "debian".to_owned() }).await;
+    agent.happened(claim, started("test", "debian", false)).await;
     agent.log(claim, "test", 0, "hello\n").await;
     assert_eq!(agent.hear_kept(claim).await, 6);
     let end = StageEnd::Exited { code: 1 };
@@ -391,9 +395,8 @@ async fn a_repeated_event_counts_once() {
     let (claimed, _) = agent.work(&farm).await;
     let progress =
         |seq, event| Report::Progress(protocol::report::Progress { claim: claimed.claim, seq, at_ms: 1, event });
-    let planned = |image: &str| JobEvent::StageStarted { stage: "test".parse().unwrap(), image: image.to_owned() };
-    agent.report(progress(1, planned("first"))).await;
-    agent.report(progress(1, planned("second"))).await;
+    agent.report(progress(1, started("test", "first", false))).await;
+    agent.report(progress(1, started("test", "second", false))).await;
     agent.report(progress(2, JobEvent::Finished { ending: Ending::passed() })).await;
     agent.hear_recorded(claimed.claim).await;
     agent.report(progress(2, JobEvent::Finished { ending: failed() })).await;
@@ -621,5 +624,135 @@ async fn a_coordinator_goes_on_where_it_ended() {
     assert_eq!(tx.attempt(claimed.claim).await.unwrap().unwrap().state, AttemptState::Running);
     assert_eq!(tx.agent(&agent.name).await.unwrap().unwrap().boot, boot);
     drop(tx);
+    farm.stop().await;
+}
+
+/// Waits for what a stage that must not run twice waits for, and gives how far the store is.
+async fn hear_noted(agent: &Agent, claim: protocol::ClaimId) -> u64 {
+    match agent.hear(|control| matches!(control, Control::Noted { claim: of, .. } if *of == claim)).await {
+        Control::Noted { seq, .. } => seq,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_stage_that_must_not_run_twice_begins_when_it_is_noted() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    farm.submit().await;
+    let claim = agent.work(&farm).await.0.claim;
+    agent.happened(claim, started("build", "debian", false)).await;
+    agent.happened(claim, started("deploy", "debian", true)).await;
+    assert_eq!(hear_noted(&agent, claim).await, 2, "of an ordinary stage nothing is said");
+    let progress = protocol::report::Progress { claim, seq: 2, at_ms: 1, event: started("deploy", "debian", true) };
+    agent.report(Report::Progress(progress)).await;
+    assert_eq!(hear_noted(&agent, claim).await, 2, "said again when it is asked again");
+    agent.heartbeat_waiting(claim, 2).await;
+    assert_eq!(hear_noted(&agent, claim).await, 2, "a heartbeat brings what was lost");
+    agent.heartbeat_waiting(claim, 3).await;
+    assert_eq!(hear_noted(&agent, claim).await, 2, "and tells that an event was lost");
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn what_comes_after_a_lost_event_waits_for_it() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let claim = agent.work(&farm).await.0.claim;
+    let progress = |seq, event| Report::Progress(protocol::report::Progress { claim, seq, at_ms: 1, event });
+    let jobs = vec![planned("compile", &[]), planned("test", &["compile"])];
+    // The second of three events is lost: without it the planned jobs would be lost too, and the build pass.
+    agent.report(progress(1, JobEvent::Settled { acknowledged: true })).await;
+    agent.report(progress(3, JobEvent::Finished { ending: Ending::passed() })).await;
+    assert_eq!(hear_noted(&agent, claim).await, 1);
+    assert!(!farm.snapshot(build).await.view.build.status.is_over());
+    agent.report(progress(2, JobEvent::Planned { jobs })).await;
+    agent.report(progress(3, JobEvent::Finished { ending: Ending::passed() })).await;
+    agent.hear_recorded(claim).await;
+    assert!(!farm.snapshot(build).await.view.build.status.is_over(), "its jobs are yet to run");
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_stage_of_a_claim_that_is_not_current_never_begins() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::with(&folder, |config| config.lease = Duration::from_millis(300)).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let claim = agent.work(&farm).await.0.claim;
+    let is_abort = |control: &Control| {
+        assert!(!matches!(control, Control::Noted { .. }));
+        matches!(control, Control::Abort { claim: of, .. } if *of == claim)
+    };
+    agent.hear(is_abort).await;
+    agent.happened(claim, started("deploy", "debian", true)).await;
+    agent.hear(is_abort).await;
+    agent.heartbeat_waiting(claim, 1).await;
+    agent.hear(is_abort).await;
+    assert_eq!(farm.snapshot(build).await.view.build.status.name(), "queued", "another may still do it");
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_asked_to_end_begins_nothing_that_must_not_run_twice() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let claim = agent.work(&farm).await.0.claim;
+    cancel(&farm.desk, build, "by me").await.unwrap().unwrap();
+    let is_cancel = |control: &Control| {
+        assert!(!matches!(control, Control::Noted { .. }));
+        matches!(control, Control::Cancel { claim: of, .. } if *of == claim)
+    };
+    agent.hear(is_cancel).await;
+    agent.happened(claim, started("deploy", "debian", true)).await;
+    agent.hear(is_cancel).await;
+    agent.heartbeat_waiting(claim, 1).await;
+    agent.hear(is_cancel).await;
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_lost_after_such_a_stage_began_leaves_the_outcome_unknown() {
+    // Under the stage itself, and under an ordinary one after it.
+    for later in [false, true] {
+        let folder = tempdir().unwrap();
+        let farm = Farm::with(&folder, |config| config.lease = Duration::from_millis(300)).await;
+        let agent = farm.agent("a1").await;
+        let build = farm.submit().await;
+        let claim = agent.work(&farm).await.0.claim;
+        agent.happened(claim, started("deploy", "debian", true)).await;
+        if later {
+            let (stage, result) = ("deploy".parse().unwrap(), StageOutcome::Passed);
+            agent.happened(claim, JobEvent::StageEnded { stage, result, duration_ms: 1 }).await;
+            agent.happened(claim, started("tell", "debian", false)).await;
+        }
+        let over = farm.until(build, "the end", |snapshot| snapshot.view.build.status.is_over()).await.view;
+        let message = over.build.message.unwrap();
+        assert!(message.contains("must not run twice") && message.contains("submit the build again"), "{message}");
+        assert_eq!(over.exit_code, Some(Outcome::Errored { cause: Cause::OutcomeUnknown }.exit_code()));
+        assert_eq!(over.attempts.len(), 1);
+        // What it says when it comes back is kept under its attempt, and changes nothing.
+        agent.finish(claim, Ending::passed()).await;
+        assert_eq!(farm.snapshot(build).await.view.build.status.name(), "errored");
+        farm.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_job_stays_cancelled_when_its_agent_is_lost_under_such_a_stage() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::with(&folder, |config| config.lease = Duration::from_millis(300)).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let claim = agent.work(&farm).await.0.claim;
+    agent.happened(claim, started("deploy", "debian", true)).await;
+    hear_noted(&agent, claim).await;
+    cancel(&farm.desk, build, "by me").await.unwrap().unwrap();
+    farm.until_status(build, "cancelled").await;
     farm.stop().await;
 }

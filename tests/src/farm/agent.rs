@@ -1,7 +1,7 @@
 //! One agent of a test's farm, over its lives.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use agent::config::{Config, Standalone};
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::folders::Folders;
-use super::gate::{Gate, GatedLink};
+use super::gate::{Gate, GatedLink, Losses, Lost};
 use super::{Broker, until};
 use crate::docker;
 
@@ -48,6 +48,7 @@ struct Life {
     shutdown: Shutdown,
     line: Option<Arc<RabbitAgent>>,
     gate: watch::Sender<Gate>,
+    losses: Losses,
 }
 
 /// What an agent of a test is told unless the test says otherwise.
@@ -87,10 +88,11 @@ impl Agent {
             }
         };
         let (gate, passing) = watch::channel(Gate::Open);
-        let end = Arc::new(GatedLink { line: end, gate: passing });
+        let losses = Losses::default();
+        let end = Arc::new(GatedLink { line: end, gate: passing, losses: losses.clone() });
         let shutdown = Shutdown::default();
         let running = agent::run(config, Arc::new(home), boot, work, end, executor, shutdown.clone());
-        self.life = Some(Life { task: task::spawn("agent", running), shutdown, line, gate });
+        self.life = Some(Life { task: task::spawn("agent", running), shutdown, line, gate, losses });
     }
 
     /// Its name.
@@ -138,6 +140,17 @@ impl Agent {
     /// From now on nothing that it says arrives, and it hears nothing, until [`Agent::open_gate`].
     pub fn shut_gate(&self) {
         self.life().gate.send_replace(Gate::Shut);
+    }
+
+    /// Has a message be lost, the next time that there is one.
+    pub fn lose(&self, what: Lost) {
+        self.life().losses.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    }
+
+    /// Whether all that was to be lost is lost.
+    #[must_use]
+    pub fn has_lost_all(&self) -> bool {
+        self.life().losses.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Lets through what waited.

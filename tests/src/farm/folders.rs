@@ -52,12 +52,21 @@ impl Folders {
     /// Ends the waiting of stages that wait for the file `go`, now or soon, in all of its jobs; waits until there is
     /// one that has its code.
     pub async fn let_go(&self) {
+        self.put("go").await;
+    }
+
+    /// The same for stages that wait for the file `end`.
+    pub async fn let_end(&self) {
+        self.put("end").await;
+    }
+
+    async fn put(&self, file: &str) {
         until("a job that can be let go", async || {
             let folders = std::fs::read_dir(self.work()).ok()?;
             // One that holds nothing yet has to stay so until the code is there.
             let checkouts = folders.flatten().map(|entry| entry.path().join("app"));
             let checkouts = checkouts.filter(|checkout| checkout.join(".buildr.yml").exists());
-            let mut written = checkouts.filter_map(|checkout| std::fs::write(checkout.join("go"), "").ok());
+            let mut written = checkouts.filter_map(|checkout| std::fs::write(checkout.join(file), "").ok());
             written.next().map(|()| written.count())
         })
         .await;
@@ -71,6 +80,24 @@ impl Folders {
             events.any(|events| events.contains("\"finished\"")).then_some(())
         })
         .await;
+    }
+
+    /// Waits until it has told, or tries to tell, that a stage begins.
+    pub async fn until_told_of(&self, stage: &str) {
+        let begins = format!("\"event\":\"stage_started\",\"stage\":\"{stage}\"");
+        until("a stage in the spool", async || {
+            let claims = std::fs::read_dir(self.spool()).ok()?.flatten();
+            let mut events = claims.filter_map(|claim| std::fs::read_to_string(claim.path().join("events")).ok());
+            events.any(|events| events.contains(&begins)).then_some(())
+        })
+        .await;
+    }
+
+    /// Whether a file is in one of its workspaces.
+    #[must_use]
+    pub fn holds(&self, file: &str) -> bool {
+        let folders = std::fs::read_dir(self.work()).into_iter().flatten().flatten();
+        folders.map(|entry| entry.path().join("app").join(file)).any(|path| path.exists())
     }
 
     /// Waits until the coordinator has all that it had to say.

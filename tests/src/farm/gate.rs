@@ -1,14 +1,14 @@
 //! An agent's line that a test can hold shut: what is said waits, and nothing is heard, as behind a network that is
-//! slow beyond measure. The agent itself does not see it.
+//! slow beyond measure. And single messages can be lost on it. The agent itself does not see it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use protocol::LabelSet;
 use protocol::control::Control;
 use protocol::job::{ReplyTo, StatusMessage};
 use protocol::link::{AgentLink, Delivered, Health, JobDelivery, LinkError};
-use protocol::report::{LogChunk, Report};
+use protocol::report::{JobEvent, LogChunk, Progress, Report};
 use tokio::sync::watch;
 
 /// Whether something passes.
@@ -20,16 +20,34 @@ pub(super) enum Gate {
     Shut,
 }
 
+/// One message that is lost once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// The next report that a stage begins which must not run twice, as with a queue that somebody empties.
+    Started,
+    /// The next word of the coordinator that such a stage may begin.
+    Noted,
+}
+
+/// What is yet to be lost on a line.
+pub(super) type Losses = Arc<Mutex<Vec<Lost>>>;
+
 /// A line with a gate in it.
 pub(super) struct GatedLink {
     pub(super) line: Arc<dyn AgentLink>,
     pub(super) gate: watch::Receiver<Gate>,
+    pub(super) losses: Losses,
 }
 
 impl GatedLink {
     async fn pass(&self) -> Result<(), LinkError> {
         let open = self.gate.clone().wait_for(|gate| *gate == Gate::Open).await.map(drop);
         open.map_err(|_| LinkError::Closed)
+    }
+
+    fn loses(&self, what: Lost) -> bool {
+        let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        losses.iter().position(|lost| *lost == what).map(|place| losses.remove(place)).is_some()
     }
 }
 
@@ -42,6 +60,10 @@ impl AgentLink for GatedLink {
 
     async fn report(&self, report: &Report) -> Result<Delivered, LinkError> {
         self.pass().await?;
+        let begins = |event: &JobEvent| matches!(event, JobEvent::StageStarted { not_twice: true, .. });
+        if matches!(report, Report::Progress(Progress { event, .. }) if begins(event)) && self.loses(Lost::Started) {
+            return Ok(Delivered::Yes);
+        }
         self.line.report(report).await
     }
 
@@ -51,9 +73,13 @@ impl AgentLink for GatedLink {
     }
 
     async fn next_control(&self) -> Result<Control, LinkError> {
-        let control = self.line.next_control().await?;
-        self.pass().await?;
-        Ok(control)
+        loop {
+            let control = self.line.next_control().await?;
+            self.pass().await?;
+            if !matches!(control, Control::Noted { .. }) || !self.loses(Lost::Noted) {
+                return Ok(control);
+            }
+        }
     }
 
     async fn reply(&self, to: &ReplyTo, status: &StatusMessage) -> Result<Delivered, LinkError> {

@@ -2,7 +2,7 @@
 
 use protocol::StageName;
 
-use super::findings::{Findings, Keys};
+use super::findings::{Findings, Keys, shown};
 use crate::manifest::language::{Prepare, Stage};
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Span, Spanned, quoted};
@@ -21,16 +21,30 @@ pub(super) fn read(entry: &Entry, named: Span, findings: &mut Findings<'_>) -> O
     let example = format!("{}: {{script: [...]}}", entry.key.value);
     let keys = Keys { owner, known: &STAGE, later: &STAGE_LATER, never: &[] };
     let entries = findings.entries(entry, &keys, &example);
-    let (mut image, mut docker, mut script) = (None, None, None);
+    let (mut image, mut docker, mut not_twice, mut script) = (None, None, false, None);
     for entry in &entries {
         match entry.key.value.as_str() {
             "image" => image = findings.image(entry),
             "docker" => docker = findings.flag(entry),
+            "retry" => not_twice = never(entry, findings),
             _ => script = commands(entry, &keys.owner, findings),
         }
     }
     missing_script(entry, &keys.owner, &example, findings);
-    Some(Stage { name: name?, image, docker, script: script? })
+    Some(Stage { name: name?, image, docker, not_twice, script: script? })
+}
+
+/// Whether `retry` says `never`, the one thing that it can say today.
+fn never(entry: &Entry, findings: &mut Findings<'_>) -> bool {
+    if matches!(&entry.value.value, Shape::Scalar { text, .. } if text == "never") {
+        return true;
+    }
+    findings.error(
+        entry.place(),
+        format!("\"retry\" can only be `never` in this version of buildr, and here stands {}", shown(&entry.value.value)),
+        "write `retry: never` for a stage that must not run twice, or leave it out: then it runs again when its agent is lost",
+    );
+    false
 }
 
 /// What `prepare` says.
