@@ -20,6 +20,7 @@ use crate::desk::Desk;
 use crate::feed::Change;
 use crate::presence::Capacity;
 use crate::store::{Offerable, StoreError, Waiting};
+use crate::why::behind;
 
 /// How often it looks even though nothing was said: for jobs whose time has come.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -50,39 +51,6 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
     }
 }
 
-/// Why a job that needs these labels waits, as a sentence.
-pub(crate) fn why_waiting(desk: &Desk, labels: &LabelSet) -> String {
-    match &*desk.link.health().borrow() {
-        Health::Up(_) => {}
-        Health::Blocked { reason } => return format!("waits: the message broker takes nothing at present ({reason})"),
-        Health::Away { reason } => return format!("waits: the message broker cannot be reached ({reason})"),
-    }
-    let capacity = desk.presence.capacity(labels, Instant::now());
-    sentence(labels, &capacity)
-}
-
-fn sentence(labels: &LabelSet, capacity: &Capacity) -> String {
-    let Capacity { agents, unapproved, suited, paused, why_paused, slots, free } = capacity;
-    match (agents, suited) {
-        (0, _) => match unapproved.first() {
-            Some(agent) => format!(
-                "waits for an agent: {agent} is not approved yet; compare its key in `buildr agents`, then run `buildr agent approve {agent}`"
-            ),
-            None => "waits for an agent: none is here; start one with `buildr agent`, or look at why it is silent"
-                .to_owned(),
-        },
-        (_, 0) => {
-            format!("waits for an agent with the labels {labels}: none of the {agents} that are here has them approved")
-        }
-        _ if paused == suited => {
-            let why = why_paused.as_deref().unwrap_or("no reason given");
-            format!("waits for an agent that takes jobs: all {suited} pause ({why})")
-        }
-        _ if *free == 0 => format!("waits for a free slot: all {slots} are taken"),
-        _ => "waits to be taken by an agent".to_owned(),
-    }
-}
-
 #[derive(Debug, thiserror::Error)]
 enum DispatchError {
     #[error(transparent)]
@@ -101,6 +69,7 @@ struct Round<'d> {
 
 impl Round<'_> {
     async fn go(&mut self, line: &Health) -> Result<(), DispatchError> {
+        self.desk.presence.line.for_how_long(line, Instant::now());
         let Health::Up(number) = *line else { return Ok(()) };
         if self.line != Some(number) {
             // Behind a broken line the queues may have been lost, and the queues in memory surely were.
@@ -113,6 +82,8 @@ impl Round<'_> {
         for waiting in self.desk.store.waiting(now_ms()).await? {
             self.offer(&waiting).await?;
         }
+        // Looked at here too, so that what is said later is not taken for something old.
+        behind(self.desk, number).await;
         Ok(())
     }
 
@@ -164,27 +135,5 @@ impl Round<'_> {
         tx.offered(&confirmed, now_ms()).await?;
         tx.commit().await?;
         failed.map_or(Ok(()), |error| Err(error.into()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(capacity: &Capacity, expect: &str) {
-        let text = sentence(&LabelSet::new(["gpu"]).unwrap(), capacity);
-        assert!(text.contains(expect), "{text}");
-    }
-
-    #[test]
-    fn every_wait_has_its_reason() {
-        let some = || Capacity { agents: 3, suited: 2, slots: 4, free: 1, ..Capacity::default() };
-        check(&Capacity::default(), "none is here");
-        check(&Capacity { unapproved: vec!["a1".parse().unwrap()], ..Capacity::default() }, "agent approve a1");
-        check(&Capacity { suited: 0, ..some() }, "labels gpu: none of the 3");
-        check(&Capacity { paused: 2, why_paused: Some("a: full".to_owned()), ..some() }, "all 2 pause (a: full)");
-        check(&Capacity { free: 0, ..some() }, "all 4 are taken");
-        check(&some(), "to be taken");
     }
 }

@@ -37,13 +37,16 @@ pub(crate) enum IntakeError {
     Store(#[from] StoreError),
 }
 
-/// Begins a build for somebody who may do so.
+/// Begins a build for somebody who may do so: `by`, as that one says.
 ///
 /// # Errors
 /// When the repository is refused, or the store fails.
-pub(crate) async fn submit(desk: &Desk, trigger: &Trigger) -> Result<BuildNumber, IntakeError> {
+pub(crate) async fn submit(desk: &Desk, trigger: &Trigger, by: Option<&str>) -> Result<BuildNumber, IntakeError> {
     let mut tx = desk.store.write().await?;
     let (build, _) = begin(&mut tx, &desk.config, trigger, now_ms()).await?;
+    if let Some(by) = by {
+        tx.asked_by(build, by).await?;
+    }
     tx.commit().await?;
     desk.feed.say(Change::Build(build));
     Ok(build)

@@ -14,6 +14,7 @@ mod identity;
 mod presence;
 mod desk;
 mod intake;
+mod why;
 mod dispatcher;
 mod tracker;
 mod watchdog;

@@ -1,18 +1,26 @@
 //! Who was seen, and when: agents and the claims that they hold, by a clock that only goes forward. It lives in
 //! memory; after a start every running claim counts as seen just now.
 
+mod line;
+
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use protocol::api::{NearAgent, PausedAgent, WaitingAgent};
+use protocol::report;
 use protocol::{AgentId, BootId, ClaimId, LabelSet};
 use tokio::time::Instant;
+
+pub(crate) use line::LineWatch;
 
 /// Who was seen.
 #[derive(Debug)]
 pub(crate) struct Presence {
     seen: Mutex<Seen>,
     lease: Duration,
+    /// How the line to the agents is, and for how long it has been so.
+    pub(crate) line: LineWatch,
 }
 
 #[derive(Debug, Default)]
@@ -28,10 +36,40 @@ pub(crate) struct Sighting {
     pub(crate) boot: BootId,
     /// How many jobs it runs at once.
     pub(crate) slots: u32,
-    /// The labels that a grant looks at; none while it is not enrolled.
-    pub(crate) approved: Option<LabelSet>,
-    /// Why it takes no job at present.
+    /// Whether it is one of the farm's.
+    pub(crate) belongs: Belongs,
+    /// The labels that it offers.
+    pub(crate) offered: LabelSet,
+    /// Why a person wants it to take no jobs.
+    pub(crate) note: Option<String>,
+    /// Why it takes no job at present, as it says itself.
     pub(crate) paused: Option<String>,
+    /// Whether its process ends when its jobs are over.
+    pub(crate) draining: bool,
+    /// What its machine has left, when it says so.
+    pub(crate) capacity: Option<report::Capacity>,
+}
+
+/// Whether an agent is one of the farm's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Belongs {
+    /// With these labels, which a grant looks at.
+    Yes(LabelSet),
+    /// It waits for a person who compares its key, which is this one in short.
+    NotYet(String),
+    /// A person has revoked it.
+    NoLonger,
+}
+
+impl Sighting {
+    /// Why it takes no job at present, as people read it.
+    pub(crate) fn why_paused(&self) -> Option<String> {
+        let own = self.paused.clone();
+        let note = self.note.as_ref().map(|note| format!("paused by a person: {note}"));
+        let draining = self.draining.then(|| "it ends when its jobs are over".to_owned());
+        // An agent that was paused by a person says that note itself, and nothing else, once it has heard of it.
+        note.or(own).or(draining)
+    }
 }
 
 #[derive(Debug)]
@@ -47,14 +85,14 @@ pub(crate) struct Capacity {
     /// Agents that are here and enrolled, whatever their labels.
     pub(crate) agents: usize,
     /// Agents that are here and wait for approval.
-    pub(crate) unapproved: Vec<AgentId>,
-    /// Of the enrolled, those that have the labels.
-    pub(crate) suited: usize,
-    /// Of these, those that take no jobs, with the reason of one.
-    pub(crate) paused: usize,
-    /// Why one of them does not.
-    pub(crate) why_paused: Option<String>,
-    /// The slots of the others.
+    pub(crate) unapproved: Vec<WaitingAgent>,
+    /// Of the enrolled, those without the labels.
+    pub(crate) near: Vec<NearAgent>,
+    /// Of the enrolled, those that have the labels and take no jobs.
+    pub(crate) paused: Vec<PausedAgent>,
+    /// Those that have the labels and take jobs.
+    pub(crate) able: Vec<AgentId>,
+    /// The slots of these.
     pub(crate) slots: usize,
     /// Those of them that are free.
     pub(crate) free: usize,
@@ -63,7 +101,7 @@ pub(crate) struct Capacity {
 impl Presence {
     /// Nobody, with leases of this length.
     pub(crate) fn new(lease: Duration) -> Self {
-        Self { seen: Mutex::default(), lease }
+        Self { seen: Mutex::default(), lease, line: LineWatch::new(Instant::now()) }
     }
 
     /// An agent gave a sign of life.
@@ -94,31 +132,55 @@ impl Presence {
     pub(crate) fn capacity(&self, labels: &LabelSet, now: Instant) -> Capacity {
         let seen = self.lock();
         let mut capacity = Capacity::default();
-        for (agent, (sighting, at)) in &seen.agents {
+        let mut agents: Vec<_> = seen.agents.iter().collect();
+        agents.sort_by_key(|(agent, _)| *agent);
+        for (agent, (sighting, at)) in agents {
             if now.saturating_duration_since(*at) > self.lease {
                 continue;
             }
-            let Some(approved) = &sighting.approved else {
-                capacity.unapproved.push(agent.clone());
-                continue;
+            let approved = match &sighting.belongs {
+                Belongs::Yes(approved) => approved,
+                Belongs::NotYet(key) => {
+                    capacity.unapproved.push(WaitingAgent { agent: agent.clone(), key: key.clone() });
+                    continue;
+                }
+                Belongs::NoLonger => continue,
             };
             capacity.agents += 1;
             if !labels.satisfied_by(approved) {
+                let (lacks, unapproved) = (without(labels, approved), without(&sighting.offered, approved));
+                let unapproved = both(&lacks, &unapproved);
+                capacity.near.push(NearAgent { agent: agent.clone(), lacks, unapproved });
                 continue;
             }
-            capacity.suited += 1;
-            if let Some(reason) = &sighting.paused {
-                capacity.paused += 1;
-                capacity.why_paused = Some(format!("{agent}: {reason}"));
+            if let Some(why) = sighting.why_paused() {
+                capacity.paused.push(PausedAgent { agent: agent.clone(), why });
                 continue;
             }
             let slots = usize::try_from(sighting.slots).unwrap_or(usize::MAX);
             let taken = seen.leases.values().filter(|lease| lease.agent.as_ref() == Some(agent)).count();
+            capacity.able.push(agent.clone());
             capacity.slots += slots;
             capacity.free += slots.saturating_sub(taken);
         }
-        capacity.unapproved.sort();
         capacity
+    }
+
+    /// A person said something about an agent: what was seen of it is amended, but it was not seen by that.
+    pub(crate) fn amend(&self, agent: &AgentId, amend: impl FnOnce(&mut Sighting)) {
+        if let Some((sighting, _)) = self.lock().agents.get_mut(agent) {
+            amend(sighting);
+        }
+    }
+
+    /// A person forgot an agent.
+    pub(crate) fn forget_agent(&self, agent: &AgentId) {
+        self.lock().agents.remove(agent);
+    }
+
+    /// For how long a claim has given no sign of life.
+    pub(crate) fn silence(&self, claim: ClaimId, now: Instant) -> Option<Duration> {
+        self.lock().leases.get(&claim).map(|lease| now.saturating_duration_since(lease.seen))
     }
 
     /// A claim gave a sign of life, or was granted.
@@ -172,6 +234,21 @@ impl Presence {
     }
 }
 
+/// The labels of one set that are not in the other.
+fn without(labels: &LabelSet, others: &LabelSet) -> LabelSet {
+    picked(labels, |label| !others.iter().any(|other| other == label))
+}
+
+/// The labels that are in both sets.
+fn both(labels: &LabelSet, others: &LabelSet) -> LabelSet {
+    picked(labels, |label| others.iter().any(|other| other == label))
+}
+
+fn picked(labels: &LabelSet, is_wanted: impl Fn(&str) -> bool) -> LabelSet {
+    // Never fails: each was in a set before.
+    LabelSet::new(labels.iter().filter(|label| is_wanted(label))).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,23 +274,42 @@ mod tests {
     fn capacity_counts_who_could_run_it() {
         let (presence, now) = (Presence::new(LEASE), Instant::now());
         let gpu = LabelSet::new(["gpu"]).unwrap();
-        let saw = |name: &str, approved: Option<&LabelSet>, paused: Option<&str>| {
+        let saw = |name: &str, belongs: Belongs, paused: Option<&str>| {
             let agent: AgentId = name.parse().unwrap();
-            let paused = paused.map(str::to_owned);
-            let sighting = Sighting { boot: BootId::fresh(), slots: 2, approved: approved.cloned(), paused };
+            let sighting = Sighting {
+                boot: BootId::fresh(),
+                slots: 2,
+                belongs,
+                offered: gpu.clone(),
+                note: None,
+                paused: paused.map(str::to_owned),
+                draining: name == "old",
+                capacity: None,
+            };
             presence.saw(&agent, sighting, now);
             agent
         };
-        let plain = saw("plain", Some(&LabelSet::default()), None);
-        saw("strong", Some(&gpu), None);
-        saw("full", Some(&gpu), Some("the disk is full"));
-        saw("new", None, None);
+        let plain = saw("plain", Belongs::Yes(LabelSet::default()), None);
+        saw("strong", Belongs::Yes(gpu.clone()), None);
+        saw("full", Belongs::Yes(gpu.clone()), Some("the disk is full"));
+        saw("old", Belongs::Yes(gpu.clone()), None);
+        saw("new", Belongs::NotYet("k".to_owned()), None);
+        saw("thief", Belongs::NoLonger, None);
         presence.renew(ClaimId::fresh(), Some(&plain), now);
         let any = presence.capacity(&LabelSet::default(), now);
-        assert_eq!((any.agents, any.suited, any.paused, any.slots, any.free), (3, 3, 1, 4, 3));
-        assert_eq!(any.unapproved.len(), 1);
-        assert_eq!(any.why_paused.as_deref(), Some("full: the disk is full"));
-        assert_eq!(presence.capacity(&gpu, now).free, 2);
+        assert_eq!((any.agents, any.able.len(), any.paused.len(), any.slots, any.free), (4, 2, 2, 4, 3));
+        assert_eq!(any.unapproved, [WaitingAgent { agent: "new".parse().unwrap(), key: "k".to_owned() }]);
+        let paused: Vec<&str> = any.paused.iter().map(|agent| agent.why.as_str()).collect();
+        assert_eq!(paused, ["the disk is full", "it ends when its jobs are over"]);
+        let strong = presence.capacity(&gpu, now);
+        assert_eq!((strong.free, strong.near.len()), (2, 1));
+        let near = NearAgent { agent: plain.clone(), lacks: gpu.clone(), unapproved: gpu.clone() };
+        assert_eq!(strong.near, [near]);
+        presence.amend(&"strong".parse().unwrap(), |seen| seen.note = Some("a new disk".to_owned()));
+        let noted = presence.capacity(&gpu, now);
+        assert_eq!((noted.free, noted.paused[2].why.as_str()), (0, "paused by a person: a new disk"));
+        presence.forget_agent(&plain);
+        assert_eq!(presence.capacity(&LabelSet::default(), now).agents, 3);
         assert_eq!(presence.capacity(&gpu, now + 2 * LEASE), Capacity::default());
     }
 }

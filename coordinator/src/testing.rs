@@ -77,7 +77,7 @@ impl Farm {
         let repo = "https://me:secret@example.org/x".parse().unwrap();
         let trigger =
             Trigger { repo, branch: None, kind: TriggerKind::Manual, labels: LabelSet::default(), reply: None };
-        intake::submit(&self.desk, &trigger).await.unwrap()
+        intake::submit(&self.desk, &trigger, None).await.unwrap()
     }
 
     pub(crate) async fn snapshot(&self, build: BuildNumber) -> Snapshot {

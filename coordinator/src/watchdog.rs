@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use buildr::process::clock::now_ms;
 use protocol::ClaimId;
+use protocol::api::Loss;
 use protocol::control::Control;
 use protocol::link::{Health, LinkError};
 use protocol::state::Happening;
@@ -123,9 +124,11 @@ impl Watch<'_> {
             Some(attempt) => tx.job(attempt.job).await?,
             None => None,
         };
-        if let (Some(attempt), Some(job)) = (attempt, job)
-            && tx.apply(&job, &happening(&attempt), now_ms()).await?.is_ok()
+        let happening = attempt.as_ref().map(happening);
+        if let (Some(attempt), Some(job), Some(happening)) = (attempt, job, happening)
+            && tx.apply(&job, &happening, now_ms()).await?.is_ok()
         {
+            tx.lost_by(claim, &self.loss(claim, &happening)).await?;
             let reason = "the claim is no longer current".to_owned();
             answers.tell(&attempt.agent, Control::Abort { claim, reason });
             answers.say(Change::Build(job.build));
@@ -135,6 +138,20 @@ impl Watch<'_> {
         tx.commit().await?;
         answers.give(desk).await;
         Ok(())
+    }
+
+    /// How an attempt was lost, for people to read.
+    fn loss(&self, claim: ClaimId, happening: &Happening) -> Loss {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        match happening {
+            Happening::CancelOverdue { .. } => {
+                Loss::CancelUnanswered { for_ms: milliseconds(self.desk.config.cancel_patience()) }
+            }
+            _ => {
+                let silence = self.desk.presence.silence(claim, Instant::now());
+                Loss::Silent { for_ms: milliseconds(silence.unwrap_or(self.desk.config.lease)) }
+            }
+        }
     }
 
     /// The rest of a log is given up when its agent is gone, or was here for long without sending it.

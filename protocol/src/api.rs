@@ -1,10 +1,22 @@
 //! The types of the coordinator's HTTP API, `/api/v1`: JSON that the command line and scripts read.
 
+mod agents;
+mod why;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{BuildNumber, LogName, StageName};
 use crate::outcome::StageOutcome;
 use crate::source::{Branch, CommitId, RepoUrl};
+
+pub use agents::{AgentView, Approve, Forgotten, Pause, Paused, Revoke};
+pub use why::{
+    BusyQueue, IncompleteLog, Loss, LostAttempt, NearAgent, NeededJob, NotRun, PausedAgent, RunningJob, SeenAgent,
+    WaitReason, WaitingAgent, WaitingJob, Why, span,
+};
+
+/// The header in which a client says who asks, such as `ada@laptop`: for people to read, and no proof of anything.
+pub const ASKED_BY: &str = "x-buildr-by";
 
 /// Where the coordinator listens unless told otherwise.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8700";
@@ -124,6 +136,9 @@ pub struct AttemptView {
     pub started_ms: u64,
     /// When it was over.
     pub ended_ms: Option<u64>,
+    /// How it was lost, when it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
     /// Its stages in order.
     pub stages: Vec<StageView>,
     /// Its logs in order.
@@ -200,31 +215,6 @@ pub struct Cancelled {
     pub status: Status,
     /// What was done, as a sentence.
     pub message: String,
-}
-
-/// One agent: `GET /api/v1/agents` gives a list.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct AgentView {
-    /// Its name.
-    pub name: String,
-    /// Whether its claims are looked at.
-    pub enrolled: bool,
-    /// What it signs with, in short.
-    pub fingerprint: String,
-    /// How many jobs it runs at once.
-    pub slots: u32,
-    /// How many it runs now.
-    pub running: u32,
-    /// The labels that a grant looks at.
-    pub labels: Vec<String>,
-    /// The version of its program.
-    pub version: String,
-    /// Its machine.
-    pub host: String,
-    /// Why it takes no job at present.
-    pub paused: Option<String>,
-    /// Milliseconds since its last sign of life; absent when there was none since the coordinator began.
-    pub seen_ms_ago: Option<u64>,
 }
 
 /// What comes back instead of an answer, with a status of 4xx or 5xx.

@@ -15,7 +15,7 @@ use futures_util::StreamExt as _;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, ConnectionProperties};
-use protocol::api::{BuildView, Status};
+use protocol::api::{Approve, BuildView, Status};
 use protocol::job::StatusMessage;
 use serde_json::{Value, json};
 
@@ -529,11 +529,13 @@ async fn an_agent_waits_for_its_approval() {
         let number = farm.api().begin(PASSES).await;
         let view = farm.api().until(number, |view| message(view).contains("agent approve a")).await;
         assert_eq!(view.build.status, Status::Queued);
-        let approved = farm.api().client.approve(&"a".parse().unwrap()).await.unwrap();
+        let fingerprint = farm.until_known("a").await.fingerprint;
+        let approve = Approve { fingerprint, labels: None };
+        let approved = farm.api().client.approve(&"a".parse().unwrap(), &approve).await.unwrap();
         assert!(approved.enrolled);
         let view = farm.api().until_is(number, Status::Passed).await;
         assert_eq!(states(&view), ["passed"]);
-        let unknown = farm.api().client.approve(&"b".parse().unwrap()).await.unwrap_err();
+        let unknown = farm.api().client.approve(&"b".parse().unwrap(), &approve).await.unwrap_err();
         assert!(unknown.to_string().contains("no agent called b"), "{unknown}");
     })
     .await;

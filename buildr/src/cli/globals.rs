@@ -37,7 +37,7 @@ impl Globals {
             (None, Some(port)) if is_loopback(&self.server) => folders::read_token(port)?,
             (given, _) => given,
         };
-        Ok(Farm::new(self.server.clone(), token)?)
+        Ok(Farm::new(self.server.clone(), token)?.asked_by(&who()))
     }
 
     pub(super) fn color(&self) -> Color {
@@ -69,6 +69,13 @@ impl Globals {
         }
         environment
     }
+}
+
+/// Who types this, for those who look at what was asked for: `ada@laptop`.
+fn who() -> String {
+    let uid = nix::unistd::getuid();
+    let user = nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+    format!("{user}@{}", gethostname::gethostname().to_string_lossy())
 }
 
 fn server(text: &str) -> Result<Url, String> {

@@ -122,6 +122,7 @@ mod tests {
             state: "lost".to_owned(),
             started_ms: 0,
             ended_ms: None,
+            loss: None,
             stages: vec![],
             logs: logs
                 .iter()

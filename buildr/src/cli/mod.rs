@@ -14,7 +14,7 @@ mod terminal;
 mod time;
 mod watch;
 
-mod agent_approve;
+mod agent;
 mod agents;
 mod builds;
 mod cancel;
@@ -22,6 +22,7 @@ mod logs;
 mod run;
 mod status;
 mod submit;
+mod why;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
@@ -106,7 +107,9 @@ enum Command {
     Logs(logs::Args),
     Cancel(cancel::Args),
     Agents(agents::Args),
-    AgentApprove(agent_approve::Args),
+    Why(why::Args),
+    #[command(flatten)]
+    OfAgent(agent::Command),
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
@@ -114,7 +117,7 @@ enum Command {
 /// The commands in the order in which `--help` lists them. Those of other programs are in [`forward::PROGRAMS`].
 const GROUPS: [(&str, &[&str]); 3] = [
     ("Build here", &["run"]),
-    ("Ask a farm", &["submit", "builds", "status", "logs", "cancel", "agents", "agent-approve"]),
+    ("Ask a farm", &["submit", "builds", "status", "why", "logs", "cancel", "agents"]),
     ("Run a farm", &["up", "coordinator", "agent"]),
 ];
 
@@ -134,7 +137,8 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
             Command::Logs(args) => logs::run(args, &globals).await,
             Command::Cancel(args) => cancel::run(args, &globals).await,
             Command::Agents(args) => agents::run(&args, &globals).await,
-            Command::AgentApprove(args) => agent_approve::run(&args, &globals).await,
+            Command::Why(args) => why::run(&args, &globals).await,
+            Command::OfAgent(command) => agent::run(command, &globals).await,
             Command::Other(words) => forward::run(&words, &globals),
         }
     });
@@ -143,7 +147,7 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
     code
 }
 
-/// What was typed. `help COMMAND` and `agent approve` are told from other programs' names here: `buildr agent` is
+/// What was typed. `help COMMAND` and `agent approve` and its like are told from other programs' names here: `buildr agent` is
 /// `buildr-agent`, and what follows such a name is that program's own.
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     let matches = match command().try_get_matches_from(arguments) {
@@ -157,10 +161,12 @@ fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     let Command::Other(words) = &cli.command else { return Ok(cli) };
     let before = &arguments[..arguments.len() - words.len()];
     let words: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
+    let own: String;
     let instead = match words.as_slice() {
         [help, rest @ ..] if *help == "help" => [rest, &["--help".as_ref()]].concat(),
-        [agent, approve, rest @ ..] if *agent == "agent" && *approve == "approve" => {
-            [&["agent-approve".as_ref()], rest].concat()
+        [agent, word, rest @ ..] if *agent == "agent" && of_agent(word).is_some() => {
+            own = format!("{AGENT_PREFIX}{}", word.to_string_lossy());
+            [&[own.as_ref()], rest].concat()
         }
         [name, ..] if !forward::is_known(name) => {
             let alone = forward::closed(command());
@@ -170,6 +176,14 @@ fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     };
     let again: Vec<OsString> = before.iter().cloned().chain(instead.into_iter().map(OsStr::to_owned)).collect();
     parse(&again)
+}
+
+/// What the commands behind `buildr agent` are called towards clap, before their word.
+const AGENT_PREFIX: &str = "agent-";
+
+/// A word behind `buildr agent` that is this program's own.
+fn of_agent(word: &OsStr) -> Option<&'static str> {
+    agent::WORDS.into_iter().find(|own| *own == word)
 }
 
 fn unknown(name: &OsStr) -> clap::Error {
@@ -187,6 +201,13 @@ fn command() -> clap::Command {
             let own = command.find_subcommand(name).and_then(clap::Command::get_about).map(ToString::to_string);
             let about = own.or_else(|| forward::about(name)).unwrap_or_default();
             groups += &format!("  {:width$}  {about}\n", name.replace('-', " "));
+        }
+        if names.contains(&"agents") {
+            groups += &format!(
+                "  {:width$}  {}\n",
+                "agent WORD",
+                format_args!("Look after one: {}", agent::WORDS.join(", "))
+            );
         }
         groups.push('\n');
     }
@@ -235,6 +256,10 @@ mod tests {
     fn every_command_is_listed_once() {
         let mut listed: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
         let mut there: Vec<String> = Cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        // Those of one agent stand in one line.
+        let of_agent: Vec<String> = there.extract_if(.., |name| name.starts_with(AGENT_PREFIX)).collect();
+        let words: Vec<&str> = of_agent.iter().filter_map(|name| name.strip_prefix(AGENT_PREFIX)).collect();
+        assert_eq!(words, agent::WORDS);
         there.extend(forward::PROGRAMS.iter().map(|program| program.name.to_owned()));
         listed.sort_unstable();
         there.sort_unstable();
@@ -246,7 +271,7 @@ mod tests {
     fn help_is_a_screenful() {
         let help = parse(&words("buildr --help")).unwrap_err().to_string();
         assert!(help.lines().count() <= 40 && help.lines().all(|line| line.chars().count() <= 100), "{help}");
-        for text in ["Ask a farm:", "  agent approve  ", "  up  ", "Examples:", "--server <URL>"] {
+        for text in ["Ask a farm:", "  agent WORD  ", "approve, pause", "  up  ", "Examples:", "--server <URL>"] {
             assert!(help.contains(text), "{text} is not in\n{help}");
         }
         assert_eq!(parse(&words("buildr help")).unwrap_err().to_string(), help);
@@ -265,13 +290,17 @@ mod tests {
         check("buildr agent --slots 4 --server x", r#"other ["agent", "--slots", "4", "--server", "x"]"#);
         check(
             "buildr agent approve a1 --server http://x:1",
-            "buildr x --server http://x:1 AgentApprove(Args { name: AgentId(\"a1\")",
+            "buildr x --server http://x:1 OfAgent(Approve(Args { name: AgentId(\"a1\")",
         );
         check(
             "buildr --server http://x:1 agent approve a1",
-            "buildr x --server http://x:1 AgentApprove(Args { name: AgentId(\"a1\")",
+            "buildr x --server http://x:1 OfAgent(Approve(Args { name: AgentId(\"a1\")",
         );
         check("buildr agent approve", "Usage: buildr agent approve [OPTIONS] <NAME>");
+        check("buildr agent drain a1 --note x", "OfAgent(Drain(DrainArgs { name: AgentId(\"a1\"), note: \"x\"");
+        check("buildr agent approve a1 --key short", "give 8 characters of it or more");
+        check("buildr agent --labels approve", r#"other ["agent", "--labels", "approve"]"#);
+        check("buildr help agent pause", "Usage: buildr agent pause [OPTIONS] <NAME>");
         check("buildr up --slots 1", r#"other ["up", "--slots", "1"]"#);
         check("buildr help up", r#"other ["up", "--help"]"#);
         check("buildr help status", "Usage: buildr status [OPTIONS] <BUILD>");

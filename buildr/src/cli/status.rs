@@ -139,6 +139,7 @@ mod tests {
             state: "failed".to_owned(),
             started_ms: 1_002_000,
             ended_ms: Some(1_036_500),
+            loss: None,
             stages: vec![
                 stage("build", Some(StageOutcome::Passed), Some(31_000)),
                 stage("test", Some(failed), Some(3_500)),

@@ -189,6 +189,7 @@ mod tests {
             state: "running".to_owned(),
             started_ms: 0,
             ended_ms: None,
+            loss: None,
             stages: vec![],
             logs: vec![],
         };

@@ -13,9 +13,12 @@ pub use log::{LogAddress, LogReader};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use protocol::api::{AgentView, ApiError, BuildView, Builds, CancelRequest, Cancelled, Submit};
+use protocol::api::{
+    ASKED_BY, AgentView, ApiError, Approve, BuildView, Builds, CancelRequest, Cancelled, Forgotten, Pause, Revoke,
+    Submit, Why,
+};
 use protocol::{AgentId, BuildNumber};
-use reqwest::header::LOCATION;
+use reqwest::header::{HeaderValue, LOCATION};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,6 +44,8 @@ pub struct Farm {
     http: Client,
     server: Url,
     token: Option<String>,
+    /// Who asks, for people to read.
+    asks: Option<HeaderValue>,
 }
 
 impl Farm {
@@ -74,7 +79,14 @@ impl Farm {
             builder = builder.no_proxy();
         }
         let http = builder.build().map_err(ClientError::Setup)?;
-        Ok(Self { http, server, token })
+        Ok(Self { http, server, token, asks: None })
+    }
+
+    /// The same farm, asked by this person: `ada@laptop`. It is shown with what was asked for, and proves nothing.
+    #[must_use]
+    pub fn asked_by(self, who: &str) -> Self {
+        // A name that no header can hold is not worth an error.
+        Self { asks: HeaderValue::from_str(who).ok(), ..self }
     }
 
     /// Begins a build.
@@ -131,12 +143,63 @@ impl Farm {
         self.get(&["agents"], &[]).await
     }
 
-    /// Enrols an agent with the key that it has shown.
+    /// One agent.
     ///
     /// # Errors
     /// As [`Farm::submit`].
-    pub async fn approve(&self, agent: &AgentId) -> Result<AgentView, ClientError> {
-        self.post(&["agents", agent.as_str(), "approve"], &serde_json::json!({})).await
+    pub async fn agent(&self, agent: &AgentId) -> Result<AgentView, ClientError> {
+        self.get(&["agents", agent.as_str()], &[]).await
+    }
+
+    /// Enrols an agent by the very key that a person compared.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn approve(&self, agent: &AgentId, approve: &Approve) -> Result<AgentView, ClientError> {
+        self.post(&["agents", agent.as_str(), "approve"], approve).await
+    }
+
+    /// Has an agent take no jobs.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn pause(&self, agent: &AgentId, note: Option<String>) -> Result<AgentView, ClientError> {
+        self.post(&["agents", agent.as_str(), "pause"], &Pause { note }).await
+    }
+
+    /// Has an agent take jobs again.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn resume(&self, agent: &AgentId) -> Result<AgentView, ClientError> {
+        self.post(&["agents", agent.as_str(), "resume"], &serde_json::json!({})).await
+    }
+
+    /// Ends that an agent belongs to the farm.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn revoke(&self, agent: &AgentId, reason: Option<String>) -> Result<AgentView, ClientError> {
+        self.post(&["agents", agent.as_str(), "revoke"], &Revoke { reason }).await
+    }
+
+    /// Has an agent that is gone listed no longer.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn forget(&self, agent: &AgentId) -> Result<Forgotten, ClientError> {
+        self.post(&["agents", agent.as_str(), "forget"], &serde_json::json!({})).await
+    }
+
+    /// Why a build is where it is; without a number the newest one that waits, or else the newest one.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn why(&self, number: Option<BuildNumber>) -> Result<Why, ClientError> {
+        match number {
+            Some(number) => self.get(&["builds", &number.0.to_string(), "why"], &[]).await,
+            None => self.get(&["why"], &[]).await,
+        }
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T, ClientError> {
@@ -145,7 +208,9 @@ impl Farm {
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, ClientError> {
-        let response = self.send(self.request(Method::POST, path, &[]).json(body)).await?;
+        let request = self.request(Method::POST, path, &[]).json(body);
+        let request = self.asks.iter().fold(request, |request, who| request.header(ASKED_BY, who));
+        let response = self.send(request).await?;
         self.read(response).await
     }
 

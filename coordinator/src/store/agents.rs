@@ -1,13 +1,13 @@
 //! Agents: who they are, and whether they belong to the farm.
 
-use protocol::api::AgentView;
+use protocol::api::{AgentView, Paused};
 use protocol::identity::PublicKey;
 use protocol::report::Hello;
-use protocol::{AgentId, BootId, LabelSet};
+use protocol::{AgentId, BootId, JobId, LabelSet};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Store, StoreError, Transaction, json, json_or_none, name, small, to_json};
+use super::{Store, StoreError, Transaction, int, json, json_or_none, name, natural, small, to_json};
 
 /// An agent that has said hello at least once.
 #[derive(Debug, Clone)]
@@ -34,6 +34,23 @@ pub(crate) struct Agent {
     pub(crate) host: String,
     /// Its present life.
     pub(crate) boot: BootId,
+    /// That a person wants it to take no jobs.
+    pub(crate) pause: Option<Paused>,
+    /// Why a person revoked it.
+    pub(crate) revoked: Option<String>,
+    /// Whether a person chose which of its labels count.
+    pub(crate) labels_chosen: bool,
+    /// When its last sign of life was written down, in milliseconds since 1970.
+    pub(crate) seen_ms: Option<u64>,
+}
+
+/// A key that a person revoked.
+#[derive(Debug, Clone)]
+pub(crate) struct RevokedKey {
+    /// Whose it was.
+    pub(crate) agent: AgentId,
+    /// Why.
+    pub(crate) reason: String,
 }
 
 impl Agent {
@@ -51,7 +68,16 @@ impl Agent {
             version: hello.version.clone(),
             host: hello.host.clone(),
             boot: hello.boot,
+            pause: None,
+            revoked: None,
+            labels_chosen: false,
+            seen_ms: None,
         }
+    }
+
+    /// The key that it showed last: the one that a person has to compare.
+    pub(crate) fn shown_key(&self) -> &PublicKey {
+        self.refused_key.as_ref().unwrap_or(&self.key)
     }
 }
 
@@ -69,15 +95,22 @@ impl Store {
             let view = AgentView {
                 name: agent.name.to_string(),
                 enrolled: agent.enrolled,
-                // Of the key that waits for approval, when one does: that is what a person has to compare.
-                fingerprint: agent.refused_key.as_ref().unwrap_or(&agent.key).fingerprint(),
+                fingerprint: agent.shown_key().fingerprint(),
+                enrolled_key: agent.refused_key.as_ref().filter(|_| agent.enrolled).map(|_| agent.key.fingerprint()),
                 slots: agent.slots,
                 running: small(row.try_get("running")?),
                 labels: agent.approved.iter().map(str::to_owned).collect(),
+                offered: agent.offered.iter().map(str::to_owned).collect(),
                 version: agent.version.clone(),
                 host: agent.host.clone(),
                 paused: None,
+                pause: agent.pause.clone(),
+                revoked: agent.revoked.clone(),
+                draining: false,
+                free_ms: None,
+                capacity: None,
                 seen_ms_ago: None,
+                last_seen_ms: agent.seen_ms,
             };
             Ok((agent, view))
         };
@@ -99,13 +132,14 @@ impl Transaction {
     pub(crate) async fn put_agent(&mut self, agent: &Agent) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO agents (name, public_key, refused_key, enrolled, broker_user, offered_labels, approved_labels,
-                                 slots, version, host, boot)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                                 slots, version, host, boot, pause, revoked, labels_chosen, seen_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
              ON CONFLICT (name) DO UPDATE SET
                  public_key = excluded.public_key, refused_key = excluded.refused_key, enrolled = excluded.enrolled,
                  broker_user = excluded.broker_user, offered_labels = excluded.offered_labels,
                  approved_labels = excluded.approved_labels, slots = excluded.slots, version = excluded.version,
-                 host = excluded.host, boot = excluded.boot",
+                 host = excluded.host, boot = excluded.boot, pause = excluded.pause, revoked = excluded.revoked,
+                 labels_chosen = excluded.labels_chosen, seen_ms = excluded.seen_ms",
         )
         .bind(agent.name.as_str())
         .bind(to_json("key", &agent.key)?)
@@ -118,9 +152,68 @@ impl Transaction {
         .bind(&agent.version)
         .bind(&agent.host)
         .bind(agent.boot.to_string())
+        .bind(agent.pause.as_ref().map(|pause| to_json("pause", pause)).transpose()?)
+        .bind(&agent.revoked)
+        .bind(agent.labels_chosen)
+        .bind(agent.seen_ms.map(int))
         .execute(&mut *self.tx)
         .await?;
         Ok(())
+    }
+
+    /// Forgets all that is known of an agent, but not a key of it that was revoked.
+    pub(crate) async fn forget_agent(&mut self, agent: &AgentId) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM agents WHERE name = $1").bind(agent.as_str()).execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
+    /// Remembers that a key belongs to the farm no longer.
+    pub(crate) async fn revoke_key(
+        &mut self,
+        key: &PublicKey,
+        agent: &AgentId,
+        reason: &str,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO revoked_keys (public_key, agent, reason, at_ms) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (public_key) DO UPDATE SET reason = excluded.reason, at_ms = excluded.at_ms",
+        )
+        .bind(to_json("key", key)?)
+        .bind(agent.as_str())
+        .bind(reason)
+        .bind(int(now_ms))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// A person takes a key in again.
+    pub(crate) async fn unrevoke_key(&mut self, key: &PublicKey) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM revoked_keys WHERE public_key = $1")
+            .bind(to_json("key", key)?)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Whether a key was revoked, whoever shows it.
+    pub(crate) async fn revoked_key(&mut self, key: &PublicKey) -> Result<Option<RevokedKey>, StoreError> {
+        let row = sqlx::query("SELECT agent, reason FROM revoked_keys WHERE public_key = $1")
+            .bind(to_json("key", key)?)
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        let revoked = |row: &SqliteRow| Ok(RevokedKey { agent: name(row, "agent")?, reason: row.try_get("reason")? });
+        row.as_ref().map(revoked).transpose()
+    }
+
+    /// The jobs that an agent works on.
+    pub(crate) async fn jobs_with(&mut self, agent: &AgentId) -> Result<Vec<JobId>, StoreError> {
+        let rows = sqlx::query("SELECT id FROM jobs WHERE state <> 'ended' AND state = 'running' AND agent = $1")
+            .bind(agent.as_str())
+            .fetch_all(&mut *self.tx)
+            .await?;
+        rows.iter().map(|row| name(row, "id")).collect()
     }
 }
 
@@ -137,5 +230,9 @@ fn agent_of(row: &SqliteRow) -> Result<Agent, StoreError> {
         version: row.try_get("version")?,
         host: row.try_get("host")?,
         boot: name(row, "boot")?,
+        pause: json_or_none(row, "pause")?,
+        revoked: row.try_get("revoked")?,
+        labels_chosen: row.try_get("labels_chosen")?,
+        seen_ms: row.try_get::<Option<i64>, _>("seen_ms")?.map(natural),
     })
 }

@@ -1,6 +1,6 @@
 //! Attempts: one taking of a job by one agent, known by its claim. Also the claims that came to nothing.
 
-use protocol::api::Status;
+use protocol::api::{Loss, Status};
 use protocol::identity::SealingKey;
 use protocol::outcome::{Outcome, StageOutcome};
 use protocol::{AgentId, BootId, ClaimId, JobId, StageName};
@@ -128,6 +128,25 @@ impl Transaction {
             .execute(&mut *self.tx)
             .await?;
         Ok(())
+    }
+
+    /// Writes down how an attempt was lost, for people to read.
+    pub(crate) async fn lost_by(&mut self, claim: ClaimId, loss: &Loss) -> Result<(), StoreError> {
+        sqlx::query("UPDATE attempts SET loss = $2 WHERE claim = $1 AND state = 'lost'")
+            .bind(claim.reveal())
+            .bind(to_json("loss", loss)?)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// The stages of an attempt that began, or were passed over.
+    pub(crate) async fn stages_of(&mut self, claim: ClaimId) -> Result<Vec<StageName>, StoreError> {
+        let rows = sqlx::query("SELECT name FROM stages WHERE claim = $1")
+            .bind(claim.reveal())
+            .fetch_all(&mut *self.tx)
+            .await?;
+        rows.iter().map(|row| name(row, "name")).collect()
     }
 
     /// Remembers how far an attempt's events were taken, so that a repetition is seen.

@@ -66,6 +66,16 @@ impl Transaction {
         Ok(BuildNumber(natural(inserted.last_insert_rowid())))
     }
 
+    /// Writes down who asked for a build, as that one said.
+    pub(crate) async fn asked_by(&mut self, number: BuildNumber, by: &str) -> Result<(), StoreError> {
+        sqlx::query("UPDATE builds SET asked_by = $2 WHERE number = $1")
+            .bind(int(number.0))
+            .bind(by)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
     /// One build.
     pub(crate) async fn build(&mut self, number: BuildNumber) -> Result<Option<Build>, StoreError> {
         let row = sqlx::query("SELECT * FROM builds WHERE number = $1")

@@ -9,12 +9,15 @@ mod adoptions;
 mod agents;
 mod attempts;
 mod builds;
+mod history;
 mod jobs;
 mod log_files;
 mod logs;
 mod outbox;
+mod queue;
 mod schedule;
 mod views;
+mod why;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -32,11 +35,13 @@ pub(crate) use adoptions::{Adoption, Settled};
 pub(crate) use agents::Agent;
 pub(crate) use attempts::{Attempt, AttemptState, Taking};
 pub(crate) use builds::NewBuild;
+pub(crate) use history::Work;
 pub(crate) use jobs::{Job, NewJob};
 pub(crate) use log_files::{LogFiles, LogPlace, Piece};
 pub(crate) use logs::{LogMark, LogTarget, UnfinishedLog};
+pub(crate) use queue::{InLine, InWork};
 pub(crate) use schedule::{Offerable, Waiting};
-pub(crate) use views::{Listed, Page, Snapshot};
+pub(crate) use views::{Page, Snapshot};
 
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -190,13 +195,18 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
     }
 }
 
+/// How the schema came to be, step by step; one that has landed is never changed.
+const MIGRATIONS: [(i64, &str, &str); 3] = [
+    (1, "first", include_str!("../../migrations/0001_first.sql")),
+    (2, "why", include_str!("../../migrations/0002_why.sql")),
+    (4, "not twice", include_str!("../../migrations/0004_not_twice.sql")),
+];
+
 async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
-    let first = include_str!("../../migrations/0001_first.sql").into_sql_str();
-    let not_twice = include_str!("../../migrations/0004_not_twice.sql").into_sql_str();
-    let migrations = vec![
-        Migration::new(1, "first".into(), MigrationType::Simple, first, false),
-        Migration::new(4, "not twice".into(), MigrationType::Simple, not_twice, false),
-    ];
+    let migration = |&(version, name, sql): &(i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    let migrations: Vec<Migration> = MIGRATIONS.iter().map(migration).collect();
     let known = migrations.iter().map(|migration| migration.version).max().unwrap_or(0);
     Migrator::with_migrations(migrations).run(writer).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => StoreError::TooNew { path: path.to_owned(), version, known },

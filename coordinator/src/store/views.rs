@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use protocol::api::{AttemptView, BuildRow, BuildView, StageView, Status};
 use protocol::outcome::Ending;
-use protocol::{BuildNumber, ClaimId, LabelSet, RepoUrl};
+use protocol::{BuildNumber, ClaimId, RepoUrl};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
@@ -14,22 +14,13 @@ use super::log_files::LogPlace;
 use super::logs::LogMark;
 use super::{Store, StoreError, int, json_or_none, name, name_or_none, natural, small};
 
-/// A build in a list.
-#[derive(Debug, Clone)]
-pub(crate) struct Listed {
-    /// What is shown of it.
-    pub(crate) row: BuildRow,
-    /// When a job of it waits for an agent: which labels that one must have.
-    pub(crate) waits_for: Option<LabelSet>,
-}
-
 /// A build whole, as it was at one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
     /// What is shown of it.
     pub(crate) view: BuildView,
-    /// When a job of it waits for an agent: which labels that one must have.
-    pub(crate) waits_for: Option<LabelSet>,
+    /// Whether a job of it waits that could run now.
+    pub(crate) waits: bool,
     /// Its logs, by the number of the attempt as the view has it.
     pub(crate) logs: Vec<(u32, LogMark)>,
 }
@@ -47,18 +38,16 @@ pub(crate) struct Page {
 
 impl Store {
     /// Some builds, the newest first.
-    pub(crate) async fn builds(&self, page: Page) -> Result<Vec<Listed>, StoreError> {
+    pub(crate) async fn builds(&self, page: Page) -> Result<Vec<BuildRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT *, (SELECT labels FROM jobs WHERE build = number AND state = 'queued' AND unmet = 0 LIMIT 1)
-                 AS waits_for
-             FROM builds WHERE number < $1 AND ($2 IS NULL OR status = $2) ORDER BY number DESC LIMIT $3",
+            "SELECT * FROM builds WHERE number < $1 AND ($2 IS NULL OR status = $2) ORDER BY number DESC LIMIT $3",
         )
         .bind(page.before.map_or(i64::MAX, |number| int(number.0)))
         .bind(page.status.map(Status::name))
         .bind(page.limit)
         .fetch_all(&self.readers)
         .await?;
-        rows.iter().map(listed).collect()
+        rows.iter().map(row_of).collect()
     }
 
     /// One build whole.
@@ -66,15 +55,14 @@ impl Store {
         // One transaction, so that all of it is of the same moment.
         let mut tx = self.readers.begin().await?;
         let row = sqlx::query(
-            "SELECT *, (SELECT labels FROM jobs WHERE build = number AND state = 'queued' AND unmet = 0 LIMIT 1)
-                 AS waits_for
+            "SELECT *, EXISTS (SELECT 1 FROM jobs WHERE build = number AND state = 'queued' AND unmet = 0) AS waits
              FROM builds WHERE number = $1",
         )
         .bind(int(number.0))
         .fetch_optional(&mut *tx)
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let Listed { row: build, waits_for } = listed(&row)?;
+        let (build, waits) = (row_of(&row)?, row.try_get("waits")?);
         let exit_code = json_or_none::<Ending>(&row, "ending")?.map(|ending| ending.outcome.exit_code());
         let mut stages = stages(&mut tx, number).await?;
         let mut logs = Vec::new();
@@ -93,7 +81,7 @@ impl Store {
             }
             attempts.push(attempt);
         }
-        Ok(Some(Snapshot { view: BuildView { build, exit_code, attempts }, waits_for, logs }))
+        Ok(Some(Snapshot { view: BuildView { build, exit_code, attempts }, waits, logs }))
     }
 }
 
@@ -166,28 +154,26 @@ fn attempt_view(row: &SqliteRow, place: u32) -> Result<AttemptView, StoreError> 
         state: row.try_get("state")?,
         started_ms: natural(row.try_get("started_ms")?),
         ended_ms: ended_ms.map(natural),
+        loss: json_or_none(row, "loss")?,
         stages: Vec::new(),
         logs: Vec::new(),
     })
 }
 
-fn listed(row: &SqliteRow) -> Result<Listed, StoreError> {
+fn row_of(row: &SqliteRow) -> Result<BuildRow, StoreError> {
     let repo: RepoUrl = name(row, "repo")?;
     let time = |column: &str| Ok::<_, StoreError>(row.try_get::<Option<i64>, _>(column)?.map(natural));
-    Ok(Listed {
-        row: BuildRow {
-            number: BuildNumber(natural(row.try_get("number")?)),
-            repo: repo.to_string(),
-            branch: name_or_none(row, "branch")?,
-            commit: name_or_none(row, "commit_id")?,
-            subject: row.try_get("subject")?,
-            trigger: row.try_get("trigger")?,
-            status: status(row.try_get("status")?)?,
-            message: json_or_none::<Ending>(row, "ending")?.and_then(|ending| ending.message),
-            created_ms: time("created_ms")?.unwrap_or(0),
-            started_ms: time("started_ms")?,
-            ended_ms: time("ended_ms")?,
-        },
-        waits_for: json_or_none(row, "waits_for")?,
+    Ok(BuildRow {
+        number: BuildNumber(natural(row.try_get("number")?)),
+        repo: repo.to_string(),
+        branch: name_or_none(row, "branch")?,
+        commit: name_or_none(row, "commit_id")?,
+        subject: row.try_get("subject")?,
+        trigger: row.try_get("trigger")?,
+        status: status(row.try_get("status")?)?,
+        message: json_or_none::<Ending>(row, "ending")?.and_then(|ending| ending.message),
+        created_ms: time("created_ms")?.unwrap_or(0),
+        started_ms: time("started_ms")?,
+        ended_ms: time("ended_ms")?,
     })
 }

@@ -7,7 +7,7 @@ use protocol::report::{Claim, ClaimSubject};
 use protocol::state::{Happening, JobState};
 use protocol::{AgentId, ClaimId, JobId, LabelSet};
 
-use super::enrolment::not_approved;
+use super::enrolment::not_taken;
 use super::{Turn, allowed};
 use crate::feed::Change;
 use crate::intake::{self, IntakeError, Trigger};
@@ -29,7 +29,7 @@ impl Turn<'_> {
             return self.not_enrolled(&claim.agent, claim.boot, reason);
         };
         if !agent.enrolled {
-            return self.not_enrolled(&claim.agent, claim.boot, not_approved(&agent));
+            return self.not_enrolled(&claim.agent, claim.boot, not_taken(&agent));
         }
         if signed.verify(&agent.key).is_err() {
             let reason = format!("the claim is not signed with the key {} that was approved", agent.key.fingerprint());

@@ -7,8 +7,9 @@ use protocol::report::{ClaimPhase, Heartbeat, HeldClaim};
 use protocol::state::JobState;
 
 use super::Turn;
-use super::enrolment::{not_approved, sighting};
+use super::enrolment::{not_taken, sighting};
 use crate::feed::Change;
+use crate::presence::Sighting;
 use crate::store::StoreError;
 
 impl Turn<'_> {
@@ -19,7 +20,20 @@ impl Turn<'_> {
         };
         if heartbeat.boot == agent.boot {
             agent.slots = heartbeat.slots;
-            self.answers.saw(&agent.name, sighting(&agent, heartbeat.paused.clone()));
+            self.answers.saw(
+                &agent.name,
+                Sighting {
+                    paused: heartbeat.paused.clone(),
+                    draining: heartbeat.draining,
+                    capacity: heartbeat.capacity,
+                    ..sighting(&agent)
+                },
+            );
+            self.seen(&mut agent).await?;
+            let note = agent.pause.as_ref().map(|pause| pause.note.clone());
+            if heartbeat.standing != note {
+                self.answers.tell(&agent.name, Control::Standing { note, boot: Some(heartbeat.boot) });
+            }
         } else {
             // Anybody may write that name into a heartbeat; what counts is the life whose key was looked at.
             tracing::warn!("two agents call themselves {}; give each a name of its own", agent.name);
@@ -27,7 +41,7 @@ impl Turn<'_> {
         self.answers.say(Change::Agents);
         if !agent.enrolled {
             self.answers
-                .tell(&agent.name, Control::NotEnrolled { reason: not_approved(&agent), boot: Some(heartbeat.boot) });
+                .tell(&agent.name, Control::NotEnrolled { reason: not_taken(&agent), boot: Some(heartbeat.boot) });
         }
         for held in &heartbeat.claims {
             self.held(&agent.name, held).await?;

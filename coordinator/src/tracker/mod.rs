@@ -6,6 +6,7 @@ mod answers;
 mod cancel;
 mod claims;
 mod enrolment;
+mod standing;
 mod heartbeat;
 mod logs;
 mod outbox;
@@ -31,6 +32,7 @@ pub(crate) use cancel::cancel;
 pub(crate) use enrolment::{Approval, approve};
 pub(crate) use logs::run as keep_logs;
 pub(crate) use outbox::run as send_outbox;
+pub(crate) use standing::{AgentRefusal, forget, pause as pause_agent, resume as resume_agent, revoke};
 
 /// How many reports are applied together: enough that one write to the disk serves many agents, few enough that
 /// none of them waits long for its answer.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use protocol::api::Approve;
 use protocol::control::Control;
 use protocol::identity::JoinToken;
 use protocol::job::ReplyTo;
@@ -501,7 +502,8 @@ async fn who_is_not_enrolled_gets_nothing() {
     stranger.hear(refused).await;
     drop(delivery);
     // A person vouches for it.
-    assert!(matches!(approve(&farm.desk, &stranger.name).await.unwrap(), Approval::Done { .. }));
+    let compared = Approve { fingerprint: stranger.identity.public().fingerprint(), labels: None };
+    assert_eq!(approve(&farm.desk, &stranger.name, &compared).await.unwrap(), Approval::Done);
     stranger.hear(enrolled).await;
     stranger.work(&farm).await;
     // With the token it needs none, and the coordinator proves the token too.
@@ -570,7 +572,8 @@ async fn a_grant_looks_at_approved_labels_alone() {
     let agent = Agent::new(&farm.broker, "a1");
     agent.hello(&[], None).await;
     agent.hear(|control| matches!(control, Control::NotEnrolled { .. })).await;
-    approve(&farm.desk, &agent.name).await.unwrap();
+    let compared = Approve { fingerprint: agent.identity.public().fingerprint(), labels: None };
+    approve(&farm.desk, &agent.name, &compared).await.unwrap();
     agent.hello(&["gpu"], None).await;
     agent.hear(|control| matches!(control, Control::Enrolled { .. })).await;
     farm.broker.publish("build_queue.gpu", INJECTED, None, None);

@@ -1,30 +1,29 @@
 //! `/api/v1`: versioned JSON, with the types of `protocol::api`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use protocol::api::{AgentView, BuildRow, BuildView, Builds, CancelRequest, Cancelled, Status, Submit};
+use protocol::api::{
+    ASKED_BY, BuildRow, BuildView, Builds, CancelRequest, Cancelled, Status, Submit, WaitReason, WaitingJob, Why,
+};
 use protocol::job::TriggerKind;
 use protocol::link::Health;
-use protocol::{AgentId, BuildNumber, LabelSet};
+use protocol::{BuildNumber, LabelSet};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use super::Web;
 use super::follow::{Follower, LogReader};
 use super::refusal::Refusal;
-use crate::dispatcher::why_waiting;
 use crate::intake::{self, Trigger};
-use crate::store::{Listed, Page, Snapshot};
-use crate::tracker::{self, Approval};
+use crate::store::{LogMark, Page, Snapshot};
+use crate::{tracker, why};
 
 /// How many builds a page has when nothing is said.
 const PAGE: u32 = 50;
@@ -32,7 +31,7 @@ const PAGE: u32 = 50;
 /// How many it has at most.
 const PAGE_MOST: u32 = 500;
 
-type Answer<T> = Result<T, Refusal>;
+pub(super) type Answer<T> = Result<T, Refusal>;
 
 pub(super) fn router() -> Router<Arc<Web>> {
     Router::new()
@@ -42,8 +41,9 @@ pub(super) fn router() -> Router<Arc<Web>> {
         .route("/builds/{number}/follow", get(follow))
         .route("/builds/{number}/cancel", post(cancel))
         .route("/builds/{number}/logs/{log}", get(log))
-        .route("/agents", get(agents))
-        .route("/agents/{name}/approve", post(approve))
+        .route("/builds/{number}/why", get(why_one))
+        .route("/why", get(why_newest))
+        .nest("/agents", super::agents::router())
 }
 
 #[derive(Deserialize)]
@@ -62,18 +62,47 @@ pub(super) async fn list(web: &Web, query: &ListQuery) -> Answer<Builds> {
     let shown = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = found.len() > shown;
     found.truncate(shown);
-    let next = found.last().filter(|_| more).map(|listed| listed.row.number);
-    let builds = found.into_iter().map(|Listed { row, waits_for }| waiting(web, row, waits_for)).collect();
-    Ok(Builds { builds, next })
+    let next = found.last().filter(|_| more).map(|build| build.number);
+    if found.iter().any(|build| !build.status.is_over()) {
+        let waits = why::waits(&web.desk).await?;
+        found.iter_mut().for_each(|build| said_why(build, waits.of(build.number)));
+    }
+    Ok(Builds { builds: found, next })
+}
+
+/// A build whole, as it was at one moment, with why it waits.
+pub(super) struct Whole {
+    /// What is shown of it.
+    pub(super) view: BuildView,
+    /// Its logs, by the number of the attempt as the view has it.
+    pub(super) logs: Vec<(u32, LogMark)>,
+    /// Why it waits, without what changes by time alone.
+    pub(super) steady: Option<WaitReason>,
 }
 
 /// A build whole, with why it waits.
-pub(super) async fn whole(web: &Web, number: BuildNumber) -> Answer<Snapshot> {
-    let Some(mut snapshot) = web.desk.store.snapshot(number).await? else {
-        return Err(Refusal::not_found(format!("there is no build {number}; `buildr builds` lists them")));
+pub(super) async fn whole(web: &Web, number: BuildNumber) -> Answer<Whole> {
+    let Some(Snapshot { mut view, waits, logs }) = web.desk.store.snapshot(number).await? else {
+        return Err(no_such_build(number));
     };
-    snapshot.view.build = waiting(web, snapshot.view.build, snapshot.waits_for.clone());
-    Ok(snapshot)
+    if !waits {
+        return Ok(Whole { view, logs, steady: None });
+    }
+    let waits = why::waits(&web.desk).await?;
+    let jobs = waits.of(number);
+    said_why(&mut view.build, jobs);
+    Ok(Whole { view, logs, steady: jobs.first().map(|job| job.why.steady()) })
+}
+
+fn no_such_build(number: BuildNumber) -> Refusal {
+    Refusal::not_found(format!("there is no build {number}; `buildr builds` lists them"))
+}
+
+/// The reason of the job that comes to its turn first is the build's.
+fn said_why(build: &mut BuildRow, waiting: &[WaitingJob]) {
+    if let (Some(first), None, false) = (waiting.first(), &build.message, build.status.is_over()) {
+        build.message = Some(first.sentence.clone());
+    }
 }
 
 /// A build's number, as it stands in a path.
@@ -81,15 +110,6 @@ pub(super) fn number(text: &str) -> Answer<BuildNumber> {
     match text.parse() {
         Ok(number) => Ok(BuildNumber(number)),
         Err(_) => Err(Refusal::bad_request(format!("{text:?} is not a build's number; write one such as 12"))),
-    }
-}
-
-fn waiting(web: &Web, row: BuildRow, waits_for: Option<LabelSet>) -> BuildRow {
-    match waits_for {
-        Some(labels) if row.message.is_none() && !row.status.is_over() => {
-            BuildRow { message: Some(why_waiting(&web.desk, &labels)), ..row }
-        }
-        _ => row,
     }
 }
 
@@ -119,16 +139,41 @@ async fn builds(State(web): State<Arc<Web>>, query: Result<Query<ListQuery>, Que
 
 async fn submit(
     State(web): State<Arc<Web>>,
+    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<(StatusCode, Json<BuildView>)> {
     let Submit { repo, branch } = json(body)?;
     let trigger = Trigger { repo, branch, kind: TriggerKind::Manual, labels: LabelSet::default(), reply: None };
-    let number = intake::submit(&web.desk, &trigger).await?;
+    let number = intake::submit(&web.desk, &trigger, asked_by(&headers).as_deref()).await?;
     Ok((StatusCode::CREATED, Json(whole(&web, number).await?.view)))
 }
 
 async fn build(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<Json<BuildView>> {
     Ok(Json(whole(&web, number(&text)?).await?.view))
+}
+
+async fn why_one(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<Json<Why>> {
+    Ok(Json(told(&web, number(&text)?).await?))
+}
+
+/// Of the newest build that waits, or else of the newest one.
+async fn why_newest(State(web): State<Arc<Web>>) -> Answer<Json<Why>> {
+    let newest = web.desk.store.newest_to_ask_for().await?;
+    let number = newest.ok_or_else(|| Refusal::not_found("there is no build yet; begin one with `buildr submit`"))?;
+    Ok(Json(told(&web, number).await?))
+}
+
+/// All that is known of why a build is where it is.
+pub(super) async fn told(web: &Web, number: BuildNumber) -> Answer<Why> {
+    let whole = whole(web, number).await?;
+    Ok(why::why(&web.desk, whole.view).await?)
+}
+
+/// Who asks, as that one says: a short text for people, or nothing.
+pub(super) fn asked_by(headers: &HeaderMap) -> Option<String> {
+    let said = headers.get(ASKED_BY)?.to_str().ok()?;
+    let by: String = said.chars().filter(|c| !c.is_control()).take(100).collect();
+    Some(by.trim().to_owned()).filter(|by| !by.is_empty())
 }
 
 async fn cancel(
@@ -138,10 +183,9 @@ async fn cancel(
 ) -> Answer<Json<Cancelled>> {
     let number = number(&text)?;
     let CancelRequest { reason } = json_or_default(body)?;
-    let reason = reason.map(|reason| reason.chars().filter(|c| !c.is_control()).take(500).collect::<String>());
-    let reason = reason.filter(|reason| !reason.is_empty()).unwrap_or_else(|| "cancelled by hand".to_owned());
+    let reason = said(reason).unwrap_or_else(|| "cancelled by hand".to_owned());
     let Some(done) = tracker::cancel(&web.desk, number, &reason).await? else {
-        return Err(Refusal::not_found(format!("there is no build {number}; `buildr builds` lists them")));
+        return Err(no_such_build(number));
     };
     let message = match (done.status.is_over(), done.changed) {
         (true, true) => format!("build {number} is cancelled; it had not begun"),
@@ -194,35 +238,10 @@ fn streamed(kind: &'static str, body: Body) -> Response {
     ([(header::CONTENT_TYPE, kind), (header::HeaderName::from_static("x-accel-buffering"), "no")], body).into_response()
 }
 
-async fn agents(State(web): State<Arc<Web>>) -> Answer<Json<Vec<AgentView>>> {
-    let now = Instant::now();
-    let add = |(agent, view): (crate::store::Agent, AgentView)| match web.desk.presence.sighting(&agent.name, now) {
-        None => view,
-        Some((sighting, ago)) => {
-            AgentView { slots: sighting.slots, paused: sighting.paused, seen_ms_ago: Some(milliseconds(ago)), ..view }
-        }
-    };
-    Ok(Json(web.desk.store.agents().await?.into_iter().map(add).collect()))
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-async fn approve(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Answer<Json<AgentView>> {
-    let agent: AgentId =
-        name.parse().map_err(|error: protocol::id::InvalidName| Refusal::bad_request(error.to_string()))?;
-    match tracker::approve(&web.desk, &agent).await? {
-        Approval::Done { fingerprint } => tracing::info!("agent {agent} is approved with the key {fingerprint}"),
-        Approval::Before => {}
-        Approval::Unknown => {
-            let sentence = format!("no agent called {agent} has said hello; `buildr agents` lists those that have");
-            return Err(Refusal::not_found(sentence));
-        }
-    }
-    let Json(views) = agents(State(web)).await?;
-    let view = views.into_iter().find(|view| view.name == agent.as_str());
-    view.map(Json).ok_or_else(|| Refusal::not_found(format!("agent {agent} is gone")))
+/// What a person wrote, on one line and not without end; nothing when that leaves nothing.
+pub(super) fn said(text: Option<String>) -> Option<String> {
+    let text: String = text?.chars().filter(|c| !c.is_control()).take(500).collect();
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Answer<T> {
@@ -232,12 +251,12 @@ fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Answer<T> {
     }
 }
 
-fn json<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
+pub(super) fn json<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
     let body = body.map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
     serde_json::from_slice(&body).map_err(|error| Refusal::bad_request(format!("the request cannot be read: {error}")))
 }
 
-fn json_or_default<T: DeserializeOwned + Default>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
+pub(super) fn json_or_default<T: DeserializeOwned + Default>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
     match body {
         Ok(body) if body.is_empty() => Ok(T::default()),
         body => json(body),

@@ -9,14 +9,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
-use protocol::api::{BuildView, Follow};
+use protocol::api::{BuildView, Follow, WaitReason};
 use protocol::{BuildNumber, LogName};
 use tokio::time::sleep;
 
 use super::Web;
-use super::api::whole;
+use super::api::{Whole, whole};
 use crate::feed::{Change, Listener};
-use crate::store::{LogMark, LogPlace, Snapshot};
+use crate::store::{LogMark, LogPlace};
 
 /// How many bytes of a log one line carries at most.
 const PIECE: u64 = 64 << 10;
@@ -61,8 +61,8 @@ impl Follower {
                 return Ok(None);
             }
             self.changes.catch_up();
-            let snapshot = whole(&self.web, self.number).await.map_err(|refusal| io::Error::other(refusal.sentence))?;
-            self.look(snapshot).await?;
+            let whole = whole(&self.web, self.number).await.map_err(|refusal| io::Error::other(refusal.sentence))?;
+            self.look(whole).await?;
             if self.lines.is_empty() {
                 match wait(&self.web, &mut self.changes, self.number).await {
                     Woken::Changed => {}
@@ -74,10 +74,10 @@ impl Follower {
         }
     }
 
-    async fn look(&mut self, snapshot: Snapshot) -> io::Result<()> {
-        let Snapshot { view, logs, .. } = snapshot;
+    async fn look(&mut self, whole: Whole) -> io::Result<()> {
+        let Whole { view, logs, steady } = whole;
         let is_over = view.build.status.is_over();
-        let seen = serde_json::to_vec(&without_growth(&view))?;
+        let seen = serde_json::to_vec(&without_growth(&view, steady.as_ref()))?;
         // The end of a build is shown behind its logs' bytes that were there by then.
         let mut behind = false;
         if self.shown.is_none() {
@@ -130,8 +130,11 @@ impl Follower {
 }
 
 /// The growth of a log is said by its bytes, not by the whole build again.
-fn without_growth(view: &BuildView) -> BuildView {
+fn without_growth(view: &BuildView, steady: Option<&WaitReason>) -> BuildView {
     let mut view = view.clone();
+    if let Some(steady) = steady {
+        view.build.message = Some(steady.to_string());
+    }
     for log in view.attempts.iter_mut().flat_map(|attempt| &mut attempt.logs) {
         if !log.complete {
             log.bytes = 0;

@@ -1,6 +1,7 @@
 //! The API that `buildr` and scripts use (`/api/v1`), and the pages that people look at. Only this room knows axum.
 
 mod access;
+mod agents;
 mod api;
 mod follow;
 mod pages;

@@ -9,7 +9,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::get;
-use protocol::api::{AttemptView, BuildRow, Builds};
+use protocol::api::{AttemptView, BuildRow, Builds, Why, span};
 use serde::Deserialize;
 
 use super::Web;
@@ -19,6 +19,7 @@ use super::follow::tail;
 use super::refusal::Refusal;
 use super::text::{Shown, plain};
 use crate::store::LogMark;
+use crate::why;
 
 /// How much of a log stands on a page, from its end.
 const LOG_SHOWN: u64 = 128 << 10;
@@ -90,7 +91,8 @@ async fn build_page(web: &Web, text: &str) -> Result<(String, Part), Refusal> {
         let bytes = bytes.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
         logs.push((attempt, plain(&bytes), mark));
     }
-    let part = build_part(&snapshot.view.build, &snapshot.view.attempts, &logs);
+    let why = why::why(&web.desk, snapshot.view.clone()).await?;
+    let part = build_part(&snapshot.view.build, &snapshot.view.attempts, &why, &logs);
     Ok((format!("Build {number}"), part))
 }
 
@@ -124,7 +126,7 @@ fn builds_part(builds: &Builds) -> Part {
     Ok(out)
 }
 
-fn build_part(build: &BuildRow, attempts: &[AttemptView], logs: &[(u32, String, LogMark)]) -> Part {
+fn build_part(build: &BuildRow, attempts: &[AttemptView], why: &Why, logs: &[(u32, String, LogMark)]) -> Part {
     let mut out = String::from("<p><a href=\"/\">all builds</a></p>\n");
     writeln!(out, "<h1>Build {}: {}</h1>", build.number, status_part(build.status.name()))?;
     write!(out, "<p>{}", Shown(&build.repo))?;
@@ -138,10 +140,53 @@ fn build_part(build: &BuildRow, attempts: &[AttemptView], logs: &[(u32, String, 
     if let Some(message) = &build.message {
         writeln!(out, "<p>{}</p>", Shown(message))?;
     }
+    why_part(&mut out, build, why)?;
     for attempt in attempts {
         attempt_part(&mut out, build, attempt, logs)?;
     }
     Ok(out)
+}
+
+/// What the message and the attempts below do not say already.
+fn why_part(out: &mut String, build: &BuildRow, why: &Why) -> fmt::Result {
+    let mut lines = Vec::new();
+    let said = |sentence: &str| build.message.as_deref() == Some(sentence);
+    if let Some(by) = &why.by {
+        lines.push(format!("asked for by {by}"));
+    }
+    for job in why.waiting.iter().filter(|job| !said(&job.sentence)) {
+        lines.push(format!("{} {}", job.job, job.sentence));
+    }
+    for job in &why.running {
+        let stage = job.stage.as_ref().map(|stage| format!(", in stage {stage}")).unwrap_or_default();
+        let end = job.expected_ms.map_or_else(
+            || "no earlier build tells when it ends".to_owned(),
+            |ms| {
+                if ms == 0 {
+                    "expected to end any moment".to_owned()
+                } else {
+                    format!("expected to end in {}", span(ms))
+                }
+            },
+        );
+        lines.push(format!("{} runs on {} for {}{stage}; {end}", job.job, job.agent, span(job.for_ms)));
+    }
+    for lost in &why.lost {
+        let loss = lost.loss.as_ref().map(|loss| format!(": {loss}")).unwrap_or_default();
+        lines.push(format!("attempt {} was lost with agent {}{loss}", lost.attempt, lost.agent));
+    }
+    for job in why.not_run.iter().filter(|skipped| skipped.stage.is_none() && !said(&skipped.why)) {
+        lines.push(format!("{}: {}", job.job, job.why));
+    }
+    if lines.is_empty() {
+        return Ok(());
+    }
+    out.push_str("<ul>\n");
+    for line in lines {
+        writeln!(out, "<li>{}</li>", Shown(line))?;
+    }
+    out.push_str("</ul>\n");
+    Ok(())
 }
 
 fn attempt_part(

@@ -7,6 +7,7 @@ use protocol::api::ApiError;
 
 use crate::intake::IntakeError;
 use crate::store::StoreError;
+use crate::tracker::AgentRefusal;
 
 /// A status of 4xx or 5xx with a sentence.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +25,10 @@ impl Refusal {
 
     pub(super) fn bad_request(sentence: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, sentence)
+    }
+
+    pub(super) fn conflict(sentence: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, sentence)
     }
 
     pub(super) fn not_found(sentence: impl Into<String>) -> Self {
@@ -49,6 +54,18 @@ impl From<IntakeError> for Refusal {
         match error {
             IntakeError::Store(error) => error.into(),
             IntakeError::LocalRepo(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+        }
+    }
+}
+
+impl From<AgentRefusal> for Refusal {
+    fn from(refusal: AgentRefusal) -> Self {
+        match refusal {
+            AgentRefusal::Store(error) => error.into(),
+            AgentRefusal::Unknown(_) => Self::not_found(refusal.to_string()),
+            AgentRefusal::ThisProcess(_) | AgentRefusal::Here(_) | AgentRefusal::Busy(_) => {
+                Self::conflict(refusal.to_string())
+            }
         }
     }
 }

@@ -1,0 +1,63 @@
+//! How long work of a kind took before.
+
+use protocol::{Branch, JobKey};
+use sqlx::Row as _;
+
+use super::{Store, StoreError, natural};
+
+/// What kind of work a job is: what took long once will take long again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Work {
+    /// The repository as the store has it, credentials included: never to be shown.
+    pub(crate) repo: String,
+    /// The branch, once it is known.
+    pub(crate) branch: Option<Branch>,
+    /// The job's key within its build.
+    pub(crate) key: JobKey,
+}
+
+/// How many of the last times are looked at.
+const TIMES: i64 = 9;
+
+/// How many of the repository's newest builds are looked through for them.
+const LOOKED_THROUGH: i64 = 200;
+
+impl Store {
+    /// How long such work took lately, in milliseconds: the middle one of the last times that it passed, on its
+    /// branch or else on any. None when it never did. A job that is yet to be planned has no key of its own, so any
+    /// job of such a build that began with it counts.
+    pub(crate) async fn usual_ms(&self, work: &Work, unplanned: &JobKey) -> Result<Option<u64>, StoreError> {
+        for branch in [work.branch.as_ref(), None] {
+            let mut times = self.times(work, branch, Some(&work.key)).await?;
+            if times.is_empty() && work.key == *unplanned {
+                times = self.times(work, branch, None).await?;
+            }
+            times.sort_unstable();
+            if let Some(middle) = times.get(times.len() / 2) {
+                return Ok(Some(*middle));
+            }
+            if branch.is_none() {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    async fn times(&self, work: &Work, branch: Option<&Branch>, key: Option<&JobKey>) -> Result<Vec<u64>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT a.ended_ms - a.started_ms AS took_ms
+             FROM (SELECT number FROM builds WHERE repo = $1 AND ($2 IS NULL OR branch = $2)
+                   ORDER BY number DESC LIMIT $4) AS b
+             JOIN jobs j ON j.build = b.number AND ($3 IS NULL OR j.key = $3) JOIN attempts a ON a.job = j.id
+             WHERE a.state = 'passed' ORDER BY b.number DESC LIMIT $5",
+        )
+        .bind(&work.repo)
+        .bind(branch.map(Branch::as_str))
+        .bind(key.map(JobKey::as_str))
+        .bind(LOOKED_THROUGH)
+        .bind(TIMES)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(|row| Ok(natural(row.try_get("took_ms")?))).collect()
+    }
+}

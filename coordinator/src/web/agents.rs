@@ -1,0 +1,134 @@
+//! `/api/v1/agents`: who belongs to the farm, and what a person says about one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use protocol::AgentId;
+use protocol::api::{AgentView, Approve, Forgotten, Pause, Revoke};
+use tokio::time::Instant;
+
+use super::Web;
+use super::api::{Answer, asked_by, json, json_or_default, said};
+use super::refusal::Refusal;
+use crate::store::Agent;
+use crate::tracker::{self, AgentRefusal, Approval};
+use crate::why::until_free;
+
+type Body = Result<Bytes, BytesRejection>;
+
+pub(super) fn router() -> Router<Arc<Web>> {
+    Router::new()
+        .route("/", get(agents))
+        .route("/{name}", get(agent))
+        .route("/{name}/approve", post(approve))
+        .route("/{name}/pause", post(pause))
+        .route("/{name}/resume", post(resume))
+        .route("/{name}/revoke", post(revoke))
+        .route("/{name}/forget", post(forget))
+}
+
+async fn agents(State(web): State<Arc<Web>>) -> Answer<Json<Vec<AgentView>>> {
+    Ok(Json(all(&web).await?))
+}
+
+async fn agent(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Answer<Json<AgentView>> {
+    one(&web, &agent_name(&name)?).await
+}
+
+async fn approve(State(web): State<Arc<Web>>, Path(name): Path<String>, body: Body) -> Answer<Json<AgentView>> {
+    let name = agent_name(&name)?;
+    let asked: Approve = json(body)?;
+    match tracker::approve(&web.desk, &name, &asked).await? {
+        Approval::Done => tracing::info!("agent {name} is approved with the key {}", asked.fingerprint),
+        Approval::Before => {}
+        Approval::Unknown => return Err(AgentRefusal::Unknown(name).into()),
+        Approval::OtherKey { shown } => {
+            return Err(Refusal::conflict(format!(
+                "agent {name} shows the key {shown} by now, and not {}; compare it with what the agent prints, and approve that one if it is right",
+                asked.fingerprint
+            )));
+        }
+        Approval::NotOffered { labels } => {
+            return Err(Refusal::conflict(format!(
+                "agent {name} does not offer {labels}; start it with --labels, or approve some of those that it offers"
+            )));
+        }
+    }
+    one(&web, &name).await
+}
+
+async fn pause(
+    State(web): State<Arc<Web>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<Json<AgentView>> {
+    let name = agent_name(&name)?;
+    let Pause { note } = json_or_default(body)?;
+    let note = said(note).unwrap_or_else(|| "no reason given".to_owned());
+    tracker::pause_agent(&web.desk, &name, note, asked_by(&headers)).await?;
+    one(&web, &name).await
+}
+
+async fn resume(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Answer<Json<AgentView>> {
+    let name = agent_name(&name)?;
+    tracker::resume_agent(&web.desk, &name).await?;
+    one(&web, &name).await
+}
+
+async fn revoke(State(web): State<Arc<Web>>, Path(name): Path<String>, body: Body) -> Answer<Json<AgentView>> {
+    let name = agent_name(&name)?;
+    let Revoke { reason } = json_or_default(body)?;
+    let reason = said(reason).unwrap_or_else(|| "no reason given".to_owned());
+    let taken = tracker::revoke(&web.desk, &name, &reason).await?;
+    tracing::warn!("agent {name} is revoked ({reason}); {taken} jobs go to others");
+    one(&web, &name).await
+}
+
+async fn forget(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Answer<Json<Forgotten>> {
+    let name = agent_name(&name)?;
+    tracker::forget(&web.desk, &name).await?;
+    Ok(Json(Forgotten { message: format!("agent {name} is forgotten; a key of it that was revoked stays refused") }))
+}
+
+/// All agents, with what was seen of them.
+async fn all(web: &Web) -> Answer<Vec<AgentView>> {
+    let desk = &web.desk;
+    let now = Instant::now();
+    let mut until = until_free(desk).await?;
+    let mut add = |(agent, view): (Agent, AgentView)| {
+        let free_ms = until.remove(&agent.name).unwrap_or(Some(0));
+        let view = AgentView { free_ms, ..view };
+        match desk.presence.sighting(&agent.name, now) {
+            None => view,
+            Some((sighting, ago)) => AgentView {
+                slots: sighting.slots,
+                paused: sighting.why_paused(),
+                draining: sighting.draining,
+                capacity: sighting.capacity,
+                seen_ms_ago: Some(milliseconds(ago)),
+                ..view
+            },
+        }
+    };
+    Ok(desk.store.agents().await?.into_iter().map(&mut add).collect())
+}
+
+async fn one(web: &Web, name: &AgentId) -> Answer<Json<AgentView>> {
+    let view = all(web).await?.into_iter().find(|view| view.name == name.as_str());
+    Ok(Json(view.ok_or_else(|| AgentRefusal::Unknown(name.clone()))?))
+}
+
+fn agent_name(text: &str) -> Answer<AgentId> {
+    text.parse().map_err(|error: protocol::id::InvalidName| Refusal::bad_request(error.to_string()))
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,320 @@
+//! Why things are as they are, for people: what each job waits for, where each runs and until when, what was lost.
+//! The choice of a reason is a pure function of facts; the rest of this room gathers them.
+
+mod forecast;
+mod story;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use buildr::process::clock::now_ms;
+use protocol::api::{BusyQueue, SeenAgent, WaitReason, WaitingJob};
+use protocol::link::Health;
+use protocol::{AgentId, BuildNumber, LabelSet};
+use tokio::time::{Instant, timeout};
+
+use crate::desk::Desk;
+use crate::intake::planning_key;
+use crate::presence::Capacity;
+use crate::store::{InLine, InWork, StoreError, Work};
+
+pub(crate) use story::why;
+
+/// How long it is waited for the broker to say how much lies on a queue; somebody wants an answer.
+const BACKLOG_WITHIN: Duration = Duration::from_secs(2);
+
+/// How many of the agents that lack least are named.
+const NEAREST: usize = 3;
+
+/// What is known of a job that could run now.
+struct Facts<'a> {
+    line: &'a Line,
+    labels: &'a LabelSet,
+    capacity: &'a Capacity,
+    last: Option<&'a SeenAgent>,
+    /// Its place among those that wait for the same labels; 1 is the next.
+    position: u32,
+    /// For how long it has been on offer.
+    offered_for_ms: Option<u64>,
+    /// In how long it is expected to begin.
+    expected_ms: Option<u64>,
+}
+
+/// How the line to the agents is.
+enum Line {
+    /// Open, with so many messages from before that are still to be read.
+    Up {
+        behind: u64,
+    },
+    Blocked {
+        why: String,
+        for_ms: u64,
+    },
+    Away {
+        why: String,
+        for_ms: u64,
+    },
+}
+
+/// The first thing that stands in the job's way, from the farm's end to the agent's.
+fn choose(facts: &Facts<'_>) -> WaitReason {
+    let Capacity { agents, unapproved, paused, able, slots, free, .. } = facts.capacity;
+    match facts.line {
+        Line::Away { why, for_ms } => return WaitReason::BrokerAway { why: why.clone(), for_ms: *for_ms },
+        Line::Blocked { why, for_ms } => return WaitReason::BrokerBlocked { why: why.clone(), for_ms: *for_ms },
+        Line::Up { behind: backlog @ 1.. } => return WaitReason::CatchingUp { backlog: *backlog },
+        Line::Up { behind: 0 } => {}
+    }
+    match (agents, able.len(), paused.len()) {
+        (0, _, _) => WaitReason::NoAgent { last: facts.last.cloned(), unapproved: unapproved.clone() },
+        (_, 0, 0) => no_labels(facts),
+        (_, 0, _) => WaitReason::AllPaused { agents: paused.clone() },
+        _ if *free == 0 => WaitReason::AllBusy(BusyQueue {
+            position: facts.position,
+            slots: u32::try_from(*slots).unwrap_or(u32::MAX),
+            expected_ms: facts.expected_ms,
+        }),
+        _ => match facts.offered_for_ms {
+            Some(for_ms) => WaitReason::Offered { for_ms },
+            None => WaitReason::NotYetOffered { position: facts.position },
+        },
+    }
+}
+
+fn no_labels(facts: &Facts<'_>) -> WaitReason {
+    let mut nearest = facts.capacity.near.clone();
+    nearest.sort_by_key(|agent| agent.lacks.iter().count());
+    nearest.truncate(NEAREST);
+    let agents = u32::try_from(facts.capacity.agents).unwrap_or(u32::MAX);
+    WaitReason::NoLabels { labels: facts.labels.clone(), agents, nearest }
+}
+
+/// What waits on the whole farm, and why.
+#[derive(Default)]
+pub(crate) struct Waits {
+    by_build: HashMap<BuildNumber, Vec<WaitingJob>>,
+}
+
+impl Waits {
+    /// The jobs of a build that could run now and wait, in the order in which they come to their turn.
+    pub(crate) fn of(&self, build: BuildNumber) -> &[WaitingJob] {
+        self.by_build.get(&build).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Why each job that could run now waits.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn waits(desk: &Desk) -> Result<Waits, StoreError> {
+    let in_line = desk.store.in_line().await?;
+    if in_line.is_empty() {
+        return Ok(Waits::default());
+    }
+    let line = line(desk).await;
+    let in_work = desk.store.in_work().await?;
+    let last = last_here(desk).await?;
+    let mut queues: HashMap<LabelSet, Vec<InLine>> = HashMap::new();
+    for job in in_line {
+        queues.entry(job.labels.clone()).or_default().push(job);
+    }
+    let mut history = History::new(desk);
+    let mut waits = Waits::default();
+    for (labels, queue) in queues {
+        let capacity = desk.presence.capacity(&labels, Instant::now());
+        let starts = starts(&mut history, &capacity, &in_work, &queue).await?;
+        for ((position, job), expected_ms) in (1..).zip(&queue).zip(starts) {
+            let now = now_ms();
+            let facts = Facts {
+                line: &line,
+                labels: &labels,
+                capacity: &capacity,
+                last: last.as_ref(),
+                position,
+                offered_for_ms: job.offered_ms.map(|offered| now.saturating_sub(offered)),
+                expected_ms,
+            };
+            waits.by_build.entry(job.build).or_default().push(waiting(job, choose(&facts), now));
+        }
+    }
+    Ok(waits)
+}
+
+fn waiting(job: &InLine, why: WaitReason, now: u64) -> WaitingJob {
+    let (attempt, lost_with) = (job.lost + 1, job.lost_with.clone().filter(|_| job.lost > 0));
+    let sentence = WaitingJob::sentence(&why, attempt, lost_with.as_ref());
+    let for_ms = now.saturating_sub(job.created_ms);
+    WaitingJob { job: job.work.key.clone(), attempt, lost_with, for_ms, why, sentence }
+}
+
+/// How the line is. What was said before it came up counts only until all of it was read once.
+async fn line(desk: &Desk) -> Line {
+    let health = desk.link.health().borrow().clone();
+    let for_ms = milliseconds(desk.presence.line.for_how_long(&health, Instant::now()));
+    match health {
+        Health::Away { reason } => Line::Away { why: reason, for_ms },
+        Health::Blocked { reason } => Line::Blocked { why: reason, for_ms },
+        Health::Up(connection) => Line::Up { behind: behind(desk, connection).await },
+    }
+}
+
+/// How many messages from before this connection are still to be read, as far as that is known.
+pub(crate) async fn behind(desk: &Desk, connection: u64) -> u64 {
+    if !desk.presence.line.is_behind(connection) {
+        return 0;
+    }
+    match timeout(BACKLOG_WITHIN, desk.link.backlog()).await {
+        Ok(Ok(0)) => {
+            desk.presence.line.caught_up(connection);
+            0
+        }
+        Ok(Ok(backlog)) => u64::try_from(backlog).unwrap_or(u64::MAX),
+        // Who cannot be asked is soon seen to be away.
+        Ok(Err(_)) | Err(_) => 0,
+    }
+}
+
+async fn last_here(desk: &Desk) -> Result<Option<SeenAgent>, StoreError> {
+    let last = desk.store.last_here().await?;
+    Ok(last.map(|(agent, seen_ms)| SeenAgent { agent, ago_ms: now_ms().saturating_sub(seen_ms) }))
+}
+
+async fn starts(
+    history: &mut History<'_>,
+    capacity: &Capacity,
+    in_work: &[InWork],
+    queue: &[InLine],
+) -> Result<Vec<Option<u64>>, StoreError> {
+    // Only where all slots are taken is it a question of time.
+    if capacity.free > 0 || capacity.slots == 0 {
+        return Ok(vec![None; queue.len()]);
+    }
+    let mut slots = Vec::new();
+    for work in in_work.iter().filter(|work| capacity.able.contains(&work.agent)) {
+        slots.push(history.remaining(work).await?);
+    }
+    let mut usual = Vec::with_capacity(queue.len());
+    for job in queue {
+        // Behind one whose time nobody knows there may be no forecast, and none beyond a few hundred is of use.
+        let known = if usual.len() < FORECAST { history.usual(&job.work).await? } else { None };
+        usual.push(known);
+    }
+    Ok(forecast::starts(slots, usual))
+}
+
+/// For how many jobs of a queue it is looked up how long such work takes.
+const FORECAST: usize = 500;
+
+/// How long work took before, looked up once for each kind.
+struct History<'d> {
+    desk: &'d Desk,
+    known: HashMap<Work, Option<u64>>,
+}
+
+impl<'d> History<'d> {
+    fn new(desk: &'d Desk) -> Self {
+        Self { desk, known: HashMap::new() }
+    }
+
+    async fn usual(&mut self, work: &Work) -> Result<Option<u64>, StoreError> {
+        if let Some(known) = self.known.get(work) {
+            return Ok(*known);
+        }
+        let usual = self.desk.store.usual_ms(work, &planning_key()).await?;
+        self.known.insert(work.clone(), usual);
+        Ok(usual)
+    }
+
+    /// In how long work that goes on is expected to end.
+    async fn remaining(&mut self, work: &InWork) -> Result<Option<u64>, StoreError> {
+        let elapsed = now_ms().saturating_sub(work.started_ms);
+        Ok(forecast::remaining(self.usual(&work.work).await?, elapsed))
+    }
+}
+
+/// In how long all that each agent works on is expected to be over; agents without work are not among them.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn until_free(desk: &Desk) -> Result<HashMap<AgentId, Option<u64>>, StoreError> {
+    let mut history = History::new(desk);
+    let mut until: HashMap<AgentId, Option<u64>> = HashMap::new();
+    for work in desk.store.in_work().await? {
+        let remaining = history.remaining(&work).await?;
+        let entry = until.entry(work.agent).or_insert(Some(0));
+        // One of which nothing is known leaves nothing known of all.
+        *entry = entry.zip(remaining).map(|(one, other)| one.max(other));
+    }
+    Ok(until)
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::api::{NearAgent, PausedAgent, WaitingAgent};
+
+    use super::*;
+
+    fn agent(name: &str) -> AgentId {
+        name.parse().unwrap()
+    }
+
+    fn gpu() -> LabelSet {
+        LabelSet::new(["gpu"]).unwrap()
+    }
+
+    #[track_caller]
+    fn check(line: &Line, capacity: &Capacity, offered_for_ms: Option<u64>, expect: &WaitReason) {
+        let last = SeenAgent { agent: agent("z"), ago_ms: 5 };
+        let facts = Facts {
+            line,
+            labels: &gpu(),
+            capacity,
+            last: Some(&last),
+            position: 3,
+            offered_for_ms,
+            expected_ms: Some(9),
+        };
+        assert_eq!(choose(&facts), *expect);
+    }
+
+    #[test]
+    fn the_first_thing_in_the_way_is_the_reason() {
+        let up = Line::Up { behind: 0 };
+        let some =
+            || Capacity { agents: 3, able: vec![agent("a"), agent("b")], slots: 4, free: 1, ..Capacity::default() };
+        let why = || "refused".to_owned();
+        let none = Capacity::default();
+        // A line that is not there explains everything behind it.
+        check(&Line::Away { why: why(), for_ms: 4 }, &none, None, &WaitReason::BrokerAway { why: why(), for_ms: 4 });
+        let blocked = WaitReason::BrokerBlocked { why: why(), for_ms: 4 };
+        check(&Line::Blocked { why: why(), for_ms: 4 }, &some(), None, &blocked);
+        // What agents said meanwhile is not read yet: who is here is not known.
+        check(&Line::Up { behind: 8 }, &none, None, &WaitReason::CatchingUp { backlog: 8 });
+        let last = Some(SeenAgent { agent: agent("z"), ago_ms: 5 });
+        check(&up, &none, None, &WaitReason::NoAgent { last: last.clone(), unapproved: vec![] });
+        let new = vec![WaitingAgent { agent: agent("n"), key: "k".to_owned() }];
+        let asks = Capacity { unapproved: new.clone(), ..Capacity::default() };
+        check(&up, &asks, None, &WaitReason::NoAgent { last, unapproved: new });
+        let near = |name: &str, lacks: &[&str]| NearAgent {
+            agent: agent(name),
+            lacks: LabelSet::new(lacks.iter().copied()).unwrap(),
+            unapproved: LabelSet::default(),
+        };
+        let (far, close) = (near("far", &["gpu", "x"]), near("close", &["gpu"]));
+        let others = Capacity { able: vec![], near: vec![far.clone(), close.clone()], slots: 0, free: 0, ..some() };
+        check(&up, &others, None, &WaitReason::NoLabels { labels: gpu(), agents: 3, nearest: vec![close, far] });
+        let full = vec![PausedAgent { agent: agent("p"), why: "disk".to_owned() }];
+        let paused = Capacity { able: vec![], paused: full.clone(), slots: 0, free: 0, ..some() };
+        check(&up, &paused, None, &WaitReason::AllPaused { agents: full.clone() });
+        // One that pauses is no reason while another works.
+        let busy = Capacity { paused: full, free: 0, ..some() };
+        let queue = BusyQueue { position: 3, slots: 4, expected_ms: Some(9) };
+        check(&up, &busy, Some(7), &WaitReason::AllBusy(queue));
+        check(&up, &some(), Some(7), &WaitReason::Offered { for_ms: 7 });
+        check(&up, &some(), None, &WaitReason::NotYetOffered { position: 3 });
+    }
+}
