@@ -6,3 +6,5 @@ pub mod docker;
 pub mod rabbit;
 pub mod disk;
 pub mod farm;
+pub mod chance;
+pub mod soak;

@@ -207,13 +207,55 @@ impl Vhost {
         }
     }
 
-    async fn connections(&self, name: &str) -> Vec<String> {
-        let all = self.call(Method::GET, &format!("vhosts/{}/connections", self.name), Value::Null).await;
+    /// Closes the connections whose name begins so, as many as the broker knows of by now.
+    pub async fn cut_what_is_there(&self, name: &str) -> usize {
+        let found = self.try_connections(name).await.unwrap_or_default();
+        for one in &found {
+            let path = format!("connections/{}", one.replace('%', "%25").replace(' ', "%20").replace('>', "%3E"));
+            self.try_call(Method::DELETE, &path, &Value::Null).await.ok();
+        }
+        found.len()
+    }
+
+    /// Removes all messages that wait on a queue, or the queue itself, when it is there.
+    pub async fn wreck(&self, queue: &str, whole: bool) -> bool {
+        let what = if whole { "" } else { "/contents" };
+        self.try_call(Method::DELETE, &format!("queues/{}/{queue}{what}", self.name), &Value::Null).await.is_ok()
+    }
+
+    /// Publishes when there is a queue for it, and says whether there was.
+    pub async fn offer(&self, key: &str, body: &[u8], properties: Value) -> bool {
+        let message = json!({
+            "properties": properties, "routing_key": key,
+            "payload": BASE64.encode(body), "payload_encoding": "base64",
+        });
+        let path = format!("exchanges/{}/amq.default/publish", self.name);
+        self.try_call(Method::POST, &path, &message).await.is_ok_and(|answer| answer["routed"] == json!(true))
+    }
+
+    /// How many messages each queue holds, as the broker last counted (every five seconds).
+    ///
+    /// # Panics
+    /// When the management API does not answer.
+    pub async fn depths(&self) -> Vec<(String, u64)> {
+        let queues = self.call(Method::GET, &format!("queues/{}", self.name), Value::Null).await;
+        let depth = |queue: &Value| {
+            (queue["name"].as_str().unwrap_or_default().to_owned(), queue["messages"].as_u64().unwrap_or(0))
+        };
+        queues.as_array().into_iter().flatten().map(depth).collect()
+    }
+
+    async fn try_connections(&self, name: &str) -> anyhow::Result<Vec<String>> {
+        let all = self.try_call(Method::GET, &format!("vhosts/{}/connections", self.name), &Value::Null).await?;
         let named = |one: &&Value| {
             one["client_properties"]["connection_name"].as_str().is_some_and(|found| found.starts_with(name))
         };
         let ours = all.as_array().into_iter().flatten().filter(named);
-        ours.filter_map(|one| one["name"].as_str().map(str::to_owned)).collect()
+        Ok(ours.filter_map(|one| one["name"].as_str().map(str::to_owned)).collect())
+    }
+
+    async fn connections(&self, name: &str) -> Vec<String> {
+        self.try_connections(name).await.expect("RabbitMQ's management answers")
     }
 
     async fn call(&self, method: Method, path: &str, body: Value) -> Value {

@@ -57,6 +57,12 @@ impl Repository {
         commit.to_string().parse().expect("a commit's name")
     }
 
+    /// Makes a branch at the last commit.
+    pub fn branch(&self, name: &str) {
+        let commit = self.git.head().and_then(|head| head.peel_to_commit()).expect("a commit");
+        self.git.branch(name, &commit, false).expect("a branch");
+    }
+
     /// Its work tree.
     #[must_use]
     pub fn path(&self) -> &Path {
