@@ -56,7 +56,7 @@ pub async fn run(soak: Soak, vhost: Vhost) -> Tally {
     let say = async {
         loop {
             tokio::time::sleep(SAY_EVERY).await;
-            println!("{:>4} s  {}  {}", began.elapsed().as_secs(), thrower.so_far().await, monkey.so_far());
+            println!("{:>4} s  {}  {}", began.elapsed().as_secs(), thrower.so_far().await, monkey.so_far().0);
         }
     };
     let throw = async {
@@ -67,7 +67,8 @@ pub async fn run(soak: Soak, vhost: Vhost) -> Tally {
     };
     let tally = async {
         if soak.breaks {
-            tokio::join!(throw, monkey.keep(&calm));
+            // Two hands, so that things break together.
+            tokio::join!(throw, monkey.keep(&calm), monkey.keep(&calm));
         } else {
             throw.await;
         }
@@ -87,7 +88,7 @@ pub async fn run(soak: Soak, vhost: Vhost) -> Tally {
     if !tally.is_good() {
         farm.keep_logs();
     }
-    tally.broken = monkey.so_far();
+    tally.broken = monkey.so_far().1;
     tally.seconds = began.elapsed().as_secs();
     tally
 }

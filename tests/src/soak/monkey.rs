@@ -84,12 +84,13 @@ impl<'f> Monkey<'f> {
     /// Breaks things until it is calm again; what it began it ends.
     pub(super) async fn keep(&self, calm: &CancellationToken) {
         loop {
-            let pause = Duration::from_millis(self.chance.lock().await.within(500..3_000));
+            let pause = Duration::from_millis(self.chance.lock().await.within(300..2_000));
             tokio::select! {
                 () = calm.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
             for part in self.farm.parts() {
+                let Ok(_busy) = part.busy.try_lock() else { continue };
                 if let Some(status) = part.has_fallen().await {
                     self.count(&format!("{} FELL BY ITSELF ({status})", part.name));
                     self.harmed(part, now_ms(), true);
@@ -108,18 +109,12 @@ impl<'f> Monkey<'f> {
         let time = Duration::from_millis(self.chance.lock().await.within(0..4_000));
         match deed {
             Deed::KillAgent => self.kill(agent, time).await,
-            Deed::EndAgent => {
-                agent.end("-TERM").await;
-                agent.start().await;
-            }
+            Deed::EndAgent => Self::end(agent).await,
             Deed::StopAgent => self.stop(agent, time * 4).await,
             Deed::CutAgent => self.cut(agent, time * 4).await,
             Deed::CloseAgent => self.close(agent, &format!("buildr-agent {}", agent.name)).await,
             Deed::KillCoordinator => self.kill(coordinator, time).await,
-            Deed::EndCoordinator => {
-                coordinator.end("-TERM").await;
-                coordinator.start().await;
-            }
+            Deed::EndCoordinator => Self::end(coordinator).await,
             Deed::StopCoordinator => self.stop(coordinator, time * 4).await,
             Deed::CutCoordinator => self.cut(coordinator, time * 2).await,
             Deed::CloseCoordinator => self.close(coordinator, "buildr-coordinator").await,
@@ -131,7 +126,14 @@ impl<'f> Monkey<'f> {
         }
     }
 
+    async fn end(part: &Part) {
+        let _busy = part.busy.lock().await;
+        part.end("-TERM").await;
+        part.start().await;
+    }
+
     async fn kill(&self, part: &Part, time: Duration) {
+        let _busy = part.busy.lock().await;
         let from = now_ms();
         part.end("-KILL").await;
         tokio::time::sleep(time).await;
@@ -140,6 +142,7 @@ impl<'f> Monkey<'f> {
     }
 
     async fn stop(&self, part: &Part, time: Duration) {
+        let _busy = part.busy.lock().await;
         let from = now_ms();
         part.signal("-STOP").await;
         tokio::time::sleep(time).await;
@@ -151,6 +154,7 @@ impl<'f> Monkey<'f> {
     }
 
     async fn cut(&self, part: &Part, time: Duration) {
+        let _busy = part.busy.lock().await;
         let from = now_ms();
         part.line.cut(time).await;
         if time + Duration::from_secs(6) > LEASE {
@@ -197,11 +201,11 @@ impl<'f> Monkey<'f> {
         *self.done.lock().unwrap_or_else(PoisonError::into_inner).entry(deed.to_owned()).or_default() += 1;
     }
 
-    /// What was done, and how often.
-    pub(super) fn so_far(&self) -> String {
+    /// What was done, in short and as a list.
+    pub(super) fn so_far(&self) -> (String, String) {
         let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         let all: u32 = done.values().sum();
         let list: Vec<String> = done.iter().map(|(deed, times)| format!("{deed} {times}")).collect();
-        format!("{all} things broken: {}", list.join(", "))
+        (format!("{all} things broken"), format!("{all} things broken: {}", list.join(", ")))
     }
 }

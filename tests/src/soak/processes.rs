@@ -46,6 +46,8 @@ pub(super) struct Part {
     arguments: Vec<String>,
     folder: PathBuf,
     child: Mutex<Option<Child>>,
+    /// Held by who does something to it.
+    pub(super) busy: Mutex<()>,
     /// An agent's.
     pub(super) folders: Folders,
     label: Option<String>,
@@ -77,7 +79,16 @@ impl Processes {
         let api = client::Farm::new(server, Some(token)).expect("a client");
         // As a person would who publishes before the farm is there.
         vhost.declare("build_queue", serde_json::json!({})).await;
-        let farm = Self { vhost, counter, shapes, repositories, coordinator, agents, api, folder: std::sync::Mutex::new(Some(folder)) };
+        let farm = Self {
+            vhost,
+            counter,
+            shapes,
+            repositories,
+            coordinator,
+            agents,
+            api,
+            folder: std::sync::Mutex::new(Some(folder)),
+        };
         farm.all_up().await;
         farm
     }
@@ -167,8 +178,8 @@ impl Part {
         all.extend(["--amqp".to_owned(), amqp.to_string()]);
         all.extend(["--state-dir".to_owned(), state.display().to_string()]);
         let program = beside(if is_agent { "buildr-agent" } else { "buildr-coordinator" });
-        let (arguments, folder, child) = (all, folder.to_owned(), Mutex::default());
-        Self { name, line, program, arguments, folder, child, folders, label }
+        let (arguments, folder, child, busy) = (all, folder.to_owned(), Mutex::default(), Mutex::default());
+        Self { name, line, program, arguments, folder, child, busy, folders, label }
     }
 
     /// Starts it, unless it runs.
