@@ -84,12 +84,17 @@ pub(crate) fn settings(owner: &str, boot: &str) -> DockerSettings {
     settings
 }
 
-/// All that bears an owner's label: containers, images, volumes, networks.
+/// All that bears an owner's label: containers, images, volumes, networks. `host` is a daemon's address where it is
+/// not the tests' own.
 ///
 /// # Panics
 /// When the daemon does not answer.
-pub async fn left_of(owner: &str) -> Vec<String> {
-    let docker = Docker::connect_with_defaults().expect("the daemon's address");
+pub async fn left_of(host: Option<&str>, owner: &str) -> Vec<String> {
+    let docker = match host {
+        Some(host) => Docker::connect_with_host(host),
+        None => Docker::connect_with_defaults(),
+    };
+    let docker = docker.expect("the daemon's address");
     let filter = HashMap::from([("label".to_owned(), vec![format!("buildr.agent={owner}")])]);
     let containers = ListContainersOptionsBuilder::default().all(true).filters(&filter).build();
     let images = ListImagesOptionsBuilder::default().filters(&filter).build();
@@ -110,8 +115,10 @@ pub async fn left_of(owner: &str) -> Vec<String> {
 ///
 /// # Panics
 /// When the daemon does not answer.
-pub async fn remove_all_of(owner: &str) {
-    let executor = DockerExecutor::connect(settings(owner, "a-test-that-cleans-up")).await.expect("the daemon answers");
+pub async fn remove_all_of(host: Option<&str>, owner: &str) {
+    let mut settings = settings(owner, "a-test-that-cleans-up");
+    settings.host = host.map(str::to_owned).or(settings.host);
+    let executor = DockerExecutor::connect(settings).await.expect("the daemon answers");
     executor.sweep().await.expect("what a test leaves is removed");
 }
 

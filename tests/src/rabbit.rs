@@ -58,12 +58,22 @@ pub(crate) fn setting(name: &str, default: &str) -> String {
 
 impl Vhost {
     async fn make() -> Result<Self, String> {
+        Self::make_at(&setting("BUILDR_TEST_AMQP", AMQP), setting("BUILDR_TEST_MANAGEMENT", MANAGEMENT)).await
+    }
+
+    /// One on a broker of the test's choice, by the addresses of AMQP and of its management API.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    ///
+    /// # Panics
+    /// When an address is none.
+    pub async fn make_at(amqp: &str, management: String) -> Result<Self, String> {
         // reqwest panics without one, even for http.
         rustls::crypto::ring::default_provider().install_default().ok();
         let name = format!("buildr-test-{}", Uuid::new_v4().simple());
-        let mut amqp: url::Url = setting("BUILDR_TEST_AMQP", AMQP).parse().expect("BUILDR_TEST_AMQP is a URL");
+        let mut amqp: url::Url = amqp.parse().expect("the broker's address is a URL");
         amqp.set_path(&name);
-        let management = setting("BUILDR_TEST_MANAGEMENT", MANAGEMENT);
         let vhost = Self { name, management, http: Client::new(), amqp, users: Arc::default() };
         let path = format!("vhosts/{}", vhost.name);
         vhost.try_call(Method::PUT, &path, &json!({})).await.map_err(|error| error.to_string())?;
@@ -84,6 +94,12 @@ impl Vhost {
     #[must_use]
     pub fn uri(&self) -> String {
         self.amqp.to_string()
+    }
+
+    /// The broker's host and port.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.amqp.host_str().unwrap_or("127.0.0.1"), self.amqp.port().unwrap_or(5672))
     }
 
     /// Its AMQP address for another user.
@@ -137,6 +153,12 @@ impl Vhost {
     /// Whether an exchange is there.
     pub async fn has_exchange(&self, exchange: &str) -> bool {
         self.try_call(Method::GET, &format!("exchanges/{}/{exchange}", self.name), &Value::Null).await.is_ok()
+    }
+
+    /// Binds a queue to a topic exchange, as somebody who listens does.
+    pub async fn bind(&self, exchange: &str, queue: &str, key: &str) {
+        let path = format!("bindings/{}/e/{exchange}/q/{queue}", self.name);
+        self.call(Method::POST, &path, json!({"routing_key": key})).await;
     }
 
     /// Waits until connections whose name begins so are there.

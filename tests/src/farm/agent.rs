@@ -163,7 +163,7 @@ impl Agent {
         let mut left = self.folders.left();
         left.extend((0..self.scripted.open_sandboxes()).map(|_| format!("{}: an open sandbox", self.name)));
         if let (Runs::Docker, Some(label)) = (self.runs, &self.label) {
-            left.extend(docker::left_of(label).await);
+            left.extend(docker::left_of(None, label).await);
         }
         left
     }

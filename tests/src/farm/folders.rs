@@ -61,15 +61,16 @@ impl Folders {
     }
 
     async fn put(&self, file: &str) {
-        until("a job that can be let go", async || {
-            let folders = std::fs::read_dir(self.work()).ok()?;
-            // One that holds nothing yet has to stay so until the code is there.
-            let checkouts = folders.flatten().map(|entry| entry.path().join("app"));
-            let checkouts = checkouts.filter(|checkout| checkout.join(".buildr.yml").exists());
-            let mut written = checkouts.filter_map(|checkout| std::fs::write(checkout.join(file), "").ok());
-            written.next().map(|()| written.count())
-        })
-        .await;
+        until("a job that can be let go", async || (self.let_go_now(file) > 0).then_some(())).await;
+    }
+
+    /// The same for a file of any name, in all of its jobs that have their code now. Gives how many.
+    pub fn let_go_now(&self, file: &str) -> usize {
+        let folders = std::fs::read_dir(self.work()).into_iter().flatten().flatten();
+        // One that holds nothing yet has to stay so until the code is there.
+        let checkouts = folders.map(|entry| entry.path().join("app"));
+        let checkouts = checkouts.filter(|checkout| checkout.join(".buildr.yml").exists());
+        checkouts.filter_map(|checkout| std::fs::write(checkout.join(file), "").ok()).count()
     }
 
     /// Waits until it has ended a job whose end the coordinator does not have yet.

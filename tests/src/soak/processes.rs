@@ -122,7 +122,7 @@ impl Processes {
             let mut left = Vec::new();
             for agent in &self.agents {
                 left.extend(agent.folders.left());
-                left.extend(docker::left_of(agent.label.as_deref().unwrap_or_default()).await);
+                left.extend(docker::left_of(None, agent.label.as_deref().unwrap_or_default()).await);
             }
             let counted = ["build_queue", "buildr.events.v1", "buildr.logs.v1"];
             let full = |(queue, depth): &(String, u64)| *depth > 0 && counted.contains(&queue.as_str());
@@ -146,7 +146,7 @@ impl Processes {
             }
         }
         for agent in &self.agents {
-            docker::remove_all_of(agent.label.as_deref().unwrap_or_default()).await;
+            docker::remove_all_of(None, agent.label.as_deref().unwrap_or_default()).await;
         }
         wrong
     }
