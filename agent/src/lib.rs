@@ -7,6 +7,7 @@
 pub mod config;
 pub mod home;
 pub mod spool;
+mod voice;
 mod claims;
 mod reporter;
 mod presence;
@@ -37,6 +38,7 @@ use listener::{LogMarks, Pulse};
 use presence::Presence;
 use reporter::Sender;
 use spool::Spool;
+use voice::Voice;
 
 /// How many pieces of news from the coordinator may wait: they are read at once.
 const HEARD_BOUND: usize = 64;
@@ -107,9 +109,9 @@ pub async fn run(
     let agent = Arc::new(Agent {
         checkouts: Checkouts::new(home.mirrors(), config.clone_policy()),
         config,
+        link: Arc::new(Voice::new(link, Arc::clone(&home), boot)),
         home,
         boot,
-        link,
         executor,
         work,
         spool,

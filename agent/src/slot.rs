@@ -71,7 +71,7 @@ pub(crate) async fn keep(agent: Arc<Agent>) {
 
 /// One message, from the queue to its end.
 async fn take(agent: &Arc<Agent>, delivery: JobDelivery) {
-    let message = match QueueMessage::read(&delivery.body) {
+    let message = match delivery.message() {
         Ok(message) => message,
         Err(problem) => return reject(agent, delivery, &problem).await,
     };
@@ -132,7 +132,7 @@ async fn claimed(agent: &Agent, claim: ClaimId, delivery: &JobDelivery, message:
             repo,
             branch,
             message_id: delivery.message_id.clone(),
-            digest: Sha256::digest(&delivery.body).iter().map(|byte| format!("{byte:02x}")).collect(),
+            digest: digest(&delivery.body),
             reply: delivery.reply.clone(),
         },
     };
@@ -176,6 +176,11 @@ async fn claimed(agent: &Agent, claim: ClaimId, delivery: &JobDelivery, message:
     };
     agent.claims.forget(claim);
     claimed
+}
+
+/// SHA-256 in hexadecimal.
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Opens a grant; one that is not the coordinator's own is worth nothing.
@@ -230,6 +235,9 @@ async fn reject(agent: &Agent, delivery: JobDelivery, problem: &Malformed) {
         reason: problem.to_string(),
         excerpt,
         reply: delivery.reply.clone(),
+        id: Some(uuid::Uuid::new_v4()),
+        digest: Some(digest(&delivery.body)),
+        redelivered: delivery.redelivered,
     });
     match agent.link.report(&report).await {
         Ok(Delivered::Yes) => {

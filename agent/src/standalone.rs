@@ -27,7 +27,7 @@ const NOT_OURS: Duration = Duration::from_secs(30);
 
 /// One message, from the queue to its end.
 pub(crate) async fn take(agent: &Arc<Agent>, delivery: JobDelivery) {
-    let (repo, branch) = match QueueMessage::read(&delivery.body) {
+    let (repo, branch) = match delivery.message() {
         Ok(QueueMessage::Injected { repo, branch }) => (repo, branch),
         Ok(QueueMessage::Job(job)) => {
             tracing::warn!(%job, "this job is a coordinator's, and there is none; it goes back to the queue");

@@ -27,6 +27,8 @@ pub(crate) struct Presence {
 struct Seen {
     agents: HashMap<AgentId, (Sighting, Instant)>,
     leases: HashMap<ClaimId, Lease>,
+    /// How far each of an agent's last lives has counted what it says, the newest first.
+    counts: HashMap<AgentId, Vec<(BootId, u64)>>,
 }
 
 /// An agent as it was seen last.
@@ -98,6 +100,9 @@ pub(crate) struct Capacity {
     pub(crate) free: usize,
 }
 
+/// How many lives of one agent are remembered, so that nothing of an earlier one can be played again as news.
+const LIVES: usize = 64;
+
 impl Presence {
     /// Nobody, with leases of this length.
     pub(crate) fn new(lease: Duration) -> Self {
@@ -115,6 +120,20 @@ impl Presence {
         if seen.agents.get(agent).is_some_and(|(sighting, _)| sighting.boot == boot) {
             seen.agents.remove(agent);
         }
+    }
+
+    /// Whether a sign of life is not one that was heard before.
+    pub(crate) fn is_news(&self, agent: &AgentId, boot: BootId, count: u64) -> bool {
+        let mut seen = self.lock();
+        let lives = seen.counts.entry(agent.clone()).or_default();
+        if let Some((_, known)) = lives.iter_mut().find(|(life, _)| *life == boot) {
+            let is_news = count > *known;
+            *known = count.max(*known);
+            return is_news;
+        }
+        lives.insert(0, (boot, count));
+        lives.truncate(LIVES);
+        true
     }
 
     /// What an agent looked like when it was seen last, and how long ago that was.
@@ -268,6 +287,18 @@ mod tests {
         assert_eq!(presence.overdue_cancels(late, LEASE), [claim]);
         presence.forget(claim);
         assert!(presence.overdue(late + 3 * LEASE).is_empty());
+    }
+
+    #[test]
+    fn a_sign_of_life_that_is_played_again_is_none() {
+        let (presence, agent) = (Presence::new(LEASE), "a".parse().unwrap());
+        let (first, second) = (BootId::fresh(), BootId::fresh());
+        let expect = [(first, 1, true), (first, 1, false), (first, 3, true), (first, 2, false), (second, 1, true)];
+        for (boot, count, is_news) in
+            expect.into_iter().chain([(first, 3, false), (second, 1, false), (second, 2, true)])
+        {
+            assert_eq!(presence.is_news(&agent, boot, count), is_news, "{boot} {count}");
+        }
     }
 
     #[test]

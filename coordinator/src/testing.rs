@@ -14,7 +14,7 @@ use protocol::link::memory::{MemoryAgent, MemoryBroker};
 use protocol::link::{AgentLink as _, JobDelivery};
 use protocol::outcome::Ending;
 use protocol::report::{
-    Claim, ClaimPhase, ClaimSubject, Heartbeat, HeldClaim, Hello, JobEvent, LogChunk, Progress, Report,
+    Claim, ClaimPhase, ClaimSubject, Heartbeat, HeldClaim, Hello, JobEvent, LogChunk, Progress, Report, Said,
 };
 use protocol::{AgentId, BootId, BuildNumber, ClaimId, LabelSet};
 use tempfile::TempDir;
@@ -121,6 +121,7 @@ pub(crate) struct Agent {
     pub(crate) identity: Identity,
     pub(crate) link: MemoryAgent,
     seqs: std::sync::Mutex<HashMap<ClaimId, u64>>,
+    count: std::sync::atomic::AtomicU64,
 }
 
 /// A claim that was made, with what opens its grant.
@@ -134,7 +135,7 @@ impl Agent {
     pub(crate) fn new(broker: &MemoryBroker, name: &str) -> Self {
         let name: AgentId = name.parse().unwrap();
         let (boot, identity) = (BootId::fresh(), Identity::generate().unwrap());
-        Self { link: broker.agent(&name), name, boot, identity, seqs: std::sync::Mutex::default() }
+        Self { link: broker.agent(&name), name, boot, identity, seqs: std::sync::Mutex::default(), count: 0.into() }
     }
 
     /// The same agent, on the line of a coordinator that began anew.
@@ -157,7 +158,23 @@ impl Agent {
         self.report(Report::Hello(hello)).await;
     }
 
+    /// Says something, with its signature under it.
     pub(crate) async fn report(&self, report: Report) {
+        if let Report::Claim(_) = report {
+            return self.write(report).await;
+        }
+        self.write(self.signed(report)).await;
+    }
+
+    /// A report with this agent's signature.
+    pub(crate) fn signed(&self, report: Report) -> Report {
+        let count = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        let said = Said { agent: self.name.clone(), boot: self.boot, count, report: Box::new(report) };
+        Report::Said(Signed::new(&self.identity, &said).unwrap())
+    }
+
+    /// Puts a report on the line as it is.
+    pub(crate) async fn write(&self, report: Report) {
         self.link.report(&report).await.unwrap();
     }
 

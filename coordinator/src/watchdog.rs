@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::desk::Desk;
 use crate::feed::Change;
 use crate::store::{Attempt, StoreError, UnfinishedLog};
-use crate::tracker::Answers;
+use crate::tracker::{Answers, lay_aside_given_up};
 
 /// How often a job is tried when agents are lost under it.
 const MAX_ATTEMPTS: u32 = 2;
@@ -125,9 +125,12 @@ impl Watch<'_> {
             None => None,
         };
         let happening = attempt.as_ref().map(happening);
-        if let (Some(attempt), Some(job), Some(happening)) = (attempt, job, happening)
-            && tx.apply(&job, &happening, now_ms()).await?.is_ok()
-        {
+        let applied = match (&job, &happening) {
+            (Some(job), Some(happening)) => Some(tx.apply(job, happening, now_ms()).await?),
+            _ => None,
+        };
+        if let (Some(attempt), Some(job), Some(happening), Some(applied @ Ok(_))) = (attempt, job, happening, applied) {
+            lay_aside_given_up(&mut tx, &job, (&happening, &applied), now_ms()).await?;
             tx.lost_by(claim, &self.loss(claim, &happening)).await?;
             let reason = "the claim is no longer current".to_owned();
             answers.tell(&attempt.agent, Control::Abort { claim, reason });

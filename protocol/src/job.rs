@@ -33,6 +33,15 @@ pub enum QueueMessage {
 #[error("{0}")]
 pub struct Malformed(String);
 
+impl Malformed {
+    /// Of a message that is longer than any job.
+    #[must_use]
+    pub fn too_long(size: u64) -> Self {
+        let limit = MAX_MESSAGE_BYTES >> 10;
+        Self(format!("the message is {size} bytes long; a job is at most {limit} KiB"))
+    }
+}
+
 impl QueueMessage {
     /// Reads a message's raw bytes, whatever its properties say.
     ///
@@ -40,8 +49,7 @@ impl QueueMessage {
     /// Says in one sentence what is wrong and what a message looks like.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         if bytes.len() > MAX_MESSAGE_BYTES {
-            let limit = MAX_MESSAGE_BYTES >> 10;
-            return Err(Malformed(format!("the message is {} bytes long; a job is at most {limit} KiB", bytes.len())));
+            return Err(Malformed::too_long(bytes.len() as u64));
         }
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let Body { job_id, repo, branch } = serde_json::from_slice(bytes).map_err(|error| {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::id::{AgentId, BootId, ClaimId, JobId, LabelSet, LogName, StageName};
 use crate::identity::{JoinProof, PublicKey, SealingKey, Signed};
@@ -38,9 +39,24 @@ pub enum Report {
     Rejected(Rejected),
     /// Something happened in a job.
     Progress(Progress),
+    /// Any of the others but a claim, which has a signature of its own: nothing that an agent says counts without.
+    Said(Signed<Said>),
     /// A kind that a newer agent knows: acknowledged and otherwise left alone.
     #[serde(other)]
     Unknown,
+}
+
+/// What an agent says, to be signed by its identity key: whoever can write to the broker could say it otherwise.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Said {
+    /// Who.
+    pub agent: AgentId,
+    /// Which life of it.
+    pub boot: BootId,
+    /// 1, 2, 3 … within this life: a sign of life that is played again is none.
+    pub count: u64,
+    /// What.
+    pub report: Box<Report>,
 }
 
 /// Who an agent is.
@@ -187,6 +203,15 @@ pub struct Rejected {
     /// Who wants to hear of it.
     #[serde(default)]
     pub reply: Option<ReplyTo>,
+    /// Which finding of a message this is: one that is reported twice is laid aside once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
+    /// SHA-256 of the message's bytes, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Whether the broker says that it was delivered before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redelivered: bool,
 }
 
 /// Something happened in a job.
@@ -263,6 +288,12 @@ pub enum JobEvent {
     #[serde(other)]
     Unknown,
 }
+
+/// The longest piece of a log that is taken, in bytes: four of those that agents send, for their next versions.
+pub const MAX_CHUNK_BYTES: usize = 256 << 10;
+
+/// Beyond this no log reaches, in bytes: what lies there is nonsense, and no file system has a place for it.
+pub const MAX_LOG_BYTES: u64 = 1 << 42;
 
 /// Some bytes of a log. They travel raw, with the rest in the message's headers.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -34,7 +34,7 @@ struct Incoming<T> {
 pub enum DecodeError {
     /// Longer than any message.
     #[error("the message is {0} bytes long, more than any message of buildr")]
-    TooLong(usize),
+    TooLong(u64),
     /// Not what it should be.
     #[error("the message cannot be read: {0}")]
     Json(#[from] serde_json::Error),
@@ -57,7 +57,7 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, serde_json::Error> {
 /// When they are none.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() > MAX_BYTES {
-        return Err(DecodeError::TooLong(bytes.len()));
+        return Err(DecodeError::TooLong(bytes.len() as u64));
     }
     let Version { v } = serde_json::from_slice(bytes)?;
     if !(OLDEST..=VERSION + 1).contains(&v) {

@@ -5,6 +5,7 @@ pub mod contract;
 pub mod docker;
 pub mod rabbit;
 pub mod disk;
+pub mod raw_amqp;
 pub mod farm;
 pub mod proxy;
 pub mod own_rabbit;

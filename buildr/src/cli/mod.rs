@@ -18,6 +18,7 @@ mod agent;
 mod agents;
 mod builds;
 mod cancel;
+mod incidents;
 mod logs;
 mod run;
 mod status;
@@ -108,6 +109,7 @@ enum Command {
     Cancel(cancel::Args),
     Agents(agents::Args),
     Why(why::Args),
+    Incidents(incidents::Args),
     #[command(flatten)]
     OfAgent(agent::Command),
     #[command(external_subcommand)]
@@ -117,7 +119,7 @@ enum Command {
 /// The commands in the order in which `--help` lists them. Those of other programs are in [`forward::PROGRAMS`].
 const GROUPS: [(&str, &[&str]); 3] = [
     ("Build here", &["run"]),
-    ("Ask a farm", &["submit", "builds", "status", "why", "logs", "cancel", "agents"]),
+    ("Ask a farm", &["submit", "builds", "status", "why", "logs", "cancel", "agents", "incidents"]),
     ("Run a farm", &["up", "coordinator", "agent"]),
 ];
 
@@ -138,6 +140,7 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
             Command::Cancel(args) => cancel::run(args, &globals).await,
             Command::Agents(args) => agents::run(&args, &globals).await,
             Command::Why(args) => why::run(&args, &globals).await,
+            Command::Incidents(args) => incidents::run(&args, &globals).await,
             Command::OfAgent(command) => agent::run(command, &globals).await,
             Command::Other(words) => forward::run(&words, &globals),
         }

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use protocol::api::{
-    ASKED_BY, AgentView, ApiError, Approve, BuildView, Builds, CancelRequest, Cancelled, Forgotten, Pause, Revoke,
-    Submit, Why,
+    ASKED_BY, AgentView, ApiError, Approve, BuildView, Builds, CancelRequest, Cancelled, Forgotten, Incidents, Pause,
+    Revoke, Submit, Why,
 };
 use protocol::{AgentId, BuildNumber};
 use reqwest::header::{HeaderValue, LOCATION};
@@ -133,6 +133,14 @@ impl Farm {
     #[must_use]
     pub fn follow(&self, number: BuildNumber) -> Following {
         Following::new(self.clone(), number)
+    }
+
+    /// What was not as it should be on the line to the farm's agents.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn incidents(&self) -> Result<Incidents, ClientError> {
+        self.get(&["incidents"], &[]).await
     }
 
     /// The agents that the farm knows.

@@ -10,6 +10,7 @@ mod agents;
 mod attempts;
 mod builds;
 mod history;
+mod incidents;
 mod jobs;
 mod log_files;
 mod logs;
@@ -36,7 +37,7 @@ pub(crate) use agents::Agent;
 pub(crate) use attempts::{Attempt, AttemptState, Taking};
 pub(crate) use builds::NewBuild;
 pub(crate) use history::Work;
-pub(crate) use jobs::{Job, NewJob};
+pub(crate) use jobs::{Applied, Job, NewJob};
 pub(crate) use log_files::{LogFiles, LogPlace, Piece};
 pub(crate) use logs::{LogMark, LogTarget, UnfinishedLog};
 pub(crate) use queue::{InLine, InWork};
@@ -196,9 +197,10 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 }
 
 /// How the schema came to be, step by step; one that has landed is never changed.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "why", include_str!("../../migrations/0002_why.sql")),
+    (3, "incidents", include_str!("../../migrations/0003_incidents.sql")),
     (4, "not twice", include_str!("../../migrations/0004_not_twice.sql")),
 ];
 

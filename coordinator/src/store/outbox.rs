@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use protocol::job::{ReplyTo, StatusMessage};
 use protocol::link::DeadLetter;
+use protocol::report::Rejected;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
@@ -30,6 +31,13 @@ pub(crate) struct OpenLetter {
 
 /// How many are taken out at once.
 const PAGE: i64 = 100;
+
+/// How much of a message laid aside is kept, in bytes.
+const EXCERPT: usize = 4 << 10;
+
+/// How long after it was laid aside a message may still come back from an agent that ended before it could say that
+/// it was done with it.
+const COMES_BACK_MS: u64 = 10 * 60 * 1000;
 
 /// How many buried messages are kept for people to look at.
 const KEPT: i64 = 10_000;
@@ -79,13 +87,40 @@ impl Transaction {
         Ok(())
     }
 
-    /// Lays a message aside for people.
+    /// Lays a message aside for people: of its bytes as many as they need to see what it was.
     pub(crate) async fn lay_aside(&mut self, letter: &DeadLetter, now_ms: u64) -> Result<(), StoreError> {
         sqlx::query("INSERT INTO dead_letters (queue, body, reason, at_ms) VALUES ($1, $2, $3, $4)")
             .bind(&letter.queue)
-            .bind(letter.body.as_ref())
+            .bind(&letter.body[..letter.body.len().min(EXCERPT)])
             .bind(&letter.reason)
             .bind(int(now_ms))
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Whether what an agent found on a queue was laid aside already: the same finding, or one of the same bytes a
+    /// short while ago of which the broker says that it has come back.
+    pub(crate) async fn is_known_finding(&mut self, found: &Rejected, now_ms: u64) -> Result<bool, StoreError> {
+        let known: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM dead_letters WHERE finding = $1)
+                 OR $2 AND EXISTS (SELECT 1 FROM dead_letters WHERE digest = $3 AND queue = $4 AND at_ms >= $5)",
+        )
+        .bind(found.id.map(|id| id.to_string()))
+        .bind(found.redelivered)
+        .bind(&found.digest)
+        .bind(&found.queue)
+        .bind(int(now_ms.saturating_sub(COMES_BACK_MS)))
+        .fetch_one(&mut *self.tx)
+        .await?;
+        Ok(known)
+    }
+
+    /// Writes to the message laid aside last which finding it was.
+    pub(crate) async fn name_finding(&mut self, found: &Rejected) -> Result<(), StoreError> {
+        sqlx::query("UPDATE dead_letters SET finding = $1, digest = $2 WHERE id = (SELECT max(id) FROM dead_letters)")
+            .bind(found.id.map(|id| id.to_string()))
+            .bind(&found.digest)
             .execute(&mut *self.tx)
             .await?;
         Ok(())

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use protocol::control::{Control, Grant};
 use protocol::identity::{IdentityError, SealingKey, Signed, seal};
 use protocol::link::Address;
+use protocol::report::Said;
 use protocol::{AgentId, BootId, ClaimId};
 use tokio::time::Instant;
 
@@ -33,6 +34,13 @@ enum Sight {
     Held(ClaimId, AgentId),
     CancelAsked(ClaimId),
     Gone(ClaimId),
+    /// What an agent's sign of life said, when it is not one that was heard before.
+    Beat {
+        agent: AgentId,
+        boot: BootId,
+        count: u64,
+        sights: Vec<Self>,
+    },
 }
 
 impl Answers {
@@ -48,7 +56,6 @@ impl Answers {
 
     /// An agent is to have a grant, sealed to its claim's key.
     pub(crate) fn grant(&mut self, agent: &AgentId, sealing: SealingKey, grant: Grant) {
-        self.sights.push(Sight::Held(grant.claim, agent.clone()));
         self.controls.entry(agent.clone()).or_default().push(Answer::Grant(Box::new(grant), sealing));
     }
 
@@ -72,6 +79,18 @@ impl Answers {
     /// A current claim gave a sign of life.
     pub(crate) fn held(&mut self, claim: ClaimId, agent: &AgentId) {
         self.sights.push(Sight::Held(claim, agent.clone()));
+    }
+
+    /// What is seen from now on is seen by one sign of life.
+    pub(super) fn begin_beat(&self) -> usize {
+        self.sights.len()
+    }
+
+    /// Up to here.
+    pub(super) fn end_beat(&mut self, begin: usize, said: &Said) {
+        let sights = self.sights.split_off(begin);
+        let Said { agent, boot, count, .. } = said;
+        self.sights.push(Sight::Beat { agent: agent.clone(), boot: *boot, count: *count, sights });
     }
 
     /// The job of a claim was asked to end.
@@ -98,19 +117,30 @@ impl Answers {
     /// Says all of it. Controls are hints: one that does not arrive is said again after the next heartbeat.
     pub(crate) async fn give(self, desk: &Desk) {
         let now = Instant::now();
-        for sight in self.sights {
-            match sight {
-                Sight::Agent(agent, sighting) => desk.presence.saw(&agent, sighting, now),
-                Sight::Left(agent, boot) => desk.presence.left(&agent, boot),
-                Sight::Held(claim, agent) => desk.presence.renew(claim, Some(&agent), now),
-                Sight::CancelAsked(claim) => desk.presence.cancel_asked(claim, now),
-                Sight::Gone(claim) => desk.presence.forget(claim),
-            }
-        }
+        see(desk, self.sights, now);
         for change in self.changes {
             desk.feed.say(change);
         }
         join_all(self.controls.into_iter().map(|(agent, answers)| tell(desk, agent, answers))).await;
+    }
+}
+
+fn see(desk: &Desk, sights: Vec<Sight>, now: Instant) {
+    for sight in sights {
+        match sight {
+            Sight::Agent(agent, sighting) => desk.presence.saw(&agent, sighting, now),
+            Sight::Left(agent, boot) => desk.presence.left(&agent, boot),
+            Sight::Held(claim, agent) => desk.presence.renew(claim, Some(&agent), now),
+            Sight::CancelAsked(claim) => desk.presence.cancel_asked(claim, now),
+            Sight::Gone(claim) => desk.presence.forget(claim),
+            Sight::Beat { agent, boot, count, sights } => {
+                if desk.presence.is_news(&agent, boot, count) {
+                    see(desk, sights, now);
+                } else {
+                    tracing::debug!("a sign of life of agent {agent} came again, and counts once");
+                }
+            }
+        }
     }
 }
 

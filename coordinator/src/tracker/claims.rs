@@ -1,5 +1,6 @@
 //! Who is given which job. The same claim is always answered the same, with a grant that is sealed anew.
 
+use protocol::api::IncidentKind;
 use protocol::control::{Control, Grant};
 use protocol::identity::Signed;
 use protocol::job::{TriggerKind, WorkOrder};
@@ -19,7 +20,7 @@ const POSTPONED_MS: u64 = 5_000;
 impl Turn<'_> {
     /// A claim that cannot be believed is not denied, for a denied one's message is dropped: the agent is told that
     /// it does not belong to the farm, and gives the message back.
-    pub(super) async fn claim(&mut self, signed: &Signed<Claim>) -> Result<(), StoreError> {
+    pub(super) async fn claim(&mut self, signed: &Signed<Claim>, user: Option<&str>) -> Result<(), StoreError> {
         let Ok(claim) = signed.unverified() else {
             let body = serde_json::to_vec(signed).unwrap_or_default().into();
             return self.lay_aside(super::EVENTS, body, "it is a claim that cannot be read").await;
@@ -32,8 +33,16 @@ impl Turn<'_> {
             return self.not_enrolled(&claim.agent, claim.boot, not_taken(&agent));
         }
         if signed.verify(&agent.key).is_err() {
+            self.forged(&agent.name, "a claim in its name was made with another key, and got nothing").await?;
+            if claim.boot == agent.boot {
+                // To say so would stop the agent itself, whose life that is.
+                return Ok(());
+            }
             let reason = format!("the claim is not signed with the key {} that was approved", agent.key.fingerprint());
             return self.not_enrolled(&claim.agent, claim.boot, reason);
+        }
+        if self.is_impostor(&agent.name, user).await? {
+            return Ok(());
         }
         if claim.boot != agent.boot {
             tracing::warn!("two agents call themselves {}; give each a name of its own", agent.name);
@@ -103,6 +112,7 @@ impl Turn<'_> {
 
     async fn answer_again(&mut self, claim: &Claim, attempt: &Attempt) -> Result<(), StoreError> {
         if attempt.agent != claim.agent {
+            self.forged(&claim.agent, "it asked for a job with another agent's claim, and got nothing").await?;
             return self.say_denied(&claim.agent, claim.claim, "the claim is another agent's".to_owned());
         }
         let job = self.tx.job(attempt.job).await?.filter(|job| job.state.claim() == Some(claim.claim));
@@ -138,6 +148,8 @@ impl Turn<'_> {
                 self.answers.say(Change::Build(job.build));
                 self.answers.say(Change::Outbox);
                 let Some(attempt) = self.tx.attempt(claim.claim).await? else { return Ok(()) };
+                // The first time alone: a claim that is played again is no sign of life.
+                self.answers.held(claim.claim, &claim.agent);
                 self.grant(&attempt, job).await
             }
             Ok(_) => Ok(()),
@@ -152,7 +164,8 @@ impl Turn<'_> {
                 let found = self.tx.job(*job).await?;
                 if found.is_none() {
                     let body = format!("{{\"job_id\":\"{job}\"}}").into_bytes().into();
-                    self.lay_aside(&claim.queue, body, "this coordinator knows no job of that id").await?;
+                    let reason = "this coordinator knows no job of that id";
+                    self.lay_aside_as(IncidentKind::Unknown, &claim.queue, body, reason).await?;
                 }
                 found
             }

@@ -133,6 +133,11 @@ impl Turn<'_> {
                 agent.name
             ),
         };
+        self.forged(&agent.name, "a process with another key goes by its name, and gets no job").await?;
+        if hello.boot == agent.boot {
+            // To say so would stop the agent itself, whose life that is.
+            return Ok(());
+        }
         self.not_enrolled(&hello.agent, hello.boot, reason)
     }
 

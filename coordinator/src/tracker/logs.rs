@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use buildr::process::clock::now_ms;
+use protocol::api::IncidentKind;
 use protocol::control::Control;
-use protocol::link::LinkError;
+use protocol::link::{IncomingLog, LinkError};
 use protocol::report::LogChunk;
 use protocol::{ClaimId, LogName};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +20,9 @@ use crate::store::{LogTarget, Piece, StoreError};
 
 /// How many pieces are written together, of up to 64 KiB each.
 const BATCH: usize = 128;
+
+/// The queue that pieces come from, as it stands on incidents.
+const LOGS: &str = "buildr.logs.v1";
 
 #[derive(Debug, thiserror::Error)]
 enum LogError {
@@ -46,7 +51,7 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
                 continue;
             }
         };
-        match keep(desk, chunks).await {
+        match keep(desk, readable(desk, chunks).await).await {
             Ok(answers) => {
                 answers.give(desk).await;
                 settle.ack().await;
@@ -60,18 +65,57 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
     }
 }
 
+/// The pieces that can be read. Of the others people are told, and nobody asks for them again.
+async fn readable(desk: &Desk, logs: Vec<IncomingLog>) -> Vec<LogChunk> {
+    let (mut chunks, mut odd) = (Vec::with_capacity(logs.len()), Vec::new());
+    for IncomingLog { user, chunk } in logs {
+        match chunk {
+            Ok(chunk) => chunks.push(chunk),
+            Err(bad) => {
+                odd.push((IncidentKind::Unreadable, user, format!("a piece of a log is dropped: {}", bad.reason)));
+            }
+        }
+    }
+    report(desk, odd).await;
+    chunks
+}
+
+/// Tells people of odd pieces. What cannot be told now is in this program's own log.
+async fn report(desk: &Desk, odd: Vec<(IncidentKind, Option<String>, String)>) {
+    if odd.is_empty() {
+        return;
+    }
+    let noted = async {
+        let mut tx = desk.store.write().await?;
+        for (kind, user, sentence) in &odd {
+            let about = user.as_deref().unwrap_or(LOGS);
+            tracing::warn!(about, "{sentence}");
+            tx.note_incident(*kind, about, sentence, now_ms()).await?;
+        }
+        tx.commit().await
+    };
+    if let Err(error) = noted.await {
+        tracing::warn!("an incident cannot be noted: {error}");
+    }
+}
+
 async fn keep(desk: &Desk, chunks: Vec<LogChunk>) -> Result<Answers, LogError> {
     let mut by_log: BTreeMap<(ClaimId, LogName), Vec<Piece>> = BTreeMap::new();
     for LogChunk { claim, log, offset, at_ms, bytes } in chunks {
         by_log.entry((claim, log)).or_default().push(Piece { offset, at_ms, bytes });
     }
     let mut work: Vec<(LogTarget, Vec<Piece>)> = Vec::new();
+    let mut odd = Vec::new();
     for ((claim, log), pieces) in by_log {
         match desk.store.log_target(claim, &log).await? {
             Some(target) => work.push((target, pieces)),
-            None => tracing::warn!("bytes of the log {log} of the unknown claim {claim:?} are dropped"),
+            None => {
+                let sentence = "a piece of a log of a claim that nobody knows is dropped".to_owned();
+                odd.push((IncidentKind::Unknown, None, sentence));
+            }
         }
     }
+    report(desk, odd).await;
     let files = desk.store.log_files().clone();
     let kept = tokio::task::spawn_blocking(move || {
         let append = |(target, pieces): (LogTarget, Vec<Piece>)| {

@@ -6,20 +6,22 @@ mod answers;
 mod cancel;
 mod claims;
 mod enrolment;
+mod given_up;
 mod standing;
 mod heartbeat;
 mod logs;
 mod outbox;
 mod progress;
+mod voices;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use buildr::process::clock::now_ms;
-use protocol::AgentId;
+use protocol::api::IncidentKind;
 use protocol::job::{ReplyTo, StatusMessage};
 use protocol::link::{DeadLetter, Incoming, LinkError};
-use protocol::report::{Rejected, Report};
+use protocol::report::{Rejected, Report, Said};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +32,7 @@ use crate::store::{StoreError, Transaction};
 pub(crate) use answers::Answers;
 pub(crate) use cancel::cancel;
 pub(crate) use enrolment::{Approval, approve};
+pub(crate) use given_up::lay_aside_given_up;
 pub(crate) use logs::run as keep_logs;
 pub(crate) use outbox::run as send_outbox;
 pub(crate) use standing::{AgentRefusal, forget, pause as pause_agent, resume as resume_agent, revoke};
@@ -120,6 +123,7 @@ async fn lay_aside(desk: &Desk, report: &Incoming, error: &StoreError) -> Result
     let letter = DeadLetter { body, queue: EVENTS.to_owned(), reason: error.to_string() };
     let mut tx = desk.store.write().await?;
     tx.lay_aside(&letter, now_ms()).await?;
+    tx.note_incident(IncidentKind::Unreadable, EVENTS, &letter.reason, now_ms()).await?;
     tx.commit().await?;
     Ok(Answers::saying(Change::Outbox))
 }
@@ -138,61 +142,59 @@ impl Turn<'_> {
             Ok(report) => report,
             Err(bad) => return self.lay_aside(EVENTS, bad.body.clone(), &bad.reason).await,
         };
-        let user = incoming.user.as_deref();
-        if let Some(agent) = self.sender(report).await?
-            && self.is_impostor(&agent, user).await?
-        {
-            return Ok(());
+        match report {
+            Report::Said(signed) => self.said(signed, incoming.user.as_deref()).await,
+            Report::Claim(claim) => self.claim(claim, incoming.user.as_deref()).await,
+            Report::Unknown => Ok(()),
+            unsigned => self.unsigned(unsigned, incoming.user.as_deref()).await,
         }
+    }
+
+    /// What an agent said, once it is sure that it did.
+    async fn believe(&mut self, report: &Report, said: &Said, user: Option<&str>) -> Result<(), StoreError> {
         match report {
             Report::Hello(hello) => self.hello(hello, user).await,
-            Report::Heartbeat(heartbeat) => self.heartbeat(heartbeat).await,
+            Report::Heartbeat(heartbeat) => {
+                let before = self.answers.begin_beat();
+                self.heartbeat(heartbeat).await?;
+                self.answers.end_beat(before, said);
+                Ok(())
+            }
             Report::Bye { agent, boot } => self.bye(agent, *boot).await,
-            Report::Claim(claim) => self.claim(claim).await,
             Report::Abandoned { agent, claim } => self.abandoned(agent, *claim).await,
             Report::Rejected(rejected) => self.rejected(rejected).await,
             Report::Progress(progress) => self.progress(progress).await,
-            Report::Unknown => Ok(()),
+            Report::Claim(_) | Report::Said(_) | Report::Unknown => Ok(()),
         }
     }
 
-    /// Who a report speaks for.
-    async fn sender(&mut self, report: &Report) -> Result<Option<AgentId>, StoreError> {
-        Ok(match report {
-            Report::Hello(hello) => Some(hello.agent.clone()),
-            Report::Heartbeat(heartbeat) => Some(heartbeat.agent.clone()),
-            Report::Bye { agent, .. } | Report::Abandoned { agent, .. } => Some(agent.clone()),
-            Report::Claim(claim) => claim.unverified().ok().map(|claim| claim.agent),
-            Report::Rejected(rejected) => Some(rejected.agent.clone()),
-            Report::Progress(progress) => self.tx.attempt(progress.claim).await?.map(|attempt| attempt.agent),
-            Report::Unknown => None,
-        })
-    }
-
-    /// Whether the broker vouches for another user than the one that this agent was enrolled as.
-    async fn is_impostor(&mut self, agent: &AgentId, user: Option<&str>) -> Result<bool, StoreError> {
-        let Some(user) = user else { return Ok(false) };
-        let known = self.tx.agent(agent).await?.filter(|agent| agent.enrolled).and_then(|agent| agent.broker_user);
-        let Some(known) = known.filter(|known| known != user) else { return Ok(false) };
-        tracing::warn!(
-            "a report in the name of agent {agent} came from the broker's user {user}, not {known}, and was dropped; if {agent} changed its user, approve it again"
-        );
-        Ok(true)
-    }
-
     async fn rejected(&mut self, rejected: &Rejected) -> Result<(), StoreError> {
+        if self.tx.is_known_finding(rejected, self.now_ms).await? {
+            return Ok(());
+        }
         let body = rejected.excerpt.clone().into_bytes().into();
         let reason = format!("{} (found by agent {})", rejected.reason, rejected.agent);
         self.lay_aside(&rejected.queue, body, &reason).await?;
+        self.tx.name_finding(rejected).await?;
         self.reply_rejected(rejected.reply.as_ref(), String::new(), &rejected.reason).await
     }
 
     async fn lay_aside(&mut self, queue: &str, body: bytes::Bytes, reason: &str) -> Result<(), StoreError> {
+        self.lay_aside_as(IncidentKind::Unreadable, queue, body, reason).await
+    }
+
+    async fn lay_aside_as(
+        &mut self,
+        kind: IncidentKind,
+        queue: &str,
+        body: bytes::Bytes,
+        reason: &str,
+    ) -> Result<(), StoreError> {
         tracing::warn!("a message from {queue} is laid aside: {reason}");
         let letter = DeadLetter { body, queue: queue.to_owned(), reason: reason.to_owned() };
         self.tx.lay_aside(&letter, self.now_ms).await?;
         self.answers.say(Change::Outbox);
-        Ok(())
+        self.tx.note_incident(kind, queue, reason, self.now_ms).await
     }
 
     async fn reply_rejected(&mut self, reply: Option<&ReplyTo>, repo: String, reason: &str) -> Result<(), StoreError> {

@@ -281,10 +281,18 @@ async fn bad_messages_are_laid_aside_and_said() {
         reason: "it is no job".to_owned(),
         excerpt: "hello".to_owned(),
         reply: reply(),
+        id: Some(uuid::Uuid::new_v4()),
+        digest: Some("d1".to_owned()),
+        redelivered: false,
     };
     agent.report(Report::Rejected(rejected.clone())).await;
+    // The same finding again; and the message came back, for its finder ended before it was done with it.
+    agent.report(Report::Rejected(rejected.clone())).await;
+    let again = Rejected { id: Some(uuid::Uuid::new_v4()), redelivered: true, ..rejected.clone() };
+    agent.report(Report::Rejected(again)).await;
     let own = ReplyTo { queue: "buildr.dead".to_owned(), correlation_id: None };
-    agent.report(Report::Rejected(Rejected { reply: Some(own), ..rejected })).await;
+    let other = Rejected { reply: Some(own), id: Some(uuid::Uuid::new_v4()), ..rejected };
+    agent.report(Report::Rejected(other)).await;
     let local = r#"{"repo": "/srv/x"}"#;
     farm.broker.publish("build_queue", local, None, reply());
     let delivery = agent.take().await;
@@ -556,11 +564,86 @@ async fn who_comes_as_another_user_of_the_broker_is_not_heard() {
     tx.commit().await.unwrap();
     let event = JobEvent::Finished { ending: Ending::passed() };
     let progress = protocol::report::Progress { claim: claimed.claim, seq: 1, at_ms: 1, event };
-    let finished =
-        |user: &str| Incoming { user: Some(user.to_owned()), report: Ok(Report::Progress(progress.clone())) };
-    for (user, expect) in [("thief", "running"), ("elm", "passed")] {
-        apply(&farm.desk, &[finished(user)]).await.unwrap();
-        assert_eq!(farm.snapshot(build).await.view.build.status.name(), expect, "{user}");
+    let finished = agent.signed(Report::Progress(progress));
+    let from = |user: Option<&str>| Incoming { user: user.map(str::to_owned), report: Ok(finished.clone()) };
+    for (user, expect) in [(Some("thief"), "running"), (None, "running"), (Some("elm"), "passed")] {
+        apply(&farm.desk, &[from(user)]).await.unwrap();
+        assert_eq!(farm.snapshot(build).await.view.build.status.name(), expect, "{user:?}");
+    }
+    let incidents = farm.desk.store.incidents().await.unwrap();
+    let said: Vec<&str> = incidents.iter().map(|incident| incident.sentence.as_str()).collect();
+    assert!(said.iter().any(|said| said.contains("from the user thief, not from the broker's user elm")), "{said:?}");
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn who_speaks_in_anothers_name_is_not_heard_and_is_noted() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::with(&folder, |config| config.lease = Duration::from_secs(2)).await;
+    let (honest, thief) = (farm.agent("honest").await, farm.agent("thief").await);
+    let build = farm.submit().await;
+    let (claimed, _) = honest.work(&farm).await;
+    let claim = claimed.claim;
+    let event = JobEvent::Finished { ending: Ending::passed() };
+    let finished = Report::Progress(protocol::report::Progress { claim, seq: 1, at_ms: 1, event });
+    let abandoned = Report::Abandoned { agent: honest.name.clone(), claim };
+    let bye = Report::Bye { agent: honest.name.clone(), boot: honest.boot };
+    for report in [&finished, &abandoned, &bye] {
+        // With no signature, with the thief's own, and with the thief's under the other's name.
+        thief.write(report.clone()).await;
+        thief.report(report.clone()).await;
+        let said = protocol::report::Said {
+            agent: honest.name.clone(),
+            boot: honest.boot,
+            count: 1_000,
+            report: Box::new(report.clone()),
+        };
+        thief.write(Report::Said(protocol::identity::Signed::new(&thief.identity, &said).unwrap())).await;
+    }
+    // What follows is applied after them.
+    let other = farm.submit().await;
+    let (others, _) = thief.work(&farm).await;
+    thief.finish(others.claim, Ending::passed()).await;
+    farm.until_status(other, "passed").await;
+    assert_eq!(farm.snapshot(build).await.view.build.status.name(), "running");
+    let incidents = farm.desk.store.incidents().await.unwrap();
+    let forged = incidents.iter().filter(|incident| incident.kind == protocol::api::IncidentKind::Forged);
+    assert_eq!(forged.map(|incident| incident.count).sum::<u64>(), 9, "{incidents:#?}");
+    honest.finish(claim, Ending::passed()).await;
+    farm.until_status(build, "passed").await;
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_sign_of_life_that_is_played_again_keeps_no_job() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::with(&folder, |config| config.lease = Duration::from_millis(400)).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let (claimed, _) = agent.work(&farm).await;
+    let held = protocol::report::HeldClaim { claim: claimed.claim, phase: ClaimPhase::Running, waits_for: None };
+    let beat = protocol::report::Heartbeat {
+        agent: agent.name.clone(),
+        boot: agent.boot,
+        claims: vec![held],
+        slots: 2,
+        paused: None,
+        standing: None,
+        draining: false,
+        capacity: None,
+    };
+    let recorded = agent.signed(Report::Heartbeat(beat));
+    // Whoever recorded a sign of life and the claim plays them as often as it takes.
+    let play = async {
+        loop {
+            agent.write(recorded.clone()).await;
+            agent.repeat(&claimed).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        _ = farm.until_status(build, "queued") => {}
+        () = play => {}
     }
     farm.stop().await;
 }

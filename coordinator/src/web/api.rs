@@ -10,7 +10,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use protocol::api::{
-    ASKED_BY, BuildRow, BuildView, Builds, CancelRequest, Cancelled, Status, Submit, WaitReason, WaitingJob, Why,
+    ASKED_BY, BuildRow, BuildView, Builds, CancelRequest, Cancelled, Incidents, Status, Submit, WaitReason, WaitingJob,
+    Why,
 };
 use protocol::job::TriggerKind;
 use protocol::link::Health;
@@ -44,6 +45,7 @@ pub(super) fn router() -> Router<Arc<Web>> {
         .route("/builds/{number}/why", get(why_one))
         .route("/why", get(why_newest))
         .nest("/agents", super::agents::router())
+        .route("/incidents", get(incidents))
 }
 
 #[derive(Deserialize)]
@@ -242,6 +244,12 @@ fn streamed(kind: &'static str, body: Body) -> Response {
 pub(super) fn said(text: Option<String>) -> Option<String> {
     let text: String = text?.chars().filter(|c| !c.is_control()).take(500).collect();
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+async fn incidents(State(web): State<Arc<Web>>) -> Answer<Json<Incidents>> {
+    let incidents = web.desk.store.incidents().await?;
+    let (dead_letters, newest_dead) = web.desk.store.dead_letters().await?;
+    Ok(Json(Incidents { incidents, dead_letters, newest_dead }))
 }
 
 fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Answer<T> {

@@ -9,7 +9,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::get;
-use protocol::api::{AttemptView, BuildRow, Builds, Why, span};
+use buildr::process::clock::now_ms;
+use protocol::api::{AttemptView, BuildRow, Builds, IncidentView, Why, span};
 use serde::Deserialize;
 
 use super::Web;
@@ -23,6 +24,9 @@ use crate::why;
 
 /// How much of a log stands on a page, from its end.
 const LOG_SHOWN: u64 = 128 << 10;
+
+/// For how long an incident is news.
+const NEWS_MS: u64 = 24 * 60 * 60 * 1000;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1c2024}\
 a{color:#0b5fb0;text-decoration:none}a:hover{text-decoration:underline}h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}\
@@ -59,8 +63,11 @@ async fn front(
         Ok(Query(query)) => list(&web, &query).await,
         Err(rejection) => Err(Refusal::bad_request(rejection.body_text())),
     };
+    // That they cannot be read keeps nobody from the builds.
+    let since = now_ms().saturating_sub(NEWS_MS);
+    let incidents = web.desk.store.incidents_since(since).await.unwrap_or_default();
     match listed {
-        Ok(builds) => page("Builds", builds_part(&builds)),
+        Ok(builds) => page("Builds", incidents_part(&incidents).and_then(|part| Ok(part + &builds_part(&builds)?))),
         Err(refusal) => sorry(&refusal),
     }
 }
@@ -94,6 +101,21 @@ async fn build_page(web: &Web, text: &str) -> Result<(String, Part), Refusal> {
     let why = why::why(&web.desk, snapshot.view.clone()).await?;
     let part = build_part(&snapshot.view.build, &snapshot.view.attempts, &why, &logs);
     Ok((format!("Build {number}"), part))
+}
+
+/// One line, when something was not as it should be of late.
+fn incidents_part((count, newest): &(u64, Option<IncidentView>)) -> Part {
+    let mut out = String::new();
+    if let Some(newest) = newest {
+        let kinds = if *count == 1 { "1 incident" } else { &format!("{count} incidents") };
+        writeln!(
+            out,
+            "<p class=\"failed\">{kinds} in the last day; the newest about {}: {} · <code>buildr incidents</code></p>",
+            Shown(&newest.about),
+            Shown(&newest.sentence)
+        )?;
+    }
+    Ok(out)
 }
 
 fn builds_part(builds: &Builds) -> Part {

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 use crate::control::Control;
 use crate::id::{AgentId, LabelSet};
-use crate::job::{OfferBody, ReplyTo, StatusMessage};
+use crate::job::{Malformed, OfferBody, QueueMessage, ReplyTo, StatusMessage};
 use crate::report::{LogChunk, Report};
 
 /// An agent's end.
@@ -91,7 +91,7 @@ pub trait CoordinatorLink: Send + Sync {
     ///
     /// # Errors
     /// [`LinkError::Closed`] when the line was closed for good.
-    async fn next_logs(&self, most: usize) -> Result<Batch<LogChunk>, LinkError>;
+    async fn next_logs(&self, most: usize) -> Result<Batch<IncomingLog>, LinkError>;
 
     /// How many reports lie unsettled, here or with the broker. Leases expire only after this has been seen to be
     /// 0: it never is while an agent's report could be overlooked.
@@ -211,6 +211,8 @@ pub struct JobDelivery {
     pub message_id: Option<String>,
     /// Who wants to hear how it goes.
     pub reply: Option<ReplyTo>,
+    /// How long it was, when `body` is but its beginning, for no job is as long.
+    whole_size: Option<u64>,
     settle: Box<dyn Settle>,
 }
 
@@ -223,7 +225,7 @@ impl std::fmt::Debug for JobDelivery {
 impl JobDelivery {
     /// A delivery that `settle` settles.
     pub fn new(body: Bytes, queue: String, redelivered: bool, settle: Box<dyn Settle>) -> Self {
-        Self { body, queue, redelivered, message_id: None, reply: None, settle }
+        Self { body, queue, redelivered, message_id: None, reply: None, whole_size: None, settle }
     }
 
     /// With what the publisher said about it.
@@ -231,6 +233,23 @@ impl JobDelivery {
         self.message_id = message_id;
         self.reply = reply;
         self
+    }
+
+    /// Of a message that was so long that only its beginning is here.
+    pub fn cut_from(mut self, whole_size: Option<u64>) -> Self {
+        self.whole_size = whole_size;
+        self
+    }
+
+    /// What it asks for.
+    ///
+    /// # Errors
+    /// Says in one sentence why it is no job.
+    pub fn message(&self) -> Result<QueueMessage, Malformed> {
+        match self.whole_size {
+            Some(size) => Err(Malformed::too_long(size)),
+            None => QueueMessage::read(&self.body),
+        }
     }
 
     /// Takes it off its queue. `false`: the acknowledgement did not count, and it will be delivered again.
@@ -283,10 +302,19 @@ pub struct Incoming {
     pub report: Result<Report, BadMessage>,
 }
 
+/// A piece of a log as it came in.
+#[derive(Debug)]
+pub struct IncomingLog {
+    /// The broker's user who sent it, when the broker vouches for that.
+    pub user: Option<String>,
+    /// The piece, or what is wrong with it.
+    pub chunk: Result<LogChunk, BadMessage>,
+}
+
 /// A message that cannot be read.
 #[derive(Debug, Clone)]
 pub struct BadMessage {
-    /// Its bytes.
+    /// Its bytes, or the first of them.
     pub body: Bytes,
     /// What is wrong, as a sentence.
     pub reason: String,

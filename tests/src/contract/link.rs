@@ -409,7 +409,7 @@ pub async fn logs_arrive_byte_by_byte(rig: &dyn LinkRig) {
     let mut found = Vec::new();
     while found.len() < sent.len() {
         let (chunks, settle) = soon(coordinator.next_logs(2)).await.expect("logs").split();
-        found.extend(chunks);
+        found.extend(chunks.into_iter().map(|log| log.chunk.expect("a piece of a log")));
         assert!(settle.ack().await);
     }
     assert_eq!(found, sent);

@@ -38,8 +38,13 @@ impl Api {
     pub async fn begin(&self, manifest: &str) -> BuildNumber {
         let repository = Repository::with_manifest(manifest);
         let url = repository.url();
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(repository);
+        self.keep(repository);
         self.submit_url(url, Some("main")).await
+    }
+
+    /// Keeps a repository as long as the farm lives.
+    pub fn keep(&self, repository: Repository) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(repository);
     }
 
     /// Begins a build of what lies elsewhere.

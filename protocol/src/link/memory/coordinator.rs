@@ -9,7 +9,8 @@ use crate::control::Control;
 use crate::id::LabelSet;
 use crate::job::{OfferBody, ReplyTo, StatusMessage};
 use crate::link::{
-    Address, BadMessage, Batch, CoordinatorLink, DeadLetter, Delivered, Health, Incoming, LinkError, Settle, queue_name,
+    Address, BadMessage, Batch, CoordinatorLink, DeadLetter, Delivered, Health, Incoming, IncomingLog, LinkError,
+    Settle, queue_name,
 };
 use crate::report::LogChunk;
 use crate::wire;
@@ -51,7 +52,7 @@ impl CoordinatorLink for MemoryCoordinator {
         Ok(Batch::new(items, Box::new(SettleReports { broker: self.broker.clone(), raw })))
     }
 
-    async fn next_logs(&self, most: usize) -> Result<Batch<LogChunk>, LinkError> {
+    async fn next_logs(&self, most: usize) -> Result<Batch<IncomingLog>, LinkError> {
         let chunks: Vec<(u64, LogChunk)> = self
             .broker
             .wait_for(|state| {
@@ -60,7 +61,8 @@ impl CoordinatorLink for MemoryCoordinator {
                 (!taken.is_empty()).then_some(taken)
             })
             .await?;
-        let items = chunks.iter().map(|(_, chunk)| chunk.clone()).collect();
+        let read = |chunk: &LogChunk| IncomingLog { user: None, chunk: Ok(chunk.clone()) };
+        let items = chunks.iter().map(|(_, chunk)| read(chunk)).collect();
         Ok(Batch::new(items, Box::new(SettleLogs { broker: self.broker.clone(), chunks })))
     }
 

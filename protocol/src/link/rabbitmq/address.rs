@@ -13,6 +13,7 @@ use lapin::uri::{AMQPAuthority, AMQPScheme, AMQPUri, SASLMechanism};
 use lapin::{Connection, ConnectionProperties, ErrorKind};
 
 use super::RabbitSettings;
+use super::stream::{self, Raw, Screened};
 use crate::link::LinkError;
 
 /// How long opening one connection may take. A broker that accepts and then keeps silent would hold it forever.
@@ -99,15 +100,15 @@ impl Address {
             .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
         let plug = Plug::default();
         let socket = plug.0.clone();
-        let runtime = lapin::runtime::default_runtime().map_err(unable)?;
+        let tokio = lapin::runtime::default_runtime().map_err(unable)?;
         let opening = Connection::connector(
             self.uri.clone(),
-            runtime,
-            async move |uri, runtime| {
+            stream::runtime(),
+            async move |uri, _| {
                 let AMQPAuthority { host, port, .. } = &uri.authority;
                 let found = tokio::time::timeout(CONNECT_WITHIN, async {
                     let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), *port)).await?.collect();
-                    AsyncTcpStream::connect(&runtime, addresses).await
+                    Raw::connect(&tokio, addresses).await
                 });
                 let mut stream = found.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
                 if let AsyncTcpStream::Plain(plain) = &stream {
@@ -116,7 +117,7 @@ impl Address {
                 if uri.scheme == AMQPScheme::AMQPS {
                     stream = stream.into_tls(host, tls.as_ref()).await?;
                 }
-                Ok(stream)
+                Ok(AsyncTcpStream::Plain(Screened::new(stream)))
             },
             properties,
         );
@@ -165,10 +166,9 @@ impl Address {
             ),
             ErrorKind::IOError(error) => format!("RabbitMQ at {place} cannot be reached: {error}"),
             ErrorKind::MissingHeartbeatError => format!("RabbitMQ at {place} has given no sign of life for too long"),
-            ErrorKind::ParsingError(_) => format!(
-                "RabbitMQ at {place} sent what is no AMQP; if this comes back, a message at the head of a queue has \
-                 properties that are not UTF-8: remove it"
-            ),
+            ErrorKind::ParsingError(_) => {
+                format!("{place} sent what is no AMQP; check that the address is that of RabbitMQ's AMQP port")
+            }
             _ => format!("the connection to RabbitMQ at {place} broke: {error}"),
         }
     }

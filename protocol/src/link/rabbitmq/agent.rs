@@ -59,6 +59,7 @@ impl RabbitAgent {
             Report::Abandoned { .. } => format!("agent.{agent}.abandoned"),
             Report::Rejected(_) => format!("agent.{agent}.rejected"),
             Report::Progress(_) => format!("build.{agent}.progress"),
+            Report::Said(_) => format!("agent.{agent}.said"),
             Report::Unknown => return Err(LinkError::Unsendable("it is of no known kind".to_owned())),
         })
     }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::channel::{OwnedChannel, Trouble};
 use super::connection::{Epoch, Line, Prepare};
+use super::screen::consumer_tag;
 use super::topology::{ALL_AGENTS, CONTROL, control_key};
 use crate::control::Control;
 use crate::id::AgentId;
@@ -85,7 +86,8 @@ impl Controls {
         }
         channel.basic_qos(AT_ONCE, BasicQosOptions::default()).await?;
         let options = BasicConsumeOptions { exclusive: true, ..BasicConsumeOptions::default() };
-        let consumer = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await?;
+        let tag = consumer_tag(wire::MAX_BYTES);
+        let consumer = channel.basic_consume(queue.into(), tag.into(), options, FieldTable::default()).await?;
         owned.keep(consumer);
         Ok(owned)
     }

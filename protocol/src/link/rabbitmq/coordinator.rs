@@ -20,10 +20,11 @@ use crate::control::Control;
 use crate::id::LabelSet;
 use crate::job::{OfferBody, ReplyTo, StatusMessage};
 use crate::link::{
-    Address as To, BadMessage, Batch, CoordinatorLink, DeadLetter, Delivered, Health, Incoming, LinkError, queue_name,
+    Address as To, BadMessage, Batch, CoordinatorLink, DeadLetter, Delivered, Health, Incoming, IncomingLog, LinkError,
+    queue_name,
 };
-use crate::report::LogChunk;
-use crate::wire;
+use crate::report::MAX_CHUNK_BYTES;
+use crate::wire::{self, DecodeError};
 
 /// The coordinator's end of the line over RabbitMQ.
 pub struct RabbitCoordinator {
@@ -42,8 +43,8 @@ impl RabbitCoordinator {
     #[expect(clippy::unused_async, reason = "it needs a runtime to run in, which an async function always has")]
     pub async fn connect(settings: RabbitSettings) -> Result<Self, LinkError> {
         let line = Line::new(Address::read(&settings)?, "buildr-coordinator".to_owned());
-        let reports = Feed::new(line.clone(), topology::EVENTS_QUEUE);
-        let logs = Feed::new(line.clone(), topology::LOGS_QUEUE);
+        let reports = Feed::new(line.clone(), topology::EVENTS_QUEUE, wire::MAX_BYTES);
+        let logs = Feed::new(line.clone(), topology::LOGS_QUEUE, MAX_CHUNK_BYTES);
         let tasks = Tasks::start(&line, Arc::new(DeclareAll));
         Ok(Self { line, reports, logs, tasks })
     }
@@ -111,16 +112,9 @@ impl CoordinatorLink for RabbitCoordinator {
         Ok(Batch::new(deliveries.into_iter().map(incoming).collect(), settle))
     }
 
-    async fn next_logs(&self, most: usize) -> Result<Batch<LogChunk>, LinkError> {
-        loop {
-            let (deliveries, settle) = self.logs.next(most).await?;
-            let items: Vec<LogChunk> = deliveries.into_iter().filter_map(log_chunk).collect();
-            if !items.is_empty() {
-                return Ok(Batch::new(items, settle));
-            }
-            // All of them were unreadable; they are acknowledged so that they do not come for ever.
-            settle.ack().await;
-        }
+    async fn next_logs(&self, most: usize) -> Result<Batch<IncomingLog>, LinkError> {
+        let (deliveries, settle) = self.logs.next(most).await?;
+        Ok(Batch::new(deliveries.into_iter().map(incoming_log).collect(), settle))
     }
 
     async fn backlog(&self) -> Result<usize, LinkError> {
@@ -176,17 +170,16 @@ impl CoordinatorLink for RabbitCoordinator {
 fn incoming(delivery: Delivery) -> Incoming {
     let body = Bytes::from(delivery.data);
     let user = delivery.properties.user_id().as_ref().map(ToString::to_string);
-    let report = wire::decode(&body).map_err(|error| BadMessage { body: body.clone(), reason: error.to_string() });
-    Incoming { user, report }
+    let read = match message::whole_size(&delivery.properties) {
+        Some(size) => Err(DecodeError::TooLong(size)),
+        None => wire::decode(&body),
+    };
+    Incoming { user, report: read.map_err(|error| BadMessage { body, reason: error.to_string() }) }
 }
 
-fn log_chunk(delivery: Delivery) -> Option<LogChunk> {
+fn incoming_log(delivery: Delivery) -> IncomingLog {
+    let body = Bytes::from(delivery.data);
     let user = delivery.properties.user_id().as_ref().map(ToString::to_string);
-    match message::read_log(&delivery.properties, delivery.data.into()) {
-        Ok(chunk) => Some(chunk),
-        Err(reason) => {
-            tracing::warn!(?user, reason, "a piece of a log cannot be read and is dropped");
-            None
-        }
-    }
+    let chunk = message::read_log(&delivery.properties, body.clone());
+    IncomingLog { user, chunk: chunk.map_err(|reason| BadMessage { body, reason }) }
 }

@@ -16,11 +16,14 @@ use tokio::sync::Notify;
 
 use super::channel::{OwnedChannel, Trouble, close};
 use super::connection::{Epoch, Line};
+use super::screen::consumer_tag;
 use super::topology;
 use crate::link::{LinkError, Settle};
 
 /// How many messages are sent ahead of their being settled.
-const PREFETCH: u16 = 500;
+/// Together with how long each may be, this bounds what a storm of them takes of memory; RabbitMQ knows no bound in
+/// bytes.
+const PREFETCH: u16 = 128;
 
 /// How long to wait after something unexpected, so that it cannot become a busy loop.
 const AFTER_TROUBLE: Duration = Duration::from_millis(500);
@@ -29,13 +32,15 @@ const AFTER_TROUBLE: Duration = Duration::from_millis(500);
 pub(super) struct Feed {
     line: Line,
     queue: &'static str,
+    /// How long a message may be, in bytes: of a longer one only the beginning comes.
+    longest: usize,
     current: tokio::sync::Mutex<Option<Arc<Subscription>>>,
 }
 
 impl Feed {
     /// Reads this queue; nothing happens before somebody asks for it.
-    pub(super) fn new(line: Line, queue: &'static str) -> Self {
-        Self { line, queue, current: tokio::sync::Mutex::default() }
+    pub(super) fn new(line: Line, queue: &'static str, longest: usize) -> Self {
+        Self { line, queue, longest, current: tokio::sync::Mutex::default() }
     }
 
     /// Waits for at least one message, and gives at most `most`, with what settles them together.
@@ -76,10 +81,10 @@ impl Feed {
             let channel = subscription.lock().channel.raw().clone();
             close(&channel).await;
         }
-        let subscription = match Subscription::make(epoch, self.queue).await {
+        let subscription = match Subscription::make(epoch, self.queue, self.longest).await {
             Err(Trouble::Missing(_)) => {
                 topology::declare_all(epoch, &[]).await?;
-                Subscription::make(epoch, self.queue).await?
+                Subscription::make(epoch, self.queue, self.longest).await?
             }
             made => made?,
         };
@@ -123,11 +128,11 @@ impl Arrived {
 }
 
 impl Subscription {
-    async fn make(epoch: &Epoch, queue: &str) -> Result<Self, Trouble> {
+    async fn make(epoch: &Epoch, queue: &str, longest: usize) -> Result<Self, Trouble> {
         let mut channel = OwnedChannel::open(&epoch.consume, &epoch.sweeper).await?;
         channel.raw().basic_qos(PREFETCH, BasicQosOptions::default()).await?;
-        let options = BasicConsumeOptions::default();
-        let consumer = channel.raw().basic_consume(queue.into(), "".into(), options, FieldTable::default()).await?;
+        let (options, tag) = (BasicConsumeOptions::default(), consumer_tag(longest));
+        let consumer = channel.raw().basic_consume(queue.into(), tag.into(), options, FieldTable::default()).await?;
         channel.keep(consumer);
         Ok(Self {
             epoch: epoch.number,

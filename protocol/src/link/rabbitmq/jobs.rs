@@ -15,8 +15,9 @@ use lapin::types::FieldTable;
 
 use super::channel::{OwnedChannel, Trouble};
 use super::connection::{Epoch, Line, Standing};
-use super::topology;
-use crate::job::ReplyTo;
+use super::screen::consumer_tag;
+use super::{message, topology};
+use crate::job::{MAX_MESSAGE_BYTES, ReplyTo};
 use crate::link::{JobDelivery, LinkError, Settle};
 
 /// How long to wait before looking again for a queue that is missing and may not be made.
@@ -101,8 +102,8 @@ impl Seat {
     }
 
     async fn consume(&mut self, queue: &str) -> Result<(), Trouble> {
-        let options = BasicConsumeOptions::default();
-        let consuming = self.channel.raw().basic_consume(queue.into(), "".into(), options, FieldTable::default());
+        let (options, tag) = (BasicConsumeOptions::default(), consumer_tag(MAX_MESSAGE_BYTES));
+        let consuming = self.channel.raw().basic_consume(queue.into(), tag.into(), options, FieldTable::default());
         match consuming.await.map_err(Trouble::from) {
             Ok(consumer) => {
                 self.channel.keep(consumer);
@@ -164,7 +165,10 @@ impl Seat {
         let Delivery { data, properties, redelivered, acker, .. } = delivery;
         let (message_id, reply) = said_about(&properties);
         let settle = Box::new(SettleJob { seat: self, acker });
-        JobDelivery::new(data.into(), queue, redelivered, settle).with_properties(message_id, reply)
+        let whole_size = message::whole_size(&properties);
+        JobDelivery::new(data.into(), queue, redelivered, settle)
+            .with_properties(message_id, reply)
+            .cut_from(whole_size)
     }
 }
 

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
+use super::screen::WHOLE_SIZE;
 use crate::id::ClaimId;
 use crate::job::ReplyTo;
 use crate::link::{DeadLetter, LinkError};
-use crate::report::LogChunk;
+use crate::report::{LogChunk, MAX_CHUNK_BYTES, MAX_LOG_BYTES};
 use crate::wire;
 
 const PERSISTENT: u8 = 2;
@@ -64,16 +65,28 @@ pub(super) fn log(chunk: &LogChunk) -> Result<BasicProperties, LinkError> {
     Ok(properties.with_delivery_mode(TRANSIENT).with_headers(headers.into()))
 }
 
+/// How long a message was of which only the beginning was handed on.
+pub(super) fn whole_size(properties: &BasicProperties) -> Option<u64> {
+    let headers = Headers(properties.headers().as_ref()?);
+    headers.number(WHOLE_SIZE).ok()
+}
+
 /// The piece of a log that came with these properties, or what is wrong with it.
 pub(super) fn read_log(properties: &BasicProperties, bytes: Bytes) -> Result<LogChunk, String> {
     let none = FieldTable::default();
     let headers = Headers(properties.headers().as_ref().unwrap_or(&none));
+    if let Some(size) = whole_size(properties) {
+        return Err(format!("{size} bytes are more than any piece of a log"));
+    }
     let version = headers.number("v")?;
     if !(u64::from(wire::OLDEST)..=u64::from(wire::VERSION) + 1).contains(&version) {
         return Err(format!("version {version} is not known"));
     }
-    if bytes.len() > wire::MAX_BYTES {
-        return Err(format!("{} bytes are more than any message of buildr", bytes.len()));
+    if bytes.len() > MAX_CHUNK_BYTES {
+        return Err(format!("{} bytes are more than any piece of a log", bytes.len()));
+    }
+    if headers.number("offset")?.checked_add(bytes.len() as u64).is_none_or(|end| end > MAX_LOG_BYTES) {
+        return Err("no log is as long as the header \"offset\" says".to_owned());
     }
     let claim: ClaimId = headers.text("claim")?.parse().map_err(|_| "the header \"claim\" is no claim".to_owned())?;
     let log = headers.text("log")?.parse().map_err(|error| format!("the header \"log\": {error}"))?;
@@ -120,6 +133,8 @@ mod tests {
     fn a_piece_of_a_log_comes_back_as_it_was() {
         let chunk = chunk();
         assert_eq!(read_log(&log(&chunk).unwrap(), chunk.bytes.clone()).unwrap(), chunk);
+        let long = Bytes::from(vec![b'x'; MAX_CHUNK_BYTES + 1]);
+        assert!(read_log(&log(&chunk).unwrap(), long).unwrap_err().contains("more than any piece"));
         let far = LogChunk { offset: u64::MAX, ..chunk };
         assert!(matches!(log(&far), Err(LinkError::Unsendable(_))));
     }
@@ -144,6 +159,14 @@ mod tests {
         check("log", Some(AMQPValue::Void), "\"log\" is missing");
         check("offset", Some(AMQPValue::LongLongInt(-1)), "\"offset\" is missing or no whole number");
         check("offset", Some(AMQPValue::Double(1.0)), "\"offset\" is missing or no whole number");
+        check("offset", Some(AMQPValue::LongString("7".into())), "\"offset\" is missing or no whole number");
+        check("offset", Some(AMQPValue::LongLongInt(i64::MAX)), "no log is as long");
+        check("log", Some(AMQPValue::LongString("a/b".into())), "\"log\": ");
+        check("log", Some(AMQPValue::LongString(".hidden".into())), "\"log\": ");
+        check("log", Some(AMQPValue::LongString("a\0b".into())), "\"log\": ");
+        check("log", Some(AMQPValue::LongString("x".repeat(300).as_str().into())), "\"log\": ");
+        check("log", Some(AMQPValue::LongString(vec![0xff].into())), "\"log\": ");
+        check(WHOLE_SIZE, Some(AMQPValue::LongLongInt(20 << 20)), "20971520 bytes are more than any piece");
         assert!(read_log(&BasicProperties::default(), Bytes::new()).is_err());
     }
 }

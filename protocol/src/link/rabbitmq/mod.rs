@@ -11,6 +11,8 @@
 
 use std::path::PathBuf;
 
+mod screen;
+mod stream;
 mod address;
 mod channel;
 mod connection;
