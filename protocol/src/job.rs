@@ -239,6 +239,28 @@ mod tests {
         check(r#"{"repo": "ext::sh -c id"}"#, "error: \"repo\":");
         check(r#"{"repo": "https://e.org/x", "branch": "-x"}"#, "error: \"branch\":");
         check(&"[".repeat(60_000), "error: ");
+        check(
+            r#"{"repo": "https://e.org/x", "repo": "https://e.org/y"}"#,
+            "error: the message is not a job (duplicate",
+        );
+        check(r#"{"repo": "https://e.org/x\u0000"}"#, "error: \"repo\": the repository holds a control");
+        check(r#"{"repo": ["https://e.org/x"]}"#, "error: the message is not a job (invalid type");
+        check(r#"{"repo": "https://e.org/x", "branch": {"a": 1}}"#, "error: the message is not a job (invalid type");
+        check(r#"{"repo": "https://e.org/x", "branch": "a\nb"}"#, "error: \"branch\": the branch holds a control");
+        check(r#"{"job_id": 7}"#, "error: the message is not a job (invalid type");
+        check(r#"{"repo": "https://e.org/x", "n": 1e999}"#, "injected https://e.org/x HEAD");
+        check(
+            r#"{"repo": "https://e.org/x"} {"repo": "https://e.org/y"}"#,
+            "error: the message is not a job (trailing",
+        );
+        check(
+            &format!("{{\"repo\": \"https://e.org/x\", \"deep\": {}", "{\"a\":".repeat(10_000)),
+            "error: the message is",
+        );
+        check(
+            &format!(r#"{{"repo": "https://e.org/{}"}}"#, "x".repeat(3000)),
+            "error: \"repo\": the repository is longer",
+        );
         check(&" ".repeat(MAX_MESSAGE_BYTES + 1), "error: the message is 65537 bytes long");
     }
 

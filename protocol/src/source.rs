@@ -12,7 +12,7 @@ pub enum InvalidSource {
     #[error("the {0} is empty")]
     Empty(&'static str),
     /// A character that no URL or ref may hold.
-    #[error("the {0} holds a control character or white space")]
+    #[error("the {0} holds a control character or white space, plain or as %0a")]
     BadCharacter(&'static str),
     /// It would be taken for an option.
     #[error("the {0} begins with '-', which git would take for an option")]
@@ -113,6 +113,9 @@ impl FromStr for RepoUrl {
             return Ok(Self(text.to_owned()));
         }
         plain("repository", text, LONGEST_URL)?;
+        if hides_control(text) {
+            return Err(InvalidSource::BadCharacter("repository"));
+        }
         if let Some((scheme, rest)) = text.split_once("://") {
             let known = SCHEMES.contains(&scheme) && !rest.is_empty() && !rest.starts_with('-');
             let parsed = url::Url::parse(text).is_ok_and(|url| !url.host_str().unwrap_or("").starts_with('-'));
@@ -128,6 +131,14 @@ impl FromStr for RepoUrl {
             None => Err(InvalidSource::RelativePath(shown(text))),
         }
     }
+}
+
+/// Whether a control character is written as `%0a`: what asks others for a password by lines would take it for one.
+fn hides_control(text: &str) -> bool {
+    text.split('%').skip(1).any(|code| {
+        let code = code.get(..2).and_then(|code| u8::from_str_radix(code, 16).ok());
+        code.is_some_and(|code| code.is_ascii_control())
+    })
 }
 
 fn scp_like(host: &str, path: &str) -> bool {
@@ -282,6 +293,9 @@ mod tests {
             ("file:///srv/git/b.git", true, "b"),
             ("/srv/git/b", true, "b"),
             ("/home/me/My Projects/b", true, "b"),
+            ("ssh://git@[::1]:2222/b", false, "b"),
+            ("https://[2001:db8::1]/a/b", false, "b"),
+            ("https://example.org/a%20b/%zz/100%", false, "100%"),
         ] {
             let url: RepoUrl = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
             assert_eq!((url.is_local(), url.short_name()), (local, name), "{text}");
@@ -308,9 +322,26 @@ mod tests {
             "relative/path",
             "./here",
             "C:",
+            "https://example.org/a\rb",
+            "https://example.org/a\tb",
+            "https://example.org/a\0b",
+            "https://example.org/a%0ab",
+            "https://example.org/a%0Db",
+            "https://me%0a:x@example.org/b",
+            "https://example.org/%00",
+            "ssh://git@-oProxyCommand=id/x",
+            "ssh://-oProxyCommand=id@example.org/x",
+            "-x:y",
+            "git@:x",
+            "file://-x",
+            "EXT::sh -c id",
+            "https::https://example.org/x",
+            "https://exa mple.org/x",
         ] {
             assert!(text.parse::<RepoUrl>().is_err(), "{text:?}");
         }
+        assert!(format!("https://example.org/{}", "x".repeat(LONGEST_URL)).parse::<RepoUrl>().is_err());
+        assert!(format!("/{}", "x".repeat(LONGEST_URL)).parse::<RepoUrl>().is_err());
     }
 
     #[test]
@@ -330,9 +361,33 @@ mod tests {
         for good in ["main", "feature/x", "refs/heads/v1.2", "ünï"] {
             assert!(good.parse::<Branch>().is_ok(), "{good:?}");
         }
-        for bad in ["", "-x", "a..b", "a b", "a~1", "x.lock", "/a", "a//b", "a/.b", "@", "a@{1}", "x."] {
+        for bad in [
+            "",
+            "-x",
+            "a..b",
+            "a b",
+            "a~1",
+            "x.lock",
+            "/a",
+            "a//b",
+            "a/.b",
+            "@",
+            "a@{1}",
+            "x.",
+            "--upload-pack=id",
+            "..",
+            "refs/heads/../x",
+            "refs/heads/-x",
+            "a\nb",
+            "a\0b",
+            "a\tb",
+            "refs/heads/",
+            "a/..",
+            "a\\b",
+        ] {
             assert!(bad.parse::<Branch>().is_err(), "{bad:?}");
         }
+        assert!("x".repeat(256).parse::<Branch>().is_err());
         assert_eq!("refs/heads/x".parse::<Branch>().unwrap().as_str(), "x");
     }
 }

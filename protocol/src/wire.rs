@@ -89,5 +89,25 @@ mod tests {
         assert!(matches!(decode::<Report>(br#"{"v":9,"body":{}}"#).unwrap_err(), DecodeError::Version(9)));
         assert!(matches!(decode::<Report>(&vec![b' '; MAX_BYTES + 1]).unwrap_err(), DecodeError::TooLong(_)));
         assert!(decode::<Report>("[".repeat(100_000).as_bytes()).is_err());
+        for bad in [
+            "null",
+            "[]",
+            "{}",
+            r#"{"v":1}"#,
+            r#"{"v":-1,"body":{}}"#,
+            r#"{"v":1e300,"body":{}}"#,
+            r#"{"v":99999999999999999999,"body":{}}"#,
+            r#"{"v":"1","body":{}}"#,
+            r#"{"v":1,"v":1,"body":{"report":"sung"}}"#,
+            r#"{"v":1,"body":{"report":7}}"#,
+            r#"{"v":1,"body":{"report":"bye","agent":"a/../b","boot":"b1c3a4d5-0000-4000-8000-000000000001"}}"#,
+            r#"{"v":1,"body":{"report":"bye","agent":"a\u0000","boot":"b1c3a4d5-0000-4000-8000-000000000001"}}"#,
+            r#"{"v":1,"body":{"report":"abandoned","agent":"a","claim":"../../etc/passwd"}}"#,
+            r#"{"v":1,"body":{"report":"said","text":7,"signature":"AA=="}}"#,
+        ] {
+            assert!(decode::<Report>(bad.as_bytes()).is_err(), "{bad}");
+        }
+        let deep = format!(r#"{{"v":1,"body":{{"report":"sung","x":{}"#, "[".repeat(1_000_000));
+        assert!(decode::<Report>(deep.as_bytes()).is_err());
     }
 }
