@@ -43,15 +43,15 @@ impl Turn<'_> {
     /// A report that anybody could have written.
     pub(super) async fn unsigned(&mut self, report: &Report, user: Option<&str>) -> Result<(), StoreError> {
         let kind = match report {
-            Report::Hello(_) => "hello",
-            Report::Heartbeat(_) => "sign of life",
-            Report::Bye { .. } => "goodbye",
+            Report::Hello(_) => "a hello",
+            Report::Heartbeat(_) => "a sign of life",
+            Report::Bye { .. } => "a goodbye",
             Report::Abandoned { .. } => "word that a claim is given up",
             Report::Rejected(_) => "word about a message",
-            _ => "event of a job",
+            _ => "an event of a job",
         };
         let from = user.map(|user| format!(" by the broker's user {user}")).unwrap_or_default();
-        let sentence = format!("a {kind} without a signature was written{from} and changed nothing");
+        let sentence = format!("{kind} without a signature was written{from} and changed nothing");
         match self.speaks_for(report).await? {
             Some(agent) => self.forged(&agent, &sentence).await,
             None => self.incident(IncidentKind::Forged, user.unwrap_or("nobody known"), &sentence).await,
