@@ -51,6 +51,15 @@ impl GatedLink {
     }
 }
 
+/// Whether it says that a stage begins which must not run twice.
+fn begins(report: &Report) -> bool {
+    match report {
+        Report::Said(signed) => signed.unverified().is_ok_and(|said| begins(&said.report)),
+        Report::Progress(Progress { event, .. }) => matches!(event, JobEvent::StageStarted { not_twice: true, .. }),
+        _ => false,
+    }
+}
+
 #[async_trait]
 impl AgentLink for GatedLink {
     async fn next_job(&self, queues: &[LabelSet]) -> Result<JobDelivery, LinkError> {
@@ -60,8 +69,7 @@ impl AgentLink for GatedLink {
 
     async fn report(&self, report: &Report) -> Result<Delivered, LinkError> {
         self.pass().await?;
-        let begins = |event: &JobEvent| matches!(event, JobEvent::StageStarted { not_twice: true, .. });
-        if matches!(report, Report::Progress(Progress { event, .. }) if begins(event)) && self.loses(Lost::Started) {
+        if begins(report) && self.loses(Lost::Started) {
             return Ok(Delivered::Yes);
         }
         self.line.report(report).await
