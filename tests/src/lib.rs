@@ -6,6 +6,7 @@ pub mod docker;
 pub mod rabbit;
 pub mod disk;
 pub mod raw_amqp;
+pub mod tls;
 pub mod farm;
 pub mod proxy;
 pub mod own_rabbit;

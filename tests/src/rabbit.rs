@@ -267,6 +267,14 @@ impl Vhost {
         queues.as_array().into_iter().flatten().map(depth).collect()
     }
 
+    /// The names of connections that call themselves so.
+    ///
+    /// # Panics
+    /// When the management API does not answer.
+    pub async fn connections(&self, name: &str) -> Vec<String> {
+        self.try_connections(name).await.expect("RabbitMQ's management answers")
+    }
+
     async fn try_connections(&self, name: &str) -> anyhow::Result<Vec<String>> {
         let all = self.try_call(Method::GET, &format!("vhosts/{}/connections", self.name), &Value::Null).await?;
         let named = |one: &&Value| {
@@ -274,10 +282,6 @@ impl Vhost {
         };
         let ours = all.as_array().into_iter().flatten().filter(named);
         Ok(ours.filter_map(|one| one["name"].as_str().map(str::to_owned)).collect())
-    }
-
-    async fn connections(&self, name: &str) -> Vec<String> {
-        self.try_connections(name).await.expect("RabbitMQ's management answers")
     }
 
     async fn call(&self, method: Method, path: &str, body: Value) -> Value {

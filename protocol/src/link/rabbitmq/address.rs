@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,9 @@ use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
 use lapin::types::ShortString;
 use lapin::uri::{AMQPAuthority, AMQPScheme, AMQPUri, SASLMechanism};
 use lapin::{Connection, ConnectionProperties, ErrorKind};
+use rustls::CertificateError;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::RabbitSettings;
 use super::stream::{self, Raw, Screened};
@@ -68,11 +72,7 @@ impl Address {
         let named = matches!(uri.query.auth_mechanism, None | Some(SASLMechanism::Plain | SASLMechanism::AMQPlain));
         let user = ShortString::try_new(uri.authority.userinfo.username.clone())
             .map_err(|_| bad("names a user of more than 255 bytes"))?;
-        let certificates = settings.ca_file.as_ref().map(|file| {
-            std::fs::read_to_string(file).map_err(|error| {
-                LinkError::BadSettings(format!("the certificates in {} cannot be read: {error}", file.display()))
-            })
-        });
+        let certificates = settings.ca_file.as_deref().map(certificates);
         let place = format!("{host}:{}", uri.authority.port);
         Ok(Self { certificates: certificates.transpose()?, place, user: named.then_some(user), uri })
     }
@@ -160,10 +160,7 @@ impl Address {
                 "nothing listens at {place} (connection refused); check that RabbitMQ runs there and that the AMQP \
                  address is right"
             ),
-            ErrorKind::IOError(error) if uri.scheme == AMQPScheme::AMQPS => format!(
-                "no TLS connection to RabbitMQ at {place} ({error}); check that the port speaks TLS and that its \
-                 certificate is trusted, or name a file with the certificate authority's certificate"
-            ),
+            ErrorKind::IOError(error) if uri.scheme == AMQPScheme::AMQPS => self.why_not_trusted(error),
             ErrorKind::IOError(error) => format!("RabbitMQ at {place} cannot be reached: {error}"),
             ErrorKind::MissingHeartbeatError => format!("RabbitMQ at {place} has given no sign of life for too long"),
             ErrorKind::ParsingError(_) => {
@@ -171,6 +168,46 @@ impl Address {
             }
             _ => format!("the connection to RabbitMQ at {place} broke: {error}"),
         }
+    }
+
+    /// Why a connection over TLS did not come to be.
+    fn why_not_trusted(&self, error: &io::Error) -> String {
+        let Self { place, uri, .. } = self;
+        let found = error.get_ref().and_then(|inner| inner.downcast_ref());
+        let Some(rustls::Error::InvalidCertificate(reason)) = found else {
+            return format!("no TLS connection to RabbitMQ at {place} ({error}); check that the port speaks TLS");
+        };
+        match reason {
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(
+                "the certificate of RabbitMQ at {place} is not made out to {:?}; write the name that it is made out to \
+                 into the AMQP address",
+                uri.authority.host
+            ),
+            CertificateError::UnknownIssuer => format!(
+                "the certificate of RabbitMQ at {place} is signed by nobody whom this machine trusts; name a file with \
+                 the certificate of its authority (--amqp-ca)"
+            ),
+            other => format!("the certificate of RabbitMQ at {place} cannot be trusted: {other}"),
+        }
+    }
+}
+
+/// The certificates in a PEM file.
+fn certificates(file: &Path) -> Result<String, LinkError> {
+    let shown = file.display();
+    let bad =
+        |what: String| LinkError::BadSettings(format!("{what}; name a PEM file with the authority's certificate"));
+    let text =
+        std::fs::read(file).map_err(|error| bad(format!("the certificates in {shown} cannot be read: {error}")))?;
+    let mut trusted = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let certificate =
+            certificate.map_err(|error| bad(format!("the certificates in {shown} are damaged: {error}")))?;
+        trusted.add(certificate).map_err(|error| bad(format!("a certificate in {shown} is none: {error}")))?;
+    }
+    match String::from_utf8(text) {
+        Ok(text) if !trusted.is_empty() => Ok(text),
+        _ => Err(bad(format!("{shown} holds no certificate"))),
     }
 }
 
