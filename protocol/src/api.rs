@@ -167,8 +167,30 @@ pub struct LogView {
     pub bytes: u64,
     /// Whether that is all: nothing more will come.
     pub complete: bool,
-    /// How many bytes are missing for good, when the log could not be had whole.
+    /// How many bytes are missing for good at its end, when the log could not be had whole and its length is known.
     pub missing: u64,
+    /// Whether its rest is given up: its agent was lost with it.
+    #[serde(default)]
+    pub incomplete: bool,
+}
+
+impl LogView {
+    /// What is wrong with it, for people, at the place where it is missing: its end.
+    #[must_use]
+    pub fn gap(&self) -> Option<String> {
+        match (self.missing, self.incomplete) {
+            (0, false) => None,
+            (0, true) => Some("log incomplete: its agent was lost before it said how much more there was".to_owned()),
+            (missing, _) => Some(format!("log incomplete: {missing} bytes missing")),
+        }
+    }
+}
+
+/// When the bytes of a log were printed: `GET /api/v1/builds/N/logs/NAME/times?attempt=N`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogTimes {
+    /// Where in the log a piece begins, and when its agent had it, in milliseconds since 1970; in order.
+    pub pieces: Vec<(u64, u64)>,
 }
 
 /// One line of `GET /api/v1/builds/N/follow`: newline-delimited JSON, from the beginning, until the build is over

@@ -7,6 +7,7 @@ use protocol::{BuildNumber, LogName};
 
 use super::globals::Globals;
 use super::look::Look;
+use super::stamps::Stamps;
 use super::watch::{Frame, Selection, Transcript, Watched, watch};
 use super::{CliError, exit, note};
 use crate::client::{Farm, LogAddress};
@@ -29,16 +30,19 @@ pub(super) struct Args {
     /// The bytes alone, without a heading for each stage
     #[arg(long)]
     raw: bool,
+    /// Each line with the time at which it was printed
+    #[arg(long, short, conflicts_with_all = ["follow", "raw"])]
+    timestamps: bool,
 }
 
 pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
-    let Args { build, follow, stage, attempt, raw } = args;
+    let Args { build, follow, stage, attempt, raw, timestamps } = args;
     let frame = if raw { Frame::Raw } else { Frame::Headings };
     let selection = Selection { log: stage, attempt };
     let farm = globals.farm()?;
     if !follow {
         let view = farm.build(build).await?;
-        print(&farm, &view, selection, frame, globals).await?;
+        print(&farm, &view, selection, (frame, timestamps), globals).await?;
         return Ok(exit::DONE);
     }
     match watch(&farm, build, selection.clone(), frame, globals).await? {
@@ -55,7 +59,7 @@ async fn print(
     farm: &Farm,
     view: &BuildView,
     mut selection: Selection,
-    frame: Frame,
+    (frame, timestamps): (Frame, bool),
     globals: &Globals,
 ) -> Result<(), CliError> {
     if view.attempts.is_empty() {
@@ -74,12 +78,17 @@ async fn print(
     for attempt in &view.attempts {
         for log in attempt.logs.iter().filter(|log| selection.holds(attempt.attempt, &log.name)) {
             let address = LogAddress { build: view.build.number, attempt: attempt.attempt, log: log.name.clone() };
+            let mut stamps = match timestamps {
+                true => Some(Stamps::new(farm.log_times(&address).await?)),
+                false => None,
+            };
             let mut reader = farm.log(address, 0, log.bytes);
             while let Some(bytes) = reader.next().await? {
+                let bytes = stamps.as_mut().map_or(bytes.clone(), |stamps| stamps.stamp(&bytes).into());
                 transcript.log(attempt.attempt, &log.name, &bytes).map_err(CliError::Output)?;
             }
-            if log.missing > 0 {
-                note(&format!("{} bytes of the output of {} are lost", log.missing, log.name.title()));
+            if let Some(gap) = log.gap() {
+                transcript.gap(attempt.attempt, &log.name, &gap).map_err(CliError::Output)?;
             }
         }
     }
@@ -126,7 +135,13 @@ mod tests {
             stages: vec![],
             logs: logs
                 .iter()
-                .map(|name| LogView { name: name.parse().unwrap(), bytes: 1, complete: true, missing: 0 })
+                .map(|name| LogView {
+                    name: name.parse().unwrap(),
+                    bytes: 1,
+                    complete: true,
+                    missing: 0,
+                    incomplete: false,
+                })
                 .collect(),
         };
         let attempts = vec![attempt(1, &["0-job"]), attempt(2, &["0-job", "build", "test"])];

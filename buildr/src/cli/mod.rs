@@ -9,6 +9,7 @@ mod error;
 mod forward;
 mod globals;
 mod look;
+mod stamps;
 mod table;
 mod terminal;
 mod time;

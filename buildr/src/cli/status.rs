@@ -145,7 +145,13 @@ mod tests {
                 stage("test", Some(failed), Some(3_500)),
                 stage("deploy", Some(skipped), None),
             ],
-            logs: vec![LogView { name: "test".parse().unwrap(), bytes: 10, complete: true, missing: 7 }],
+            logs: vec![LogView {
+                name: "test".parse().unwrap(),
+                bytes: 10,
+                complete: true,
+                missing: 7,
+                incomplete: true,
+            }],
         };
         let message = Some("stage test: exit code 1".to_owned());
         let build = BuildRow { message, ..row(12, Status::Failed) };

@@ -82,7 +82,8 @@ pub(super) async fn watch(
             }
             Some(Followed::Log { attempt, log, missing, bytes, .. }) => {
                 if missing > 0 {
-                    note(&format!("{missing} bytes of the output of {} are lost here", log.title()));
+                    let gap = format!("log incomplete: {missing} bytes missing");
+                    transcript.gap(attempt, &log, &gap).map_err(CliError::Output)?;
                 }
                 transcript.log(attempt, &log, &bytes).map_err(CliError::Output)?;
             }
@@ -93,11 +94,17 @@ pub(super) async fn watch(
             None => break,
         }
     }
-    transcript.finish().map_err(CliError::Output)?;
-    let view = match last {
-        Some(view) if view.build.status.is_over() => view,
-        _ => Box::new(farm.build(build).await?),
+    // Asked for again: what became of the logs was settled behind the build's end.
+    let view = match farm.build(build).await {
+        Ok(view) => Box::new(view),
+        Err(error) => last.filter(|view| view.build.status.is_over()).ok_or(error)?,
     };
+    for attempt in &view.attempts {
+        for (log, gap) in attempt.logs.iter().filter_map(|log| Some((log, log.gap()?))) {
+            transcript.gap(attempt.attempt, &log.name, &gap).map_err(CliError::Output)?;
+        }
+    }
+    transcript.finish().map_err(CliError::Output)?;
     Ok(Watched::Over(view))
 }
 
@@ -129,18 +136,37 @@ impl<W: Write> Transcript<W> {
         if !self.selection.holds(attempt, log) || bytes.is_empty() {
             return Ok(());
         }
-        let is_current = self.current.as_ref().is_some_and(|(at, name)| *at == attempt && name == log);
-        if self.frame != Frame::Raw && !is_current {
-            let again = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
-            self.line(Tone::Strong, &format!("── {}{again}", log.title()))?;
-        }
-        if !is_current {
-            self.current = Some((attempt, log.clone()));
-        }
+        self.heading(attempt, log)?;
         self.out.write_all(bytes)?;
         self.out.flush()?;
         self.mid_line = !bytes.ends_with(b"\n");
         Ok(())
+    }
+
+    /// The name of a log, where another was before.
+    fn heading(&mut self, attempt: u32, log: &LogName) -> io::Result<()> {
+        if self.current.as_ref().is_some_and(|(at, name)| *at == attempt && name == log) {
+            return Ok(());
+        }
+        if self.frame != Frame::Raw {
+            let again = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
+            self.line(Tone::Strong, &format!("── {}{again}", log.title()))?;
+        }
+        self.current = Some((attempt, log.clone()));
+        Ok(())
+    }
+
+    /// Says that bytes of a log are missing here. Between raw bytes it has no place, and is said beside them.
+    pub(super) fn gap(&mut self, attempt: u32, log: &LogName, gap: &str) -> io::Result<()> {
+        if !self.selection.holds(attempt, log) {
+            return Ok(());
+        }
+        if self.frame == Frame::Raw {
+            note(&format!("{}: {gap}", log.title()));
+            return Ok(());
+        }
+        self.heading(attempt, log)?;
+        self.line(Tone::Bad, &format!("── {gap}"))
     }
 
     /// Says what has become of the build, when that is new. Its end is the caller's to tell.
@@ -211,6 +237,7 @@ mod tests {
         transcript.news(&view(Status::Running, None)).unwrap();
         transcript.log(1, &test, b" line\nhalf").unwrap();
         transcript.log(2, &test, b"again\n").unwrap();
+        transcript.gap(2, &test, "log incomplete: 7 bytes missing").unwrap();
         transcript.news(&view(Status::Passed, None)).unwrap();
         transcript.finish().unwrap();
         String::from_utf8(transcript.out).unwrap()
@@ -218,7 +245,8 @@ mod tests {
 
     #[test]
     fn a_heading_where_a_log_begins() {
-        let all = "── job\ncloned\n── test\none line\nhalf\n── test (attempt 2)\nagain\n";
+        let all =
+            "── job\ncloned\n── test\none line\nhalf\n── test (attempt 2)\nagain\n── log incomplete: 7 bytes missing\n";
         assert_eq!(written(Frame::Headings, Selection::default()), all);
         let news = format!("── queued: waits for an agent\n── running on oak\n{all}");
         assert_eq!(written(Frame::News, Selection::default()), news);

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use protocol::api::{
-    ASKED_BY, AgentView, ApiError, Approve, BuildView, Builds, CancelRequest, Cancelled, Forgotten, Incidents, Pause,
-    Revoke, Submit, Why,
+    ASKED_BY, AgentView, ApiError, Approve, BuildView, Builds, CancelRequest, Cancelled, Forgotten, Incidents,
+    LogTimes, Pause, Revoke, Submit, Why,
 };
 use protocol::{AgentId, BuildNumber};
 use reqwest::header::{HeaderValue, LOCATION};
@@ -127,6 +127,15 @@ impl Farm {
     #[must_use]
     pub fn log(&self, log: LogAddress, from: u64, until: u64) -> LogReader {
         LogReader::new(self.clone(), log, from, until)
+    }
+
+    /// When the pieces of a log were printed.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn log_times(&self, log: &LogAddress) -> Result<LogTimes, ClientError> {
+        let path = ["builds", &log.build.0.to_string(), "logs", log.log.as_str(), "times"];
+        self.get(&path, &[("attempt", log.attempt.to_string())]).await
     }
 
     /// Follows a build from its beginning until it is over and its logs are whole.

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use protocol::{JobId, LogName};
 
+/// How long one pair is in the file of times.
+const PAIR: u64 = 16;
+
 /// The folder with all logs. Its calls block.
 #[derive(Debug, Clone)]
 pub(crate) struct LogFiles {
@@ -72,7 +75,9 @@ impl LogFiles {
         if length > begin {
             file.sync_data()?;
             let mut sidecar = self.open(&times_path(&path, &place.log))?;
-            sidecar.seek(SeekFrom::End(0))?;
+            // A crash may have cut the last pair in two.
+            let whole = sidecar.metadata()?.len() / PAIR * PAIR;
+            sidecar.seek(SeekFrom::Start(whole))?;
             sidecar.write_all(&times)?;
         }
         Ok(length)
@@ -91,6 +96,39 @@ impl LogFiles {
         let mut bytes = Vec::new();
         file.take(most).read_to_end(&mut bytes)?;
         Ok(bytes.into())
+    }
+
+    /// How many bytes of a log are there.
+    ///
+    /// # Errors
+    /// When the disk does not say.
+    pub(crate) fn length(&self, place: &LogPlace) -> io::Result<u64> {
+        match std::fs::metadata(self.path(place)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            found => Ok(found?.len()),
+        }
+    }
+
+    /// Where in a log pieces begin and when they were printed, in order.
+    ///
+    /// # Errors
+    /// When the disk does not give them.
+    pub(crate) fn times(&self, place: &LogPlace) -> io::Result<Vec<(u64, u64)>> {
+        let bytes = match std::fs::read(times_path(&self.path(place), &place.log)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            bytes => bytes?,
+        };
+        let mut pieces: Vec<(u64, u64)> = Vec::new();
+        for pair in bytes.as_chunks::<{ PAIR as usize }>().0 {
+            let number = |half: &[u8]| half.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
+            let (offset, at_ms) = (number(&pair[..8]), number(&pair[8..]));
+            // What was written behind the mark before a crash was written anew.
+            while pieces.last().is_some_and(|(last, _)| *last >= offset) {
+                pieces.pop();
+            }
+            pieces.push((offset, at_ms));
+        }
+        Ok(pieces)
     }
 
     fn path(&self, place: &LogPlace) -> PathBuf {
@@ -146,6 +184,17 @@ mod tests {
         check("ab", 2, &[piece(9, "z")], "ab");
         check("abXY", 2, &[piece(2, "cd")], "abcd");
         check("ab", 2, &[], "ab");
+        // Twice, one within the other, over the end, out of order.
+        check(
+            "abcd",
+            4,
+            &[piece(0, "abcd"), piece(1, "b"), piece(3, "def"), piece(3, "def"), piece(6, "g")],
+            "abcdefg",
+        );
+        check("ab", 2, &[piece(4, "ef"), piece(2, "cd"), piece(4, "ef")], "abcdef");
+        // The file was cut below the mark: what is there counts.
+        check("ab", 9, &[piece(9, "z"), piece(2, "c")], "abc");
+        check("ab", 2, &[piece(u64::MAX, "z"), piece(2, "")], "ab");
     }
 
     #[test]
@@ -156,9 +205,16 @@ mod tests {
         files.append(&place, 0, &[piece(0, "abc"), piece(3, "def")]).unwrap();
         assert_eq!(files.read(&place, 2, 3).unwrap(), "cde");
         assert_eq!(files.read(&place, 9, 3).unwrap(), "");
-        let times = std::fs::read(times_path(&files.path(&place), &place.log)).unwrap();
-        assert_eq!(times.len(), 2 * 16);
+        assert_eq!(files.times(&place).unwrap(), [(0, 0), (3, 3)]);
+        // The second piece was not safe yet, and the pair behind it was cut.
+        let mut sidecar = OpenOptions::new().append(true).open(times_path(&files.path(&place), &place.log)).unwrap();
+        sidecar.write_all(&[9; 5]).unwrap();
+        let again = Piece { at_ms: 7, ..piece(2, "cdefgh") };
+        assert_eq!(files.append(&place, 3, &[again]).unwrap(), 8);
+        assert_eq!(files.times(&place).unwrap(), [(0, 0), (3, 7)]);
+        assert_eq!((files.read(&place, 0, 99).unwrap(), files.length(&place).unwrap()), ("abcdefgh".into(), 8));
         let elsewhere = LogPlace { attempt: 3, ..place };
         assert_eq!(files.read(&elsewhere, 0, 9).unwrap(), "", "a log of which nothing came is empty");
+        assert_eq!((files.length(&elsewhere).unwrap(), files.times(&elsewhere).unwrap().len()), (0, 0));
     }
 }

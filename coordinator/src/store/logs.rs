@@ -34,7 +34,8 @@ impl LogMark {
             Some(total) if self.given_up => total.saturating_sub(self.bytes),
             _ => 0,
         };
-        LogView { name: self.log.clone(), bytes: self.bytes, complete: self.is_whole(), missing }
+        let (complete, incomplete) = (self.is_whole(), self.given_up && !self.is_whole());
+        LogView { name: self.log.clone(), bytes: self.bytes, complete, missing, incomplete }
     }
 
     fn is_whole(&self) -> bool {
@@ -142,6 +143,21 @@ impl Transaction {
         )
         .bind(claim.reveal())
         .bind(log.as_str())
+        .bind(int(bytes))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// A log's file holds no more than so many bytes, whatever was kept of it.
+    pub(crate) async fn log_shortened(&mut self, place: &LogPlace, bytes: u64) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE logs SET bytes = min(bytes, $4)
+             WHERE name = $3 AND claim IN (SELECT claim FROM attempts WHERE job = $1 AND attempt = $2)",
+        )
+        .bind(place.job.to_string())
+        .bind(place.attempt)
+        .bind(place.log.as_str())
         .bind(int(bytes))
         .execute(&mut *self.tx)
         .await?;

@@ -10,8 +10,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use protocol::api::{
-    ASKED_BY, BuildRow, BuildView, Builds, CancelRequest, Cancelled, Incidents, Status, Submit, WaitReason, WaitingJob,
-    Why,
+    ASKED_BY, BuildRow, BuildView, Builds, CancelRequest, Cancelled, Incidents, LogTimes, Status, Submit, WaitReason,
+    WaitingJob, Why,
 };
 use protocol::job::TriggerKind;
 use protocol::link::Health;
@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Web;
-use super::follow::{Follower, LogReader};
+use super::follow::{Follower, LogReader, times};
 use super::refusal::Refusal;
 use crate::intake::{self, Trigger};
 use crate::store::{LogMark, Page, Snapshot};
@@ -42,6 +42,7 @@ pub(super) fn router() -> Router<Arc<Web>> {
         .route("/builds/{number}/follow", get(follow))
         .route("/builds/{number}/cancel", post(cancel))
         .route("/builds/{number}/logs/{log}", get(log))
+        .route("/builds/{number}/logs/{log}/times", get(log_times))
         .route("/builds/{number}/why", get(why_one))
         .route("/why", get(why_newest))
         .nest("/agents", super::agents::router())
@@ -212,7 +213,26 @@ async fn log(
 ) -> Answer<Response> {
     let number = number(&text)?;
     let LogQuery { attempt, from, follow } = asked(query)?;
-    let snapshot = whole(&web, number).await?;
+    let mark = log_mark(&web, number, &log, attempt).await?;
+    let reader = LogReader::new(web, number, mark, from.unwrap_or(0), follow.unwrap_or(false));
+    Ok(streamed("application/octet-stream", Body::from_stream(reader.stream())))
+}
+
+/// When the pieces of a log were printed.
+async fn log_times(
+    State(web): State<Arc<Web>>,
+    Path((text, log)): Path<(String, String)>,
+    query: Result<Query<LogQuery>, QueryRejection>,
+) -> Answer<Json<LogTimes>> {
+    let (_, mark) = log_mark(&web, number(&text)?, &log, asked(query)?.attempt).await?;
+    let pieces = times(&web, &mark).await;
+    let pieces = pieces.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    Ok(Json(LogTimes { pieces }))
+}
+
+/// A log by its name, of the last attempt that has it unless one is named.
+async fn log_mark(web: &Web, number: BuildNumber, log: &str, attempt: Option<u32>) -> Answer<(u32, LogMark)> {
+    let snapshot = whole(web, number).await?;
     let found = snapshot
         .logs
         .iter()
@@ -223,9 +243,7 @@ async fn log(
         let known = if names.is_empty() { "none so far".to_owned() } else { names.join(", ") };
         return Err(Refusal::not_found(format!("build {number} has no such log {log:?}; it has: {known}")));
     };
-    let mark = (*attempt, mark.clone());
-    let reader = LogReader::new(web, number, mark, from.unwrap_or(0), follow.unwrap_or(false));
-    Ok(streamed("application/octet-stream", Body::from_stream(reader.stream())))
+    Ok((*attempt, mark.clone()))
 }
 
 async fn follow(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<Response> {

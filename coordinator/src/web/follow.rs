@@ -110,12 +110,11 @@ impl Follower {
             }
             let bytes = read(&self.web, &mark.place, at, PIECE.min(mark.bytes - at)).await?;
             if bytes.is_empty() {
-                tracing::error!("the log {} of build {} has lost bytes on the disk", mark.log, self.number);
-                at = mark.bytes;
-            } else {
-                self.say(&Follow::Log { attempt, log: mark.log.clone(), offset: at, base64: BASE64.encode(&bytes) })?;
-                at += bytes.len() as u64;
+                shorten(&self.web, self.number, mark).await?;
+                return Ok(true);
             }
+            self.say(&Follow::Log { attempt, log: mark.log.clone(), offset: at, base64: BASE64.encode(&bytes) })?;
+            at += bytes.len() as u64;
             self.sent.insert((attempt, mark.log.clone()), at);
         }
         Ok(true)
@@ -186,7 +185,9 @@ impl LogReader {
                 let most = PIECE.min(self.mark.bytes - self.at);
                 let bytes = read(&self.web, &self.mark.place, self.at, most).await?;
                 if bytes.is_empty() {
-                    return Err(io::Error::other("the log has lost bytes on the disk"));
+                    shorten(&self.web, self.number, &self.mark).await?;
+                    self.mark.bytes = self.at;
+                    continue;
                 }
                 self.at += bytes.len() as u64;
                 return Ok(Some(bytes));
@@ -230,6 +231,27 @@ async fn wait(web: &Web, changes: &mut Listener, number: BuildNumber) -> Woken {
 async fn read(web: &Web, place: &LogPlace, from: u64, most: u64) -> io::Result<Bytes> {
     let (files, place) = (web.desk.store.log_files().clone(), place.clone());
     tokio::task::spawn_blocking(move || files.read(&place, from, most)).await.map_err(io::Error::other)?
+}
+
+/// Somebody has cut a log on the disk: what is gone is asked for again, or is said to be missing.
+async fn shorten(web: &Web, number: BuildNumber, mark: &LogMark) -> io::Result<()> {
+    let (files, place) = (web.desk.store.log_files().clone(), mark.place.clone());
+    let length = tokio::task::spawn_blocking(move || files.length(&place)).await.map_err(io::Error::other)??;
+    tracing::error!("the log {} of build {number} has lost bytes on the disk: {length} are left", mark.log);
+    let shortened = async {
+        let mut tx = web.desk.store.write().await?;
+        tx.log_shortened(&mark.place, length).await?;
+        tx.commit().await
+    };
+    shortened.await.map_err(|error| io::Error::other(error.to_string()))?;
+    web.desk.feed.say(Change::Log(number));
+    Ok(())
+}
+
+/// When the pieces of a log were printed.
+pub(super) async fn times(web: &Web, mark: &LogMark) -> io::Result<Vec<(u64, u64)>> {
+    let (files, place) = (web.desk.store.log_files().clone(), mark.place.clone());
+    tokio::task::spawn_blocking(move || files.times(&place)).await.map_err(io::Error::other)?
 }
 
 /// The last bytes of a log, at most `most`.

@@ -243,10 +243,10 @@ fn attempt_part(
     for (_, text, mark) in logs.iter().filter(|(place, _, _)| *place == number) {
         let view = mark.view();
         let cut = if view.bytes > LOG_SHOWN { ", its end" } else { "" };
-        let missing = if view.missing > 0 { format!(", {} bytes are lost", view.missing) } else { String::new() };
+        let gap = view.gap().map(|gap| format!("\n── {gap}")).unwrap_or_default();
         writeln!(
             out,
-            "<h3>{title}{cut}{missing} · <a href=\"/api/v1/builds/{id}/logs/{name}?attempt={number}\">all of it</a></h3>\n<pre>{text}</pre>",
+            "<h3>{title}{cut} · <a href=\"/api/v1/builds/{id}/logs/{name}?attempt={number}\">all of it</a></h3>\n<pre>{text}{gap}</pre>",
             title = Shown(view.name.title()),
             name = Shown(&view.name),
             id = build.number.0,
