@@ -247,3 +247,33 @@ async fn a_storm_on_every_queue_passes() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_job_that_ends_its_agents_is_laid_aside_and_the_farm_goes_on() {
+    over_rabbitmq(async |farm| {
+        farm.start_coordinator().await;
+        let number = farm.api().begin("image: x\nstages: [hang]\nhang: {script: [hang]}\n").await;
+        for (attempt, name) in [(1, "a"), (2, "b")] {
+            farm.start_agent(name, 1).await;
+            farm.api().until_in_stage(number, attempt, "hang").await;
+            farm.agent(name).kill().await;
+        }
+        let view = farm.api().until_is(number, Status::Errored).await;
+        let states: Vec<&str> = view.attempts.iter().map(|attempt| attempt.state.as_str()).collect();
+        assert_eq!(states, ["lost", "lost"]);
+        let laid = until("the job to be laid aside", async || farm.vhost().drain("buildr.dead").await.pop()).await;
+        let reason = laid.0["headers"]["x-buildr-reason"].as_str().unwrap();
+        assert!(reason.contains(&format!("build {number} is given up")), "{reason}");
+        assert_eq!(laid.0["headers"]["x-buildr-queue"], json!(QUEUE));
+        let body: serde_json::Value = serde_json::from_slice(&laid.1).unwrap();
+        assert_eq!(body["build"], json!(number));
+        until_noted(farm, IncidentKind::GivenUp, "is given up").await;
+        for name in ["a", "b"] {
+            farm.start_agent(name, 1).await;
+            farm.folders(name).until_all_said().await;
+        }
+        a_good_build_passes(farm).await;
+        assert_eq!(farm.api().build(number).await.attempts.len(), 2);
+    })
+    .await;
+}

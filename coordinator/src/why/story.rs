@@ -26,7 +26,6 @@ pub(crate) async fn why(desk: &Desk, view: BuildView) -> Result<Why, StoreError>
         let sentence = WaitingJob::sentence(&why, 1, None);
         WaitingJob { job, attempt: 1, lost_with: None, for_ms: now.saturating_sub(created_ms), why, sentence }
     }));
-    let over = view.build.status.is_over();
     let mut not_run = background.not_run;
     not_run.extend(skipped(&view.attempts));
     Ok(Why {
@@ -35,7 +34,7 @@ pub(crate) async fn why(desk: &Desk, view: BuildView) -> Result<Why, StoreError>
         running: running(desk, &view).await?,
         lost: view.attempts.iter().filter_map(lost).collect(),
         not_run,
-        incomplete: view.attempts.iter().flat_map(|attempt| incomplete(attempt, over)).collect(),
+        incomplete: view.attempts.iter().flat_map(incomplete).collect(),
         build: view.build,
     })
 }
@@ -96,10 +95,8 @@ fn skipped(attempts: &[AttemptView]) -> Vec<NotRun> {
 }
 
 /// The logs of an attempt that are not whole and never will be.
-fn incomplete(attempt: &AttemptView, over: bool) -> Vec<IncompleteLog> {
-    let lost = attempt.state == "lost";
-    let missing = attempt.logs.iter().filter(|log| log.missing > 0 || (lost && over && !log.complete));
-    let incomplete = missing.map(|log| IncompleteLog {
+fn incomplete(attempt: &AttemptView) -> Vec<IncompleteLog> {
+    let incomplete = attempt.logs.iter().filter(|log| log.incomplete).map(|log| IncompleteLog {
         attempt: attempt.attempt,
         log: log.name.clone(),
         bytes: log.bytes,
@@ -145,16 +142,19 @@ mod tests {
 
     #[test]
     fn a_log_is_incomplete_when_nothing_more_will_come() {
-        let log = |complete, missing| LogView { name: "test".parse().unwrap(), bytes: 4, complete, missing };
-        let check = |state: &str, log: LogView, over: bool, expect: Option<Option<u64>>| {
-            let attempt = AttemptView { logs: vec![log], ..attempt(1, state, None) };
-            assert_eq!(incomplete(&attempt, over).first().map(|log| log.missing), expect, "{state}");
+        let log = |incomplete, missing| LogView {
+            name: "test".parse().unwrap(),
+            bytes: 4,
+            complete: false,
+            missing,
+            incomplete,
         };
-        check("passed", log(true, 0), true, None);
-        check("passed", log(false, 0), true, None);
-        check("passed", log(false, 7), true, Some(Some(7)));
-        check("lost", log(false, 0), true, Some(None));
-        check("lost", log(false, 0), false, None);
-        check("lost", log(true, 0), true, None);
+        let check = |log: LogView, expect: Option<Option<u64>>| {
+            let attempt = AttemptView { logs: vec![log], ..attempt(1, "lost", None) };
+            assert_eq!(incomplete(&attempt).first().map(|log| log.missing), expect);
+        };
+        check(log(false, 0), None);
+        check(log(true, 7), Some(Some(7)));
+        check(log(true, 0), Some(None));
     }
 }
