@@ -18,6 +18,7 @@ use coordinator::{Config, RunError};
 use futures_util::FutureExt as _;
 use protocol::link::CoordinatorLink;
 use protocol::link::memory::MemoryBroker;
+use protocol::link::rabbitmq::permissions::Role;
 use protocol::link::rabbitmq::{RabbitCoordinator, RabbitSettings};
 use protocol::task;
 use tokio::net::TcpListener;
@@ -142,7 +143,7 @@ impl Farm {
         let (line, end): (_, Arc<dyn CoordinatorLink>) = match &self.broker {
             Broker::Memory(broker) => (None, Arc::new(broker.coordinator())),
             Broker::Rabbit(vhost) => {
-                let line = RabbitCoordinator::connect(RabbitSettings::new(vhost.uri())).await;
+                let line = RabbitCoordinator::connect(RabbitSettings::new(vhost.uri_of(Role::Coordinator).await)).await;
                 let line = Arc::new(line.expect("an address of RabbitMQ"));
                 (Some(line.clone()), line)
             }

@@ -1,5 +1,6 @@
 //! A RabbitMQ vhost of a test's own, made and looked into through the management API.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,12 +9,16 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::FutureExt as _;
+use protocol::link::rabbitmq::permissions::{self, Permissions, Role};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// How long a test waits for anything before it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The password of users who play a part; they live as long as their test.
+pub const PART_PASSWORD: &str = "s3cret";
 
 const AMQP: &str = "amqp://guest:guest@127.0.0.1:5672";
 const MANAGEMENT: &str = "http://guest:guest@127.0.0.1:15672";
@@ -26,6 +31,8 @@ pub struct Vhost {
     management: String,
     http: Client,
     users: Arc<Mutex<Vec<String>>>,
+    /// Users that have the rights of a part of the farm, by that part.
+    parts: Arc<tokio::sync::Mutex<HashMap<String, String>>>,
 }
 
 /// Runs a test in a vhost of its own and removes it, also after a failure. Without a broker the test is skipped and
@@ -74,7 +81,7 @@ impl Vhost {
         let name = format!("buildr-test-{}", Uuid::new_v4().simple());
         let mut amqp: url::Url = amqp.parse().expect("the broker's address is a URL");
         amqp.set_path(&name);
-        let vhost = Self { name, management, http: Client::new(), amqp, users: Arc::default() };
+        let vhost = Self { name, management, http: Client::new(), amqp, users: Arc::default(), parts: Arc::default() };
         let path = format!("vhosts/{}", vhost.name);
         vhost.try_call(Method::PUT, &path, &json!({})).await.map_err(|error| error.to_string())?;
         let user = vhost.amqp.username().to_owned();
@@ -127,6 +134,54 @@ impl Vhost {
         self.call(Method::PUT, &format!("users/{user}"), json!({"password": password, "tags": ""})).await;
         self.permit(&user, configure, write, read).await;
         user
+    }
+
+    /// Its AMQP address for a user who has the rights of a part of the farm and no more; made at the first call.
+    pub async fn uri_of(&self, role: Role<'_>) -> String {
+        let mut parts = self.parts.lock().await;
+        let part = format!("{role:?}");
+        let user = match parts.get(&part) {
+            Some(user) => user.clone(),
+            None => {
+                let Permissions { configure, write, read, topics } = permissions::of(role);
+                let user = self.add_user(PART_PASSWORD, [&configure, &write, &read]).await;
+                for topic in topics {
+                    let path = format!("topic-permissions/{}/{user}", self.name);
+                    let rights = json!({"exchange": topic.exchange, "write": topic.write, "read": topic.read});
+                    self.call(Method::PUT, &path, rights).await;
+                }
+                parts.insert(part, user.clone());
+                user
+            }
+        };
+        self.uri_as(&user, PART_PASSWORD)
+    }
+
+    /// From now on this user, whose password is [`PART_PASSWORD`], plays a part of the farm.
+    pub async fn play(&self, role: Role<'_>, user: &str) {
+        self.parts.lock().await.insert(format!("{role:?}"), user.to_owned());
+    }
+
+    /// Takes over users whom somebody else makes: they are gone when the vhost is.
+    pub fn remove_later(&self, users: impl IntoIterator<Item = String>) {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner).extend(users);
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where the management API is, and its `user:password`.
+    #[must_use]
+    pub fn management(&self) -> (String, String) {
+        let mut url: url::Url = self.management.parse().expect("BUILDR_TEST_MANAGEMENT is a URL");
+        let admin = format!("{}:{}", url.username(), url.password().unwrap_or_default());
+        // They fail for addresses without a host alone.
+        url.set_username("").ok();
+        url.set_password(None).ok();
+        (url.as_str().trim_end_matches('/').to_owned(), admin)
     }
 
     async fn permit(&self, user: &str, configure: &str, write: &str, read: &str) {

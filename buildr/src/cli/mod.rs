@@ -21,6 +21,7 @@ mod builds;
 mod cancel;
 mod incidents;
 mod logs;
+mod rabbit;
 mod run;
 mod status;
 mod submit;
@@ -111,6 +112,7 @@ enum Command {
     Agents(agents::Args),
     Why(why::Args),
     Incidents(incidents::Args),
+    Rabbit(rabbit::Args),
     #[command(flatten)]
     OfAgent(agent::Command),
     #[command(external_subcommand)]
@@ -121,7 +123,7 @@ enum Command {
 const GROUPS: [(&str, &[&str]); 3] = [
     ("Build here", &["run"]),
     ("Ask a farm", &["submit", "builds", "status", "why", "logs", "cancel", "agents", "incidents"]),
-    ("Run a farm", &["up", "coordinator", "agent"]),
+    ("Run a farm", &["up", "coordinator", "agent", "rabbit"]),
 ];
 
 fn dispatch(cli: Cli) -> Result<u8, CliError> {
@@ -140,6 +142,7 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
             Command::Logs(args) => logs::run(args, &globals).await,
             Command::Cancel(args) => cancel::run(args, &globals).await,
             Command::Agents(args) => agents::run(&args, &globals).await,
+            Command::Rabbit(args) => rabbit::run(args),
             Command::Why(args) => why::run(&args, &globals).await,
             Command::Incidents(args) => incidents::run(&args, &globals).await,
             Command::OfAgent(command) => agent::run(command, &globals).await,

@@ -13,6 +13,7 @@ use buildr::executor::docker::DockerExecutor;
 use buildr::executor::scripted::ScriptedExecutor;
 use buildr::runner::WorkFolder;
 use protocol::link::AgentLink;
+use protocol::link::rabbitmq::permissions::{Replies, Role};
 use protocol::link::rabbitmq::{RabbitAgent, RabbitSettings};
 use protocol::{AgentId, BootId, task};
 use tokio::sync::watch;
@@ -81,7 +82,11 @@ impl Agent {
         let (line, end): (_, Arc<dyn AgentLink>) = match broker {
             Broker::Memory(broker) => (None, Arc::new(broker.agent(&self.name))),
             Broker::Rabbit(vhost) => {
-                let settings = RabbitSettings::new(vhost.uri());
+                let replies = match config.standalone {
+                    Standalone::Never => Replies::FromCoordinator,
+                    Standalone::Auto | Standalone::Always => Replies::FromAgents,
+                };
+                let settings = RabbitSettings::new(vhost.uri_of(Role::Agent(&self.name, replies)).await);
                 let line = RabbitAgent::connect(settings, &self.name, boot).await.expect("an address of RabbitMQ");
                 let line = Arc::new(line);
                 (Some(line.clone()), line)

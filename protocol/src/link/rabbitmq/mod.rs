@@ -17,6 +17,7 @@ mod address;
 mod channel;
 mod connection;
 mod topology;
+pub mod permissions;
 mod message;
 mod publish;
 mod jobs;

@@ -38,7 +38,8 @@ pub(super) const ALL_AGENTS: &str = "agents.all";
 /// What the names of RabbitMQ's direct replies begin with: queues that exist as long as who waits for the answer.
 pub(super) const DIRECT_REPLIES: &str = "amq.rabbitmq.reply-to.";
 
-const SUBMIT: &str = "buildr.submit";
+/// Where submitters without a right on the default exchange publish.
+pub(super) const SUBMIT: &str = "buildr.submit";
 
 /// How many bytes of log lie at the broker before agents are told to keep theirs.
 const LOG_BOUND_BYTES: i64 = 256 << 20;
