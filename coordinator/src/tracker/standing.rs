@@ -157,16 +157,18 @@ fn refuse_own(desk: &Desk, agent: &Agent) -> Result<(), AgentRefusal> {
 
 #[cfg(test)]
 mod tests {
-    use protocol::LabelSet;
-    use protocol::api::{Approve, Status};
+    use protocol::api::{Approve, NearAgent, Status, WaitReason};
+    use protocol::link::AgentLink as _;
     use protocol::report::ClaimPhase;
+    use protocol::{BuildNumber, LabelSet};
     use tempfile::tempdir;
 
     use super::*;
     use crate::config::Enrolment;
     use crate::store::Snapshot;
-    use crate::testing::{Agent, Farm};
+    use crate::testing::{Agent, Farm, soon};
     use crate::tracker::{Approval, approve};
+    use crate::why::waits;
 
     fn fingerprint(agent: &Agent) -> String {
         agent.identity.public().fingerprint()
@@ -349,6 +351,28 @@ mod tests {
         revoke(&farm.desk, &agent.name, "gone").await.unwrap();
         forget(&farm.desk, &agent.name).await.unwrap();
         assert!(matches!(forget(&farm.desk, &agent.name).await, Err(AgentRefusal::Unknown(_))));
+        farm.stop().await;
+    }
+
+    #[tokio::test]
+    async fn labels_that_nobody_approved_are_the_reason() {
+        let folder = tempdir().unwrap();
+        let farm = Farm::with(&folder, |config| config.enrolment = Enrolment::ByApproval).await;
+        let agent = Agent::new(&farm.broker, "a1");
+        agent.hello(&["gpu", "arm64"], None).await;
+        agent.hear(refused).await;
+        assert_eq!(approved(&farm, &agent, Some(&["arm64"])).await, Approval::Done);
+        farm.broker.publish("build_queue.gpu", &br#"{"repo": "https://example.org/x"}"#[..], None, None);
+        let gpu = || LabelSet::new(["gpu"]).unwrap();
+        let delivery = soon("a job", agent.link.next_job(&[gpu()])).await.unwrap();
+        let claimed = agent.claim(&delivery).await;
+        agent.answer(&claimed, &farm.desk.identity.public()).await.unwrap_err();
+        let reason = async || waits(&farm.desk).await.unwrap().of(BuildNumber(1))[0].why.clone();
+        let nearest = vec![NearAgent { agent: agent.name.clone(), lacks: gpu(), unapproved: gpu() }];
+        assert_eq!(reason().await, WaitReason::NoLabels { labels: gpu(), agents: 1, nearest });
+        assert_eq!(approved(&farm, &agent, None).await, Approval::Done);
+        let here = reason().await;
+        assert!(matches!(here, WaitReason::Offered { .. } | WaitReason::NotYetOffered { .. }), "{here:?}");
         farm.stop().await;
     }
 }
