@@ -13,4 +13,5 @@ pub mod own_rabbit;
 pub mod own_docker;
 pub mod processes;
 pub mod chance;
+pub mod simulation;
 pub mod soak;
