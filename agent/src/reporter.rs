@@ -138,7 +138,7 @@ impl Sender {
                     self.go_back(&mut sent);
                     quiet_since = Instant::now();
                 }
-                () = tokio::time::sleep_until(quiet_since + AGAIN), if self.spool.is_finished() || self.is_awaited() => {
+                () = tokio::time::sleep_until(quiet_since + AGAIN), if self.awaits_an_answer() => {
                     self.rewind(&mut sent);
                     quiet_since = Instant::now();
                 }
@@ -180,9 +180,11 @@ impl Sender {
             && self.spool.logs().iter().all(|(log, length)| kept.logs.get(log).is_some_and(|kept| kept >= length))
     }
 
-    /// Whether the job waits for what was said last to be noted.
-    fn is_awaited(&self) -> bool {
-        self.spool.begins_not_twice().is_some_and(|seq| self.kept.borrow().events < seq)
+    /// Whether something that was said is to be answered by now: a result, a log of which there will be no more (also
+    /// of a job that died with an earlier life), or that a stage begins which waits for that.
+    fn awaits_an_answer(&self) -> bool {
+        let waits = self.spool.begins_not_twice().is_some_and(|seq| self.kept.borrow().events < seq);
+        waits || self.spool.is_finished() || *self.recorded.borrow()
     }
 
     /// The coordinator said how many events it has: those that follow it did not get, or has not read yet.

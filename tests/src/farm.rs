@@ -4,6 +4,7 @@
 mod repository;
 mod folders;
 mod gate;
+mod rough;
 mod agent;
 mod api;
 
@@ -34,6 +35,7 @@ pub use api::Api;
 pub use folders::Folders;
 pub use gate::Lost;
 pub use repository::Repository;
+pub use rough::{Breaker, Rough};
 
 /// How long a test waits for anything before it has failed: long enough for a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -50,6 +52,8 @@ pub enum Broker {
 pub struct Farm {
     /// What the coordinator is told; changes count from its next start on.
     pub config: Config,
+    /// What happens on the lines of agents that are started from now on, when they are rough.
+    pub rough: Option<Rough>,
     broker: Broker,
     runs: Runs,
     folder: tempfile::TempDir,
@@ -109,8 +113,16 @@ async fn during(broker: Broker, runs: Runs, test: impl AsyncFnOnce(&mut Farm)) {
         beacon: Duration::from_secs(1),
         ..Config::new(folder.path().join("coordinator"))
     };
-    let mut farm =
-        Farm { config, broker, runs, folder, coordinator: None, agents: BTreeMap::new(), kept: Arc::default() };
+    let mut farm = Farm {
+        config,
+        rough: None,
+        broker,
+        runs,
+        folder,
+        coordinator: None,
+        agents: BTreeMap::new(),
+        kept: Arc::default(),
+    };
     match AssertUnwindSafe(test(&mut farm)).catch_unwind().await {
         Ok(()) => farm.end().await,
         Err(panic) => {
@@ -181,6 +193,12 @@ impl Farm {
         until("the state folder to be free", async || std::fs::File::open(&lock).ok()?.try_lock().ok()).await;
     }
 
+    /// Whether the coordinator is there.
+    #[must_use]
+    pub fn has_coordinator(&self) -> bool {
+        self.coordinator.is_some()
+    }
+
     /// The coordinator's API.
     #[must_use]
     pub fn api(&self) -> &Api {
@@ -203,7 +221,7 @@ impl Farm {
         tell(&mut config);
         let folder = self.folder.path().join(own);
         let agent = self.agents.entry(own.to_owned()).or_insert_with(|| Agent::new(name, folder, self.runs));
-        agent.start(config, &self.broker).await;
+        agent.start(config, &self.broker, self.rough.as_ref()).await;
     }
 
     /// An agent's folders.

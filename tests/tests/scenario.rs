@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use farm::farm::{Farm, Repository, in_memory, until};
+use farm::farm::{Farm, Lost, Repository, in_memory, until};
 use protocol::api::{BuildView, Status};
 use protocol::{Cause, StageEnd, StageOutcome};
 use tokio::net::TcpListener;
@@ -645,6 +645,25 @@ async fn a_message_goes_back_when_no_coordinator_answers() {
         farm.start_coordinator().await;
         let views = farm.api().until_all_over(1).await;
         assert_eq!((views.len(), views[0].build.status, states(&views[0])), (1, Status::Passed, vec!["passed"]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_killed_agent_had_printed_is_not_kept_for_ever() {
+    in_memory(async |farm| {
+        with_agent(farm, 1).await;
+        let number = farm.api().begin(HANGS).await;
+        farm.api().until_said(number, "hang", "begun\n").await;
+        farm.agent("a").kill().await;
+        // That its log and the job's own are stored is said, and not heard: it is to be asked again.
+        farm.agent("a").lose(Lost::Kept);
+        farm.agent("a").lose(Lost::Kept);
+        farm.start_agent_with("a", |config| config.slots = 1).await;
+        farm.api().cancel(number).await;
+        farm.api().until_is(number, Status::Cancelled).await;
+        farm.folders("a").until_all_said().await;
+        assert!(farm.agent("a").has_lost_all());
     })
     .await;
 }

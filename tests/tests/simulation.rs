@@ -2,7 +2,8 @@
 //! `BUILDR_SIM_SEEDS=N` so many.
 
 use farm::simulation::model::{self, Without};
-use farm::simulation::seeds;
+use farm::simulation::{parts, seeds};
+use futures_util::StreamExt as _;
 
 #[test]
 fn the_protocol_keeps_its_promises() {
@@ -23,4 +24,12 @@ fn each_of_its_rules_is_needed() {
         let found = (0..5_000).find_map(|seed| model::run(seed, without).err().filter(|wrong| wrong.contains(expect)));
         assert!(found.is_some(), "nothing goes wrong without {without:?}");
     }
+}
+
+/// Many farms beside each other: they mostly wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_real_parts_keep_their_promises() {
+    let courses = futures_util::stream::iter(seeds(24)).map(parts::run).buffer_unordered(24);
+    let wrong: Vec<String> = courses.filter_map(async |course| course.err()).collect().await;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::folders::Folders;
 use super::gate::{Gate, GatedLink, Losses, Lost};
+use super::rough::{Breaker, Rough, RoughLink};
 use super::{Broker, until};
 use crate::docker;
 
@@ -41,6 +42,8 @@ pub struct Agent {
     runs: Runs,
     scripted: ScriptedExecutor,
     label: Option<String>,
+    /// What is yet to be lost on its line, in this life or the next.
+    losses: Losses,
     life: Option<Life>,
 }
 
@@ -49,7 +52,7 @@ struct Life {
     shutdown: Shutdown,
     line: Option<Arc<RabbitAgent>>,
     gate: watch::Sender<Gate>,
-    losses: Losses,
+    breaker: Option<Breaker>,
 }
 
 /// What an agent of a test is told unless the test says otherwise.
@@ -61,11 +64,19 @@ pub(super) fn config(slots: u32) -> Config {
 impl Agent {
     pub(super) fn new(name: &str, folder: PathBuf, runs: Runs) -> Self {
         let name = name.parse().expect("a name for an agent");
-        Self { name, folders: Folders::at(folder), runs, scripted: ScriptedExecutor::new(), label: None, life: None }
+        Self {
+            name,
+            folders: Folders::at(folder),
+            runs,
+            scripted: ScriptedExecutor::new(),
+            label: None,
+            losses: Losses::default(),
+            life: None,
+        }
     }
 
     /// Begins a life.
-    pub(super) async fn start(&mut self, config: Config, broker: &Broker) {
+    pub(super) async fn start(&mut self, config: Config, broker: &Broker, rough: Option<&Rough>) {
         assert!(self.life.is_none(), "agent {} lives already", self.name);
         // The tasks of a life that was cut short give up the lock one after the other.
         let home = until("the agent's folder to be free", async || {
@@ -92,12 +103,21 @@ impl Agent {
                 (Some(line.clone()), line)
             }
         };
+        let breaker = rough.map(|_| Breaker::new());
+        let end: Arc<dyn AgentLink> = match (rough, &breaker) {
+            (Some(rough), Some(breaker)) => Arc::new(RoughLink {
+                line: end,
+                rough: rough.clone(),
+                breaker: breaker.clone(),
+                held_back: tokio::sync::Mutex::default(),
+            }),
+            _ => end,
+        };
         let (gate, passing) = watch::channel(Gate::Open);
-        let losses = Losses::default();
-        let end = Arc::new(GatedLink { line: end, gate: passing, losses: losses.clone() });
+        let end = Arc::new(GatedLink { line: end, gate: passing, losses: self.losses.clone() });
         let shutdown = Shutdown::default();
         let running = agent::run(config, Arc::new(home), boot, work, end, executor, shutdown.clone());
-        self.life = Some(Life { task: task::spawn("agent", running), shutdown, line, gate, losses });
+        self.life = Some(Life { task: task::spawn("agent", running), shutdown, line, gate, breaker });
     }
 
     /// Its name.
@@ -147,15 +167,21 @@ impl Agent {
         self.life().gate.send_replace(Gate::Shut);
     }
 
+    /// What breaks its line, when that is a rough one and it lives.
+    #[must_use]
+    pub fn breaker(&self) -> Option<Breaker> {
+        self.life.as_ref().and_then(|life| life.breaker.clone())
+    }
+
     /// Has a message be lost, the next time that there is one.
     pub fn lose(&self, what: Lost) {
-        self.life().losses.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     }
 
     /// Whether all that was to be lost is lost.
     #[must_use]
     pub fn has_lost_all(&self) -> bool {
-        self.life().losses.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Lets through what waited.
@@ -181,7 +207,9 @@ impl Agent {
         }
     }
 
-    pub(super) fn lives(&self) -> bool {
+    /// Whether it lives at present.
+    #[must_use]
+    pub fn lives(&self) -> bool {
         self.life.is_some()
     }
 

@@ -27,6 +27,8 @@ pub enum Lost {
     Started,
     /// The next word of the coordinator that such a stage may begin.
     Noted,
+    /// The next word of the coordinator that it keeps bytes of a log.
+    Kept,
 }
 
 /// What is yet to be lost on a line.
@@ -84,7 +86,12 @@ impl AgentLink for GatedLink {
         loop {
             let control = self.line.next_control().await?;
             self.pass().await?;
-            if !matches!(control, Control::Noted { .. }) || !self.loses(Lost::Noted) {
+            let lost = match control {
+                Control::Noted { .. } => self.loses(Lost::Noted),
+                Control::LogKept { .. } => self.loses(Lost::Kept),
+                _ => false,
+            };
+            if !lost {
                 return Ok(control);
             }
         }

@@ -7,6 +7,7 @@
 //! leases, many farms beside each other.
 
 pub mod model;
+pub mod parts;
 
 use std::ops::Range;
 
