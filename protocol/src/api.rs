@@ -1,6 +1,7 @@
 //! The types of the coordinator's HTTP API, `/api/v1`: JSON that the command line and scripts read.
 
 mod agents;
+mod wait;
 mod why;
 
 use serde::{Deserialize, Serialize};
@@ -10,10 +11,8 @@ use crate::outcome::StageOutcome;
 use crate::source::{Branch, CommitId, RepoUrl};
 
 pub use agents::{AgentView, Approve, Forgotten, Pause, Paused, Revoke};
-pub use why::{
-    BusyQueue, IncompleteLog, Loss, LostAttempt, NearAgent, NeededJob, NotRun, PausedAgent, RunningJob, SeenAgent,
-    WaitReason, WaitingAgent, WaitingJob, Why, span,
-};
+pub use wait::{BusyQueue, NearAgent, NeededJob, PausedAgent, SeenAgent, WaitReason, WaitingAgent, coming, span};
+pub use why::{IncompleteLog, Loss, LostAttempt, NotRun, RunningJob, WaitingJob, Why};
 
 /// The header in which a client says who asks, such as `ada@laptop`: for people to read, and no proof of anything.
 pub const ASKED_BY: &str = "x-buildr-by";

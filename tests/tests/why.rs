@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in what its cases share")]
 
+use std::time::Duration;
+
 use coordinator::config::Enrolment;
 use farm::farm::{Farm, Repository, in_memory, until};
 use protocol::BuildNumber;
@@ -127,6 +129,8 @@ async fn all_slots_are_taken() {
 #[tokio::test]
 async fn a_person_paused_the_agent() {
     in_memory(async |farm| {
+        // What it says does not arrive for a while, and it should not count as gone meanwhile.
+        farm.config.lease = Duration::from_secs(60);
         farm.start_coordinator().await;
         farm.start_agent("a", 1).await;
         farm.until_here("a").await;

@@ -48,15 +48,17 @@ impl Store {
     pub(crate) async fn in_line(&self) -> Result<Vec<InLine>, StoreError> {
         let rows = sqlx::query(
             "WITH turns AS (
-                 SELECT j.*, b.repo, b.branch,
+                 SELECT j.id, j.build, j.key, j.labels, j.state, j.attempts, j.created_ms, j.offered_ms, b.repo, b.branch,
                         row_number() OVER (
                             PARTITION BY b.repo ORDER BY j.state = 'queued', j.offered_ms IS NULL, j.id
                         ) AS turn
                  FROM jobs j JOIN builds b ON b.number = j.build
                  WHERE j.state <> 'ended' AND j.unmet = 0
              )
-             SELECT *, (SELECT a.agent FROM attempts a
-                        WHERE a.job = turns.id AND a.state = 'lost' ORDER BY a.rowid DESC LIMIT 1) AS lost_with
+             SELECT *, CASE WHEN attempts > 0 THEN
+                           (SELECT a.agent FROM attempts a
+                            WHERE a.job = turns.id AND a.state = 'lost' ORDER BY a.rowid DESC LIMIT 1)
+                       END AS lost_with
              FROM turns WHERE state = 'queued' ORDER BY offered_ms IS NULL, offered_ms, turn, id LIMIT $1",
         )
         .bind(LOOKED_AT)

@@ -10,8 +10,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use protocol::api::{
-    ASKED_BY, BuildRow, BuildView, Builds, CancelRequest, Cancelled, Incidents, LogTimes, Status, Submit, WaitReason,
-    WaitingJob, Why,
+    ASKED_BY, BuildRow, BuildView, Builds, CancelRequest, Cancelled, Incidents, LogTimes, Status, Submit, WaitingJob,
+    Why,
 };
 use protocol::job::TriggerKind;
 use protocol::link::Health;
@@ -79,8 +79,8 @@ pub(super) struct Whole {
     pub(super) view: BuildView,
     /// Its logs, by the number of the attempt as the view has it.
     pub(super) logs: Vec<(u32, LogMark)>,
-    /// Why it waits, without what changes by time alone.
-    pub(super) steady: Option<WaitReason>,
+    /// Its jobs that could run now and wait, the one that comes to its turn first before the others.
+    pub(super) waiting: Vec<WaitingJob>,
 }
 
 /// A build whole, with why it waits.
@@ -89,12 +89,11 @@ pub(super) async fn whole(web: &Web, number: BuildNumber) -> Answer<Whole> {
         return Err(no_such_build(number));
     };
     if !waits {
-        return Ok(Whole { view, logs, steady: None });
+        return Ok(Whole { view, logs, waiting: Vec::new() });
     }
-    let waits = why::waits(&web.desk).await?;
-    let jobs = waits.of(number);
-    said_why(&mut view.build, jobs);
-    Ok(Whole { view, logs, steady: jobs.first().map(|job| job.why.steady()) })
+    let waiting = why::waits(&web.desk).await?.of(number).to_vec();
+    said_why(&mut view.build, &waiting);
+    Ok(Whole { view, logs, waiting })
 }
 
 fn no_such_build(number: BuildNumber) -> Refusal {
@@ -169,7 +168,7 @@ async fn why_newest(State(web): State<Arc<Web>>) -> Answer<Json<Why>> {
 /// All that is known of why a build is where it is.
 pub(super) async fn told(web: &Web, number: BuildNumber) -> Answer<Why> {
     let whole = whole(web, number).await?;
-    Ok(why::why(&web.desk, whole.view).await?)
+    Ok(why::why(&web.desk, whole.view, whole.waiting).await?)
 }
 
 /// Who asks, as that one says: a short text for people, or nothing.

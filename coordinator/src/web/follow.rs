@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
-use protocol::api::{BuildView, Follow, WaitReason};
+use protocol::api::{BuildView, Follow, WaitingJob};
 use protocol::{BuildNumber, LogName};
 use tokio::time::sleep;
 
@@ -75,9 +75,9 @@ impl Follower {
     }
 
     async fn look(&mut self, whole: Whole) -> io::Result<()> {
-        let Whole { view, logs, steady } = whole;
+        let Whole { view, logs, waiting } = whole;
         let is_over = view.build.status.is_over();
-        let seen = serde_json::to_vec(&without_growth(&view, steady.as_ref()))?;
+        let seen = serde_json::to_vec(&without_growth(&view, waiting.first()))?;
         // The end of a build is shown behind its logs' bytes that were there by then.
         let mut behind = false;
         if self.shown.is_none() {
@@ -129,10 +129,11 @@ impl Follower {
 }
 
 /// The growth of a log is said by its bytes, not by the whole build again.
-fn without_growth(view: &BuildView, steady: Option<&WaitReason>) -> BuildView {
+fn without_growth(view: &BuildView, waiting: Option<&WaitingJob>) -> BuildView {
     let mut view = view.clone();
-    if let Some(steady) = steady {
-        view.build.message = Some(steady.to_string());
+    if let Some(job) = waiting {
+        // Nor is it news that time goes by.
+        view.build.message = Some(job.why.steady().to_string());
     }
     for log in view.attempts.iter_mut().flat_map(|attempt| &mut attempt.logs) {
         if !log.complete {

@@ -98,7 +98,7 @@ async fn build_page(web: &Web, text: &str) -> Result<(String, Part), Refusal> {
         let bytes = bytes.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
         logs.push((attempt, plain(&bytes), mark));
     }
-    let why = why::why(&web.desk, snapshot.view.clone()).await?;
+    let why = why::why(&web.desk, snapshot.view.clone(), snapshot.waiting).await?;
     let part = build_part(&snapshot.view.build, &snapshot.view.attempts, &why, &logs);
     Ok((format!("Build {number}"), part))
 }

@@ -8,19 +8,18 @@ use protocol::api::{
 use protocol::{AgentId, JobKey};
 use tokio::time::Instant;
 
-use super::{History, milliseconds, waits};
+use super::{History, milliseconds};
 use crate::desk::Desk;
 use crate::store::StoreError;
 
-/// All that is known of why a build is where it is.
+/// All that is known of why a build is where it is, of which these jobs could run now and wait.
 ///
 /// # Errors
 /// When the store fails.
-pub(crate) async fn why(desk: &Desk, view: BuildView) -> Result<Why, StoreError> {
+pub(crate) async fn why(desk: &Desk, view: BuildView, mut waiting: Vec<WaitingJob>) -> Result<Why, StoreError> {
     let now = now_ms();
     let number = view.build.number;
     let background = desk.store.background(number).await?;
-    let mut waiting = waits(desk).await?.of(number).to_vec();
     waiting.extend(background.needing.into_iter().map(|(job, created_ms, jobs)| {
         let why = WaitReason::Needs { jobs };
         let sentence = WaitingJob::sentence(&why, 1, None);

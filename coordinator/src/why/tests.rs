@@ -144,7 +144,8 @@ async fn a_job_that_needs_another() {
     let (compiling, _) = agent.work(&farm).await;
     let told = async || {
         let view = farm.snapshot(build).await.view;
-        why(&farm.desk, view).await.unwrap()
+        let waiting = waits(&farm.desk).await.unwrap().of(build).to_vec();
+        why(&farm.desk, view, waiting).await.unwrap()
     };
     let story = told().await;
     assert_eq!((story.waiting.len(), story.running.len()), (1, 1), "{story:#?}");
