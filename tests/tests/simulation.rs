@@ -29,7 +29,7 @@ fn each_of_its_rules_is_needed() {
 /// Many farms beside each other: they mostly wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_real_parts_keep_their_promises() {
-    let courses = futures_util::stream::iter(seeds(24)).map(parts::run).buffer_unordered(24);
+    let courses = futures_util::stream::iter(seeds(24)).map(parts::run).buffer_unordered(64);
     let wrong: Vec<String> = courses.filter_map(async |course| course.err()).collect().await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }

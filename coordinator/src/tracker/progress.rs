@@ -75,8 +75,12 @@ impl Turn<'_> {
             }
             JobEvent::Planned { jobs } => self.planned(attempt, job, jobs).await,
             JobEvent::Finished { ending } => self.end(attempt, job, ending.clone()).await,
-            JobEvent::StageStarted { not_twice: true, .. } => {
-                self.tx.begins_not_twice(attempt.claim).await?;
+            JobEvent::StageStarted { stage, not_twice, .. } => {
+                // An agent that is too old to ask begins it all the same; that it began is remembered then too.
+                let planned = job.plan.iter().flat_map(|plan| &plan.stages).find(|planned| planned.name == *stage);
+                if *not_twice || planned.is_some_and(|planned| planned.not_twice) {
+                    self.tx.begins_not_twice(attempt.claim).await?;
+                }
                 self.note(attempt, event).await
             }
             _ => self.note(attempt, event).await,

@@ -830,6 +830,22 @@ async fn an_agent_that_is_lost_after_such_a_stage_began_leaves_the_outcome_unkno
 }
 
 #[tokio::test]
+async fn a_plan_is_remembered_though_an_older_agent_does_not_speak_of_it() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::with(&folder, |config| config.lease = Duration::from_millis(300)).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let claim = agent.work(&farm).await.0.claim;
+    let mut only = planned("build", &[]);
+    only.plan.stages[0].not_twice = true;
+    agent.happened(claim, JobEvent::Planned { jobs: vec![only] }).await;
+    agent.happened(claim, started("test", "debian", false)).await;
+    let over = farm.until(build, "the end", |snapshot| snapshot.view.build.status.is_over()).await.view;
+    assert!(over.build.message.unwrap().contains("must not run twice"));
+    farm.stop().await;
+}
+
+#[tokio::test]
 async fn a_cancelled_job_stays_cancelled_when_its_agent_is_lost_under_such_a_stage() {
     let folder = tempdir().unwrap();
     let farm = Farm::with(&folder, |config| config.lease = Duration::from_millis(300)).await;
