@@ -102,7 +102,7 @@ impl World {
         let Some(message) = self.queue.pop_front() else { return };
         let claim = self.fresh_claim();
         self.held.insert(message.id, (life, message));
-        self.tell(format!("agent {} takes job {} with {}", self.lives[life].name, message.job, short(claim)));
+        self.tell(&format!("agent {} takes job {} with {}", self.lives[life].name, message.job, short(claim)));
         self.lives[life].works.push(Work {
             claim,
             job: message.job,
@@ -131,7 +131,7 @@ impl World {
         if now - work.began > CLAIM_GIVEN_UP {
             let (claim, message) = (work.claim, work.message.take());
             (work.phase, work.unwanted) = (Phase::Ended, true);
-            self.tell(format!("{} is given up", short(claim)));
+            self.tell(&format!("{} is given up", short(claim)));
             if connected {
                 self.reports.push_back(Report::Abandoned { claim });
             }
@@ -164,7 +164,7 @@ impl World {
             work.until = Some(now + stages[work.stage].takes);
             *self.jobs[work.job].begun.entry(work.stage).or_default() += 1;
             let (job, stage, claim) = (work.job, work.stage, short(work.claim));
-            return self.tell(format!("job {job} begins stage {stage} under {claim}"));
+            return self.tell(&format!("job {job} begins stage {stage} under {claim}"));
         }
         match work.until {
             Some(until) if now < until => {}
@@ -195,7 +195,7 @@ impl World {
         work.phase = Phase::Ended;
         work.said_last = self.now;
         let claim = work.claim;
-        self.tell(format!("{} ended: {}", short(claim), ending.outcome));
+        self.tell(&format!("{} ended: {}", short(claim), ending.outcome));
         self.truth.insert(claim, ending);
     }
 
@@ -295,7 +295,7 @@ impl World {
 
     pub(super) fn cut(&mut self, life: usize, until: u64) {
         if self.lives[life].alive {
-            self.tell(format!("the line of agent {} is cut until {until}", self.lives[life].name));
+            self.tell(&format!("the line of agent {} is cut until {until}", self.lives[life].name));
             self.lives[life].cut_until = until;
             self.take_back(life);
         }
@@ -305,7 +305,7 @@ impl World {
         if !self.lives[life].alive {
             return;
         }
-        self.tell(format!("agent {} is killed", self.lives[life].name));
+        self.tell(&format!("agent {} is killed", self.lives[life].name));
         self.take_back(life);
         let it = &mut self.lives[life];
         it.alive = false;
@@ -319,7 +319,7 @@ impl World {
             return;
         }
         let (now, name) = (self.now, self.lives[life].name);
-        self.tell(format!("agent {name} lives again"));
+        self.tell(&format!("agent {name} lives again"));
         let slots = self.lives[life].slots;
         // What was not finished its lease ends; of what was, the result is sent until it is recorded.
         let left = std::mem::take(&mut self.lives[life].spooled).into_iter().filter(Work::is_finished);
@@ -332,7 +332,7 @@ impl World {
         const MOST: usize = 6;
         if self.lives.len() < MOST {
             let (name, now) = (self.lives[life].name, self.now);
-            self.tell(format!("another process calls itself agent {name}"));
+            self.tell(&format!("another process calls itself agent {name}"));
             self.lives.push(Life { well_since: now, ..Life::new(name, 1) });
         }
     }

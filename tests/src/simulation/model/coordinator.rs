@@ -29,6 +29,8 @@ pub(super) struct Coordinator {
     pub(super) busy_until: u64,
     /// Where it dies next: before the commit, after it, or after the answers.
     pub(super) dies_at: Option<u64>,
+    /// When no report lay unread.
+    pub(super) all_read_at: u64,
     back_at: u64,
     last_look: u64,
     leases: BTreeMap<ClaimId, Lease>,
@@ -64,6 +66,7 @@ impl Default for Coordinator {
             paused_until: 0,
             busy_until: 0,
             dies_at: None,
+            all_read_at: 0,
             back_at: 0,
             last_look: 0,
             leases: BTreeMap::new(),
@@ -95,6 +98,9 @@ impl World {
         let is_busy = self.now < self.coordinator.busy_until;
         if !is_busy || self.chance.percent(5) {
             self.batch(if is_busy { 1 } else { usize::try_from(most).unwrap_or(0) })?;
+        }
+        if self.reports.is_empty() {
+            self.coordinator.all_read_at = self.now;
         }
         if self.coordinator.is_up {
             self.watch()?;
@@ -288,7 +294,7 @@ impl World {
             JobState::Running { claim, attempt, .. } => format!("is run, attempt {attempt}, under {}", short(*claim)),
             JobState::Ended(ending) => format!("has ended: {}", ending.outcome),
         };
-        self.tell(format!("job {job} {told}"));
+        self.tell(&format!("job {job} {told}"));
         self.jobs[job].state = after;
         self.coordinator.stored.offered.remove(&job);
         Ok(())
@@ -359,7 +365,7 @@ impl World {
         }
         let asked = Happening::CancelAsked { reason: "by me".to_owned() };
         let Ok(after) = self.jobs[job].state.clone().after(&asked) else { return };
-        self.tell(format!("somebody cancels job {job}"));
+        self.tell(&format!("somebody cancels job {job}"));
         if let JobState::Running { claim, .. } = &after {
             let (claim, now) = (*claim, self.now);
             if let Some(lease) = self.coordinator.leases.get_mut(&claim) {
@@ -373,7 +379,7 @@ impl World {
     }
 
     pub(super) fn kill_coordinator(&mut self) {
-        self.tell("the coordinator dies".to_owned());
+        self.tell("the coordinator dies");
         self.coordinator.is_up = false;
         self.coordinator.back_at = self.now + AWAY;
         self.coordinator.leases.clear();
@@ -381,7 +387,7 @@ impl World {
 
     /// Begins again from what is stored: every running claim counts as seen just now.
     fn resume(&mut self) {
-        self.tell("the coordinator is back".to_owned());
+        self.tell("the coordinator is back");
         self.coordinator.is_up = true;
         self.coordinator.last_look = self.now;
         self.coordinator.stored.offered.clear();

@@ -229,7 +229,7 @@ impl World {
         self.open().is_empty()
     }
 
-    fn tell(&mut self, what: String) {
+    fn tell(&mut self, what: &str) {
         const LAST: usize = 60;
         if self.told.len() == LAST {
             self.told.pop_front();
@@ -255,23 +255,23 @@ impl World {
             3 => self.revive(life),
             4 => self.begin_another_life(life),
             5 => {
-                self.tell("the coordinator pauses".to_owned());
+                self.tell("the coordinator pauses");
                 self.coordinator.paused_until = time;
             }
             6 => self.kill_coordinator(),
             7 => {
-                self.tell("the job queue is emptied".to_owned());
+                self.tell("the job queue is emptied");
                 self.queue.clear();
             }
             // What a slow coordinator has not read for long holds all signs of life: nothing is promised when that is
             // emptied.
-            8 if self.reports.len() < 12 => {
-                self.tell(format!("{} reports are lost", self.reports.len()));
+            8 if !self.is_behind() => {
+                self.tell(&format!("{} reports are lost", self.reports.len()));
                 self.reports.clear();
             }
             9 => self.coordinator.dies_at = Some(self.chance.within(0..3)),
             10 => {
-                self.tell("the coordinator's disk is slow".to_owned());
+                self.tell("the coordinator's disk is slow");
                 self.coordinator.busy_until = time;
             }
             _ => {
@@ -281,9 +281,17 @@ impl World {
         }
     }
 
+    /// Whether reports lie unread because the coordinator is slow, and not because it stands still.
+    fn is_behind(&self) -> bool {
+        const LONG: u64 = 2_000;
+        let stands_still = self.now < self.coordinator.paused_until;
+        let long_unread = self.now - self.coordinator.all_read_at > LONG;
+        self.now < self.coordinator.busy_until || (long_unread && !stands_still)
+    }
+
     /// From now on nothing fails, and whoever is dead lives again.
     fn calm_down(&mut self) {
-        self.tell("from here on nothing fails".to_owned());
+        self.tell("from here on nothing fails");
         self.rough = false;
         self.coordinator.paused_until = 0;
         self.coordinator.busy_until = 0;
