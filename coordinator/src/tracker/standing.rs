@@ -58,7 +58,13 @@ async fn stand(desk: &Desk, name: &AgentId, pause: Option<Paused>) -> Result<(),
     agent.pause = pause;
     tx.put_agent(&agent).await?;
     tx.commit().await?;
-    desk.presence.amend(name, |seen| seen.note.clone_from(&note));
+    desk.presence.amend(name, |seen| {
+        // What the agent said last about its pausing was this person's word, and holds no longer.
+        if note.is_none() && seen.heard.is_some() {
+            seen.paused = None;
+        }
+        seen.note.clone_from(&note);
+    });
     let mut answers = Answers::saying(Change::Agents);
     answers.tell(name, Control::Standing { note, boot: None });
     answers.give(desk).await;
@@ -214,6 +220,30 @@ mod tests {
         agent.heartbeat(&[]).await;
         assert_eq!(note(&agent).await.as_deref(), Some("a new disk"));
         agent.hello(&[], None).await;
+        assert_eq!(note(&agent).await.as_deref(), Some("a new disk"));
+        // Once it has heard, it is told no more.
+        let claim = protocol::ClaimId::fresh();
+        agent
+            .report(Report::Heartbeat(Heartbeat {
+                agent: agent.name.clone(),
+                boot: agent.boot,
+                claims: vec![HeldClaim { claim, phase: ClaimPhase::Running, waits_for: None }],
+                slots: 2,
+                paused: Some("a new disk".to_owned()),
+                standing: Some("a new disk".to_owned()),
+                draining: false,
+                capacity: None,
+            }))
+            .await;
+        assert!(matches!(agent.hear(|_| true).await, Control::Abort { .. }));
+        let (seen, _) = farm.desk.presence.sighting(&agent.name, Instant::now()).unwrap();
+        assert_eq!(seen.why_paused().as_deref(), Some("paused by a person: a new disk"));
+        assert_eq!(seen.heard, seen.note);
+        resume(&farm.desk, &agent.name).await.unwrap();
+        assert_eq!(note(&agent).await, None);
+        let (seen, _) = farm.desk.presence.sighting(&agent.name, Instant::now()).unwrap();
+        assert_eq!(seen.why_paused(), None, "it need not say so itself first");
+        pause(&farm.desk, &agent.name, "a new disk".to_owned(), None).await.unwrap();
         assert_eq!(note(&agent).await.as_deref(), Some("a new disk"));
         // What lay on the queue in that moment may still be granted.
         farm.submit().await;

@@ -111,6 +111,34 @@ async fn watching_ends_with_what_became_of_the_build() {
     place.nothing_is_left().await;
 }
 
+#[tokio::test]
+async fn it_is_asked_why_and_its_agent_is_looked_after() {
+    let Some(place) = Place::with(GREETING).await else { return };
+    place.commit().await;
+    let farm = Farm::up(&place).await;
+    farm.run(&["why"]).await.check(3, &["error: there is no build yet", "buildr submit"]);
+    farm.run(&["why", "7"]).await.check(3, &["there is no build #7"]);
+    let agents = farm.run(&["agents", "--json"]).await;
+    let agents: Value = serde_json::from_str(&agents.out).unwrap();
+    let (name, key) = (agents[0]["name"].as_str().unwrap(), agents[0]["fingerprint"].as_str().unwrap());
+    farm.run(&["agent", "pause", name, "--note", "a new disk"]).await.check(0, &["takes no jobs", "agent resume"]);
+    farm.run(&["agent", "list"]).await.check(0, &[name, "paused by a person: a new disk", key]);
+    farm.run(&["agent", "show", name]).await.check(0, &["paused by a person: a new disk", key, "0 of 2 taken"]);
+    farm.run(&["agent", "resume", name]).await.check(0, &[name]);
+    farm.run(&["agent", "show", name]).await.hides(&["a new disk"]);
+    farm.run(&["agent", "approve", name, "--key", &key[..8]]).await.check(0, &["takes jobs now", key]);
+    farm.run(&["agent", "approve", name, "--key", "not-its-key"]).await.check(2, &["shows the key", key, "try: "]);
+    farm.run(&["agent", "approve", name, "--labels", "gpu"]).await.check(3, &["does not offer gpu"]);
+    farm.run(&["agent", "revoke", name]).await.check(3, &["own process"]);
+    farm.run(&["agent", "forget", "nobody"]).await.check(3, &["no agent called nobody"]);
+    farm.run(&["submit", "."]).await.check(0, &[]);
+    farm.run(&["logs", "1", "-f"]).await.shows(&[]);
+    farm.run(&["why"]).await.check(0, &["build #1 ", "manual, by ", "@"]);
+    farm.run(&["why", "#1", "--json"]).await.check(0, &["\"waiting\": []", "\"by\": "]);
+    farm.end().await.check(0, &[]);
+    place.nothing_is_left().await;
+}
+
 const LONG: &str =
     "image: IMAGE\nbuild:\n  script:\n    - echo on its way\n    - while [ ! -e /app/never ]; do sleep 0.1; done\n";
 
