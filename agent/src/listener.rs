@@ -109,7 +109,7 @@ pub(crate) async fn listen(
                 marks.noted(claim, seq);
                 continue;
             }
-            Control::Standing { .. } | Control::Unknown => continue,
+            Control::Standing { .. } | Control::Told(_) | Control::Unknown => continue,
         };
         if heard.send(news).await.is_err() {
             return;

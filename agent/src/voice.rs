@@ -1,11 +1,12 @@
-//! The agent's line with its signature under all that it says: a password of the broker alone gives nobody its voice.
+//! The agent's line with signatures: its own under all that it says, and the coordinator's under all on which it lets go
+//! of something. A password of the broker alone gives nobody the voice of either.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use protocol::control::Control;
-use protocol::identity::Signed;
+use protocol::control::{Control, Told};
+use protocol::identity::{PublicKey, Signed};
 use protocol::job::{ReplyTo, StatusMessage};
 use protocol::link::{AgentLink, Delivered, Health, JobDelivery, LinkError};
 use protocol::report::{LogChunk, Report, Said};
@@ -14,19 +15,35 @@ use tokio::sync::watch;
 
 use crate::home::Home;
 
-/// A line on which reports are signed. Claims have a signature of their own, and pieces of logs are vouched for by
+/// A line on which reports are signed, and orders are looked at. Claims have a signature of their own, and pieces of logs are vouched for by
 /// their claim's id.
 pub(crate) struct Voice {
     link: Arc<dyn AgentLink>,
     home: Arc<Home>,
     boot: BootId,
     count: AtomicU64,
+    coordinator: Mutex<Option<PublicKey>>,
 }
 
 impl Voice {
     /// Signs with the key of this agent's home.
     pub(crate) fn new(link: Arc<dyn AgentLink>, home: Arc<Home>, boot: BootId) -> Self {
-        Self { link, home, boot, count: AtomicU64::new(0) }
+        Self { link, home, boot, count: AtomicU64::new(0), coordinator: Mutex::default() }
+    }
+
+    /// What the coordinator told this agent, if it did.
+    fn told(&self, signed: &Signed<Told>) -> Option<Control> {
+        let told = signed.verify(&self.coordinator()?).ok()?;
+        (told.agent == *self.home.name()).then_some(*told.control)
+    }
+
+    /// The coordinator's key, once it is pinned: from then on it stays.
+    fn coordinator(&self) -> Option<PublicKey> {
+        let mut known = self.coordinator.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none() {
+            *known = self.home.coordinator().ok().flatten();
+        }
+        known.clone()
     }
 
     fn signed(&self, report: &Report) -> Result<Report, LinkError> {
@@ -59,7 +76,18 @@ impl AgentLink for Voice {
     }
 
     async fn next_control(&self) -> Result<Control, LinkError> {
-        self.link.next_control().await
+        loop {
+            match self.link.next_control().await? {
+                Control::Told(signed) => match self.told(&signed) {
+                    Some(control) => return Ok(control),
+                    None => tracing::warn!("something was said in the coordinator's name that it did not say"),
+                },
+                control if control.is_weighty() => {
+                    tracing::warn!("something was said in the coordinator's name without its signature");
+                }
+                control => return Ok(control),
+            }
+        }
     }
 
     async fn reply(&self, to: &ReplyTo, status: &StatusMessage) -> Result<Delivered, LinkError> {

@@ -227,7 +227,7 @@ impl Agent {
     pub(crate) async fn hear(&self, wanted: impl Fn(&Control) -> bool) -> Control {
         soon("a control message", async {
             loop {
-                let control = self.link.next_control().await.unwrap();
+                let control = self.link.next_control().await.unwrap().told();
                 if wanted(&control) {
                     return control;
                 }

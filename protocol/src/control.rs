@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{BootId, ClaimId, LabelSet, LogName};
+use crate::id::{AgentId, BootId, ClaimId, LabelSet, LogName};
 use crate::identity::{JoinProof, PublicKey, Sealed, Signed};
 use crate::job::WorkOrder;
 
@@ -91,9 +91,53 @@ pub enum Control {
         /// How many bytes from its beginning.
         bytes: u64,
     },
+    /// Any of those by which an agent lets go of something ([`Control::is_weighty`]): they count only so.
+    Told(Signed<Told>),
     /// A kind that a newer coordinator knows.
     #[serde(other)]
     Unknown,
+}
+
+impl Control {
+    /// What it says, whoever signed it; the message itself where nobody did.
+    #[must_use]
+    pub fn told(&self) -> Self {
+        match self {
+            Self::Told(signed) => signed.unverified().map_or(Self::Unknown, |told| *told.control),
+            plain => plain.clone(),
+        }
+    }
+
+    /// Whether an agent gives up work, results or logs on it, or takes no more: it must be the coordinator's own word.
+    /// A grant is signed within; what is said before an agent knows the coordinator's key cannot be.
+    #[must_use]
+    pub fn is_weighty(&self) -> bool {
+        match self {
+            Self::Denied { .. }
+            | Self::Cancel { .. }
+            | Self::Abort { .. }
+            | Self::Recorded { .. }
+            | Self::Noted { .. }
+            | Self::Standing { .. }
+            | Self::LogKept { .. } => true,
+            Self::Beacon(_)
+            | Self::Enrolled { .. }
+            | Self::NotEnrolled { .. }
+            | Self::Granted { .. }
+            | Self::Told(_)
+            | Self::Unknown => false,
+        }
+    }
+}
+
+/// What the coordinator tells one agent, to be signed by its key: whoever can write to the broker could say it
+/// otherwise.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Told {
+    /// Who is meant.
+    pub agent: AgentId,
+    /// What.
+    pub control: Box<Control>,
 }
 
 /// How often a coordinator says that it is here.

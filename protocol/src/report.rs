@@ -46,6 +46,17 @@ pub enum Report {
     Unknown,
 }
 
+impl Report {
+    /// What it says, whoever signed it; the report itself where nobody did.
+    #[must_use]
+    pub fn said(&self) -> Self {
+        match self {
+            Self::Said(signed) => signed.unverified().map_or(Self::Unknown, |said| *said.report),
+            plain => plain.clone(),
+        }
+    }
+}
+
 /// What an agent says, to be signed by its identity key: whoever can write to the broker could say it otherwise.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Said {

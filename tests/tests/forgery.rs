@@ -11,7 +11,7 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, QueueBindOptions, Que
 use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties, Consumer};
 use protocol::api::{Approve, IncidentKind, IncidentView, Status};
-use protocol::control::{Control, Grant};
+use protocol::control::{Control, Grant, Told};
 use protocol::identity::{Identity, OneTimeKey, Signed, seal};
 use protocol::job::{QueueMessage, TriggerKind, WorkOrder};
 use protocol::link::rabbitmq::{RabbitAgent, RabbitSettings};
@@ -309,6 +309,48 @@ async fn a_forged_grant_starts_nothing() {
         farm.start_coordinator().await;
         let views = farm.api().until_all_over(1).await;
         assert_eq!((views.len(), views[0].build.status), (1, Status::Passed), "{views:#?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn forged_orders_move_no_agent() {
+    over_rabbitmq(async |farm| {
+        farm.config.lease = std::time::Duration::from_secs(60);
+        farm.start_coordinator().await;
+        let mut ear = Ear::at(farm).await;
+        farm.start_agent("oak", 1).await;
+        farm.until_here("oak").await;
+        let number = farm.api().begin(WAITS).await;
+        let (_, Claim { claim, agent, .. }) = ear.claim().await;
+        farm.api().until_said(number, "wait", "begun").await;
+        farm.stop_coordinator().await;
+        farm.folders("oak").let_go().await;
+        farm.folders("oak").until_a_result().await;
+        farm.vhost().purge("buildr.events.v1").await;
+        farm.vhost().purge("buildr.logs.v1").await;
+        let thief = Identity::generate().unwrap();
+        let log: protocol::LogName = "wait".parse().unwrap();
+        let job = protocol::LogName::of_job();
+        for order in [
+            Control::Recorded { claim },
+            Control::LogKept { claim, log, bytes: 1 << 40 },
+            Control::LogKept { claim, log: job, bytes: 1 << 40 },
+            Control::Abort { claim, reason: "forged".to_owned() },
+            Control::Standing { note: Some("forged".to_owned()), boot: None },
+        ] {
+            let told = Told { agent: agent.clone(), control: Box::new(order.clone()) };
+            let signed = Control::Told(Signed::new(&thief, &told).unwrap());
+            for control in [order, signed] {
+                let body = wire::encode(&control).unwrap();
+                farm.vhost().publish("buildr.control", "agent.oak", &body, json!({})).await;
+            }
+        }
+        // The result and its log are still on the agent's disk, and nowhere else.
+        farm.start_coordinator().await;
+        let view = farm.api().until_is(number, Status::Passed).await;
+        assert!(view.attempts[0].logs.iter().all(|log| log.complete), "{view:#?}");
+        assert_eq!(farm.api().log(number, "wait").await, "begun\nlet go\n");
     })
     .await;
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
-use protocol::control::{Control, Grant};
+use protocol::control::{Control, Grant, Told};
 use protocol::identity::{IdentityError, SealingKey, Signed, seal};
 use protocol::link::Address;
 use protocol::report::Said;
@@ -157,10 +157,26 @@ async fn tell(desk: &Desk, agent: AgentId, answers: Vec<Answer>) {
                 }
             },
         };
+        let control = match signed(desk, &agent, control) {
+            Ok(control) => control,
+            Err(error) => {
+                tracing::error!("agent {agent} cannot be told something: {error}");
+                continue;
+            }
+        };
         if let Err(error) = desk.link.control(&address, &control).await {
             tracing::debug!("agent {agent} could not be told something, and will ask again: {error}");
         }
     }
+}
+
+/// What an agent lets go of something on has this coordinator's signature.
+fn signed(desk: &Desk, agent: &AgentId, control: Control) -> Result<Control, IdentityError> {
+    if !control.is_weighty() {
+        return Ok(control);
+    }
+    let told = Told { agent: agent.clone(), control: Box::new(control) };
+    Signed::new(&desk.identity, &told).map(Control::Told)
 }
 
 fn sealed(desk: &Desk, grant: &Grant, sealing: &SealingKey) -> Result<Control, IdentityError> {

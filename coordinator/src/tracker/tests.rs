@@ -615,6 +615,33 @@ async fn who_speaks_in_anothers_name_is_not_heard_and_is_noted() {
 }
 
 #[tokio::test]
+async fn an_event_waits_for_those_that_were_lost_before_it() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let (claimed, _) = agent.work(&farm).await;
+    let claim = claimed.claim;
+    let log: protocol::LogName = "test".parse().unwrap();
+    let complete = JobEvent::LogComplete { log, total: 0 };
+    let event = |seq, event| agent.signed(Report::Progress(protocol::report::Progress { claim, seq, at_ms: 1, event }));
+    let said = [
+        event(1, JobEvent::Settled { acknowledged: true }),
+        event(2, complete),
+        event(3, JobEvent::Finished { ending: Ending::passed() }),
+    ];
+    let take = |report: &Report| Incoming { user: None, report: Ok(report.clone()) };
+    apply(&farm.desk, &[take(&said[0]), take(&said[2])]).await.unwrap();
+    assert_eq!(farm.snapshot(build).await.view.build.status.name(), "running");
+    let answers = apply(&farm.desk, &said.each_ref().map(take)).await.unwrap();
+    answers.give(&farm.desk).await;
+    agent.hear_recorded(claim).await;
+    let view = farm.snapshot(build).await.view;
+    assert_eq!((view.build.status.name(), view.attempts[0].logs[0].complete), ("passed", true));
+    farm.stop().await;
+}
+
+#[tokio::test]
 async fn a_sign_of_life_that_is_played_again_keeps_no_job() {
     let folder = tempdir().unwrap();
     let farm = Farm::with(&folder, |config| config.lease = Duration::from_millis(400)).await;
