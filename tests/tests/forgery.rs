@@ -173,6 +173,28 @@ async fn a_stolen_password_gets_no_job() {
     .await;
 }
 
+/// What would end, give up or keep alive a job, said in its agent's name.
+fn words(oak: &AgentId, boot: BootId, held: ClaimId) -> [Report; 5] {
+    let event = |event| Report::Progress(Progress { claim: held, seq: 1_000, at_ms: 1, event });
+    let beat = Heartbeat {
+        agent: oak.clone(),
+        boot,
+        claims: vec![HeldClaim { claim: held, phase: ClaimPhase::Ended, waits_for: None }],
+        slots: 0,
+        paused: Some("forged".to_owned()),
+        standing: None,
+        draining: true,
+        capacity: None,
+    };
+    [
+        event(JobEvent::Finished { ending: Ending::passed() }),
+        event(JobEvent::Planned { jobs: Vec::new() }),
+        Report::Abandoned { agent: oak.clone(), claim: held },
+        Report::Bye { agent: oak.clone(), boot },
+        Report::Heartbeat(beat),
+    ]
+}
+
 #[tokio::test]
 async fn forged_words_about_a_running_job_change_nothing() {
     over_rabbitmq(async |farm| {
@@ -185,24 +207,7 @@ async fn forged_words_about_a_running_job_change_nothing() {
         farm.api().until_in_stage(number, 1, "wait").await;
         let thief = Thief::at(farm.vhost().uri(), "thief").await;
         let (oak, boot, held) = (claim.agent.clone(), claim.boot, claim.claim);
-        let event = |event| Report::Progress(Progress { claim: held, seq: 1_000, at_ms: 1, event });
-        let beat = Heartbeat {
-            agent: oak.clone(),
-            boot,
-            claims: vec![HeldClaim { claim: held, phase: ClaimPhase::Ended, waits_for: None }],
-            slots: 0,
-            paused: Some("forged".to_owned()),
-            standing: None,
-            draining: true,
-            capacity: None,
-        };
-        let words = [
-            event(JobEvent::Finished { ending: Ending::passed() }),
-            event(JobEvent::Planned { jobs: Vec::new() }),
-            Report::Abandoned { agent: oak.clone(), claim: held },
-            Report::Bye { agent: oak.clone(), boot },
-            Report::Heartbeat(beat),
-        ];
+        let words = words(&oak, boot, held);
         for report in &words {
             thief.say(report).await;
             thief.say(&thief.signed(&oak, boot, report)).await;
