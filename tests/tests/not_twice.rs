@@ -234,11 +234,15 @@ async fn an_agent_on_its_own_gives_the_message_up_first() {
         until("the job again", async || farm.folders("b").is_busy().then_some(())).await;
         farm.folders("a").let_go().await;
         farm.folders("a").until_no_work().await;
+        // The broker counts what an agent holds, too, until it is acknowledged: here before the build is over.
+        let counted = async |expect: u64| {
+            let depths = farm.vhost().depths().await;
+            depths.contains(&("build_queue".to_owned(), expect)).then_some(())
+        };
+        until("the message to be counted", async || counted(1).await).await;
         farm.folders("b").let_go().await;
         until("the stage", async || farm.folders("b").holds("deployed").then_some(())).await;
-        // And after: nobody gets it any more.
-        farm.vhost().cut("buildr-agent b").await;
-        farm.vhost().until_connected("buildr-agent b").await;
+        until("the message to be gone", async || counted(0).await).await;
         farm.folders("b").let_end().await;
         let mut said = Vec::new();
         until("three answers", async || {
