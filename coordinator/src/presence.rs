@@ -44,6 +44,8 @@ pub(crate) struct Sighting {
     pub(crate) offered: LabelSet,
     /// Why a person wants it to take no jobs.
     pub(crate) note: Option<String>,
+    /// The same as far as it has heard of it.
+    pub(crate) heard: Option<String>,
     /// Why it takes no job at present, as it says itself.
     pub(crate) paused: Option<String>,
     /// Whether its process ends when its jobs are over.
@@ -313,6 +315,7 @@ mod tests {
                 belongs,
                 offered: gpu.clone(),
                 note: None,
+                heard: None,
                 paused: paused.map(str::to_owned),
                 draining: name == "old",
                 capacity: None,

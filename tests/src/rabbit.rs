@@ -18,7 +18,7 @@ use uuid::Uuid;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The password of users who play a part; they live as long as their test.
-pub const PART_PASSWORD: &str = "s3cret";
+pub const PART_PASSWORD: &str = r#"s3"c\ret $1"#;
 
 const AMQP: &str = "amqp://guest:guest@127.0.0.1:5672";
 const MANAGEMENT: &str = "http://guest:guest@127.0.0.1:15672";

@@ -104,7 +104,7 @@ async fn all_slots_are_taken() {
         assert_eq!(reason(farm, second, |why| *why == busy(1, None)).await, busy(1, None));
         assert_eq!(reason(farm, third, |why| *why == busy(2, None)).await, busy(2, None));
         let end = "number 2 in the queue, and no earlier build tells when it begins";
-        says(farm, third, &format!("waits for a free slot: all 1 are taken; {end}")).await;
+        says(farm, third, &format!("waits for a free slot: the only one is taken; {end}")).await;
         let runs = &why(farm, first).await.running[0];
         assert_eq!((runs.agent.as_str(), runs.stage.as_ref().unwrap().as_str(), runs.expected_ms), ("a", "wait", None));
         farm.folders("a").let_go().await;
@@ -143,7 +143,12 @@ async fn a_person_paused_the_agent() {
         farm.agent("a").shut_gate();
         let number = farm.api().begin(PASSES).await;
         reason(farm, number, |why| matches!(why, WaitReason::AllPaused { agents } if agents.len() == 1)).await;
-        says(farm, number, "waits for an agent that takes jobs: all 1 pause (a: paused by a person: a new disk)").await;
+        says(
+            farm,
+            number,
+            "waits for an agent that takes jobs: the only one pauses (a: paused by a person: a new disk)",
+        )
+        .await;
         client.resume(&name).await.unwrap();
         farm.agent("a").open_gate();
         farm.api().until_is(number, Status::Passed).await;

@@ -10,7 +10,7 @@ use super::time::age;
 use super::{CliError, exit, note, say};
 
 /// After this time without a sign of life an agent counts as away: three of its heartbeats.
-const AWAY_AFTER_MS: u64 = 45_000;
+pub(super) const AWAY_AFTER_MS: u64 = 45_000;
 
 /// List the farm's agents
 #[derive(Debug, clap::Args)]
@@ -96,6 +96,7 @@ pub(super) mod tests {
             host: "oak.example.org".to_owned(),
             paused: None,
             pause: None,
+            heard: false,
             revoked: None,
             draining: false,
             free_ms: Some(0),

@@ -1,7 +1,7 @@
 //! `buildr why`: why a build waits, where it runs and until when, or how it came to its end.
 
 use protocol::BuildNumber;
-use protocol::api::{BuildRow, IncompleteLog, LostAttempt, RunningJob, Why, span};
+use protocol::api::{BuildRow, IncompleteLog, LostAttempt, RunningJob, Why, coming, span};
 
 use super::globals::Globals;
 use super::look::{Look, Tone, clean};
@@ -40,7 +40,10 @@ fn shown(why: &Why, look: &Look, now: u64) -> String {
     let mut lines = asked(why, now);
     let alone = why.waiting.len() + why.running.len() + why.not_run.len() <= 1;
     let of = |job: &dyn std::fmt::Display| if alone { String::new() } else { format!("{job}: ") };
-    lines.extend(why.waiting.iter().map(|job| ("waits", format!("{}{}", of(&job.job), job.sentence))));
+    // The line's name says already that it waits.
+    let sentence =
+        |text: &str| text.strip_prefix("waits").unwrap_or(text).trim_start_matches(':').trim_start().to_owned();
+    lines.extend(why.waiting.iter().map(|job| ("waits", of(&job.job) + &sentence(&job.sentence))));
     lines.extend(why.running.iter().map(|job| ("runs", format!("{}{}", of(&job.job), runs(job)))));
     if let Some(message) = why.build.message.as_ref().filter(|_| why.build.status.is_over()) {
         // The lines around a mistake in a manifest follow its first; they are in the job's log.
@@ -74,8 +77,7 @@ fn asked(why: &Why, now: u64) -> Lines {
 fn runs(job: &RunningJob) -> String {
     let stage = job.stage.as_ref().map(|stage| format!(", in stage {stage}")).unwrap_or_default();
     let end = match job.expected_ms {
-        Some(0) => "expected to end any moment".to_owned(),
-        Some(ms) => format!("expected to end in {}", span(ms)),
+        Some(ms) => format!("expected to end {}", coming(ms)),
         None => "no earlier build tells when it ends".to_owned(),
     };
     let seen = match job.seen_ms_ago {
@@ -170,9 +172,8 @@ mod tests {
 build #7 queued for 2m
   of       https://example.org/team/parser.git · main
   asked    manual, by ada@laptop, 2m ago (MOMENT)
-  waits    waits for a free slot: all 2 are taken; number 3 in the queue,
-           expected to begin in 3 min; this is attempt 2: attempt 1 was lost
-           with agent a1
+  waits    for a free slot: all 2 are taken; number 3 in the queue, expected to
+           begin in 3 min; this is attempt 2: attempt 1 was lost with agent a1
   lost     attempt 1 with agent a1, 1m ago: its agent gave no sign of life for 1
            min 2 s
 ",

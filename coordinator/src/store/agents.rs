@@ -105,6 +105,7 @@ impl Store {
                 host: agent.host.clone(),
                 paused: None,
                 pause: agent.pause.clone(),
+                heard: false,
                 revoked: agent.revoked.clone(),
                 draining: false,
                 free_ms: None,

@@ -23,6 +23,7 @@ impl Turn<'_> {
             self.answers.saw(
                 &agent.name,
                 Sighting {
+                    heard: heartbeat.standing.clone(),
                     paused: heartbeat.paused.clone(),
                     draining: heartbeat.draining,
                     capacity: heartbeat.capacity,

@@ -165,7 +165,7 @@ fn refuse_own(desk: &Desk, agent: &Agent) -> Result<(), AgentRefusal> {
 mod tests {
     use protocol::api::{Approve, NearAgent, Status, WaitReason};
     use protocol::link::AgentLink as _;
-    use protocol::report::ClaimPhase;
+    use protocol::report::{ClaimPhase, Heartbeat, HeldClaim, Report};
     use protocol::{BuildNumber, LabelSet};
     use tempfile::tempdir;
 
@@ -372,7 +372,7 @@ mod tests {
         assert!(matches!(forget(&farm.desk, &agent.name).await, Err(AgentRefusal::Here(_))));
         farm.submit().await;
         agent.work(&farm).await;
-        agent.report(protocol::report::Report::Bye { agent: agent.name.clone(), boot: agent.boot }).await;
+        agent.report(Report::Bye { agent: agent.name.clone(), boot: agent.boot }).await;
         let mut changes = farm.desk.feed.listen();
         while !farm.desk.presence.is_silent(&agent.name, Instant::now()) {
             changes.next().await;

@@ -110,6 +110,7 @@ async fn all(web: &Web) -> Answer<Vec<AgentView>> {
             Some((sighting, ago)) => AgentView {
                 slots: sighting.slots,
                 paused: sighting.why_paused(),
+                heard: sighting.heard == sighting.note,
                 draining: sighting.draining,
                 capacity: sighting.capacity,
                 seen_ms_ago: Some(milliseconds(ago)),

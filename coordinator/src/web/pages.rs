@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use buildr::process::clock::now_ms;
-use protocol::api::{AttemptView, BuildRow, Builds, IncidentView, Why, span};
+use protocol::api::{AttemptView, BuildRow, Builds, IncidentView, Why, coming, span};
 use serde::Deserialize;
 
 use super::Web;
@@ -183,13 +183,7 @@ fn why_part(out: &mut String, build: &BuildRow, why: &Why) -> fmt::Result {
         let stage = job.stage.as_ref().map(|stage| format!(", in stage {stage}")).unwrap_or_default();
         let end = job.expected_ms.map_or_else(
             || "no earlier build tells when it ends".to_owned(),
-            |ms| {
-                if ms == 0 {
-                    "expected to end any moment".to_owned()
-                } else {
-                    format!("expected to end in {}", span(ms))
-                }
-            },
+            |ms| format!("expected to end {}", coming(ms)),
         );
         lines.push(format!("{} runs on {} for {}{stage}; {end}", job.job, job.agent, span(job.for_ms)));
     }

@@ -35,6 +35,9 @@ pub struct AgentView {
     /// What a person said when pausing it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Paused>,
+    /// Whether it has heard what a person said last about its taking jobs.
+    #[serde(default)]
+    pub heard: bool,
     /// Why a person revoked it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<String>,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use protocol::AgentId;
-use protocol::api::{AgentView, span};
+use protocol::api::{AgentView, coming};
 
+use crate::cli::agents::AWAY_AFTER_MS;
 use crate::cli::globals::Globals;
 use crate::cli::look::clean;
 use crate::cli::{CliError, exit, note, say};
@@ -76,11 +77,11 @@ pub(super) async fn resume(args: &ResumeArgs, globals: &Globals) -> Result<u8, C
 }
 
 async fn wait_for_jobs(farm: &Farm, name: &AgentId, mut agent: AgentView, globals: &Globals) -> Result<u8, CliError> {
-    let mut said = None;
-    while agent.running > 0 {
-        if said != Some(agent.running) {
-            note(&format!("{}{}", paused(&agent), expected(&agent)));
-            said = Some(agent.running);
+    let mut said = String::new();
+    while let Some((what, when)) = waits_for(&agent) {
+        if said != what {
+            note(&format!("{what}{when}"));
+            said = what;
         }
         tokio::time::sleep(LOOK_EVERY).await;
         agent = farm.agent(name).await?;
@@ -101,6 +102,20 @@ async fn wait_for_jobs(farm: &Farm, name: &AgentId, mut agent: AgentView, global
     Ok(exit::DONE)
 }
 
+/// What has to happen before an agent has no jobs and will have none, and when that is expected.
+fn waits_for(agent: &AgentView) -> Option<(String, String)> {
+    let is_here = agent.seen_ms_ago.is_some_and(|ms| ms <= AWAY_AFTER_MS);
+    match agent.running {
+        // Until it has heard of the pause it may take one more.
+        0 if is_here && !agent.heard => Some((
+            format!("agent {} has no jobs, and has not heard yet that it should take none", agent.name),
+            String::new(),
+        )),
+        0 => None,
+        _ => Some((paused(agent), expected(agent))),
+    }
+}
+
 fn paused(agent: &AgentView) -> String {
     let jobs = match agent.running {
         0 => "and has none".to_owned(),
@@ -112,8 +127,7 @@ fn paused(agent: &AgentView) -> String {
 
 fn expected(agent: &AgentView) -> String {
     match agent.free_ms {
-        Some(0) => ": expected any moment".to_owned(),
-        Some(ms) => format!(": expected in {}", span(ms)),
+        Some(ms) => format!(": expected {}", coming(ms)),
         None => "; no earlier build tells when".to_owned(),
     }
 }
@@ -130,11 +144,14 @@ mod tests {
     #[test]
     fn what_is_waited_for_is_said() {
         let check = |running, free_ms, expect: &str| {
-            let agent = AgentView { running, free_ms, ..oak() };
-            assert_eq!(paused(&agent) + &expected(&agent), expect);
+            let (what, when) = waits_for(&AgentView { running, free_ms, ..oak() }).unwrap();
+            assert_eq!(what + &when, expect);
         };
+        check(0, Some(0), "agent oak has no jobs, and has not heard yet that it should take none");
         check(1, Some(61_000), "agent oak takes no jobs, and ends the one that it has: expected in 1 min 1 s");
         check(2, None, "agent oak takes no jobs, and ends the 2 that it has; no earlier build tells when");
         check(2, Some(0), "agent oak takes no jobs, and ends the 2 that it has: expected any moment");
+        assert_eq!(waits_for(&AgentView { heard: true, ..oak() }), None);
+        assert_eq!(waits_for(&AgentView { seen_ms_ago: None, ..oak() }), None, "one that is away takes none");
     }
 }

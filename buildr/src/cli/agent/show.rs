@@ -1,7 +1,7 @@
 //! `buildr agent show`: all that the farm knows of one agent.
 
 use protocol::AgentId;
-use protocol::api::{AgentView, Paused, span};
+use protocol::api::{AgentView, Paused, coming};
 
 use crate::cli::agents::state;
 use crate::cli::globals::Globals;
@@ -39,12 +39,12 @@ fn shown(agent: &AgentView, look: &Look, now: u64) -> String {
     };
     if let Some(Paused { by, since_ms, .. }) = &agent.pause {
         let by = by.as_ref().map(|by| format!("by {by}, ")).unwrap_or_default();
-        line("paused", &format!("{by}{} ago ({})", age(now.saturating_sub(*since_ms)), moment(*since_ms)));
+        let heard = if agent.heard { "" } else { "; it has not heard of that yet" };
+        line("paused", &format!("{by}{} ago ({}){heard}", age(now.saturating_sub(*since_ms)), moment(*since_ms)));
     }
     let free = match agent.free_ms {
         _ if agent.running == 0 => String::new(),
-        Some(0) => "; free any moment".to_owned(),
-        Some(ms) => format!("; free in {}", span(ms)),
+        Some(ms) => format!("; free {}", coming(ms)),
         None => "; no earlier build tells when it is free".to_owned(),
     };
     line("slots", &format!("{} of {} taken{free}", agent.running, agent.slots));
@@ -109,6 +109,7 @@ mod tests {
             free_ms: Some(30_000),
             paused: Some("paused by a person: a new disk".to_owned()),
             pause,
+            heard: true,
             labels: vec!["gpu".to_owned()],
             capacity: Some(capacity),
             ..oak()
