@@ -13,7 +13,7 @@ use protocol::identity::{IdentityError, OneTimeKey, Sealed, Signed};
 use protocol::job::{Malformed, QueueMessage, WorkOrder};
 use protocol::link::{Delivered, JobDelivery, LinkError};
 use protocol::report::{Claim, ClaimSubject, JobEvent, Rejected, Report};
-use protocol::{Cause, ClaimId, Ending, LabelSet};
+use protocol::{Cause, ClaimId, Ending, LabelSet, Outcome};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
@@ -32,6 +32,9 @@ const CLAIM_GIVEN_UP: Duration = Duration::from_secs(10 * 60);
 
 /// How long a slot rests after something that it can only wait for.
 const REST: Duration = Duration::from_secs(1);
+
+/// The longest such rest: a daemon that is back is found within it.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// Takes and runs jobs until the agent drains.
 pub(crate) async fn keep(agent: Arc<Agent>) {
@@ -223,6 +226,23 @@ async fn run(
         }
     }
     agent.claims.ended(spool.claim());
+    if ending.outcome == (Outcome::Errored { cause: Cause::Daemon }) {
+        until_swept(agent).await;
+    }
+}
+
+/// Sweeps until it goes well: a slot whose daemon is away must not take one job after the other only to fail it, and
+/// what the job could not remove must not stay.
+async fn until_swept(agent: &Agent) {
+    let mut wait = REST;
+    while let Err(error) = crate::sweep(&agent.work, agent.executor.as_ref()).await {
+        tracing::warn!(%error, retry_in = ?wait, "a slot takes no jobs until its executor works");
+        tokio::select! {
+            () = agent.shutdown.drain.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        wait = (wait * 2).min(LONGEST_REST);
+    }
 }
 
 /// A message that is no job: said with the reason, then taken off the queue. It never goes back.

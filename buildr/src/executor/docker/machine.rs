@@ -9,7 +9,7 @@ use std::time::Duration;
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use uuid::Uuid;
 
-use super::super::{ExecutorError, StageOrder};
+use super::super::{ExecutorError, StageOrder, Swept};
 use super::container::{Bounds, Container};
 use super::engine::Engine;
 use super::labels::{self, Labels};
@@ -34,11 +34,30 @@ pub(super) struct Machine {
     proven: Mutex<HashSet<PathBuf>>,
     /// An image that is known to be here.
     at_hand: Mutex<Option<String>>,
+    /// Places of this life that could not be cleaned up when they were closed.
+    left: Mutex<Vec<Labels>>,
 }
 
 impl Machine {
     pub(super) fn new(engine: Engine, settings: DockerSettings) -> Self {
-        Self { engine, settings, proven: Mutex::default(), at_hand: Mutex::default() }
+        Self { engine, settings, proven: Mutex::default(), at_hand: Mutex::default(), left: Mutex::default() }
+    }
+
+    /// A place could not be cleaned up, say because the daemon went away under it: the next sweep does it.
+    pub(super) fn leave(&self, place: Labels) {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).push(place);
+    }
+
+    /// Removes what other lives made, and what this one had to leave.
+    pub(super) async fn sweep(&self) -> Result<Swept, ExecutorError> {
+        let swept = removal::sweep(&self.engine, &self.settings.owner, &self.settings.boot).await?;
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for place in left {
+            removal::all(&self.engine, &place.filter()).await?;
+            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+            left.retain(|other| other.sandbox != place.sandbox);
+        }
+        Ok(swept)
     }
 
     pub(super) async fn create<'a>(

@@ -55,8 +55,7 @@ impl Executor for DockerExecutor {
     }
 
     async fn sweep(&self) -> Result<Swept, ExecutorError> {
-        let Machine { engine, settings, .. } = &*self.machine;
-        removal::sweep(engine, &settings.owner, &settings.boot).await
+        self.machine.sweep().await
     }
 
     async fn discard(&self, folder: &Path) -> Result<(), ExecutorError> {

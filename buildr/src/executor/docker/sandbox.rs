@@ -233,6 +233,9 @@ impl Sandbox for DockerSandbox {
             }
         }
         let removed = removal::all(&self.machine.engine, &self.labels.filter()).await;
+        if removed.is_err() {
+            self.machine.leave(self.labels.clone());
+        }
         for copy in self.copies.drain(..) {
             self.machine.discard(&copy).await?;
         }
