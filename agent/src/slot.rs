@@ -11,7 +11,7 @@ use buildr::runner;
 use protocol::control::{Grant, SignedGrant};
 use protocol::identity::{IdentityError, OneTimeKey, Sealed, Signed};
 use protocol::job::{Malformed, QueueMessage, WorkOrder};
-use protocol::link::{Delivered, JobDelivery, LinkError};
+use protocol::link::{Delivered, Health, JobDelivery, LinkError};
 use protocol::report::{Claim, ClaimSubject, JobEvent, Rejected, Report};
 use protocol::{Cause, ClaimId, Ending, LabelSet, Outcome};
 use sha2::{Digest as _, Sha256};
@@ -112,11 +112,28 @@ async fn take(agent: &Arc<Agent>, delivery: JobDelivery) {
 /// Leaves a message, and its job, to others.
 async fn give_back(agent: &Agent, claim: ClaimId, delivery: JobDelivery) {
     let abandoned = Report::Abandoned { agent: agent.home.name().clone(), claim };
-    if let Err(error) = agent.link.report(&abandoned).await {
-        tracing::debug!(%error, "the coordinator finds out by the lease");
-    }
+    let told = agent.link.report(&abandoned).await;
     delivery.requeue().await;
+    if told.is_err() {
+        say_when_up(agent, &abandoned).await;
+    }
     tokio::time::sleep(REST).await;
+}
+
+/// Says something as soon as the line is up. A claim that was granted in vain would else hold its job for a whole lease,
+/// and be counted as an attempt. No other job can be taken meanwhile anyhow.
+async fn say_when_up(agent: &Agent, report: &Report) {
+    let mut health = agent.link.health();
+    loop {
+        tokio::select! {
+            () = agent.shutdown.drain.cancelled() => return,
+            up = health.wait_for(|health| matches!(health, Health::Up(_))) => if up.is_err() { return },
+        }
+        match agent.link.report(report).await {
+            Err(LinkError::Away(_)) => tokio::time::sleep(REST).await,
+            _ => return,
+        }
+    }
 }
 
 /// What became of a claim.
