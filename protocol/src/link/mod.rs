@@ -359,8 +359,9 @@ pub const BUILD_QUEUE: &str = "build_queue";
 const LONGEST_LABEL_TEXT: usize = 80;
 
 /// How long a link waits before its next try to connect: doubled each time up to the longest, with jitter, so
-/// that a farm of agents does not fall upon a broker that has just come back.
-pub const RECONNECT: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(30);
+/// that a farm of agents does not fall upon a broker that has just come back. The longest, a heartbeat and a look of the
+/// watchdog together stay well below a lease: the one who is back first must not take the other for dead.
+pub const RECONNECT: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

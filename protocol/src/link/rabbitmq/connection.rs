@@ -23,6 +23,10 @@ const PUBLISHES_AT_ONCE: usize = 32;
 /// A line that lived this long has proved itself: after it the waits begin anew.
 const PROVEN_AFTER: Duration = Duration::from_secs(10);
 
+/// How long the other connection of a broken pair may take to close: on a dead network it never answers, and the new
+/// pair must not wait for that.
+const REPLACE_WITHIN: Duration = Duration::from_secs(1);
+
 /// How often a connection is looked at, besides its own events.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -90,11 +94,11 @@ impl Epoch {
         }
     }
 
-    async fn close(&self) {
+    async fn close(&self, within: Duration) {
         let goodbye = async |connection: &Connection| {
             if connection.status().connected() {
                 // One that does not answer is closed when it is dropped.
-                tokio::time::timeout(CLOSE_WITHIN, connection.close(200, "done".into())).await.ok();
+                tokio::time::timeout(within, connection.close(200, "done".into())).await.ok();
             }
         };
         tokio::join!(goodbye(&self.publish), goodbye(&self.consume));
@@ -203,7 +207,7 @@ impl Line {
                     let reason = self.watch(&epoch).await;
                     current.send_replace(None);
                     health.send_replace(Health::Away { reason: reason.clone() });
-                    epoch.close().await;
+                    epoch.close(if closed.is_cancelled() { CLOSE_WITHIN } else { REPLACE_WITHIN }).await;
                     if since.elapsed() >= PROVEN_AFTER {
                         wait = *RECONNECT.start();
                     }
@@ -242,7 +246,7 @@ impl Line {
             Ok(Err(trouble)) => trouble.to_string(),
             Err(_) => format!("no answer within {} s", CONNECT_WITHIN.as_secs()),
         };
-        epoch.close().await;
+        epoch.close(REPLACE_WITHIN).await;
         Err(format!("RabbitMQ at {} cannot be used as it is: {trouble}", address.place()))
     }
 
@@ -260,7 +264,13 @@ impl Line {
                 true => Health::Blocked { reason: format!("RabbitMQ at {} takes nothing: {said}", address.place()) },
                 false => Health::Up(epoch.number),
             };
-            health.send_if_modified(|health| std::mem::replace(health, now.clone()) != now);
+            if health.send_if_modified(|health| std::mem::replace(health, now.clone()) != now) {
+                if blocked {
+                    tracing::warn!(reason = said, "RabbitMQ takes nothing at present; what is to be said waits");
+                } else {
+                    tracing::info!("RabbitMQ takes messages again");
+                }
+            }
             tokio::select! {
                 () = closed.cancelled() => return "the line was closed".to_owned(),
                 _ = look.tick() => {}
