@@ -416,6 +416,27 @@ async fn a_repeated_event_counts_once() {
 }
 
 #[tokio::test]
+async fn an_event_that_overtook_another_waits_for_it() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let (claimed, _) = agent.work(&farm).await;
+    let progress =
+        |seq, event| Report::Progress(protocol::report::Progress { claim: claimed.claim, seq, at_ms: 1, event });
+    let begun = JobEvent::StageStarted { stage: "test".parse().unwrap(), image: "x".to_owned() };
+    agent.report(progress(2, JobEvent::Finished { ending: failed() })).await;
+    agent.report(progress(1, begun)).await;
+    farm.until(build, "its first event", |now| !now.view.attempts[0].stages.is_empty()).await;
+    assert_eq!(farm.snapshot(build).await.view.build.status.name(), "running", "its end was not said again yet");
+    agent.report(progress(2, JobEvent::Finished { ending: Ending::passed() })).await;
+    agent.hear_recorded(claimed.claim).await;
+    let view = farm.snapshot(build).await.view;
+    assert_eq!((view.build.status.name(), view.attempts[0].stages.len()), ("passed", 1));
+    farm.stop().await;
+}
+
+#[tokio::test]
 async fn a_plan_of_several_jobs_becomes_jobs_in_order() {
     let folder = tempdir().unwrap();
     let farm = Farm::start(&folder).await;
