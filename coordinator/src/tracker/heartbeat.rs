@@ -2,6 +2,7 @@
 //! lost on its way is made good.
 
 use protocol::AgentId;
+use protocol::api::IncidentKind;
 use protocol::control::Control;
 use protocol::report::{ClaimPhase, Heartbeat, HeldClaim};
 use protocol::state::JobState;
@@ -52,7 +53,12 @@ impl Turn<'_> {
 
     async fn held(&mut self, agent: &AgentId, held: &HeldClaim) -> Result<(), StoreError> {
         let HeldClaim { claim, phase, waits_for } = *held;
-        let attempt = self.tx.attempt(claim).await?.filter(|attempt| attempt.agent == *agent);
+        let attempt = self.tx.attempt(claim).await?;
+        if attempt.is_none() && phase != ClaimPhase::Pending {
+            let sentence = "it holds a claim that is not in the store, and is told to drop it: the store may be an older backup, and what was built since is not in it";
+            self.incident(IncidentKind::Unknown, agent.as_str(), sentence).await?;
+        }
+        let attempt = attempt.filter(|attempt| attempt.agent == *agent);
         let job = match &attempt {
             Some(attempt) => self.tx.job(attempt.job).await?.filter(|job| job.state.claim() == Some(claim)),
             None => None,
