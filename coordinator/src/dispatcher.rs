@@ -94,7 +94,7 @@ impl Round<'_> {
         if free > 0 && waiting.oldest_ms.is_some_and(|oldest| oldest <= old) {
             // An idle agent would have taken it long ago, so it is no longer there.
             let mut tx = desk.store.write().await?;
-            let again = tx.offer_again(&waiting.labels, old).await?;
+            let again = tx.offer_again(&waiting.labels, old, now_ms()).await?;
             tx.commit().await?;
             if again > 0 {
                 tracing::info!("{again} jobs were not taken though an agent is idle; they are offered again");

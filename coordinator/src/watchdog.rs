@@ -4,15 +4,16 @@
 
 pub(crate) mod beacon;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use buildr::process::clock::now_ms;
-use protocol::ClaimId;
 use protocol::api::Loss;
 use protocol::control::Control;
 use protocol::link::{Health, LinkError};
 use protocol::state::Happening;
+use protocol::{ClaimId, LogName};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -28,13 +29,13 @@ const MAX_ATTEMPTS: u32 = 2;
 const OWN_GAP: Duration = Duration::from_secs(10);
 
 /// How long the rest of a log is waited for while its agent is here: it may have much to send over a thin line.
-const LOG_PATIENCE_MS: u64 = 10 * 60 * 1000;
+const LOG_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// Watches until `shutdown`.
 pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
     let desk = &*desk;
     let every = (desk.config.lease / 10).clamp(Duration::from_millis(50), Duration::from_secs(5));
-    let mut watch = Watch { desk, line: None, last: Instant::now() };
+    let mut watch = Watch { desk, line: None, last: Instant::now(), unfinished: HashMap::new() };
     loop {
         match watch.look().await {
             Ok(()) | Err(WatchError::Link(LinkError::Closed)) => {}
@@ -72,6 +73,8 @@ struct Watch<'d> {
     /// The number of the connection at the last look.
     line: Option<u64>,
     last: Instant,
+    /// Since when the rest of each log is waited for: never by the time of day, which somebody may set.
+    unfinished: HashMap<(ClaimId, LogName), Instant>,
 }
 
 impl Watch<'_> {
@@ -85,6 +88,7 @@ impl Watch<'_> {
         let whole = line.is_some() && std::mem::replace(&mut self.line, line) == line;
         if !whole || gap > OWN_GAP {
             self.desk.presence.renew_all(now);
+            self.unfinished.clear();
             return Ok(());
         }
         self.end_silent(now).await?;
@@ -158,15 +162,20 @@ impl Watch<'_> {
     }
 
     /// The rest of a log is given up when its agent is gone, or was here for long without sending it.
-    async fn give_up_logs(&self, now: Instant) -> Result<(), StoreError> {
+    async fn give_up_logs(&mut self, now: Instant) -> Result<(), StoreError> {
         let (store, presence) = (&self.desk.store, &self.desk.presence);
-        let now_ms = now_ms();
-        let silence_ms = u64::try_from(self.desk.config.lease.as_millis()).unwrap_or(u64::MAX);
-        let lost = |log: &UnfinishedLog| {
-            let patience = if presence.is_silent(&log.agent, now) { silence_ms } else { LOG_PATIENCE_MS };
-            now_ms.saturating_sub(log.ended_ms) > patience
-        };
-        let lost: Vec<UnfinishedLog> = store.unfinished_logs().await?.into_iter().filter(lost).collect();
+        let unfinished = store.unfinished_logs().await?;
+        let key = |log: &UnfinishedLog| (log.claim, log.log.clone());
+        let still: HashSet<_> = unfinished.iter().map(key).collect();
+        self.unfinished.retain(|log, _| still.contains(log));
+        let mut lost: Vec<UnfinishedLog> = Vec::new();
+        for log in unfinished {
+            let since = *self.unfinished.entry(key(&log)).or_insert(now);
+            let patience = if presence.is_silent(&log.agent, now) { self.desk.config.lease } else { LOG_PATIENCE };
+            if now.saturating_duration_since(since) > patience {
+                lost.push(log);
+            }
+        }
         if lost.is_empty() {
             return Ok(());
         }

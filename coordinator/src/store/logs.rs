@@ -66,8 +66,6 @@ pub(crate) struct UnfinishedLog {
     pub(crate) log: LogName,
     /// Who has the rest.
     pub(crate) agent: AgentId,
-    /// When the attempt was over.
-    pub(crate) ended_ms: u64,
     /// Of which build.
     pub(crate) build: BuildNumber,
 }
@@ -91,7 +89,7 @@ impl Store {
     /// Logs whose attempt ended and which are not whole.
     pub(crate) async fn unfinished_logs(&self) -> Result<Vec<UnfinishedLog>, StoreError> {
         let rows = sqlx::query(
-            "SELECT l.claim, l.name, a.agent, a.ended_ms, j.build
+            "SELECT l.claim, l.name, a.agent, j.build
              FROM logs l JOIN attempts a ON a.claim = l.claim JOIN jobs j ON j.id = a.job
              WHERE l.given_up = 0 AND (l.total IS NULL OR l.bytes < l.total)
                AND a.state NOT IN ('running', 'lost', 'abandoned')",
@@ -103,7 +101,6 @@ impl Store {
                 claim: name(row, "claim")?,
                 log: name(row, "name")?,
                 agent: name(row, "agent")?,
-                ended_ms: natural(row.try_get::<Option<i64>, _>("ended_ms")?.unwrap_or(0)),
                 build: BuildNumber(natural(row.try_get("build")?)),
             })
         };

@@ -6,6 +6,10 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{Store, StoreError, Transaction, int, json, name, name_or_none, natural, to_json};
 
+/// No job is put off for longer than this, in milliseconds: one that seems to be was put off before the clock was set
+/// back, and waits no more.
+const LONGEST_WAIT_MS: u64 = 60 * 60 * 1000;
+
 /// A job that can be put on its queue.
 #[derive(Debug, Clone)]
 pub(crate) struct Offerable {
@@ -36,11 +40,14 @@ impl Store {
     /// How many jobs wait, by label set.
     pub(crate) async fn waiting(&self, now_ms: u64) -> Result<Vec<Waiting>, StoreError> {
         let rows = sqlx::query(
-            "SELECT labels, count(offered_ms) AS on_offer, min(offered_ms) AS oldest_ms,
-                    sum(offered_ms IS NULL AND unmet = 0 AND not_before_ms <= $1) AS offerable
+            "SELECT labels, count(offered_ms) AS on_offer,
+                    min(CASE WHEN offered_ms > $1 THEN 0 ELSE offered_ms END) AS oldest_ms,
+                    sum(offered_ms IS NULL AND unmet = 0
+                        AND (not_before_ms <= $1 OR not_before_ms > $2)) AS offerable
              FROM jobs WHERE state <> 'ended' AND state = 'queued' GROUP BY labels",
         )
         .bind(int(now_ms))
+        .bind(int(now_ms.saturating_add(LONGEST_WAIT_MS)))
         .fetch_all(&self.readers)
         .await?;
         let waiting = |row: &SqliteRow| {
@@ -72,12 +79,14 @@ impl Store {
                  WHERE j.state <> 'ended' AND j.unmet = 0
              )
              SELECT id, build, repo, branch FROM turns
-             WHERE state = 'queued' AND offered_ms IS NULL AND not_before_ms <= $1 AND labels = $2
+             WHERE state = 'queued' AND offered_ms IS NULL AND labels = $2
+               AND (not_before_ms <= $1 OR not_before_ms > $4)
              ORDER BY turn, id LIMIT $3",
         )
         .bind(int(now_ms))
         .bind(to_json("labels", labels)?)
         .bind(i64::try_from(most).unwrap_or(i64::MAX))
+        .bind(int(now_ms.saturating_add(LONGEST_WAIT_MS)))
         .fetch_all(&self.readers)
         .await?;
         let offerable = |row: &SqliteRow| {
@@ -112,14 +121,22 @@ impl Transaction {
         Ok(())
     }
 
-    /// Has jobs of a label set offered again whose offer is not younger than `before_ms`. Gives how many.
-    pub(crate) async fn offer_again(&mut self, labels: &LabelSet, before_ms: u64) -> Result<u64, StoreError> {
+    /// Has jobs of a label set offered again whose offer is not younger than `before_ms`, or lies in the future because
+    /// the clock was set back since. Gives how many.
+    pub(crate) async fn offer_again(
+        &mut self,
+        labels: &LabelSet,
+        before_ms: u64,
+        now_ms: u64,
+    ) -> Result<u64, StoreError> {
         let done = sqlx::query(
             "UPDATE jobs SET offered_ms = NULL
-             WHERE state <> 'ended' AND state = 'queued' AND labels = $1 AND offered_ms <= $2",
+             WHERE state <> 'ended' AND state = 'queued' AND labels = $1
+               AND (offered_ms <= $2 OR offered_ms > $3)",
         )
         .bind(to_json("labels", labels)?)
         .bind(int(before_ms))
+        .bind(int(now_ms))
         .execute(&mut *self.tx)
         .await?;
         Ok(done.rows_affected())

@@ -424,7 +424,7 @@ async fn an_event_that_overtook_another_waits_for_it() {
     let (claimed, _) = agent.work(&farm).await;
     let progress =
         |seq, event| Report::Progress(protocol::report::Progress { claim: claimed.claim, seq, at_ms: 1, event });
-    let begun = JobEvent::StageStarted { stage: "test".parse().unwrap(), image: "x".to_owned() };
+    let begun = JobEvent::StageStarted { stage: "test".parse().unwrap(), image: "x".to_owned(), not_twice: false };
     agent.report(progress(2, JobEvent::Finished { ending: failed() })).await;
     agent.report(progress(1, begun)).await;
     farm.until(build, "its first event", |now| !now.view.attempts[0].stages.is_empty()).await;
