@@ -8,6 +8,7 @@ pub mod disk;
 pub mod raw_amqp;
 pub mod tls;
 pub mod farm;
+pub mod clock;
 pub mod proxy;
 pub mod own_rabbit;
 pub mod own_docker;

@@ -59,8 +59,7 @@ impl OwnDocker {
         command.args(["--containerd-plugins-namespace", &format!("{namespace}-plugins")]);
         command.stdin(Stdio::null()).stdout(log).stderr(errors).kill_on_drop(true);
         self.daemon = Some(command.spawn().expect("dockerd begins"));
-        let docker = Docker::connect_with_host(&self.host()).expect("the daemon's address");
-        until("the test's own daemon", async || docker.ping().await.ok()).await;
+        until("the test's own daemon", async || Docker::connect_with_host(&self.host()).ok()?.ping().await.ok()).await;
     }
 
     /// Its address, as `DOCKER_HOST` has it.

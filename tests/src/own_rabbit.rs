@@ -131,9 +131,13 @@ impl Drop for OwnRabbit {
     }
 }
 
-/// Ports that were free a moment ago.
-pub(crate) fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    // All are held until all are found, so that none is found twice.
-    let held = [(); COUNT].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    held.map(|listener| listener.local_addr().expect("a port").port())
+/// Ports that are free, and that no connection of this machine is given by chance while the node is away.
+fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
+    let mut held: Vec<std::net::TcpListener> = Vec::new();
+    while held.len() < COUNT {
+        // Below those that the system hands out.
+        let port = 20_000 + (uuid::Uuid::new_v4().as_u128() % 12_000) as u16;
+        held.extend(std::net::TcpListener::bind(("127.0.0.1", port)));
+    }
+    std::array::from_fn(|place| held[place].local_addr().expect("a port").port())
 }

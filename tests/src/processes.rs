@@ -288,6 +288,16 @@ impl Processes {
         until(text, async || self.log_of(who).contains(text).then_some(())).await;
     }
 
+    /// Waits until something lies on the queue of jobs, and looks at it.
+    pub async fn until_offered(&self) -> Vec<(serde_json::Value, Vec<u8>)> {
+        until("the offer", async || {
+            let is_there = self.vhost.queues().await.iter().any(|queue| queue == "build_queue");
+            let found = if is_there { self.vhost.peek("build_queue").await } else { Vec::new() };
+            Some(found).filter(|found| !found.is_empty())
+        })
+        .await
+    }
+
     /// Coordinator, agent `a`, and a build that is in its stage.
     pub async fn in_stage(&mut self) -> BuildNumber {
         self.start_coordinator().await;
@@ -371,6 +381,12 @@ impl AgentProcess {
     /// Sends it a signal.
     pub async fn signal(&self, name: &str) {
         signal(self.child.as_ref().expect("the agent runs"), name).await;
+    }
+
+    /// Its user at the broker.
+    #[must_use]
+    pub fn user(&self) -> String {
+        url::Url::parse(&self.uri).expect("an address").username().to_owned()
     }
 
     /// All that bears its label in Docker.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use protocol::task;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -9,6 +10,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+/// How late each piece is on a slow network.
+pub const LATE: Duration = Duration::from_millis(200);
 
 /// What passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub enum Network {
     Deaf,
     /// What the client should hear; what it sends waits.
     Mute,
+    /// Everything, each piece [`LATE`] after it came.
+    Slow,
     /// No connection: those that are there are reset, new ones too.
     Cut,
 }
@@ -110,7 +116,11 @@ impl Passing {
         // The senders outlive the connections.
         let mut stale = self.stale.clone();
         tokio::join!(
-            async { self.network.wait_for(|network| !held_by.contains(network)).await.map(drop).ok() },
+            // What was held when the line is cut is lost.
+            async {
+                let passes = |network: &Network| *network != Network::Cut && !held_by.contains(network);
+                self.network.wait_for(passes).await.map(drop).ok()
+            },
             async { stale.wait_for(|before| number > *before).await.map(drop).ok() },
         );
     }
@@ -151,6 +161,9 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut passing: Pass
     loop {
         passing.may(held_by).await;
         let Ok(count) = from.read(&mut bytes).await else { break };
+        if *passing.network.borrow() == Network::Slow {
+            tokio::time::sleep(LATE).await;
+        }
         // What came just before a freeze is held like the rest.
         passing.may(held_by).await;
         if count == 0 || to.write_all(&bytes[..count]).await.is_err() {

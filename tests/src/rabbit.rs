@@ -189,6 +189,12 @@ impl Vhost {
         self.call(Method::PUT, &format!("permissions/{}/{user}", self.name), rights).await;
     }
 
+    /// From now on a user may publish to a topic exchange with the keys that this pattern matches, and no others.
+    pub async fn permit_keys(&self, user: &str, exchange: &str, keys: &str) {
+        let rights = json!({"exchange": exchange, "write": keys, "read": ".*"});
+        self.call(Method::PUT, &format!("topic-permissions/{}/{user}", self.name), rights).await;
+    }
+
     /// Declares a durable queue as a person does on RabbitMQ's page.
     pub async fn declare(&self, queue: &str, arguments: Value) {
         let queue = format!("queues/{}/{queue}", self.name);
@@ -226,6 +232,29 @@ impl Vhost {
             assert!(tokio::time::Instant::now() < until, "no connection {name:?} at the broker");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// Waits until somebody consumes from a queue.
+    ///
+    /// # Panics
+    /// When nobody does within [`PATIENCE`].
+    pub async fn until_consumed(&self, queue: &str) {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let all = self.call(Method::GET, &format!("consumers/{}", self.name), Value::Null).await;
+            if all.as_array().into_iter().flatten().any(|consumer| consumer["queue"]["name"] == queue) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < until, "nobody consumes from {queue}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The names of all queues.
+    pub async fn queues(&self) -> Vec<String> {
+        let all = self.call(Method::GET, &format!("queues/{}?columns=name", self.name), Value::Null).await;
+        let names = all.as_array().into_iter().flatten().filter_map(|queue| queue["name"].as_str());
+        names.map(str::to_owned).collect()
     }
 
     /// Removes all messages that wait on a queue.

@@ -70,7 +70,9 @@ impl Folders {
         // One that holds nothing yet has to stay so until the code is there.
         let checkouts = folders.map(|entry| entry.path().join("app"));
         let checkouts = checkouts.filter(|checkout| checkout.join(".buildr.yml").exists());
-        checkouts.filter_map(|checkout| std::fs::write(checkout.join(file), "").ok()).count()
+        // Written once: one that is being removed must not be written to.
+        let told = |file: PathBuf| file.exists() || std::fs::write(file, "").is_ok();
+        checkouts.filter(|checkout| told(checkout.join(file))).count()
     }
 
     /// Waits until it has ended a job whose end the coordinator does not have yet.

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use farm::farm::until;
 use farm::processes::{recovered, states, with_processes};
 use farm::proxy::Network;
 use protocol::api::{BuildView, Status};
@@ -49,7 +48,7 @@ async fn a_coordinator_is_killed_after_it_offered_a_job() {
     with_processes(3, async |farm| {
         farm.start_coordinator().await;
         let number = farm.api().submit(&farm.repository).await;
-        until("the offer", async || (!farm.vhost.peek("build_queue").await.is_empty()).then_some(())).await;
+        farm.until_offered().await;
         farm.kill_coordinator().await;
         let since = Instant::now();
         farm.start_coordinator().await;

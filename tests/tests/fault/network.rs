@@ -91,6 +91,23 @@ async fn an_agent_is_cut_off_for_less_than_a_lease() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_network_costs_time_and_nothing_else() {
+    with_processes(20, async |farm| {
+        let proxy = farm.through_proxy("a").await;
+        proxy.becomes(Network::Slow);
+        farm.start_coordinator().await;
+        farm.start_agent("a").await;
+        let number = farm.begin_build().await;
+        let since = Instant::now();
+        farm.agent("a").folders.let_go().await;
+        assert_eq!(states(&farm.passes(number).await), ["passed"]);
+        recovered("network of an agent 200 ms slower in each direction: the rest of a build", since, farm.lease);
+        farm.until_clean().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_died_in_silence_are_found_out() {
     with_processes(60, async |farm| {
         let proxy = behind_a_proxy(farm).await;
