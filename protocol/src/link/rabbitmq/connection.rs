@@ -186,6 +186,24 @@ impl Line {
         }
     }
 
+    /// Does something with these connections for as long as they are the line's. `None`: they are not any more. What
+    /// waits for messages must not wait longer: when the network forgot a connection, its consumers never end by
+    /// themselves.
+    ///
+    /// # Errors
+    /// [`LinkError::Closed`], and nothing else.
+    pub(super) async fn during<T>(&self, epoch: &Epoch, work: impl Future<Output = T>) -> Result<Option<T>, LinkError> {
+        let mut epochs = self.0.epoch.subscribe();
+        let replaced = epochs.wait_for(|now| now.as_ref().is_none_or(|now| now.number != epoch.number));
+        let done = async {
+            tokio::select! {
+                done = work => Some(done),
+                _ = replaced => None,
+            }
+        };
+        self.0.closed.run_until_cancelled(done).await.ok_or(LinkError::Closed)
+    }
+
     /// Waits, but not beyond the closing of the line.
     pub(super) async fn pause(&self, time: Duration) {
         self.0.closed.run_until_cancelled(tokio::time::sleep(time)).await;

@@ -50,7 +50,7 @@ impl Controls {
         while let Ok(epoch) = line.epoch().await {
             match self.subscription(&epoch).await {
                 Ok(channel) => {
-                    line.closed().run_until_cancelled(self.hand_on(channel)).await;
+                    line.during(&epoch, self.hand_on(channel)).await.ok();
                     // Its queue is gone, or the connection is.
                     line.pause(Duration::from_millis(200)).await;
                 }

@@ -48,10 +48,9 @@ impl Feed {
         loop {
             let epoch = self.line.epoch().await?;
             let arrived = async { Ok(self.subscription(&epoch).await?.arrive(most.max(1)).await) };
-            match self.line.closed().run_until_cancelled(arrived).await {
-                None => return Err(LinkError::Closed),
+            match self.line.during(&epoch, arrived).await? {
                 Some(Ok(Some(batch))) => return Ok(batch),
-                Some(Ok(None)) => {}
+                None | Some(Ok(None)) => {}
                 Some(Err::<_, Trouble>(trouble)) => {
                     tracing::debug!(queue = self.queue, %trouble, "reading was interrupted");
                     self.line.pause(AFTER_TROUBLE).await;

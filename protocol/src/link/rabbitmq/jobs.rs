@@ -30,10 +30,9 @@ const AFTER_TROUBLE: Duration = Duration::from_millis(500);
 pub(super) async fn next_job(line: &Line, queues: &[String]) -> Result<JobDelivery, LinkError> {
     loop {
         let epoch = line.epoch().await?;
-        match line.closed().run_until_cancelled(wait_at(&epoch, queues)).await {
-            None => return Err(LinkError::Closed),
+        match line.during(&epoch, wait_at(&epoch, queues)).await? {
             Some(Ok(Some(job))) => return Ok(job),
-            Some(Ok(None)) => {}
+            None | Some(Ok(None)) => {}
             Some(Err(trouble)) => {
                 tracing::debug!(%trouble, "waiting for jobs was interrupted");
                 line.pause(AFTER_TROUBLE).await;
