@@ -122,7 +122,7 @@ impl Drop for OwnDocker {
             if (String::from_utf8_lossy(&told).contains(&here) || roots.any(|root| root.contains(&here)))
                 && let Some(process) = process.file_name().to_str()
             {
-                std::process::Command::new("kill").args(["-KILL", process]).status().ok();
+                std::process::Command::new("kill").args(["-KILL", process]).stderr(Stdio::null()).status().ok();
             }
         }
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();

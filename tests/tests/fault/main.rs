@@ -20,7 +20,7 @@
 //! | agent dies after the result, before it is recorded | `agent::an_agent_is_killed_with_a_result_that_is_not_recorded` |
 //! | network between agent and broker away for longer than a lease | `network::an_agent_is_cut_off_for_longer_than_a_lease`, `network::an_agents_connection_is_frozen_for_longer_than_a_lease`, `network::an_agent_that_was_cut_off_stops_what_another_has` |
 //! | … for less than a lease; slow; dead in silence (half-open) | `network::an_agent_is_cut_off_for_less_than_a_lease`, `network::a_slow_network_costs_time_and_nothing_else`, `network::connections_that_died_in_silence_are_found_out` |
-//! | network between coordinator and broker away | `network::a_coordinator_is_cut_off_for_longer_than_a_lease` |
+//! | network between coordinator and broker away | `network::a_coordinator_is_cut_off_for_longer_than_a_lease`, `network::a_coordinators_connections_that_died_in_silence_are_found_out` |
 //! | coordinator down during a build | `coordinator::a_coordinator_is_killed_while_a_job_runs` |
 //! | coordinator down at claim time | `coordinator::a_coordinator_is_killed_with_a_claim_that_it_has_not_read`, scenario `a_message_goes_back_when_no_coordinator_answers` |
 //! | coordinator dies after the grant, which is lost | `coordinator::a_coordinator_is_killed_and_its_grant_is_lost` |

@@ -118,6 +118,27 @@ async fn connections_that_died_in_silence_are_found_out() {
         farm.agent("a").folders.let_go().await;
         assert_eq!(states(&farm.passes(number).await), ["passed"]);
         recovered("an agent's connections dead in silence (half-open)", since, farm.lease);
+        let next = farm.begin_build().await;
+        farm.agent("a").folders.let_go().await;
+        assert_eq!(states(&farm.passes(next).await), ["passed"]);
+        farm.until_clean().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinators_connections_that_died_in_silence_are_found_out() {
+    with_processes(90, async |farm| {
+        let proxy = farm.through_proxy("coordinator").await;
+        let number = farm.in_stage().await;
+        proxy.forget_connections();
+        let since = Instant::now();
+        farm.agent("a").folders.let_go().await;
+        assert_eq!(states(&farm.passes(number).await), ["passed"]);
+        recovered("a coordinator's connections dead in silence (half-open)", since, farm.lease);
+        let next = farm.begin_build().await;
+        farm.agent("a").folders.let_go().await;
+        assert_eq!(states(&farm.passes(next).await), ["passed"]);
         farm.until_clean().await;
     })
     .await;
