@@ -117,10 +117,18 @@ impl Claims {
         }
     }
 
-    /// The result is in the store.
+    /// The result is in the store. A job that still runs has been ended by the coordinator itself: it stops, for
+    /// nobody would ask after it any more.
     pub(crate) fn recorded(&self, claim: ClaimId) {
-        if let Some(Held::Running { recorded, .. } | Held::Ended { recorded }) = self.lock().remove(&claim) {
-            recorded.send_replace(true);
+        match self.lock().remove(&claim) {
+            Some(Held::Running { stop, recorded, .. }) => {
+                stop.cancel();
+                recorded.send_replace(true);
+            }
+            Some(Held::Ended { recorded }) => {
+                recorded.send_replace(true);
+            }
+            Some(Held::Pending(_)) | None => {}
         }
     }
 
@@ -149,5 +157,38 @@ impl Claims {
     fn lock(&self) -> MutexGuard<'_, HashMap<ClaimId, Held>> {
         // Each change is one insert or remove.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_runs_on_that_nobody_asks_after() {
+        for end in [Claims::recorded, Claims::abort] {
+            let (claims, claim, stop) = (Claims::default(), ClaimId::fresh(), Stop::new());
+            let recorded = claims.running(claim, stop.clone());
+            end(&claims, claim);
+            assert!(stop.is_cancelled() && *recorded.borrow());
+        }
+        // A result waits for its word in any case, and an answer to a claim that is given up is nobody's.
+        let (claims, claim) = (Claims::default(), ClaimId::fresh());
+        let recorded = claims.leftover(claim);
+        claims.recorded(claim);
+        assert!(*recorded.borrow() && claims.held().is_empty());
+        let mut answer = claims.pending(claim);
+        claims.recorded(claim);
+        assert!(answer.try_recv().is_err() && claims.held().is_empty());
+    }
+
+    #[test]
+    fn a_heartbeat_says_what_is_waited_for() {
+        let (claims, claim) = (Claims::default(), ClaimId::fresh());
+        let _recorded = claims.running(claim, Stop::new());
+        for waits_for in [Some(3), None] {
+            claims.wait_for(claim, waits_for);
+            assert_eq!(claims.held()[0].waits_for, waits_for);
+        }
     }
 }

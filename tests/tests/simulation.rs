@@ -1,5 +1,6 @@
-//! Courses of events from seeds: what no scenario thinks of. `BUILDR_SIM_SEED=N` runs one again,
-//! `BUILDR_SIM_SEEDS=N` so many.
+//! Courses of events from seeds: what no scenario thinks of. `BUILDR_SIM_SEED=N` runs one again, `BUILDR_SIM_SEEDS=N` so
+//! many; name the test with it, for thousands of courses of the model take seconds, and hundreds of the real parts a
+//! minute.
 
 use farm::simulation::model::{self, Without};
 use farm::simulation::{parts, seeds};

@@ -255,10 +255,8 @@ impl World {
                 self.settle(life, message);
             }
             (Control::Cancel(_), Phase::Running) => work.stop = true,
-            (Control::Abort(_), Phase::Running) => (work.stop, work.unwanted) = (true, true),
-            (Control::Abort(_) | Control::Recorded(_), Phase::Ended) | (Control::Recorded(_), Phase::Running) => {
-                work.unwanted = true;
-            }
+            (Control::Abort(_) | Control::Recorded(_), Phase::Running) => (work.stop, work.unwanted) = (true, true),
+            (Control::Abort(_) | Control::Recorded(_), Phase::Ended) => work.unwanted = true,
             // It forgets the claim, and gives the message back.
             (Control::Recorded(_), Phase::Pending) => {
                 (work.phase, work.unwanted) = (Phase::Ended, true);
