@@ -156,6 +156,10 @@ pub struct Beacon {
     pub label_queues: Vec<LabelSet>,
     /// Milliseconds until the next beacon.
     pub every_ms: u64,
+    /// How often an agent gives a sign of life, in milliseconds; a coordinator that does not say so wants one every
+    /// 15 seconds until a grant says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_ms: Option<u64>,
 }
 
 /// What a granted claim's agent is told. Signed by the coordinator, sealed to the claim.

@@ -1,6 +1,7 @@
 //! Says to all agents that a coordinator is here, and keeps what the farm needs on the line in existence.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use protocol::LabelSet;
 use protocol::control::{Beacon, Control};
@@ -41,10 +42,12 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
 async fn say(desk: &Desk) -> Result<(), BeaconError> {
     let sets: Vec<LabelSet> = desk.store.label_sets().await?;
     desk.link.ensure(&sets).await?;
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let beacon = Beacon {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         label_queues: sets.into_iter().filter(|labels| !labels.is_empty()).collect(),
-        every_ms: u64::try_from(desk.config.beacon.as_millis()).unwrap_or(u64::MAX),
+        every_ms: milliseconds(desk.config.beacon),
+        heartbeat_ms: Some(milliseconds(desk.config.heartbeat)),
     };
     desk.link.control(&Address::All, &Control::Beacon(beacon)).await?;
     Ok(())

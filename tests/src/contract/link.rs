@@ -377,7 +377,8 @@ pub async fn an_unreadable_report_is_handed_over(rig: &dyn LinkRig) {
 pub async fn controls_go_to_one_or_all(rig: &dyn LinkRig) {
     let coordinator = rig.coordinator().await;
     let nobody = Address::Agent("nobody".parse::<AgentId>().expect("a name"));
-    let beacon = Control::Beacon(Beacon { version: "1".to_owned(), label_queues: Vec::new(), every_ms: 1 });
+    let beacon =
+        Control::Beacon(Beacon { version: "1".to_owned(), label_queues: Vec::new(), every_ms: 1, heartbeat_ms: None });
     assert_eq!(soon(coordinator.control(&Address::All, &beacon)).await.expect("up"), Delivered::Unroutable);
     let (a, b) = (rig.agent("a").await, rig.agent("b").await);
     let claim = ClaimId::fresh();
