@@ -34,8 +34,8 @@ pub enum HomeError {
     /// Another process has it.
     #[error("another agent already runs from {}; give each its own --state-dir", .0.display())]
     InUse(PathBuf),
-    /// The key file is damaged.
-    #[error("{}: {source}", path.display())]
+    /// The key file is damaged. It is never written over: the agent would be another one.
+    #[error("the key in {} cannot be used ({source}); restore the file, or delete it and have the agent approved anew", path.display())]
     Key {
         /// The file.
         path: PathBuf,
@@ -49,6 +49,7 @@ pub enum HomeError {
 
 const COORDINATOR: &str = "coordinator.key";
 const SEEN: &str = "coordinator.seen";
+const NOTE: &str = "paused";
 
 impl Home {
     /// Opens the folder, and makes what is missing in it.
@@ -70,6 +71,12 @@ impl Home {
         let identity = identity(&folder.join("agent.key"))?;
         let folder = folder.canonicalize().map_err(problem("find", folder))?;
         Ok(Self { folder, name, identity, _lock: lock })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.folder
     }
 
     /// The agent's name.
@@ -120,6 +127,41 @@ impl Home {
         if path.exists() { Ok(()) } else { write_private(&path, b"") }
     }
 
+    /// Where it stands what images this agent pulled.
+    #[must_use]
+    pub fn pulled_images(&self) -> PathBuf {
+        self.folder.join("images.json")
+    }
+
+    /// The note with which a person paused this agent.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn note(&self) -> Result<Option<String>, HomeError> {
+        let path = self.folder.join(NOTE);
+        match std::fs::read(&path) {
+            // Whatever became of its bytes: while the file is there, somebody wants no jobs to be taken.
+            Ok(note) => Ok(Some(String::from_utf8_lossy(&note).into_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(HomeError::Disk { doing: "read", path, source }),
+        }
+    }
+
+    /// Keeps the note, or forgets it.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn keep_note(&self, note: Option<&str>) -> Result<(), HomeError> {
+        let path = self.folder.join(NOTE);
+        match note {
+            Some(note) => write_private(&path, note.as_bytes()),
+            None => match std::fs::remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed.map_err(|source| HomeError::Disk { doing: "remove", path, source }),
+            },
+        }
+    }
+
     /// The key that grants must be signed with, once one is trusted.
     ///
     /// # Errors
@@ -154,8 +196,11 @@ impl Home {
 fn named(folder: &Path, given: Option<AgentId>) -> Result<AgentId, HomeError> {
     let path = folder.join("name");
     let before = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
-    if let Some(name) = given.or(before) {
-        write_private(&path, name.as_str().as_bytes())?;
+    if let Some(name) = given.or_else(|| before.clone()) {
+        // Written only when it is news: an agent begins on a full disk too.
+        if before.as_ref() != Some(&name) {
+            write_private(&path, name.as_str().as_bytes())?;
+        }
         return Ok(name);
     }
     let host: String = gethostname::gethostname()
@@ -192,7 +237,10 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
         file.sync_all()?;
         std::fs::rename(&new, path)
     };
-    write().map_err(|source| HomeError::Disk { doing: "write", path: path.to_owned(), source })
+    write().map_err(|source| {
+        std::fs::remove_file(&new).ok();
+        HomeError::Disk { doing: "write", path: path.to_owned(), source }
+    })
 }
 
 #[cfg(test)]
@@ -208,6 +256,26 @@ mod tests {
         drop(first);
         let again = Home::open(folder.path(), None).unwrap();
         assert_eq!((again.name(), again.identity().public()), (&name, key));
+    }
+
+    #[test]
+    fn a_damaged_key_is_told_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Home::open(folder.path(), None).unwrap());
+        let key = folder.path().join("agent.key");
+        for damaged in [&b""[..], b"half"] {
+            std::fs::write(&key, damaged).unwrap();
+            let error = Home::open(folder.path(), None).unwrap_err();
+            assert!(matches!(error, HomeError::Key { .. }), "{error}");
+            assert!(error.to_string().contains("agent.key cannot be used"), "{error}");
+            assert_eq!(std::fs::read(&key).unwrap(), damaged, "it was written over");
+        }
+        // Not even a file: what cannot be read is not written over either.
+        std::fs::remove_file(&key).unwrap();
+        std::fs::create_dir(&key).unwrap();
+        let error = Home::open(folder.path(), None).unwrap_err();
+        assert!(error.to_string().starts_with("failed to read"), "{error}");
+        assert!(key.is_dir());
     }
 
     #[test]

@@ -45,7 +45,9 @@ async fn begin(cli: Cli) -> anyhow::Result<()> {
     let boot = BootId::fresh();
     let containers = &cli.jobs.containers;
     let work = WorkFolder::at(&containers.work_dir.clone().unwrap_or_else(|| state.join("work")))?;
-    let executor = DockerExecutor::connect(containers.docker(&home.label(), boot)).await?;
+    let mut docker = containers.docker(&home.label(), boot);
+    docker.pulled_images = (!cli.jobs.disk.keep_images).then(|| home.pulled_images());
+    let executor = DockerExecutor::connect(docker).await?;
     let settings = RabbitSettings { uri: cli.amqp.clone(), ca_file: cli.amqp_ca.clone() };
     let link = Arc::new(RabbitAgent::connect(settings, home.name(), boot).await?);
     let shutdown = Shutdown::default();

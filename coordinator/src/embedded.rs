@@ -54,7 +54,9 @@ impl Embedded {
         let home = Home::open(&state, "local".parse().ok())?;
         let boot = BootId::fresh();
         let work = WorkFolder::at(&jobs.containers.work_dir.clone().unwrap_or_else(|| state.join("work")))?;
-        let executor = DockerExecutor::connect(jobs.containers.docker(&home.label(), boot)).await?;
+        let mut docker = jobs.containers.docker(&home.label(), boot);
+        docker.pulled_images = (!jobs.disk.keep_images).then(|| home.pulled_images());
+        let executor = DockerExecutor::connect(docker).await?;
         Self::with_executor(config, jobs, home, boot, work, Arc::new(executor))
     }
 

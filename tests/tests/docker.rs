@@ -441,8 +441,9 @@ async fn the_next_life_sweeps_what_this_one_left() {
                 _ = sandbox.run(&stage, &output, &stop) => panic!("it should run on"),
                 () = async { while !text(&printed.recv().await.unwrap()).contains("ready\n") {} } => {}
             }
+            let swept = rig.executor().sweep().await.unwrap();
+            assert_eq!(swept, Swept::default(), "what is in use is not swept");
             drop(sandbox);
-            assert_eq!(rig.executor().sweep().await.unwrap(), Swept::default(), "this life's things are not swept");
             let swept = rig.another_life().await.sweep().await.unwrap();
             // The container of prepare may have been removed already.
             assert!(swept.containers >= 1 && swept.images == 1, "{swept:?}");

@@ -96,7 +96,7 @@ pub fn own_environment() -> Vec<Variable> {
 }
 
 /// A size in bytes from `512m`, `4g`, `1048576`.
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     let bad = || format!("{text:?} is not a size; write it like 512m or 4g");
     let lower = text.trim().to_ascii_lowercase();
     let lower = lower.strip_suffix("ib").or_else(|| lower.strip_suffix('b')).unwrap_or(&lower);

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::containers::{ContainerArgs, SocketChoice};
+use super::containers::{ContainerArgs, SocketChoice, size};
 
 /// What jobs are run with: an agent's, and those of the agent in `buildr up`.
 #[derive(Debug, Clone, Default, Args)]
@@ -22,4 +22,34 @@ pub struct JobArgs {
     /// How containers are run.
     #[command(flatten)]
     pub containers: ContainerArgs,
+
+    /// How room is kept on the disks.
+    #[command(flatten)]
+    pub disk: DiskArgs,
+}
+
+/// How room is kept on the disks. The default of the type is to leave them alone.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Disk")]
+pub struct DiskArgs {
+    /// When less than this is free on a disk that jobs use, remove what buildr itself keeps there, the longest unused
+    /// first; if that does not help, take no jobs until 2 percent more than this are free (0: never)
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=90))]
+    pub disk_watermark: u8,
+
+    /// The same when fewer bytes than this are free, such as 512m or 4g, until a quarter more are (0: never)
+    #[arg(long, value_name = "SIZE", default_value = "512m", value_parser = size_or_none)]
+    pub disk_reserve: u64,
+
+    /// The most that the kept copies of repositories may take together, such as 20g; the longest unused go first
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub mirror_cap: Option<u64>,
+
+    /// Never remove an image, also not one that buildr itself pulled
+    #[arg(long)]
+    pub keep_images: bool,
+}
+
+fn size_or_none(text: &str) -> Result<u64, String> {
+    if text.trim() == "0" { Ok(0) } else { size(text) }
 }

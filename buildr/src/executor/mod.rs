@@ -51,6 +51,37 @@ pub trait Executor: Send + Sync {
     /// # Errors
     /// When something of it stays.
     async fn discard(&self, folder: &Path) -> Result<(), ExecutorError>;
+
+    /// A path on the disk on which this executor keeps what it makes; none where this process cannot see it.
+    async fn store(&self) -> Option<PathBuf> {
+        None
+    }
+
+    /// What it keeps for later jobs and could have again, such as images that it pulled: nothing that was there before
+    /// it, and nothing that is in use.
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached or refuses.
+    async fn spare(&self) -> Result<Vec<Spare>, ExecutorError> {
+        Ok(Vec::new())
+    }
+
+    /// Removes something spare, and says whether it is gone. It stays when it has come into use.
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached or refuses.
+    async fn remove_spare(&self, _spare: &Spare) -> Result<bool, ExecutorError> {
+        Ok(false)
+    }
+}
+
+/// Something that is kept for later and can be had again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spare {
+    /// What its keeper calls it.
+    pub name: String,
+    /// When a job used it last, in milliseconds since 1970: for the order, and for nothing else.
+    pub last_used_ms: u64,
 }
 
 /// A place for one job.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use git2::{Repository, RepositoryInitOptions};
 use sha2::{Digest as _, Sha256};
@@ -229,7 +229,11 @@ impl<'a> Mirror<'a> {
         let mut waited = false;
         loop {
             match attempt(&file) {
-                Ok(()) => return Ok((file, waited)),
+                Ok(()) => {
+                    // When it was used last, for those who look for room. It is no harm when that cannot be noted.
+                    file.set_modified(SystemTime::now()).ok();
+                    return Ok((file, waited));
+                }
                 Err(TryLockError::Error(error)) => return Err(GitError::disk("lock", path)(error)),
                 Err(TryLockError::WouldBlock) => waited = true,
             }
@@ -239,7 +243,7 @@ impl<'a> Mirror<'a> {
 }
 
 impl Locks {
-    fn of(&self, folder: &Path) -> Arc<RwLock<()>> {
+    pub(super) fn of(&self, folder: &Path) -> Arc<RwLock<()>> {
         // What is behind the mutex is whole after every statement.
         let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lock) = locks.get(folder).and_then(Weak::upgrade) {

@@ -3,7 +3,7 @@
 //! The only room that knows libgit2. Two promises hold for every folder that it makes: no inode in it is shared
 //! with anything that outlives the build (root in a container writes through hard links), and no password is in it.
 //!
-//! In a line: error, credentials, remote (talk), objects (files), folder, mirror, checkout, tree.
+//! In a line: error, credentials, remote (talk), objects (files), folder, mirror, spare, checkout, tree.
 
 mod error;
 mod credentials;
@@ -11,6 +11,7 @@ mod remote;
 mod objects;
 mod folder;
 mod mirror;
+mod spare;
 mod checkout;
 mod tree;
 
@@ -26,6 +27,7 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 pub use error::GitError;
+pub use spare::KeptMirror;
 
 use checkout::Order;
 use mirror::Locks;
@@ -102,6 +104,27 @@ impl Checkouts {
     #[must_use]
     pub fn new(cache: PathBuf, policy: ClonePolicy) -> Self {
         Self { cache, policy, locks: Arc::default() }
+    }
+
+    /// The mirrors that are kept, in no order.
+    pub async fn mirrors(&self) -> Vec<KeptMirror> {
+        let cache = self.cache.clone();
+        blocking(move || Ok(spare::mirrors(&cache))).await.unwrap_or_default()
+    }
+
+    /// How many bytes a mirror takes.
+    pub async fn size_of(&self, mirror: &KeptMirror) -> u64 {
+        let folder = mirror.folder.clone();
+        blocking(move || Ok(spare::size(&folder))).await.unwrap_or(0)
+    }
+
+    /// Removes a mirror unless somebody uses it, and says whether it is gone. The next checkout makes it anew.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn remove_mirror(&self, mirror: &KeptMirror) -> Result<bool, GitError> {
+        let (folder, locks) = (mirror.folder.clone(), Arc::clone(&self.locks));
+        blocking(move || spare::remove_mirror(&folder, &locks)).await
     }
 
     /// Checks out the tip of `branch` (none: of the branch that the remote's HEAD means), or `commit` when one is

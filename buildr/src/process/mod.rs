@@ -1,8 +1,10 @@
 //! What every program of the farm does at its start and at its end: say what happens, install the TLS provider,
-//! find its folders and settings, count signals, watch over its long-lived tasks. Nothing here knows of builds.
+//! find its folders and settings, count signals, look at its disks, watch over its long-lived tasks. Nothing here
+//! knows of builds.
 
 pub mod clock;
 pub mod color;
+pub mod disk;
 pub mod folders;
 pub mod settings;
 pub mod signals;

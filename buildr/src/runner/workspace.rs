@@ -3,7 +3,6 @@
 use std::fs::{DirEntry, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -57,9 +56,12 @@ impl WorkFolder {
     /// When the disk refuses.
     pub async fn open(&self) -> Result<Workspace, WorkspaceError> {
         let folder = self.root.join(Uuid::new_v4().simple().to_string());
+        let making = self.root.join(format!(".{}", Uuid::new_v4().simple()));
         let made = || -> io::Result<File> {
+            // While this is held no sweep touches what is being made.
+            let root = File::open(&self.root)?;
+            root.lock_shared()?;
             // The lock is taken before the folder can be seen under its own name: a sweep never finds it unlocked.
-            let making = self.root.join(format!(".{}", Uuid::new_v4().simple()));
             std::fs::create_dir(&making)?;
             let lock = File::create(making.join(LOCK))?;
             lock.lock()?;
@@ -67,27 +69,49 @@ impl WorkFolder {
             std::fs::rename(&making, &folder)?;
             Ok(lock)
         };
-        let lock = made().map_err(|source| WorkspaceError { folder: self.root.clone(), source })?;
+        let lock = made().map_err(|source| {
+            std::fs::remove_dir_all(&making).ok();
+            WorkspaceError { folder: self.root.clone(), source }
+        })?;
         Ok(Workspace { folder, _lock: lock })
     }
 
     /// Removes the workspaces of processes that are no more. Returns how many.
     ///
     /// # Errors
-    /// When the disk refuses; the rest is left to the next sweep.
+    /// When something stays: all the rest is removed, and what stays is left to the next sweep.
     pub async fn sweep(&self, executor: &dyn Executor) -> Result<usize, ExecutorError> {
         let problem = |source| ExecutorError::Disk { doing: format!("look through {}", self.root.display()), source };
-        let mut removed = 0;
+        let (mut removed, mut failed) = (self.sweep_half_made().map_err(problem)?, None);
         for entry in std::fs::read_dir(&self.root).map_err(problem)? {
             let entry = entry.map_err(problem)?;
             let folder = entry.path();
-            let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
-            // One that is being made is not locked for a moment; one whose maker died is swept when it is old.
             if is_being_made(&entry) {
                 continue;
             }
+            let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
             if lock.try_lock().is_ok() {
-                executor.discard(&folder).await?;
+                match executor.discard(&folder).await {
+                    Ok(()) => removed += 1,
+                    Err(error) => failed = Some(error),
+                }
+            }
+        }
+        failed.map_or(Ok(removed), Err)
+    }
+
+    /// Removes what somebody died over, or met a full disk with, before it was a workspace. No clock is asked how old
+    /// it is: nobody makes one while this goes on.
+    fn sweep_half_made(&self) -> io::Result<usize> {
+        let root = File::open(&self.root)?;
+        if root.try_lock().is_err() {
+            return Ok(0);
+        }
+        let mut removed = 0;
+        for entry in std::fs::read_dir(&self.root)? {
+            let entry = entry?;
+            if is_being_made(&entry) {
+                std::fs::remove_dir_all(entry.path())?;
                 removed += 1;
             }
         }
@@ -95,12 +119,11 @@ impl WorkFolder {
     }
 }
 
-/// How long a workspace may take to be made before it counts as left behind.
-const MAKING: Duration = Duration::from_secs(60);
-
+/// Whether it has the name of a workspace that is not yet whole. No other name is ours to remove without its lock.
 fn is_being_made(entry: &DirEntry) -> bool {
-    let fresh = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
-    entry.file_name().as_encoded_bytes().starts_with(b".") && fresh().is_none_or(|age| age < MAKING)
+    let name = entry.file_name();
+    let digits = name.to_str().and_then(|name| name.strip_prefix('.'));
+    digits.is_some_and(|digits| Uuid::try_parse(digits).is_ok())
 }
 
 impl Workspace {

@@ -10,6 +10,7 @@ use futures_util::StreamExt as _;
 use super::super::{ExecutorError, Output, Stop};
 use super::auth;
 use super::engine::{self, Engine};
+use super::pulled::Pulled;
 
 /// An image that is on the daemon's disk.
 #[derive(Debug, Clone)]
@@ -35,6 +36,7 @@ pub(super) async fn obtain(
     engine: &Engine,
     name: &str,
     credentials: Option<&Path>,
+    pulled: &Pulled,
     output: &Output,
     stop: &Stop,
 ) -> Result<Option<Image>, ExecutorError> {
@@ -48,13 +50,16 @@ pub(super) async fn obtain(
         return Ok(Some(image));
     }
     let _ = output.send(Bytes::from(format!("buildr: pulling {name}\n"))).await;
-    let pulled = tokio::select! {
-        pulled = fetch(engine, &reference, credentials, output) => pulled,
+    let fetched = tokio::select! {
+        fetched = fetch(engine, &reference, credentials, output) => fetched,
         () = stop.cancelled() => return Ok(None),
     };
     // A stream that ended in an error may have done its work all the same, so the daemon has the last word.
-    match (find(engine, name, &reference).await?, pulled) {
-        (Some(image), _) => Ok(Some(image)),
+    match (find(engine, name, &reference).await?, fetched) {
+        (Some(image), _) => {
+            pulled.record(&reference, &image.id);
+            Ok(Some(image))
+        }
         (None, Ok(())) => Err(pull("the registry sent it, yet the daemon does not have it; try again".to_owned())),
         (None, Err(error)) => Err(pull(advice(&reference, &error))),
     }

@@ -40,9 +40,15 @@ pub(super) fn of_owner(owner: &str) -> HashMap<String, Vec<String>> {
     only(format!("{AGENT}={owner}"))
 }
 
-/// Whether something that an owner made stems from another life than this.
-pub(super) fn is_of_another_life(labels: &HashMap<String, String>, boot: &str) -> bool {
-    labels.get(BOOT).is_some_and(|made_in| made_in != boot)
+/// Whether something that an owner made is used by nobody any more: it stems from another life than this, or from a
+/// place that is closed.
+pub(super) fn is_left(labels: &HashMap<String, String>, boot: &str, is_live: impl Fn(&str) -> bool) -> bool {
+    match labels.get(BOOT) {
+        Some(made_in) if made_in != boot => true,
+        // What is made for no place is removed by whoever made it.
+        Some(_) => labels.get(SANDBOX).is_some_and(|sandbox| !sandbox.is_empty() && !is_live(sandbox)),
+        None => false,
+    }
 }
 
 /// Whether any owner made it.
@@ -52,4 +58,25 @@ pub(super) fn is_ours(labels: &HashMap<String, String>) -> bool {
 
 fn only(label: String) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), vec![label])])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_uses_is_left() {
+        let check = |boot: Option<&str>, sandbox: Option<&str>, expect: bool| {
+            let labels = [(BOOT, boot), (SANDBOX, sandbox)].into_iter();
+            let labels = labels.filter_map(|(label, value)| Some((label.to_owned(), value?.to_owned()))).collect();
+            assert_eq!(is_left(&labels, "now", |sandbox| sandbox == "open"), expect, "{boot:?} {sandbox:?}");
+        };
+        check(Some("then"), Some("open"), true);
+        check(Some("then"), None, true);
+        check(Some("now"), Some("open"), false);
+        check(Some("now"), Some("closed"), true);
+        check(Some("now"), Some(""), false);
+        check(Some("now"), None, false);
+        check(None, Some("closed"), false);
+    }
 }

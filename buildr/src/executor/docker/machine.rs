@@ -3,17 +3,18 @@
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use uuid::Uuid;
 
-use super::super::{ExecutorError, StageOrder, Swept};
+use super::super::{ExecutorError, StageOrder};
 use super::container::{Bounds, Container};
 use super::engine::Engine;
 use super::labels::{self, Labels};
 use super::order::Order;
+use super::pulled::Pulled;
 use super::removal;
 use super::settings::DockerSettings;
 
@@ -34,30 +35,39 @@ pub(super) struct Machine {
     proven: Mutex<HashSet<PathBuf>>,
     /// An image that is known to be here.
     at_hand: Mutex<Option<String>>,
-    /// Places of this life that could not be cleaned up when they were closed.
-    left: Mutex<Vec<Labels>>,
+    /// The images that were pulled.
+    pub(super) pulled: Pulled,
+    /// The places of jobs that are not yet closed.
+    live: Arc<Mutex<HashSet<String>>>,
+}
+
+/// A job's place is in use, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Live {
+    sandbox: String,
+    all: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.sandbox);
+    }
 }
 
 impl Machine {
     pub(super) fn new(engine: Engine, settings: DockerSettings) -> Self {
-        Self { engine, settings, proven: Mutex::default(), at_hand: Mutex::default(), left: Mutex::default() }
+        let pulled = Pulled::open(settings.pulled_images.clone());
+        Self { engine, settings, proven: Mutex::default(), at_hand: Mutex::default(), pulled, live: Arc::default() }
     }
 
-    /// A place could not be cleaned up, say because the daemon went away under it: the next sweep does it.
-    pub(super) fn leave(&self, place: Labels) {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner).push(place);
+    /// A place comes into use: until it is closed, no sweep touches what is made for it.
+    pub(super) fn begin(&self, sandbox: &str) -> Live {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).insert(sandbox.to_owned());
+        Live { sandbox: sandbox.to_owned(), all: Arc::clone(&self.live) }
     }
 
-    /// Removes what other lives made, and what this one had to leave.
-    pub(super) async fn sweep(&self) -> Result<Swept, ExecutorError> {
-        let swept = removal::sweep(&self.engine, &self.settings.owner, &self.settings.boot).await?;
-        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for place in left {
-            removal::all(&self.engine, &place.filter()).await?;
-            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-            left.retain(|other| other.sandbox != place.sandbox);
-        }
-        Ok(swept)
+    pub(super) fn is_live(&self, sandbox: &str) -> bool {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).contains(sandbox)
     }
 
     pub(super) async fn create<'a>(

@@ -9,22 +9,24 @@ mod engine;
 mod auth;
 mod hint;
 mod handoff;
+mod pulled;
 mod image;
 mod labels;
 mod order;
 mod container;
 mod removal;
+mod spare;
 mod notice;
 mod workspace;
 mod machine;
 mod sandbox;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Executor, ExecutorError, Sandbox, SandboxOrder, Swept};
+use super::{Executor, ExecutorError, Sandbox, SandboxOrder, Spare, Swept};
 use engine::Engine;
 use machine::Machine;
 use sandbox::DockerSandbox;
@@ -55,10 +57,24 @@ impl Executor for DockerExecutor {
     }
 
     async fn sweep(&self) -> Result<Swept, ExecutorError> {
-        self.machine.sweep().await
+        let Machine { engine, settings, .. } = &*self.machine;
+        let is_live = |sandbox: &str| self.machine.is_live(sandbox);
+        removal::sweep(engine, &settings.owner, &settings.boot, is_live).await
     }
 
     async fn discard(&self, folder: &Path) -> Result<(), ExecutorError> {
         self.machine.discard(folder).await
+    }
+
+    async fn store(&self) -> Option<PathBuf> {
+        spare::store(&self.machine.engine).await
+    }
+
+    async fn spare(&self) -> Result<Vec<Spare>, ExecutorError> {
+        Ok(self.machine.pulled.unused())
+    }
+
+    async fn remove_spare(&self, spare: &Spare) -> Result<bool, ExecutorError> {
+        spare::remove(&self.machine.engine, &self.machine.pulled, spare).await
     }
 }

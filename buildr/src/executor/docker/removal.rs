@@ -73,23 +73,29 @@ pub(super) async fn all(engine: &Engine, filter: &HashMap<String, Vec<String>>) 
     Err(ExecutorError::Daemon { doing: "remove the job's containers".to_owned(), reason })
 }
 
-/// Removes everything that another life of this owner made.
-pub(super) async fn sweep(engine: &Engine, owner: &str, boot: &str) -> Result<Swept, ExecutorError> {
+/// Removes everything that this owner made and nobody uses any more.
+pub(super) async fn sweep(
+    engine: &Engine,
+    owner: &str,
+    boot: &str,
+    is_live: impl Fn(&str) -> bool,
+) -> Result<Swept, ExecutorError> {
+    let is_left = |labels: &HashMap<String, String>| labels::is_left(labels, boot, &is_live);
     let filter = labels::of_owner(owner);
     let mut swept = Swept::default();
     for (id, labels) in containers(engine, &filter).await? {
-        if labels::is_of_another_life(&labels, boot) {
+        if is_left(&labels) {
             container(engine, &id).await?;
             swept.containers += 1;
         }
     }
     for (id, labels) in images(engine, &filter).await? {
-        if labels::is_of_another_life(&labels, boot) {
+        if is_left(&labels) {
             image(engine, &id).await?;
             swept.images += 1;
         }
     }
-    swept.others = others(engine, &filter, boot).await?;
+    swept.others = others(engine, &filter, is_left).await?;
     Ok(swept)
 }
 
@@ -157,13 +163,17 @@ async fn images(engine: &Engine, filter: &HashMap<String, Vec<String>>) -> Resul
     Ok(found.into_iter().map(|one| (one.id, one.labels)).collect())
 }
 
-/// Removes the networks and volumes of another life; gives how many. One that is in use is left to the next sweep.
-async fn others(engine: &Engine, filter: &HashMap<String, Vec<String>>, boot: &str) -> Result<usize, ExecutorError> {
+/// Removes the networks and volumes that are left; gives how many. One that is in use is left to the next sweep.
+async fn others(
+    engine: &Engine,
+    filter: &HashMap<String, Vec<String>>,
+    is_left: impl Fn(&HashMap<String, String>) -> bool,
+) -> Result<usize, ExecutorError> {
     let mut removed = 0;
     let options = ListNetworksOptionsBuilder::default().filters(filter).build();
     let found = engine.quick.list_networks(Some(options)).await;
     for network in found.map_err(|error| engine.failed("list networks", &error))? {
-        let stale = labels::is_of_another_life(&network.labels.unwrap_or_default(), boot);
+        let stale = is_left(&network.labels.unwrap_or_default());
         if let Some(id) = network.id.filter(|_| stale) {
             removed += usize::from(engine.quick.remove_network(&id).await.is_ok());
         }
@@ -172,7 +182,7 @@ async fn others(engine: &Engine, filter: &HashMap<String, Vec<String>>, boot: &s
     let found = engine.quick.list_volumes(Some(options)).await;
     let found = found.map_err(|error| engine.failed("list volumes", &error))?;
     for volume in found.volumes.unwrap_or_default() {
-        if labels::is_of_another_life(&volume.labels, boot) {
+        if is_left(&volume.labels) {
             let options = RemoveVolumeOptionsBuilder::default().force(true).build();
             removed += usize::from(engine.quick.remove_volume(&volume.name, Some(options)).await.is_ok());
         }

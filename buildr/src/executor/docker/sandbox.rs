@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::query_parameters::CommitContainerOptionsBuilder;
@@ -14,11 +15,15 @@ use super::super::{ExecutorError, Output, Sandbox, SandboxOrder, SocketGrant, St
 use super::handoff;
 use super::image::{self, Image};
 use super::labels::Labels;
-use super::machine::Machine;
+use super::machine::{Live, Machine};
 use super::notice;
 use super::order::{self, Order};
+use super::pulled::Use;
 use super::removal;
 use super::workspace::{self, Copy};
+
+/// How long an image that is being removed is left alone before it is looked for again.
+const GOING: Duration = Duration::from_millis(100);
 
 /// A place for one job.
 pub(super) struct DockerSandbox {
@@ -35,6 +40,9 @@ pub(super) struct DockerSandbox {
     removals: Vec<JoinHandle<()>>,
     /// Copies of the workspace, removed when the place is closed.
     copies: Vec<PathBuf>,
+    /// Keeps what this place uses from being removed to make room.
+    uses: Vec<Use>,
+    _live: Live,
 }
 
 impl DockerSandbox {
@@ -45,6 +53,7 @@ impl DockerSandbox {
             job: order.job.clone(),
             sandbox: Uuid::new_v4().to_string(),
         };
+        let live = machine.begin(&labels.sandbox);
         Self {
             machine,
             order,
@@ -54,6 +63,8 @@ impl DockerSandbox {
             opened_for: None,
             removals: Vec::new(),
             copies: Vec::new(),
+            uses: Vec::new(),
+            _live: live,
         }
     }
 
@@ -62,10 +73,19 @@ impl DockerSandbox {
         if let Some(known) = self.images.get(name) {
             return Ok(Some(known.clone()));
         }
-        let credentials = self.machine.settings.credentials.as_deref();
-        let Some(found) = image::obtain(&self.machine.engine, name, credentials, output, stop).await? else {
-            return Ok(None);
+        let Machine { engine, settings, pulled, .. } = &*self.machine;
+        let (found, used) = loop {
+            let credentials = settings.credentials.as_deref();
+            let Some(found) = image::obtain(engine, name, credentials, pulled, output, stop).await? else {
+                return Ok(None);
+            };
+            match pulled.use_image(&found.id) {
+                Some(used) => break (found, used),
+                // It is just being removed to make room.
+                None => tokio::time::sleep(GOING).await,
+            }
         };
+        self.uses.push(used);
         self.machine.remember(&found.id);
         self.images.insert(name.to_owned(), found.clone());
         Ok(Some(found))
@@ -233,9 +253,6 @@ impl Sandbox for DockerSandbox {
             }
         }
         let removed = removal::all(&self.machine.engine, &self.labels.filter()).await;
-        if removed.is_err() {
-            self.machine.leave(self.labels.clone());
-        }
         for copy in self.copies.drain(..) {
             self.machine.discard(&copy).await?;
         }

@@ -26,6 +26,8 @@ pub struct DockerSettings {
     pub credentials: Option<PathBuf>,
     /// Whether a stage that has the Docker socket sees that folder too, so that `docker push` works.
     pub docker_config: bool,
+    /// Where it is written down which images were pulled. Without it none is ever removed to make room.
+    pub pulled_images: Option<PathBuf>,
 }
 
 /// What one container may use.
@@ -54,6 +56,7 @@ impl DockerSettings {
             allow_new_privileges: false,
             credentials: None,
             docker_config: false,
+            pulled_images: None,
         }
     }
 
