@@ -69,6 +69,15 @@ pub struct Cli {
     pub jobs: JobArgs,
 }
 
+/// How much room there must be on a disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// In percent of the disk; 0 never matters.
+    pub percent: u8,
+    /// In bytes; 0 never matters.
+    pub bytes: u64,
+}
+
 /// Whether an agent builds without a coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Standalone {
@@ -97,6 +106,10 @@ pub struct Config {
     pub socket: SocketPolicy,
     /// Its own environment, of which a manifest may ask for some.
     pub environment: Vec<Variable>,
+    /// How much room there must be on its disks for a job to be taken.
+    pub mark: Mark,
+    /// How many bytes its mirrors may take together.
+    pub mirror_cap: Option<u64>,
 }
 
 /// Why a configuration cannot be used.
@@ -133,6 +146,8 @@ impl Config {
             local_repos: false,
             socket: SocketPolicy { mode: jobs.docker_socket.into(), trusted_repos },
             environment: own_environment(),
+            mark: Mark { percent: jobs.disk.disk_watermark, bytes: jobs.disk.disk_reserve },
+            mirror_cap: jobs.disk.mirror_cap,
         })
     }
 

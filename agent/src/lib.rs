@@ -2,13 +2,17 @@
 //!
 //! [`run`] is the whole of it: so many slots (`slot`), each of which takes a job, claims it, and hands it to the
 //! one runner that `buildr run` uses too. Beside them: who the coordinator is (`presence`), what it says
-//! (`listener`), and what it has yet to be told (`reporter`, from `spool`). The modules stand in a line.
+//! (`listener`), what it has yet to be told (`reporter`, from `spool`), and whether jobs are taken at all
+//! (`standing`, `disk`). The modules stand in a line.
 
 pub mod config;
 pub mod home;
 pub mod spool;
 mod voice;
 mod claims;
+mod jobs;
+mod standing;
+mod disk;
 mod reporter;
 mod presence;
 mod listener;
@@ -27,24 +31,25 @@ use buildr::runner::{Rooms, Source, WorkFolder};
 use protocol::BootId;
 use protocol::control::BEACON_EVERY;
 use protocol::link::AgentLink;
-use tokio::sync::{Mutex, mpsc, watch};
+use protocol::report::Capacity;
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use claims::Claims;
 use config::Config;
-use home::Home;
-use listener::{LogMarks, Pulse};
+use disk::Keeper;
+use home::{Home, HomeError};
+use jobs::Jobs;
+use listener::{Ears, LogMarks, Pulse};
 use presence::Presence;
 use reporter::Sender;
 use spool::Spool;
+use standing::Standing;
 use voice::Voice;
 
 /// How many pieces of news from the coordinator may wait: they are read at once.
 const HEARD_BOUND: usize = 64;
-
-/// How often what other lives left behind is looked for.
-const SWEEP_EVERY: Duration = Duration::from_secs(5 * 60);
 
 /// How long an agent that stops waits for the coordinator to store what it still has to say. The rest is kept.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -64,6 +69,9 @@ pub enum AgentError {
     /// Its folder for what is to be sent cannot be used.
     #[error("failed to use the spool in the state folder: {0}; choose another with --state-dir")]
     Spool(#[source] io::Error),
+    /// Its own folder cannot be read.
+    #[error(transparent)]
+    Home(#[from] HomeError),
     /// Its executor does not work.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
@@ -85,7 +93,12 @@ pub(crate) struct Agent {
     claims: Claims,
     marks: LogMarks,
     presence: watch::Receiver<Presence>,
-    heartbeat_every: watch::Sender<Duration>,
+    standing: Standing,
+    capacity: watch::Sender<Option<Capacity>>,
+    /// Has the disks looked at now.
+    look_at_disks: Arc<Notify>,
+    jobs: Jobs,
+    heartbeat_every: Arc<watch::Sender<Duration>>,
     senders: Mutex<JoinSet<()>>,
     shutdown: Shutdown,
 }
@@ -103,7 +116,9 @@ pub async fn run(
     executor: Arc<dyn Executor>,
     shutdown: Shutdown,
 ) -> Result<(), AgentError> {
-    sweep(&work, executor.as_ref()).await?;
+    // Without its daemon it is no agent; what could not be removed is tried again.
+    executor.sweep().await?;
+    let standing = Standing::open(Arc::clone(&home))?;
     let spool = Spool::open(home.spool()).map_err(AgentError::Spool)?;
     let (tell_presence, presence) = watch::channel(Presence::Unknown);
     let agent = Arc::new(Agent {
@@ -118,13 +133,21 @@ pub async fn run(
         claims: Claims::default(),
         marks: LogMarks::default(),
         presence,
-        heartbeat_every: watch::Sender::new(BEACON_EVERY),
+        standing,
+        capacity: watch::Sender::new(None),
+        look_at_disks: Arc::default(),
+        jobs: Jobs::default(),
+        heartbeat_every: Arc::new(watch::Sender::new(BEACON_EVERY)),
         senders: Mutex::default(),
         shutdown,
     });
     agent.send_leftovers().await?;
+    let keeper = agent.keeper();
+    keeper.sweep().await;
+    // Before the first job is taken it is known whether there is room for one.
+    let lacking = keeper.look(&[]).await;
     let done = CancellationToken::new();
-    let mut services = agent.start_services(tell_presence, &done);
+    let mut services = agent.start_services(tell_presence, keeper.keep(lacking, done.clone()), &done);
     let slots: JoinSet<()> = (0..agent.config.slots).map(|_| slot::keep(Arc::clone(&agent))).collect();
     let ended = tokio::select! {
         () = agent.until_drained(slots) => Ok(()),
@@ -150,7 +173,26 @@ impl Agent {
         }
     }
 
-    fn start_services(self: &Arc<Self>, presence: watch::Sender<Presence>, done: &CancellationToken) -> Services {
+    fn keeper(&self) -> Keeper {
+        Keeper {
+            mark: self.config.mark,
+            mirror_cap: self.config.mirror_cap,
+            state: self.home.path().to_owned(),
+            work: self.work.clone(),
+            checkouts: self.checkouts.clone(),
+            executor: Arc::clone(&self.executor),
+            standing: self.standing.clone(),
+            capacity: self.capacity.clone(),
+            look_now: Arc::clone(&self.look_at_disks),
+        }
+    }
+
+    fn start_services(
+        self: &Arc<Self>,
+        presence: watch::Sender<Presence>,
+        keeper: impl Future<Output = ()> + Send + 'static,
+        done: &CancellationToken,
+    ) -> Services {
         let (tell, heard) = mpsc::channel(HEARD_BOUND);
         let watch = presence::Watch {
             link: Arc::clone(&self.link),
@@ -162,6 +204,7 @@ impl Agent {
             standalone: self.config.standalone,
             heard,
             presence,
+            heartbeat_every: Arc::clone(&self.heartbeat_every),
         };
         let pulse = Pulse {
             link: Arc::clone(&self.link),
@@ -170,14 +213,25 @@ impl Agent {
             slots: self.config.slots,
             claims: self.claims.clone(),
             presence: self.presence.clone(),
+            standing: self.standing.follow(),
+            capacity: self.capacity.subscribe(),
+            drain: self.shutdown.drain.clone(),
             every: self.heartbeat_every.subscribe(),
         };
-        let listen = listener::listen(Arc::clone(&self.link), self.boot, self.claims.clone(), self.marks.clone(), tell);
+        let ears = Ears {
+            link: Arc::clone(&self.link),
+            me: self.boot,
+            claims: self.claims.clone(),
+            marks: self.marks.clone(),
+            standing: self.standing.clone(),
+            heard: tell,
+        };
         let mut services = Services::default();
         services.start("watch on the coordinator", well(watch.keep(done.clone())));
         services.start("pulse", well(pulse.keep(done.clone())));
-        services.start("listener", well(done.clone().run_until_cancelled_owned(listen)));
-        services.start("sweeper", well(sweep_again(Arc::clone(self), done.clone())));
+        services.start("listener", well(done.clone().run_until_cancelled_owned(ears.listen())));
+        services.start("keeper of room", well(keeper));
+        services.start("teller", well(self.jobs.clone().tell_drain(self.shutdown.drain.clone(), done.clone())));
         services
     }
 
@@ -242,26 +296,4 @@ impl Agent {
 async fn well<T>(service: impl Future<Output = T>) -> Result<(), Infallible> {
     service.await;
     Ok(())
-}
-
-/// Removes what earlier lives of this agent left behind.
-async fn sweep(work: &WorkFolder, executor: &dyn Executor) -> Result<(), ExecutorError> {
-    let swept = executor.sweep().await?;
-    let workspaces = work.sweep(executor).await?;
-    if workspaces > 0 || swept.containers + swept.images + swept.others > 0 {
-        tracing::info!(?swept, workspaces, "removed what an earlier life left");
-    }
-    Ok(())
-}
-
-async fn sweep_again(agent: Arc<Agent>, done: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = done.cancelled() => return,
-            () = tokio::time::sleep(SWEEP_EVERY) => {}
-        }
-        if let Err(error) = sweep(&agent.work, agent.executor.as_ref()).await {
-            tracing::warn!(%error, "what earlier lives left could not be removed; trying again later");
-        }
-    }
 }

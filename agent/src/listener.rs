@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use protocol::control::{BEACON_EVERY, Control};
 use protocol::link::{AgentLink, LinkError};
-use protocol::report::{Heartbeat, Report};
+use protocol::report::{Capacity, Heartbeat, Report};
 use protocol::{AgentId, BootId, ClaimId, LogName};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::claims::{Answer, Claims};
 use crate::presence::{Heard, Presence};
 use crate::reporter::{Kept, Marks};
+use crate::standing::{Reasons, Standing};
 
 /// How far the coordinator's store has the events and logs of each claim whose reports are still on this disk.
 #[derive(Debug, Clone, Default)]
@@ -51,69 +52,66 @@ impl LogMarks {
     }
 }
 
-/// Hears what the coordinator says to this life of the agent, until the link closes.
-pub(crate) async fn listen(
-    link: Arc<dyn AgentLink>,
-    me: BootId,
-    claims: Claims,
-    marks: LogMarks,
-    heard: mpsc::Sender<Heard>,
-) {
-    loop {
-        let control = match link.next_control().await {
-            Ok(control) => control,
-            Err(LinkError::Closed) => return,
-            Err(error) => {
-                tracing::warn!(%error, "a control message was lost; the next heartbeat makes up for it");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                continue;
-            }
-        };
-        let news = match control {
-            Control::Beacon(beacon) => Heard::Beacon(beacon),
-            // Another process goes by this agent's name.
-            Control::Enrolled { boot: Some(boot), .. } | Control::NotEnrolled { boot: Some(boot), .. }
-                if boot != me =>
+/// Hears what the coordinator says to this life of the agent.
+pub(crate) struct Ears {
+    pub(crate) link: Arc<dyn AgentLink>,
+    pub(crate) me: BootId,
+    pub(crate) claims: Claims,
+    pub(crate) marks: LogMarks,
+    pub(crate) standing: Standing,
+    pub(crate) heard: mpsc::Sender<Heard>,
+}
+
+impl Ears {
+    /// Hears until the link closes.
+    pub(crate) async fn listen(self) {
+        loop {
+            let control = match self.link.next_control().await {
+                Ok(control) => control,
+                Err(LinkError::Closed) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "a control message was lost; the next heartbeat makes up for it");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
+            };
+            if let Some(news) = self.hear(control)
+                && self.heard.send(news).await.is_err()
             {
-                continue;
+                return;
             }
-            Control::Enrolled { coordinator, proof, .. } => Heard::Enrolled { coordinator, proof },
-            Control::NotEnrolled { reason, .. } => Heard::NotEnrolled { reason },
-            Control::Granted { claim, grant } => {
-                claims.answered(claim, Answer::Granted(grant));
-                continue;
-            }
-            Control::Denied { claim, reason } => {
-                claims.answered(claim, Answer::Denied(reason));
-                continue;
-            }
+        }
+    }
+
+    /// Does what is said; gives what concerns the watch on the coordinator.
+    fn hear(&self, control: Control) -> Option<Heard> {
+        let Self { claims, .. } = self;
+        match control {
+            Control::Beacon(beacon) => return Some(Heard::Beacon(beacon)),
+            // Another process goes by this agent's name.
+            Control::Enrolled { boot: Some(boot), .. }
+            | Control::NotEnrolled { boot: Some(boot), .. }
+            | Control::Standing { boot: Some(boot), .. }
+                if boot != self.me => {}
+            Control::Enrolled { coordinator, proof, .. } => return Some(Heard::Enrolled { coordinator, proof }),
+            Control::NotEnrolled { reason, .. } => return Some(Heard::NotEnrolled { reason }),
+            Control::Standing { note, .. } => self.standing.say(note),
+            Control::Granted { claim, grant } => claims.answered(claim, Answer::Granted(grant)),
+            Control::Denied { claim, reason } => claims.answered(claim, Answer::Denied(reason)),
             Control::Cancel { claim, reason } => {
                 tracing::info!(?claim, reason, "a job is cancelled");
                 claims.cancel(claim, &reason);
-                continue;
             }
             Control::Abort { claim, reason } => {
                 tracing::warn!(?claim, reason, "a claim is no longer current: its job is stopped");
                 claims.abort(claim);
-                continue;
             }
-            Control::Recorded { claim } => {
-                claims.recorded(claim);
-                continue;
-            }
-            Control::LogKept { claim, log, bytes } => {
-                marks.kept(claim, log, bytes);
-                continue;
-            }
-            Control::Noted { claim, seq } => {
-                marks.noted(claim, seq);
-                continue;
-            }
-            Control::Standing { .. } | Control::Told(_) | Control::Unknown => continue,
-        };
-        if heard.send(news).await.is_err() {
-            return;
+            Control::Recorded { claim } => claims.recorded(claim),
+            Control::LogKept { claim, log, bytes } => self.marks.kept(claim, log, bytes),
+            Control::Noted { claim, seq } => self.marks.noted(claim, seq),
+            Control::Told(_) | Control::Unknown => {}
         }
+        None
     }
 }
 
@@ -125,31 +123,39 @@ pub(crate) struct Pulse {
     pub(crate) slots: u32,
     pub(crate) claims: Claims,
     pub(crate) presence: watch::Receiver<Presence>,
-    /// How often: what the last grant said, at most [`BEACON_EVERY`].
+    pub(crate) standing: watch::Receiver<Reasons>,
+    pub(crate) capacity: watch::Receiver<Option<Capacity>>,
+    pub(crate) drain: CancellationToken,
+    /// How often: what the last beacon or grant said, at most [`BEACON_EVERY`].
     pub(crate) every: watch::Receiver<Duration>,
 }
 
 impl Pulse {
     pub(crate) async fn keep(mut self, done: CancellationToken) {
+        let mut draining = self.drain.is_cancelled();
         loop {
             let every = (*self.every.borrow_and_update()).min(BEACON_EVERY);
             tokio::select! {
                 () = done.cancelled() => break,
                 () = tokio::time::sleep(every) => {}
                 Ok(()) = self.every.changed() => continue,
+                // What decides whether a job comes here is said at once.
+                Ok(()) = self.standing.changed() => {}
+                () = self.drain.cancelled(), if !draining => draining = true,
             }
             if *self.presence.borrow() == Presence::Alone {
                 continue;
             }
+            let reasons = self.standing.borrow_and_update().clone();
             let beat = Report::Heartbeat(Heartbeat {
                 agent: self.agent.clone(),
                 boot: self.boot,
                 claims: self.claims.held(),
                 slots: self.slots,
-                paused: None,
-                standing: None,
-                draining: false,
-                capacity: None,
+                paused: reasons.sentence(),
+                standing: reasons.note,
+                draining,
+                capacity: *self.capacity.borrow(),
             });
             if let Err(error) = self.link.report(&beat).await {
                 tracing::debug!(%error, "a heartbeat was not heard");

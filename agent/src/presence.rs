@@ -61,6 +61,8 @@ pub(crate) struct Watch {
     pub(crate) standalone: Standalone,
     pub(crate) heard: tokio::sync::mpsc::Receiver<Heard>,
     pub(crate) presence: watch::Sender<Presence>,
+    /// How often a sign of life is given.
+    pub(crate) heartbeat_every: Arc<watch::Sender<Duration>>,
 }
 
 struct Memory {
@@ -157,6 +159,9 @@ impl Watch {
                 let limit = Duration::from_millis(beacon.every_ms.saturating_mul(3)).min(BEACON_MISSED);
                 memory.beacon = Some((Instant::now(), limit));
                 memory.label_queues = beacon.label_queues;
+                if let Some(every) = beacon.heartbeat_ms.map(Duration::from_millis) {
+                    self.heartbeat_every.send_if_modified(|before| std::mem::replace(before, every) != every);
+                }
                 let is_enrolled = matches!(*self.presence.borrow(), Presence::Enrolled { .. });
                 if is_enrolled {
                     self.become_(self.enrolled(memory));

@@ -39,26 +39,27 @@ const LONGEST_REST: Duration = Duration::from_secs(10);
 /// Takes and runs jobs until the agent drains.
 pub(crate) async fn keep(agent: Arc<Agent>) {
     let mut presence = agent.presence.clone();
+    let mut standing = agent.standing.follow();
     loop {
         let now = presence.borrow_and_update().clone();
+        let paused = standing.borrow_and_update().sentence().is_some();
         let queues = match &now {
-            Presence::Enrolled { queues } => queues.clone(),
-            Presence::Alone => vec![LabelSet::default()],
-            Presence::Unknown | Presence::NotEnrolled { .. } | Presence::Away => {
-                tokio::select! {
-                    () = agent.shutdown.drain.cancelled() => return,
-                    changed = presence.changed() => if changed.is_err() { return },
-                }
-                continue;
+            _ if paused => None,
+            Presence::Enrolled { queues } => Some(queues.clone()),
+            Presence::Alone => Some(vec![LabelSet::default()]),
+            Presence::Unknown | Presence::NotEnrolled { .. } | Presence::Away => None,
+        };
+        let next = async {
+            match &queues {
+                Some(queues) => agent.link.next_job(queues).await,
+                None => std::future::pending().await,
             }
         };
         let taken = tokio::select! {
             () = agent.shutdown.drain.cancelled() => return,
-            changed = presence.changed() => match changed {
-                Ok(()) => continue,
-                Err(_) => return,
-            },
-            taken = agent.link.next_job(&queues) => taken,
+            changed = presence.changed() => if changed.is_ok() { continue } else { return },
+            changed = standing.changed() => if changed.is_ok() { continue } else { return },
+            taken = next => taken,
         };
         match taken {
             Ok(delivery) if now == Presence::Alone => standalone::take(&agent, delivery).await,
@@ -85,6 +86,7 @@ async fn take(agent: &Arc<Agent>, delivery: JobDelivery) {
                 Ok(spool) => Arc::new(spool),
                 Err(error) => {
                     tracing::error!(%error, "no job can be run: what it says could not be kept");
+                    agent.look_at_disks.notify_one();
                     return give_back(agent, claim, delivery).await;
                 }
             };
@@ -233,7 +235,9 @@ async fn run(
         tracing::error!(%error, "what became of the message could not be kept");
     }
     tracing::info!(job = %order.job, build = ?order.build, attempt = order.attempt, repo = %order.repo, "job begins");
-    let ending = runner::run(order, &agent.rooms(), &reporter, &stop).await;
+    let watched = agent.jobs.begin(order, &reporter);
+    let ending = runner::run(order, &agent.rooms(), &watched, &stop).await;
+    drop(watched);
     tracing::info!(job = %order.job, outcome = %ending.outcome, "job ends");
     if !spool.is_finished() {
         // The end itself could not be kept, though there was room taken for it: a shorter one is tried.
@@ -252,14 +256,16 @@ async fn run(
 /// what the job could not remove must not stay.
 async fn until_swept(agent: &Agent) {
     let mut wait = REST;
-    while let Err(error) = crate::sweep(&agent.work, agent.executor.as_ref()).await {
-        tracing::warn!(%error, retry_in = ?wait, "a slot takes no jobs until its executor works");
+    while let Err(error) = agent.executor.sweep().await {
+        tracing::debug!(retry_in = ?wait, "the executor does not work");
+        agent.standing.executor(Some(error.to_string()));
         tokio::select! {
             () = agent.shutdown.drain.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
         }
         wait = (wait * 2).min(LONGEST_REST);
     }
+    agent.standing.executor(None);
 }
 
 /// A message that is no job: said with the reason, then taken off the queue. It never goes back.

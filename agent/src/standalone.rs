@@ -110,7 +110,9 @@ async fn run(agent: &Agent, order: &WorkOrder, to: Option<&ReplyTo>, sink: &Cons
     let claim = ClaimId::fresh();
     // The claim is nobody's but this process's: it lets a shutdown find the job.
     drop(agent.claims.running(claim, stop.clone()));
-    let ending = runner::run(order, &agent.rooms(), sink, &stop).await;
+    let watched = agent.jobs.begin(order, sink);
+    let ending = runner::run(order, &agent.rooms(), &watched, &stop).await;
+    drop(watched);
     agent.claims.forget(claim);
     let stopped = stop.is_cancelled() && agent.shutdown.drain.is_cancelled();
     match &*sink.message.lock().await {

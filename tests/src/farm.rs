@@ -219,9 +219,15 @@ impl Farm {
     pub async fn start_agent_as(&mut self, own: &str, name: &str, tell: impl FnOnce(&mut ::agent::config::Config)) {
         let mut config = agent::config(1);
         tell(&mut config);
-        let folder = self.folder.path().join(own);
-        let agent = self.agents.entry(own.to_owned()).or_insert_with(|| Agent::new(name, folder, self.runs));
+        let folders = Folders::at(self.folder.path().join(own));
+        let agent = self.agents.entry(own.to_owned()).or_insert_with(|| Agent::new(name, folders, self.runs));
         agent.start(config, &self.broker, self.rough.as_ref()).await;
+    }
+
+    /// Says where the folders of an agent are that has not been started yet.
+    pub fn place_agent(&mut self, name: &str, place: impl FnOnce(Folders) -> Folders) {
+        let folders = place(Folders::at(self.folder.path().join(name)));
+        self.agents.insert(name.to_owned(), Agent::new(name, folders, self.runs));
     }
 
     /// An agent's folders.

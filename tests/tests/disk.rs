@@ -5,8 +5,12 @@
 
 use std::io::ErrorKind;
 
+use agent::config::Mark;
+use agent::home::{Home, HomeError};
 use agent::spool::{ClaimSpool, Spool};
 use farm::disk::Disk;
+use farm::farm::{Farm, Repository, in_memory, over_rabbitmq, over_rabbitmq_in_docker, until};
+use protocol::api::{BuildView, Status};
 use protocol::report::JobEvent;
 use protocol::{ClaimId, Ending, LogName};
 
@@ -76,4 +80,232 @@ fn the_end_fits_on_a_full_disk() {
         let again = spool.leftovers().unwrap().pop().unwrap();
         assert!(again.is_finished(), "the end was not kept");
     });
+}
+
+#[test]
+fn an_agent_gets_no_half_key_on_a_full_disk() {
+    let Some(disk) = Disk::mount(MIB) else { return };
+    let folder = disk.path().join("agent");
+    std::fs::create_dir(&folder).unwrap();
+    disk.fill(0);
+    let error = Home::open(&folder, Some("a".parse().unwrap())).unwrap_err();
+    assert!(matches!(&error, HomeError::Disk { source, .. } if source.kind() == ErrorKind::StorageFull), "{error}");
+    disk.empty();
+    let key = Home::open(&folder, Some("a".parse().unwrap())).unwrap().identity().public();
+    disk.fill(0);
+    // And one that has its key begins on a full disk, as the same one.
+    assert_eq!(Home::open(&folder, Some("a".parse().unwrap())).unwrap().identity().public(), key);
+}
+
+const SMALL: &str = "image: x\nstages: [test]\ntest: {script: [print hello]}\n";
+
+fn message(view: &BuildView) -> &str {
+    view.build.message.as_deref().unwrap_or_default()
+}
+
+/// Each build is recorded once, with a single attempt.
+fn one_attempt(view: &BuildView) {
+    assert_eq!(view.attempts.len(), 1, "{view:#?}");
+}
+
+/// A farm in memory with one slot, whose agent's folders lie as `place` says.
+async fn with_agent(farm: &mut Farm, place: impl FnOnce(farm::farm::Folders) -> farm::farm::Folders) {
+    farm.start_coordinator().await;
+    farm.place_agent("a", place);
+    farm.start_agent("a", 1).await;
+}
+
+#[tokio::test]
+async fn a_checkout_that_does_not_fit_is_an_error_that_names_the_disk() {
+    let Some(disk) = Disk::mount(4 * MIB) else { return };
+    in_memory(async |farm| {
+        with_agent(farm, |folders| folders.with_work(disk.path().join("work"))).await;
+        let large: String = "0123456789abcdef".repeat(1 << 16);
+        let repository = Repository::with(&[(".buildr.yml", SMALL), ("large.txt", &large)]);
+        disk.fill(MIB / 2);
+        let number = farm.api().submit(&repository).await;
+        let view = farm.api().until_is(number, Status::Errored).await;
+        one_attempt(&view);
+        let place = disk.path().canonicalize().unwrap().display().to_string();
+        assert!(message(&view).contains(&place) && message(&view).contains("No space left"), "{}", message(&view));
+        farm.folders("a").until_no_work().await;
+        disk.empty();
+        let number = farm.api().submit(&repository).await;
+        farm.api().until_is(number, Status::Passed).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_workspace_that_cannot_be_made_leaves_nothing_and_the_slot_lives_on() {
+    let Some(disk) = Disk::mount(4 * MIB) else { return };
+    in_memory(async |farm| {
+        with_agent(farm, |folders| folders.with_work(disk.path().join("work"))).await;
+        disk.fill(0);
+        let number = farm.api().begin(SMALL).await;
+        let view = farm.api().until_is(number, Status::Errored).await;
+        one_attempt(&view);
+        assert!(message(&view).contains("work") && message(&view).contains("No space left"), "{}", message(&view));
+        disk.empty();
+        let number = farm.api().begin(SMALL).await;
+        farm.api().until_is(number, Status::Passed).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_script_that_fills_the_disk_fails_and_its_folder_goes() {
+    let Some(disk) = Disk::mount(8 * MIB) else { return };
+    over_rabbitmq_in_docker(async |farm| {
+        with_agent(farm, |folders| folders.with_work(disk.path().join("work"))).await;
+        let image = farm::docker::image();
+        let eats = format!("image: {image}\nstages: [eat]\neat: {{script: ['head -c 100000000 /dev/zero >food']}}\n");
+        let number = farm.api().begin(&eats).await;
+        let view = farm.api().until_is(number, Status::Failed).await;
+        one_attempt(&view);
+        assert!(farm.api().log(number, "eat").await.contains("No space left on device"));
+        farm.folders("a").until_no_work().await;
+        let fits = format!("image: {image}\nstages: [eat]\neat: {{script: ['head -c 1000000 /dev/zero >food']}}\n");
+        let number = farm.api().begin(&fits).await;
+        farm.api().until_is(number, Status::Passed).await;
+    })
+    .await;
+}
+
+/// A job prints more than fits under the spool.
+async fn prints_too_much(farm: &mut Farm, disk: &Disk) {
+    with_agent(farm, |folders| folders.with_state(disk.path().join("state"))).await;
+    let repository = Repository::with_manifest(SMALL);
+    let number = farm.api().submit(&repository).await;
+    farm.api().until_is(number, Status::Passed).await;
+    farm.folders("a").until_all_said().await;
+    let prints = "image: x\nstages: [test, after]\ntest: {script: [wait-file go, bytes 40000000]}\nafter: {script: [print after]}\n";
+    repository.commit(&[(".buildr.yml", prints)]);
+    let number = farm.api().submit(&repository).await;
+    farm.api().until_in_stage(number, 1, "test").await;
+    disk.fill(MIB / 2);
+    farm.folders("a").let_go().await;
+    let view = farm.api().until_is(number, Status::Errored).await;
+    one_attempt(&view);
+    assert!(message(&view).contains("the agent's disk is full"), "{}", message(&view));
+    assert_eq!(view.exit_code, Some(3));
+    // What fitted is there, as it was printed, and nobody waits for the rest.
+    let log = farm.api().log_of(number, 1, "test").await;
+    let line = [&[b'.'; 79][..], b"\n"].concat();
+    let expect = line.repeat((32 << 10) / 80);
+    assert!(log.chunks(expect.len()).all(|chunk| expect.starts_with(chunk)), "{} bytes", log.len());
+    assert!(view.attempts[0].logs.iter().all(|log| log.missing == 0), "{view:#?}");
+    farm.folders("a").until_all_said().await;
+    farm.folders("a").until_no_work().await;
+    disk.empty();
+    repository.commit(&[(".buildr.yml", SMALL)]);
+    let number = farm.api().submit(&repository).await;
+    farm.api().until_is(number, Status::Passed).await;
+}
+
+#[tokio::test]
+async fn a_job_whose_output_cannot_be_kept_ends_and_its_end_is_told() {
+    let Some(disk) = Disk::mount(8 * MIB) else { return };
+    in_memory(async |farm| prints_too_much(farm, &disk).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_whose_output_cannot_be_kept_ends_over_rabbitmq_too() {
+    let Some(disk) = Disk::mount(8 * MIB) else { return };
+    over_rabbitmq(async |farm| prints_too_much(farm, &disk).await).await;
+}
+
+#[tokio::test]
+async fn a_job_that_nothing_could_be_kept_of_goes_to_another() {
+    let Some(disk) = Disk::mount(4 * MIB) else { return };
+    in_memory(async |farm| {
+        with_agent(farm, |folders| folders.with_state(disk.path().join("state"))).await;
+        disk.fill(0);
+        let number = farm.api().begin(SMALL).await;
+        farm.start_agent("b", 1).await;
+        let view = farm.api().until_is(number, Status::Passed).await;
+        assert_eq!(view.attempts.last().map(|attempt| attempt.agent.as_str()), Some("b"), "{view:#?}");
+        assert!(view.attempts.iter().all(|attempt| attempt.agent == "b" || attempt.state == "abandoned"), "{view:#?}");
+        assert!(farm.folders("a").left().is_empty());
+        disk.empty();
+    })
+    .await;
+}
+
+/// An agent that takes jobs while a tenth of its disks is free.
+async fn with_watchful_agent(farm: &mut Farm, disk: &Disk) {
+    farm.start_coordinator().await;
+    farm.place_agent("a", |folders| folders.with_state(disk.path().join("state")));
+    farm.start_agent_with("a", |config| config.mark = Mark { percent: 10, bytes: 0 }).await;
+}
+
+async fn paused(farm: &Farm, is: impl Fn(Option<&str>) -> bool) -> String {
+    until("the agent's word about its disk", async || {
+        let agent = farm.until_known("a").await;
+        is(agent.paused.as_deref()).then(|| agent.paused.unwrap_or_default())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_agent_whose_disk_is_nearly_full_takes_no_jobs_until_there_is_room() {
+    let Some(disk) = Disk::mount(4 * MIB) else { return };
+    in_memory(async |farm| {
+        disk.fill(MIB / 10);
+        with_watchful_agent(farm, &disk).await;
+        farm.until_here("a").await;
+        let said = paused(farm, |paused| paused.is_some()).await;
+        assert!(said.starts_with("disk 2 % free on ") && said.contains("from 12 % on"), "{said}");
+        let number = farm.api().begin(SMALL).await;
+        assert_eq!(farm.api().build(number).await.build.status, Status::Queued);
+        disk.empty();
+        farm.api().until_is(number, Status::Passed).await;
+        paused(farm, |paused| paused.is_none()).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_longest_unused_mirrors_go_first_and_what_is_foreign_stays() {
+    let Some(disk) = Disk::mount(8 * MIB) else { return };
+    in_memory(async |farm| {
+        with_watchful_agent(farm, &disk).await;
+        // Nothing that can be packed smaller.
+        let noise: String = (0..40_000_u32).map(|n| format!("{:08x}", n.wrapping_mul(2_654_435_761))).collect();
+        let repositories =
+            [1, 2, 3].map(|n| Repository::with(&[(".buildr.yml", SMALL), ("noise.txt", &format!("{n}{noise}"))]));
+        for repository in &repositories {
+            let number = farm.api().submit(repository).await;
+            farm.api().until_is(number, Status::Passed).await;
+        }
+        let mirrors = farm.folders("a").state().join("mirrors");
+        let foreign = mirrors.join("linux.git");
+        std::fs::create_dir(&foreign).unwrap();
+        let lookalike = mirrors.join(format!("{}.git", "0".repeat(64)));
+        std::fs::create_dir(&lookalike).unwrap();
+        let kept = || {
+            let found = std::fs::read_dir(&mirrors).unwrap().flatten().map(|entry| entry.path());
+            found.filter(|path| path.extension().is_some_and(|ending| ending == "git")).collect::<Vec<_>>()
+        };
+        assert_eq!(kept().len(), 5);
+        // The first one is used again, so the second is the one that was longest unused.
+        let number = farm.api().submit(&repositories[0]).await;
+        farm.api().until_is(number, Status::Passed).await;
+        let mut by_use = kept();
+        by_use.retain(|path| path.with_extension("lock").exists());
+        by_use.sort_by_key(|path| path.with_extension("lock").metadata().unwrap().modified().unwrap());
+        disk.fill(8 * MIB / 11);
+        until("a mirror to go", async || (kept().len() == 4).then_some(())).await;
+        assert!(!by_use[0].exists(), "the longest unused");
+        assert!(by_use[1].exists() && by_use[2].exists(), "there was enough room");
+        assert!(foreign.exists() && lookalike.exists());
+        paused(farm, |paused| paused.is_none()).await;
+        disk.empty();
+        std::fs::remove_dir(foreign).unwrap();
+        std::fs::remove_dir(lookalike).unwrap();
+        // What is needed again is made anew.
+        let number = farm.api().submit(&repositories[1]).await;
+        farm.api().until_is(number, Status::Passed).await;
+    })
+    .await;
 }

@@ -1,6 +1,5 @@
 //! One agent of a test's farm, over its lives.
 
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -62,17 +61,10 @@ pub(super) fn config(slots: u32) -> Config {
 }
 
 impl Agent {
-    pub(super) fn new(name: &str, folder: PathBuf, runs: Runs) -> Self {
+    pub(super) fn new(name: &str, folders: Folders, runs: Runs) -> Self {
         let name = name.parse().expect("a name for an agent");
-        Self {
-            name,
-            folders: Folders::at(folder),
-            runs,
-            scripted: ScriptedExecutor::new(),
-            label: None,
-            losses: Losses::default(),
-            life: None,
-        }
+        let (scripted, losses) = (ScriptedExecutor::new(), Losses::default());
+        Self { name, folders, runs, scripted, label: None, losses, life: None }
     }
 
     /// Begins a life.

@@ -7,26 +7,42 @@ use super::until;
 /// An agent's folders, whether it lives in this process, in one of its own, or not at all.
 #[derive(Debug, Clone)]
 pub struct Folders {
-    root: PathBuf,
+    state: PathBuf,
+    work: PathBuf,
 }
 
 impl Folders {
     /// Those that lie in this folder.
     #[must_use]
     pub fn at(root: PathBuf) -> Self {
-        Self { root }
+        let state = root.join("state");
+        let mut work = root;
+        work.push("work");
+        Self { state, work }
+    }
+
+    /// These with the agent's own folder elsewhere: on a disk that can be full.
+    #[must_use]
+    pub fn with_state(self, state: PathBuf) -> Self {
+        Self { state, ..self }
+    }
+
+    /// These with the workspaces elsewhere.
+    #[must_use]
+    pub fn with_work(self, work: PathBuf) -> Self {
+        Self { work, ..self }
     }
 
     /// Its own: name, key, spool, mirrors.
     #[must_use]
     pub fn state(&self) -> PathBuf {
-        self.root.join("state")
+        self.state.clone()
     }
 
     /// Where its workspaces are.
     #[must_use]
     pub fn work(&self) -> PathBuf {
-        self.root.join("work")
+        self.work.clone()
     }
 
     /// What lies where nothing should while it has no job, and the coordinator has all that it said.
