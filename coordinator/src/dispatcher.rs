@@ -90,11 +90,11 @@ impl Round<'_> {
     async fn offer(&mut self, waiting: &Waiting) -> Result<(), DispatchError> {
         let desk = self.desk;
         let Capacity { free, .. } = desk.presence.capacity(&waiting.labels, Instant::now());
-        let old = now_ms().saturating_sub(u64::try_from(desk.config.lease.as_millis()).unwrap_or(u64::MAX));
-        if free > 0 && waiting.oldest_ms.is_some_and(|oldest| oldest <= old) {
+        let (now, patience) = (now_ms(), u64::try_from(desk.config.lease.as_millis()).unwrap_or(u64::MAX));
+        if free > 0 && waiting.is_old(now, patience) {
             // An idle agent would have taken it long ago, so it is no longer there.
             let mut tx = desk.store.write().await?;
-            let again = tx.offer_again(&waiting.labels, old, now_ms()).await?;
+            let again = tx.offer_again(&waiting.labels, now.saturating_sub(patience), now).await?;
             tx.commit().await?;
             if again > 0 {
                 tracing::info!("{again} jobs were not taken though an agent is idle; they are offered again");

@@ -4,7 +4,7 @@
 
 pub(crate) mod beacon;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ const LOG_PATIENCE: Duration = Duration::from_secs(10 * 60);
 pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
     let desk = &*desk;
     let every = (desk.config.lease / 10).clamp(Duration::from_millis(50), Duration::from_secs(5));
-    let mut watch = Watch { desk, line: None, last: Instant::now(), unfinished: HashMap::new() };
+    let mut watch = Watch { desk, line: None, last: Instant::now(), awaited: Awaited::default() };
     loop {
         match watch.look().await {
             Ok(()) | Err(WatchError::Link(LinkError::Closed)) => {}
@@ -73,8 +73,40 @@ struct Watch<'d> {
     /// The number of the connection at the last look.
     line: Option<u64>,
     last: Instant,
-    /// Since when the rest of each log is waited for: never by the time of day, which somebody may set.
-    unfinished: HashMap<(ClaimId, LogName), Instant>,
+    awaited: Awaited,
+}
+
+/// Since when the rest of each log is waited for, by a clock that only goes forward: the time of day may jump.
+#[derive(Default)]
+struct Awaited(HashMap<(ClaimId, LogName), Instant>);
+
+impl Awaited {
+    /// Of the logs whose rest is waited for now, those that have been for too long. `patience` says for how long one
+    /// is waited for.
+    fn too_long(
+        &mut self,
+        unfinished: Vec<UnfinishedLog>,
+        now: Instant,
+        patience: impl Fn(&UnfinishedLog) -> Duration,
+    ) -> Vec<UnfinishedLog> {
+        let mut before = std::mem::take(&mut self.0);
+        let mut lost = Vec::new();
+        for log in unfinished {
+            let key = (log.claim, log.log.clone());
+            let since = before.remove(&key).unwrap_or(now);
+            if now.saturating_duration_since(since) > patience(&log) {
+                lost.push(log);
+            } else {
+                self.0.insert(key, since);
+            }
+        }
+        lost
+    }
+
+    /// A silence was this side's own: the waiting begins anew.
+    fn renew(&mut self) {
+        self.0.clear();
+    }
 }
 
 impl Watch<'_> {
@@ -86,9 +118,10 @@ impl Watch<'_> {
             Health::Blocked { .. } | Health::Away { .. } => None,
         };
         let whole = line.is_some() && std::mem::replace(&mut self.line, line) == line;
-        if !whole || gap > OWN_GAP {
+        // What cannot be stored is not seen either: signs of life lie in the queue meanwhile.
+        if !whole || gap > OWN_GAP || self.desk.store.trouble().is_some() {
             self.desk.presence.renew_all(now);
-            self.unfinished.clear();
+            self.awaited.renew();
             return Ok(());
         }
         self.end_silent(now).await?;
@@ -164,18 +197,9 @@ impl Watch<'_> {
     /// The rest of a log is given up when its agent is gone, or was here for long without sending it.
     async fn give_up_logs(&mut self, now: Instant) -> Result<(), StoreError> {
         let (store, presence) = (&self.desk.store, &self.desk.presence);
-        let unfinished = store.unfinished_logs().await?;
-        let key = |log: &UnfinishedLog| (log.claim, log.log.clone());
-        let still: HashSet<_> = unfinished.iter().map(key).collect();
-        self.unfinished.retain(|log, _| still.contains(log));
-        let mut lost: Vec<UnfinishedLog> = Vec::new();
-        for log in unfinished {
-            let since = *self.unfinished.entry(key(&log)).or_insert(now);
-            let patience = if presence.is_silent(&log.agent, now) { self.desk.config.lease } else { LOG_PATIENCE };
-            if now.saturating_duration_since(since) > patience {
-                lost.push(log);
-            }
-        }
+        let silence = self.desk.config.lease;
+        let patience = |log: &UnfinishedLog| if presence.is_silent(&log.agent, now) { silence } else { LOG_PATIENCE };
+        let lost = self.awaited.too_long(store.unfinished_logs().await?, now, patience);
         if lost.is_empty() {
             return Ok(());
         }
@@ -189,5 +213,48 @@ impl Watch<'_> {
             self.desk.feed.say(Change::Log(log.build));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::BuildNumber;
+
+    use super::*;
+
+    #[test]
+    fn a_log_is_waited_for_by_a_clock_that_only_goes_forward() {
+        let log = |name: &str| UnfinishedLog {
+            claim: "6f1c2b1e-9d0a-4c3e-8a55-2f3b7f0f9a11".parse().unwrap(),
+            log: name.parse().unwrap(),
+            agent: name.parse().unwrap(),
+            build: BuildNumber(1),
+        };
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let patience = |log: &UnfinishedLog| Duration::from_secs(if log.agent.as_str() == "gone" { 3 } else { 600 });
+        let mut awaited = Awaited::default();
+        let both = || vec![log("gone"), log("here")];
+        // (when, whether the silence before was our own, which are given up)
+        for (seconds, own_gap, expect) in [
+            (0, false, &[][..]),
+            (3, false, &[]),
+            (4, false, &["gone"]),
+            (500, true, &[]),
+            (601, false, &["gone"]),
+            (1101, false, &["here"]),
+        ] {
+            if own_gap {
+                awaited.renew();
+            }
+            let lost = awaited.too_long(both(), at(seconds), patience);
+            let lost: Vec<String> = lost.iter().map(|log| log.log.to_string()).collect();
+            assert_eq!(lost, expect, "after {seconds} s");
+        }
+        // One that was whole meanwhile is waited for from the beginning.
+        let mut awaited = Awaited::default();
+        awaited.too_long(both(), at(0), patience);
+        awaited.too_long(Vec::new(), at(2), patience);
+        assert!(awaited.too_long(both(), at(9), patience).is_empty());
     }
 }

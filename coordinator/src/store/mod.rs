@@ -24,6 +24,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -41,7 +42,7 @@ pub(crate) use jobs::{Applied, Job, NewJob};
 pub(crate) use log_files::{LogFiles, LogPlace, Piece};
 pub(crate) use logs::{LogMark, LogTarget, UnfinishedLog};
 pub(crate) use queue::{InLine, InWork};
-pub(crate) use schedule::{Offerable, Waiting};
+pub(crate) use schedule::{Offerable, POSTPONED_MS, Waiting};
 pub(crate) use views::{Page, Snapshot};
 
 /// Why the store could not do what was asked.
@@ -111,6 +112,8 @@ pub(crate) struct Store {
     writer: SqlitePool,
     readers: SqlitePool,
     logs: LogFiles,
+    /// Why what agents report cannot be stored at present.
+    trouble: Mutex<Option<String>>,
     /// Held while this coordinator lives, so that no second one works in the same folder.
     _lock: File,
 }
@@ -147,7 +150,7 @@ impl Store {
         migrate(&writer, &path).await?;
         let readers = pool(READERS).connect_with(options.read_only(true)).await?;
         let logs = LogFiles::new(folder.join("logs"));
-        Ok(Self { writer, readers, logs, _lock: lock })
+        Ok(Self { writer, readers, logs, trouble: Mutex::default(), _lock: lock })
     }
 
     /// Begins to write. Whoever else wants to write waits until this is committed or dropped.
@@ -156,6 +159,16 @@ impl Store {
     /// When the database fails.
     pub(crate) async fn write(&self) -> Result<Transaction, StoreError> {
         Ok(Transaction { tx: self.writer.begin_with("BEGIN IMMEDIATE").await? })
+    }
+
+    /// What agents report could be stored, or why not.
+    pub(crate) fn note_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// Why what agents report cannot be stored at present.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The files with the logs' bytes.

@@ -6,10 +6,6 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{Store, StoreError, Transaction, int, json, name, name_or_none, natural, to_json};
 
-/// No job is put off for longer than this, in milliseconds: one that seems to be was put off before the clock was set
-/// back, and waits no more.
-const LONGEST_WAIT_MS: u64 = 60 * 60 * 1000;
-
 /// A job that can be put on its queue.
 #[derive(Debug, Clone)]
 pub(crate) struct Offerable {
@@ -23,6 +19,10 @@ pub(crate) struct Offerable {
     pub(crate) branch: Option<Branch>,
 }
 
+/// How long a job waits at most before it is offered again after an agent took it that may not have it. A time that
+/// lies further ahead is from before the clock was set back, and counts as come.
+pub(crate) const POSTPONED_MS: u64 = 5_000;
+
 /// How many jobs wait for one label set.
 #[derive(Debug, Clone)]
 pub(crate) struct Waiting {
@@ -32,22 +32,32 @@ pub(crate) struct Waiting {
     pub(crate) on_offer: usize,
     /// When the oldest of these was put there.
     pub(crate) oldest_ms: Option<u64>,
+    /// When the newest was.
+    pub(crate) newest_ms: Option<u64>,
     /// How many could be put there.
     pub(crate) offerable: usize,
+}
+
+impl Waiting {
+    /// Whether one of them was put there longer ago than `patience_ms`, or at a time that has not come: the clock was
+    /// set back, and nobody knows how long ago it was.
+    pub(crate) fn is_old(&self, now_ms: u64, patience_ms: u64) -> bool {
+        self.oldest_ms.is_some_and(|oldest| oldest <= now_ms.saturating_sub(patience_ms))
+            || self.newest_ms.is_some_and(|newest| newest > now_ms)
+    }
 }
 
 impl Store {
     /// How many jobs wait, by label set.
     pub(crate) async fn waiting(&self, now_ms: u64) -> Result<Vec<Waiting>, StoreError> {
         let rows = sqlx::query(
-            "SELECT labels, count(offered_ms) AS on_offer,
-                    min(CASE WHEN offered_ms > $1 THEN 0 ELSE offered_ms END) AS oldest_ms,
-                    sum(offered_ms IS NULL AND unmet = 0
-                        AND (not_before_ms <= $1 OR not_before_ms > $2)) AS offerable
+            "SELECT labels, count(offered_ms) AS on_offer, min(offered_ms) AS oldest_ms,
+                    max(offered_ms) AS newest_ms,
+                    sum(offered_ms IS NULL AND unmet = 0 AND (not_before_ms <= $1 OR not_before_ms > $1 + $2)) AS offerable
              FROM jobs WHERE state <> 'ended' AND state = 'queued' GROUP BY labels",
         )
         .bind(int(now_ms))
-        .bind(int(now_ms.saturating_add(LONGEST_WAIT_MS)))
+        .bind(int(POSTPONED_MS))
         .fetch_all(&self.readers)
         .await?;
         let waiting = |row: &SqliteRow| {
@@ -55,6 +65,7 @@ impl Store {
                 labels: json(row, "labels")?,
                 on_offer: count(row, "on_offer")?,
                 oldest_ms: row.try_get::<Option<i64>, _>("oldest_ms")?.map(natural),
+                newest_ms: row.try_get::<Option<i64>, _>("newest_ms")?.map(natural),
                 offerable: count(row, "offerable")?,
             })
         };
@@ -79,14 +90,14 @@ impl Store {
                  WHERE j.state <> 'ended' AND j.unmet = 0
              )
              SELECT id, build, repo, branch FROM turns
-             WHERE state = 'queued' AND offered_ms IS NULL AND labels = $2
-               AND (not_before_ms <= $1 OR not_before_ms > $4)
+             WHERE state = 'queued' AND offered_ms IS NULL AND (not_before_ms <= $1 OR not_before_ms > $1 + $4)
+                   AND labels = $2
              ORDER BY turn, id LIMIT $3",
         )
         .bind(int(now_ms))
         .bind(to_json("labels", labels)?)
         .bind(i64::try_from(most).unwrap_or(i64::MAX))
-        .bind(int(now_ms.saturating_add(LONGEST_WAIT_MS)))
+        .bind(int(POSTPONED_MS))
         .fetch_all(&self.readers)
         .await?;
         let offerable = |row: &SqliteRow| {
@@ -121,8 +132,8 @@ impl Transaction {
         Ok(())
     }
 
-    /// Has jobs of a label set offered again whose offer is not younger than `before_ms`, or lies in the future because
-    /// the clock was set back since. Gives how many.
+    /// Has jobs of a label set offered again whose offer is not younger than `before_ms`, or from a time after `now_ms`,
+    /// before the clock was set back. Gives how many.
     pub(crate) async fn offer_again(
         &mut self,
         labels: &LabelSet,
@@ -131,8 +142,7 @@ impl Transaction {
     ) -> Result<u64, StoreError> {
         let done = sqlx::query(
             "UPDATE jobs SET offered_ms = NULL
-             WHERE state <> 'ended' AND state = 'queued' AND labels = $1
-               AND (offered_ms <= $2 OR offered_ms > $3)",
+             WHERE state <> 'ended' AND state = 'queued' AND labels = $1 AND (offered_ms <= $2 OR offered_ms > $3)",
         )
         .bind(to_json("labels", labels)?)
         .bind(int(before_ms))
@@ -163,4 +173,26 @@ impl Transaction {
 
 fn count(row: &SqliteRow, column: &'static str) -> Result<usize, StoreError> {
     Ok(usize::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offer_is_old_after_its_time_and_after_the_clock_was_set_back() {
+        let check = |offers: Option<(u64, u64)>, now_ms: u64, expect: bool| {
+            let (oldest_ms, newest_ms) = offers.unzip();
+            let waiting = Waiting { labels: LabelSet::default(), on_offer: 1, oldest_ms, newest_ms, offerable: 0 };
+            assert_eq!(waiting.is_old(now_ms, 100), expect, "{offers:?} at {now_ms}");
+        };
+        check(None, 1000, false);
+        check(Some((950, 990)), 1000, false);
+        check(Some((950, 1000)), 1000, false);
+        check(Some((900, 990)), 1000, true);
+        check(Some((950, 1001)), 1000, true);
+        check(Some((5000, 5000)), 1000, true);
+        // Forward: it is offered once more, which does no harm, for its claim decides.
+        check(Some((950, 990)), 3_600_000, true);
+    }
 }

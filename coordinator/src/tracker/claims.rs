@@ -12,10 +12,7 @@ use super::enrolment::not_taken;
 use super::{Turn, allowed};
 use crate::feed::Change;
 use crate::intake::{self, IntakeError, Trigger};
-use crate::store::{Adoption, Agent, Attempt, AttemptState, Job, Settled, StoreError, Taking};
-
-/// How long a job waits before it is offered again after an agent took it that may not have it.
-const POSTPONED_MS: u64 = 5_000;
+use crate::store::{Adoption, Agent, Attempt, AttemptState, Job, POSTPONED_MS, Settled, StoreError, Taking};
 
 impl Turn<'_> {
     /// A claim that cannot be believed is not denied, for a denied one's message is dropped: the agent is told that

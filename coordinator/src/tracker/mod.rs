@@ -66,12 +66,14 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
         };
         match apply(desk, &reports).await {
             Ok(answers) => {
+                desk.store.note_trouble(None);
                 answers.give(desk).await;
                 // When it does not count the reports come again, and change nothing then.
                 settle.ack().await;
             }
             Err(error) => {
                 tracing::error!("{} reports wait to be stored: {error}", reports.len());
+                desk.store.note_trouble(Some(format!("what agents report waits to be stored: {error}")));
                 settle.requeue().await;
                 pause(&shutdown).await;
             }

@@ -131,6 +131,7 @@ async fn health(State(web): State<Arc<Web>>) -> Response {
         Health::Blocked { reason } => ("blocked", Some(reason.clone())),
         Health::Away { reason } => ("away", Some(reason.clone())),
     };
+    let message = message.or_else(|| web.desk.store.trouble());
     let status = if message.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(HealthView { version: env!("CARGO_PKG_VERSION"), link, message })).into_response()
 }
