@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::super::Spare;
-use crate::process::clock::now_ms;
 
 /// How old the time of the last use on the disk may be, in milliseconds: it is for an order of days.
 const STALE_MS: u64 = 60_000;
@@ -137,6 +137,12 @@ impl Pulled {
         // Each change is one step.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Milliseconds since 1970, for the order of uses.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn read(file: &Path) -> BTreeMap<String, Record> {
