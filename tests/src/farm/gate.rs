@@ -55,11 +55,8 @@ impl GatedLink {
 
 /// Whether it says that a stage begins which must not run twice.
 fn begins(report: &Report) -> bool {
-    match report {
-        Report::Said(signed) => signed.unverified().is_ok_and(|said| begins(&said.report)),
-        Report::Progress(Progress { event, .. }) => matches!(event, JobEvent::StageStarted { not_twice: true, .. }),
-        _ => false,
-    }
+    let begins = |event: &JobEvent| matches!(event, JobEvent::StageStarted { not_twice: true, .. });
+    matches!(report.said(), Report::Progress(Progress { event, .. }) if begins(&event))
 }
 
 #[async_trait]
@@ -86,7 +83,7 @@ impl AgentLink for GatedLink {
         loop {
             let control = self.line.next_control().await?;
             self.pass().await?;
-            let lost = match control {
+            let lost = match control.told() {
                 Control::Noted { .. } => self.loses(Lost::Noted),
                 Control::LogKept { .. } => self.loses(Lost::Kept),
                 _ => false,

@@ -1,5 +1,6 @@
 //! A farm in one process, `buildr up`, and a person with another terminal.
 
+use farm::farm::until;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -118,8 +119,11 @@ async fn it_is_asked_why_and_its_agent_is_looked_after() {
     let farm = Farm::up(&place).await;
     farm.run(&["why"]).await.check(3, &["error: there is no build yet", "buildr submit"]);
     farm.run(&["why", "7"]).await.check(3, &["there is no build #7"]);
-    let agents = farm.run(&["agents", "--json"]).await;
-    let agents: Value = serde_json::from_str(&agents.out).unwrap();
+    let agents = until("the farm's own agent to be here", async || {
+        let agents: Value = serde_json::from_str(&farm.run(&["agents", "--json"]).await.out).ok()?;
+        agents[0]["name"].is_string().then_some(agents)
+    })
+    .await;
     let (name, key) = (agents[0]["name"].as_str().unwrap(), agents[0]["fingerprint"].as_str().unwrap());
     farm.run(&["agent", "pause", name, "--note", "a new disk"]).await.check(0, &["takes no jobs", "agent resume"]);
     farm.run(&["agent", "list"]).await.check(0, &[name, "paused by a person: a new disk", key]);

@@ -85,7 +85,7 @@ async fn starved(farm: &mut Processes, broker: &OwnRabbit) {
     farm.until_said("a", "takes nothing").await;
     farm.until_said("coordinator", "RabbitMQ takes nothing at present").await;
     let waiting = farm.api().submit(&farm.repository).await;
-    farm.api().until(waiting, |view| told(view).contains("takes nothing at present")).await;
+    farm.api().until(waiting, |view| told(view).contains("has taken nothing for")).await;
     farm.agent("a").folders.let_go().await;
     farm.agent("a").folders.until_a_result().await;
     // Longer than a lease, without a sign of life: the time itself is what is tested.

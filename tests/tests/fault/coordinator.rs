@@ -25,7 +25,7 @@ async fn a_coordinator_is_killed_before_it_offers_a_job() {
         farm.until_here("a").await;
         proxy.becomes(Network::Cut);
         let number = farm.api().submit(&farm.repository).await;
-        farm.api().until(number, |view| told(view).contains("broker cannot be reached")).await;
+        farm.api().until(number, |view| told(view).contains("broker has not been reached")).await;
         farm.kill_coordinator().await;
         proxy.becomes(Network::Whole);
         let since = Instant::now();

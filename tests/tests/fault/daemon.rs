@@ -37,7 +37,7 @@ async fn a_daemon_is_stopped_killed_and_away() {
             recovered("Docker daemon stopped in a stage: told", since, farm.lease);
             // It fails one job, and leaves the others to those who can.
             let waiting = farm.api().submit(&farm.repository).await;
-            farm.until_said("a", "a slot takes no jobs until its executor works").await;
+            farm.until_said("a", "taking no jobs: the Docker daemon").await;
             assert_eq!(farm.api().build(waiting).await.build.status, Status::Queued);
             daemon.start_again().await;
             let since = Instant::now();
