@@ -46,11 +46,14 @@ impl OwnDocker {
         std::fs::remove_dir_all(self.path("exec/containerd")).ok();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("said")).expect("a log");
         let errors = log.try_clone().expect("a second hold on a file");
-        let mut command = Command::new("dockerd");
+        // A network namespace of its own, for a daemon without a bridge removes the one of the network it stands in. It
+        // lives as long as a process in it does. The daemon takes the shell's place: a signal for the child is its own.
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", "ip link set lo up && exec dockerd \"$@\"", "dockerd"]);
         command.arg("--config-file").arg(self.path("daemon.json"));
         command.arg("--data-root").arg(self.path("data")).arg("--exec-root").arg(self.path("exec"));
         command.arg("--pidfile").arg(self.path("pid")).args(["--host", &self.host()]);
-        // Nothing of the machine's own network is touched.
+        // No bridge and no rules: containers have `none`, or `host` of that namespace.
         command.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]);
         // Where the machine has a containerd for all, nothing of the other daemon's is touched either.
         let namespace = self.folder.path().file_name().and_then(|name| name.to_str()).unwrap_or("test");

@@ -7,6 +7,12 @@ use farm::processes::{Processes, on, recovered};
 use farm::rabbit::with_vhost;
 use protocol::api::{BuildView, Status};
 
+/// The bridge of the machine's own daemon: the number and the address of the link, none when there is no such link.
+fn bridge() -> Option<(String, String)> {
+    let of = |what: &str| std::fs::read_to_string(format!("/sys/class/net/docker0/{what}")).ok();
+    Some((of("ifindex")?, of("address")?))
+}
+
 fn told(view: &BuildView) -> &str {
     view.build.message.as_deref().unwrap_or_default()
 }
@@ -22,6 +28,7 @@ async fn errored(farm: &mut Processes, number: protocol::BuildNumber) -> BuildVi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_is_stopped_killed_and_away() {
+    let bridge_before = bridge();
     let Some(mut daemon) = OwnDocker::start().await else { return };
     let host = daemon.host();
     with_vhost(async |vhost| {
@@ -71,6 +78,7 @@ async fn a_daemon_is_stopped_killed_and_away() {
     })
     .await;
     daemon.stop().await;
+    assert_eq!(bridge(), bridge_before, "the network of the machine's own daemon is as it was");
 }
 
 async fn works(farm: &mut Processes, number: protocol::BuildNumber) {
