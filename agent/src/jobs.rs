@@ -207,7 +207,7 @@ mod tests {
         let said = jobs.waited_for(start + Duration::from_secs(125)).unwrap();
         assert_eq!(
             said,
-            "2 jobs: build 7 of https://example.org/x, for 2 min now, in test; a build of https://example.org/x, for 2 min now"
+            "2 jobs: build #7 of https://example.org/x, for 2 min now, in test; a build of https://example.org/x, for 2 min now"
         );
         first.emit(JobEvent::Finished { ending: Ending::passed() }).await.unwrap();
         second.emit(JobEvent::Finished { ending: Ending::errored(Cause::Limit, "x") }).await.unwrap();

@@ -5,6 +5,8 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use buildr::process::disk::Room;
+
 use crate::rabbit::setting;
 
 /// A mounted disk, which goes when this is dropped.
@@ -46,17 +48,17 @@ impl Disk {
     /// # Panics
     /// When it fails for another reason than that it is full.
     pub fn fill(&self, leave: u64) {
+        let leave = leave.next_multiple_of(4096);
         let mut filler = File::create(self.filler()).expect("a file on the disk");
-        let page = [b'.'; 4096];
-        let mut written: u64 = 0;
-        loop {
-            match filler.write_all(&page) {
-                Ok(()) => written += 4096,
+        let free = || Room::at(self.path()).expect("the room on the disk").free;
+        // At no moment there is less room than this: somebody may look at it.
+        while free() > leave {
+            match filler.write_all(&[b'.'; 4096]) {
+                Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::StorageFull => break,
                 Err(error) => panic!("the disk cannot be filled: {error}"),
             }
         }
-        filler.set_len(written.saturating_sub(leave.next_multiple_of(4096))).expect("a shorter file");
     }
 
     /// Makes room again.

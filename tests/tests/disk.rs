@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use agent::config::Mark;
 use agent::home::{Home, HomeError};
 use agent::spool::{ClaimSpool, Spool};
+use buildr::client::ClientError;
 use farm::disk::Disk;
 use farm::farm::{Farm, Repository, in_memory, over_rabbitmq, over_rabbitmq_in_docker, until};
 use protocol::api::{BuildView, Status};
@@ -308,4 +309,73 @@ async fn the_longest_unused_mirrors_go_first_and_what_is_foreign_stays() {
         farm.api().until_is(number, Status::Passed).await;
     })
     .await;
+}
+
+/// What `/health` says, with its status.
+async fn health(farm: &Farm) -> (u16, String) {
+    let answer = reqwest::get(format!("http://{}/api/v1/health", farm.config.listen)).await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+/// The disk under the store is full for two leases and more, while a build runs and prints.
+async fn full_under_the_store(farm: &mut Farm, disk: &Disk) {
+    farm.config.state_dir = disk.path().join("coordinator");
+    farm.start_coordinator().await;
+    farm.start_agent("a", 1).await;
+    let waits = "image: x\nstages: [wait, after]\nwait: {script: [print begun, wait-file go, bytes 300000]}\nafter: {script: [print after, wait-file end]}\n";
+    let number = farm.api().begin(waits).await;
+    farm.api().until_said(number, "wait", "begun\n").await;
+    let repository = Repository::with_manifest(SMALL);
+    let submit = protocol::api::Submit { repo: repository.url(), branch: None };
+    disk.fill(0);
+    // The database's log has some room of its own, which is used up first: what is accepted meanwhile is kept.
+    let mut accepted = Vec::new();
+    let refusal = loop {
+        match farm.api().client.submit(&submit).await {
+            Ok(view) => accepted.push(view.build.number),
+            Err(error) => break error,
+        }
+    };
+    let ClientError::Refused { status, reason } = &refusal else { panic!("{refusal:?}") };
+    assert!(status.as_u16() == 507 && reason.contains("database lies on is full"), "{refusal:?}");
+    // The build goes on, and its end is kept by the agent.
+    farm.folders("a").let_go().await;
+    farm.folders("a").until_told_of("after").await;
+    let said = until("the farm to say so", async || {
+        let (status, text) = health(farm).await;
+        (status == 503).then_some(text)
+    })
+    .await;
+    assert!(said.contains("waits to be stored") && said.contains("full"), "{said}");
+    farm.folders("a").let_end().await;
+    farm.folders("a").until_a_result().await;
+    // Two leases: this is the fault itself.
+    tokio::time::sleep(farm.config.lease * 2).await;
+    assert_eq!(farm.api().build(number).await.build.status, Status::Running, "nothing was stored, and nobody gave up");
+    disk.empty();
+    let view = farm.api().until_is(number, Status::Passed).await;
+    one_attempt(&view);
+    assert!(view.attempts[0].logs.iter().all(|log| log.complete), "{view:#?}");
+    let line = [&[b'.'; 79][..], b"\n"].concat();
+    let expect = [b"begun\n".to_vec(), line.repeat(300_000 / 80)].concat();
+    assert!(farm.api().log_of(number, 1, "wait").await == expect);
+    assert_eq!(farm.api().log_of(number, 1, "after").await, b"after\n");
+    for &number in &accepted {
+        one_attempt(&farm.api().until_is(number, Status::Passed).await);
+    }
+    assert_eq!(farm.api().builds().await.len(), accepted.len() + 1, "what was refused is not there");
+    until("the farm to be well", async || (health(farm).await.0 == 200).then_some(())).await;
+    farm.folders("a").until_all_said().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_under_the_store_loses_nothing_and_no_lease() {
+    let Some(disk) = Disk::mount(16 * MIB) else { return };
+    in_memory(async |farm| full_under_the_store(farm, &disk).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_under_the_store_loses_nothing_over_rabbitmq_either() {
+    let Some(disk) = Disk::mount(16 * MIB) else { return };
+    over_rabbitmq(async |farm| full_under_the_store(farm, &disk).await).await;
 }

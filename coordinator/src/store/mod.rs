@@ -27,11 +27,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
-use sqlx::{Row as _, SqlSafeStr as _, Sqlite, SqlitePool};
+use sqlx::{Connection as _, Row as _, SqlSafeStr as _, Sqlite, SqliteConnection, SqlitePool};
 
 pub(crate) use adoptions::{Adoption, Settled};
 pub(crate) use agents::Agent;
@@ -81,9 +82,12 @@ pub enum StoreError {
         /// Why not.
         source: MigrateError,
     },
+    /// The disk takes no more.
+    #[error("the disk that the farm's database lies on is full, so nothing can be stored; make room on it")]
+    Full,
     /// The database failed.
-    #[error("the database failed: {0}; look at the room on the disk that it lies on")]
-    Database(#[from] sqlx::Error),
+    #[error("the database failed: {0}; look at the disk that it lies on")]
+    Database(sqlx::Error),
     /// What it holds is not what this program writes.
     #[error("the database holds a {what} that cannot be read: {reason}; restore a backup")]
     Damaged {
@@ -107,13 +111,40 @@ impl StoreError {
     }
 }
 
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(found) if found.code().is_some_and(|code| FULL.contains(&&*code)) => Self::Full,
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// What SQLite says when the disk takes no more: SQLITE_FULL, and SQLITE_IOERR_SHMSIZE for the index of its log.
+const FULL: [&str; 2] = ["13", "4874"];
+
+/// What cannot be stored at present, each with why not.
+#[derive(Debug, Default)]
+struct Trouble {
+    reports: Option<String>,
+    logs: Option<String>,
+}
+
+/// What agents send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// What they report.
+    Reports,
+    /// The bytes of logs.
+    Logs,
+}
+
 /// The database and the logs of one farm.
 pub(crate) struct Store {
     writer: SqlitePool,
     readers: SqlitePool,
     logs: LogFiles,
-    /// Why what agents report cannot be stored at present.
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Trouble>,
     /// Held while this coordinator lives, so that no second one works in the same folder.
     _lock: File,
 }
@@ -146,7 +177,8 @@ impl Store {
             .busy_timeout(BUSY)
             .foreign_keys(true);
         let pool = |most| SqlitePoolOptions::new().max_connections(most).acquire_timeout(BUSY);
-        let writer = pool(1).connect_with(options.clone()).await?;
+        let writer = pool(1).after_release(|connection, _| is_sound(connection).boxed());
+        let writer = writer.connect_with(options.clone()).await?;
         migrate(&writer, &path).await?;
         let readers = pool(READERS).connect_with(options.read_only(true)).await?;
         let logs = LogFiles::new(folder.join("logs"));
@@ -161,14 +193,19 @@ impl Store {
         Ok(Transaction { tx: self.writer.begin_with("BEGIN IMMEDIATE").await? })
     }
 
-    /// What agents report could be stored, or why not.
-    pub(crate) fn note_trouble(&self, trouble: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    /// What agents sent could be stored, or why not. What could not is sent again, so this does not outlive its cause.
+    pub(crate) fn note_trouble(&self, with: Sent, trouble: Option<String>) {
+        let mut all = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match with {
+            Sent::Reports => all.reports = trouble,
+            Sent::Logs => all.logs = trouble,
+        }
     }
 
-    /// Why what agents report cannot be stored at present.
+    /// Why what agents send cannot be stored at present.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let all = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        all.reports.clone().or_else(|| all.logs.clone())
     }
 
     /// The files with the logs' bytes.
@@ -196,6 +233,14 @@ impl Transaction {
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         Ok(self.tx.commit().await?)
     }
+}
+
+/// Whether a connection that was given back can be used again. On a full disk SQLite undoes a transaction by itself,
+/// and the connection goes on counting it as open: nothing more could ever be begun on it.
+async fn is_sound(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // What was dropped is undone before this is answered.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 fn lock(folder: &Path) -> Result<File, StoreError> {

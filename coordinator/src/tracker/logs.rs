@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Answers, pause};
 use crate::desk::Desk;
 use crate::feed::Change;
-use crate::store::{LogTarget, Piece, StoreError};
+use crate::store::{LogTarget, Piece, Sent, StoreError};
 
 /// How many pieces are written together, of up to 64 KiB each.
 const BATCH: usize = 128;
@@ -53,11 +53,13 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
         };
         match keep(desk, readable(desk, chunks).await).await {
             Ok(answers) => {
+                desk.store.note_trouble(Sent::Logs, None);
                 answers.give(desk).await;
                 settle.ack().await;
             }
             Err(error) => {
                 tracing::error!("logs wait to be kept: {error}");
+                desk.store.note_trouble(Sent::Logs, Some(format!("what builds print waits to be stored: {error}")));
                 settle.requeue().await;
                 pause(&shutdown).await;
             }

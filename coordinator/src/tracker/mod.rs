@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::desk::Desk;
 use crate::feed::Change;
-use crate::store::{StoreError, Transaction};
+use crate::store::{Sent, StoreError, Transaction};
 
 pub(crate) use answers::Answers;
 pub(crate) use cancel::cancel;
@@ -66,14 +66,15 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
         };
         match apply(desk, &reports).await {
             Ok(answers) => {
-                desk.store.note_trouble(None);
+                desk.store.note_trouble(Sent::Reports, None);
                 answers.give(desk).await;
                 // When it does not count the reports come again, and change nothing then.
                 settle.ack().await;
             }
             Err(error) => {
                 tracing::error!("{} reports wait to be stored: {error}", reports.len());
-                desk.store.note_trouble(Some(format!("what agents report waits to be stored: {error}")));
+                let waits = format!("what agents report waits to be stored: {error}");
+                desk.store.note_trouble(Sent::Reports, Some(waits));
                 settle.requeue().await;
                 pause(&shutdown).await;
             }
