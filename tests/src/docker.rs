@@ -141,6 +141,12 @@ impl DockerRig {
         DockerExecutor::connect(settings).await.expect("the daemon answers")
     }
 
+    /// The executor itself.
+    #[must_use]
+    pub fn docker_executor(&self) -> &DockerExecutor {
+        &self.executor
+    }
+
     /// Finds what this test's owner made.
     #[must_use]
     pub fn filter(&self) -> HashMap<String, Vec<String>> {

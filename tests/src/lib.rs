@@ -4,6 +4,7 @@
 pub mod contract;
 pub mod docker;
 pub mod rabbit;
+pub mod registry;
 pub mod disk;
 pub mod raw_amqp;
 pub mod tls;

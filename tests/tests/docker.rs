@@ -5,24 +5,27 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
-use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig};
+use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, VolumeCreateRequest};
 use bollard::query_parameters::{
-    CommitContainerOptionsBuilder, CreateContainerOptions, CreateImageOptionsBuilder, ListImagesOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, StartContainerOptions, WaitContainerOptions,
+    CommitContainerOptionsBuilder, CreateContainerOptions, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
+    ListImagesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions, RemoveImageOptionsBuilder,
+    RemoveVolumeOptions, StartContainerOptions, TagImageOptionsBuilder, WaitContainerOptions,
 };
 use buildr::executor::docker::{DockerExecutor, DockerSettings};
-use buildr::executor::{Executor as _, ExecutorError, SandboxOrder, SocketGrant, Stop, Swept};
+use buildr::executor::{Executor as _, ExecutorError, SandboxOrder, SocketGrant, Spare, Stop, Swept};
 use bytes::Bytes;
 use farm::contract::executor::{
     Ended, ExecutorRig as _, PASSED, close, open, order, prepare, run, run_until, scripted,
 };
 use farm::docker::{DockerRig, with_docker};
-use futures_util::StreamExt as _;
+use farm::registry::Registry;
+use futures_util::{FutureExt as _, StreamExt as _};
 use protocol::{Cause, StageEnd, Variable};
 use uuid::Uuid;
 
@@ -395,8 +398,7 @@ async fn the_socket_comes_where_it_is_granted_and_strangers_are_named() {
             let beside = async move {
                 receiver.await.unwrap();
                 let body = bollard::models::ContainerCreateBody { image: Some(image), ..Default::default() };
-                let options =
-                    bollard::query_parameters::CreateContainerOptionsBuilder::default().name(&created).build();
+                let options = CreateContainerOptionsBuilder::default().name(&created).build();
                 docker.create_container(Some(options), body).await.unwrap();
                 fs::write(go, "").unwrap();
             };
@@ -556,6 +558,159 @@ async fn a_stage_beside_docker_run() {
                 stage / bare,
                 whole / bare
             );
+        },
+    )
+    .await;
+}
+
+/// What stands on the daemon of somebody else, for one test: it is there before and after.
+struct Foreign {
+    name: String,
+    pulled: String,
+}
+
+impl Foreign {
+    async fn make(docker: &Docker, registry: &Registry, in_use: &str) -> Self {
+        let foreign =
+            Self { name: format!("buildr-test-{}", Uuid::new_v4().simple()), pulled: registry.image("before") };
+        pull(docker, &foreign.pulled).await;
+        let volume = VolumeCreateRequest { name: Some(foreign.name.clone()), ..Default::default() };
+        docker.create_volume(volume).await.unwrap();
+        let named = TagImageOptionsBuilder::default().repo(&foreign.name).tag("1").build();
+        docker.tag_image(&foreign.pulled, Some(named)).await.unwrap();
+        let options = CreateContainerOptionsBuilder::default().name(&foreign.name).build();
+        let body = ContainerCreateBody { image: Some(in_use.to_owned()), ..Default::default() };
+        docker.create_container(Some(options), body).await.unwrap();
+        foreign
+    }
+
+    async fn assert_there(&self, docker: &Docker) {
+        assert!(has(docker, &self.pulled).await, "an image that was there before");
+        assert!(has(docker, &format!("{}:1", self.name)).await, "an image of somebody's own");
+        assert!(docker.inspect_volume(&self.name).await.is_ok(), "a volume of somebody's own");
+        assert!(docker.inspect_container(&self.name, None).await.is_ok(), "a container of somebody's own");
+    }
+}
+
+async fn pull(docker: &Docker, image: &str) {
+    let options = CreateImageOptionsBuilder::default().from_image(image).build();
+    let steps: Vec<_> = docker.create_image(Some(options), None, None).collect().await;
+    assert!(steps.iter().all(Result::is_ok), "{steps:?}");
+}
+
+async fn has(docker: &Docker, image: &str) -> bool {
+    docker.inspect_image(image).await.is_ok()
+}
+
+/// Has a job use an image, which is pulled when it is not there; there is nothing in it that could be run.
+async fn use_image(rig: &DockerRig, image: &str) {
+    let (end, _) = on_image(rig, image, &["exit"]).await;
+    assert!(matches!(end, Err(ExecutorError::NoShell { .. })), "{end:?}");
+}
+
+/// Names of what could go, the longest unused first.
+async fn spare(executor: &DockerExecutor) -> Vec<String> {
+    let mut spare = executor.spare().await.unwrap();
+    spare.sort_by_key(|one| one.last_used_ms);
+    spare.into_iter().map(|one| one.name).collect()
+}
+
+async fn make_room(executor: &DockerExecutor) -> Vec<(String, bool)> {
+    let mut gone = Vec::new();
+    let mut all = executor.spare().await.unwrap();
+    all.sort_by_key(|one| one.last_used_ms);
+    for one in all {
+        gone.push((one.name.clone(), executor.remove_spare(&one).await.unwrap()));
+    }
+    gone
+}
+
+async fn only_our_own_goes(rig: &DockerRig, registry: &Registry, cleanup: &mut Vec<String>) {
+    let docker = &rig.docker;
+    let [one, two, used, renamed, held, replaced] =
+        ["one", "two", "used", "renamed", "held", "replaced"].map(|name| registry.image(name));
+    cleanup.extend([&one, &two, &used, &renamed, &held, &replaced].map(Clone::clone));
+    for image in [&one, &two, &used, &renamed, &replaced] {
+        assert!(!has(docker, image).await);
+        use_image(rig, image).await;
+        assert!(has(docker, image).await, "it was pulled");
+    }
+    let foreign = Foreign::make(docker, registry, &used).await;
+    cleanup.extend([foreign.pulled.clone(), format!("{0}:1", foreign.name), foreign.name.clone()]);
+    // One that was there is used, and not ours by that.
+    use_image(rig, &foreign.pulled).await;
+    // One that we pulled gets a name of somebody's own.
+    let named = TagImageOptionsBuilder::default().repo(&foreign.name).tag("renamed").build();
+    docker.tag_image(&renamed, Some(named)).await.unwrap();
+    cleanup.push(format!("{}:renamed", foreign.name));
+    // And one of ours means another image by now, by somebody else's doing.
+    cleanup.push(docker.inspect_image(&replaced).await.unwrap().id.unwrap());
+    let (repo, tag) = replaced.rsplit_once(':').unwrap();
+    let other = TagImageOptionsBuilder::default().repo(repo).tag(tag).build();
+    docker.tag_image(&foreign.pulled, Some(other)).await.unwrap();
+    // The first one is used again.
+    use_image(rig, &one).await;
+    // A job has one at this moment.
+    let mut sandbox = open(rig).await;
+    let mut stage = script(&["exit"]);
+    stage.image = Some(held.clone());
+    run(&mut *sandbox, &stage).await.0.unwrap_err();
+
+    let executor = rig.docker_executor();
+    let order = [&two, &used, &renamed, &replaced, &one].map(Clone::clone);
+    assert_eq!(spare(executor).await, order, "the longest unused first, and none that a job has");
+    assert_eq!(executor.remove_spare(&Spare { name: held.clone(), last_used_ms: 0 }).await.unwrap(), false);
+    let expect = order.into_iter().zip([true, false, true, false, true]).collect::<Vec<_>>();
+    assert_eq!(make_room(executor).await, expect);
+    for (image, expect) in
+        [(&one, false), (&two, false), (&used, true), (&renamed, false), (&replaced, true), (&held, true)]
+    {
+        assert_eq!(has(docker, image).await, expect, "{image}");
+    }
+    assert!(has(docker, &format!("{}:renamed", foreign.name)).await, "by the name that somebody gave it");
+    foreign.assert_there(docker).await;
+    close(rig, sandbox).await;
+
+    // What a life that broke off left is swept by the next one, which also knows what was pulled.
+    let mut broken_off = open(rig).await;
+    prepare(&mut *broken_off, &script(&["echo made >/tmp/made"])).await.0.unwrap();
+    drop(broken_off);
+    let workspace = rig.workspace();
+    let copies = fs::read_dir(workspace.parent().unwrap()).unwrap().flatten().map(|entry| entry.path());
+    for copy in copies.filter(|path| *path != workspace) {
+        // In an agent the sweep of its work folder does it.
+        rig.executor().discard(&copy).await.unwrap();
+    }
+    let again = rig.another_life().await;
+    assert_eq!(again.sweep().await.unwrap().images, 1, "the prepared image");
+    assert_eq!(spare(&again).await.len(), 2, "the one with a container, and the one that a job had");
+    assert_eq!(make_room(&again).await, [(used.clone(), false), (held.clone(), true)]);
+    assert!(has(docker, &rig.image()).await);
+    foreign.assert_there(docker).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn room_is_made_of_our_own_images_and_of_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("images.json");
+    with_docker(
+        |settings| settings.pulled_images = Some(file),
+        |rig| async move {
+            let names = ["before", "one", "two", "used", "renamed", "held", "replaced"];
+            let registry = Registry::with(&names).await;
+            let mut made = Vec::new();
+            let outcome = AssertUnwindSafe(only_our_own_goes(&rig, &registry, &mut made)).catch_unwind().await;
+            for name in &made {
+                let force = RemoveContainerOptionsBuilder::default().force(true).build();
+                rig.docker.remove_container(name, Some(force)).await.ok();
+                rig.docker.remove_volume(name, None::<RemoveVolumeOptions>).await.ok();
+            }
+            for name in &made {
+                rig.docker.remove_image(name, None::<RemoveImageOptions>, None).await.ok();
+            }
+            if let Err(panic) = outcome {
+                std::panic::resume_unwind(panic);
+            }
         },
     )
     .await;

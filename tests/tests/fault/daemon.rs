@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use farm::farm::until;
 use farm::own_docker::OwnDocker;
 use farm::processes::{Processes, on, recovered};
 use farm::rabbit::with_vhost;
@@ -44,7 +45,8 @@ async fn a_daemon_is_stopped_killed_and_away() {
             recovered("Docker daemon stopped in a stage: told", since, farm.lease);
             // It fails one job, and leaves the others to those who can.
             let waiting = farm.api().submit(&farm.repository).await;
-            farm.until_said("a", "taking no jobs: the Docker daemon").await;
+            let why = paused(farm).await;
+            assert!(why.contains("daemon"), "{why}");
             assert_eq!(farm.api().build(waiting).await.build.status, Status::Queued);
             daemon.start_again().await;
             let since = Instant::now();
@@ -79,6 +81,15 @@ async fn a_daemon_is_stopped_killed_and_away() {
     .await;
     daemon.stop().await;
     assert_eq!(bridge(), bridge_before, "the network of the machine's own daemon is as it was");
+}
+
+/// Why the agent takes no jobs, as the API has it.
+async fn paused(farm: &Processes) -> String {
+    until("the agent to say that its executor does not work", async || {
+        let agents = farm.api().client.agents().await.ok()?;
+        agents.into_iter().find_map(|agent| agent.paused)
+    })
+    .await
 }
 
 async fn works(farm: &mut Processes, number: protocol::BuildNumber) {
