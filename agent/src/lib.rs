@@ -45,6 +45,7 @@ use listener::{Ears, LogMarks, Pulse};
 use presence::Presence;
 use reporter::Sender;
 use spool::Spool;
+use standalone::Console;
 use standing::Standing;
 use voice::Voice;
 
@@ -98,6 +99,7 @@ pub(crate) struct Agent {
     /// Has the disks looked at now.
     look_at_disks: Arc<Notify>,
     jobs: Jobs,
+    console: Console,
     heartbeat_every: Arc<watch::Sender<Duration>>,
     senders: Mutex<JoinSet<()>>,
     shutdown: Shutdown,
@@ -137,6 +139,7 @@ pub async fn run(
         capacity: watch::Sender::new(None),
         look_at_disks: Arc::default(),
         jobs: Jobs::default(),
+        console: Console::default(),
         heartbeat_every: Arc::new(watch::Sender::new(BEACON_EVERY)),
         senders: Mutex::default(),
         shutdown,

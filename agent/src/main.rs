@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use buildr::cli::layers::{self, LayersError};
 use buildr::executor::docker::DockerExecutor;
 use buildr::process::color::Color;
-use buildr::process::signals::Signals;
+use buildr::process::signals::{Signals, Step, stop_in_steps};
 use buildr::process::{telemetry, tls};
 use buildr::runner::WorkFolder;
 use protocol::BootId;
@@ -53,7 +53,9 @@ async fn begin(cli: Cli) -> anyhow::Result<()> {
     let shutdown = Shutdown::default();
     let config = cli.config()?;
     tracing::info!(agent = %home.name(), slots = config.slots, work = %work.path().display(), "agent begins");
-    let signals = task::spawn("signals", stop_on_signals(shutdown.clone(), cli.drain_timeout()));
+    let asked = shutdown.clone();
+    let steps = stop_in_steps(Signals::listen()?, cli.drain_timeout(), move |step| stop(&asked, step));
+    let signals = task::spawn("signals", steps);
     let line = task::spawn("line", tell_health(Arc::clone(&link)));
     let link_end: Arc<dyn AgentLink> = link.clone();
     let ended = run(config, home, boot, work, link_end, Arc::new(executor), shutdown).await;
@@ -64,23 +66,18 @@ async fn begin(cli: Cli) -> anyhow::Result<()> {
 }
 
 /// The first signal drains, the second cancels, the third ends the process where it stands.
-async fn stop_on_signals(shutdown: Shutdown, drain_timeout: Option<std::time::Duration>) {
-    let mut signals = match Signals::listen() {
-        Ok(signals) => signals,
-        Err(error) => return tracing::error!(%error, "signals are not heard"),
-    };
-    signals.next().await;
-    tracing::info!("taking no more jobs; waiting for those that run (again: cancel them)");
-    shutdown.drain.cancel();
-    tokio::select! {
-        _ = signals.next() => {}
-        () = tokio::time::sleep(drain_timeout.unwrap_or_default()), if drain_timeout.is_some() => {}
+fn stop(shutdown: &Shutdown, step: Step) {
+    match step {
+        Step::Drain => {
+            tracing::info!("taking no more jobs; waiting for those that run (again: cancel them)");
+            shutdown.drain.cancel();
+        }
+        Step::Cancel => {
+            tracing::warn!("cancelling the jobs that run (again: exit at once)");
+            shutdown.cancel.cancel();
+        }
+        Step::Exit => tracing::error!("exiting at once; what is left behind is removed when this agent runs again"),
     }
-    tracing::warn!("cancelling the jobs that run (again: exit at once)");
-    shutdown.cancel.cancel();
-    signals.next().await;
-    tracing::error!("exiting at once; what is left behind is removed when this agent runs again");
-    std::process::exit(3);
 }
 
 /// Tells a person when the broker goes and comes.

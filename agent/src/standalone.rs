@@ -6,19 +6,19 @@
 //! begins, and when that does not count, the stage does not begin: another agent may have the message already. From
 //! then on nobody tries the build again, and an agent that dies under it leaves its publisher without an answer.
 
-use std::sync::Arc;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use buildr::executor::Stop;
 use buildr::runner;
-use buildr::sink::{EventSink, SinkError};
+use buildr::sink::{EventSink, Lines, SinkError};
 use bytes::Bytes;
 use protocol::job::{QueueMessage, ReplyTo, StatusMessage, TriggerKind, WorkOrder};
 use protocol::link::{Delivered, JobDelivery};
 use protocol::report::JobEvent;
 use protocol::{ClaimId, Ending, JobId, LogName};
-use std::sync::Mutex;
-use std::time::Duration;
 
 use crate::Agent;
 
@@ -67,7 +67,8 @@ pub(crate) async fn take(agent: &Arc<Agent>, delivery: JobDelivery) {
         secrets: Vec::new(),
     };
     let reply = delivery.reply.clone();
-    let sink = ConsoleSink { commit: Mutex::default(), message: tokio::sync::Mutex::new(Message::Held(delivery)) };
+    let message = tokio::sync::Mutex::new(Message::Held(delivery));
+    let sink = ConsoleSink { lines: &agent.console, job: order.job, commit: Mutex::default(), message };
     let ending = run(agent, &order, reply.as_ref(), &sink).await;
     match (ending, sink.message.into_inner()) {
         (Some(ending), message) => {
@@ -95,7 +96,7 @@ enum Message {
 
 /// Runs it, unless another agent shall have it (`None`): because this one is stopped meanwhile, or because it has the
 /// message already.
-async fn run(agent: &Agent, order: &WorkOrder, to: Option<&ReplyTo>, sink: &ConsoleSink) -> Option<Ending> {
+async fn run(agent: &Agent, order: &WorkOrder, to: Option<&ReplyTo>, sink: &ConsoleSink<'_>) -> Option<Ending> {
     let mut status = StatusMessage {
         repo: order.repo.to_string(),
         branch: order.branch.clone(),
@@ -146,13 +147,15 @@ async fn reply(agent: &Agent, to: Option<&ReplyTo>, status: &StatusMessage) {
 }
 
 /// Shows a build in the agent's own output, line by line.
-struct ConsoleSink {
+struct ConsoleSink<'a> {
+    lines: &'a Console,
+    job: JobId,
     commit: Mutex<Option<protocol::CommitId>>,
     message: tokio::sync::Mutex<Message>,
 }
 
 #[async_trait]
-impl EventSink for ConsoleSink {
+impl EventSink for ConsoleSink<'_> {
     async fn emit(&self, event: JobEvent) -> Result<(), SinkError> {
         match event {
             JobEvent::CheckedOut { commit, .. } => {
@@ -162,6 +165,7 @@ impl EventSink for ConsoleSink {
             }
             JobEvent::StageStarted { stage, image, .. } => tracing::info!(%stage, image, "stage begins"),
             JobEvent::StageEnded { stage, result, duration_ms } => {
+                show(self.lines.lock().unwrap_or_else(PoisonError::into_inner).close())?;
                 tracing::info!(%stage, result = result.name(), detail = result.detail(), duration_ms, "stage ends");
             }
             JobEvent::Settled { .. }
@@ -188,15 +192,16 @@ impl EventSink for ConsoleSink {
     }
 
     async fn log(&self, log: &LogName, bytes: Bytes) -> Result<(), SinkError> {
-        use std::io::Write as _;
-        let mut out = std::io::stdout().lock();
-        for line in bytes.split_inclusive(|&byte| byte == b'\n') {
-            write!(out, "[{log}] ")?;
-            out.write_all(line)?;
-            if line.last() != Some(&b'\n') {
-                out.write_all(b"\n")?;
-            }
-        }
-        Ok(())
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(show(&lines.add(&(self.job, log.clone()), &format!("{log} | "), &bytes))?)
     }
+}
+
+/// Logs of all slots in the agent's one output.
+pub(crate) type Console = Mutex<Lines<(JobId, LogName)>>;
+
+fn show(text: &[u8]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text)?;
+    out.flush()
 }

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use buildr::cli::jobs::JobArgs;
 use buildr::cli::layers::LayersError;
 use buildr::process::color::Color;
-use buildr::process::signals::Signals;
+use buildr::process::signals::{Signals, Step, stop_in_steps};
 use buildr::process::{telemetry, tls};
 use coordinator::config::{self, Config, ConfigError, Farm};
 use coordinator::embedded::Embedded;
@@ -135,22 +135,18 @@ struct Stop {
 impl Stop {
     /// The first signal drains, the second (or the time limit) cancels, the third ends the process where it stands.
     fn on_signals(drain_timeout: Option<Duration>, draining: &'static str) -> anyhow::Result<Self> {
-        let mut signals = Signals::listen()?;
         let stop = Self { drain: CancellationToken::new(), cancel: CancellationToken::new() };
         let (drain, cancel) = (stop.drain.clone(), stop.cancel.clone());
-        // Never joined: it lives as long as the process, and the third signal must reach it until the end.
-        drop(task::spawn("signals", async move {
-            signals.next().await;
-            say(draining);
-            drain.cancel();
-            tokio::select! {
-                _ = signals.next() => {}
-                () = tokio::time::sleep(drain_timeout.unwrap_or_default()), if drain_timeout.is_some() => {}
+        let take = move |step| match step {
+            Step::Drain => {
+                say(draining);
+                drain.cancel();
             }
-            cancel.cancel();
-            signals.next().await;
-            std::process::exit(130);
-        }));
+            Step::Cancel => cancel.cancel(),
+            Step::Exit => {}
+        };
+        // Never joined: it lives as long as the process, and the third signal must reach it until the end.
+        drop(task::spawn("signals", stop_in_steps(Signals::listen()?, drain_timeout, take)));
         Ok(stop)
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use protocol::report::JobEvent;
 use protocol::{Ending, LogName, Outcome, StageName, StageOutcome};
 
-use crate::sink::{EventSink, SinkError};
+use crate::sink::{EventSink, Lines, SinkError};
 
 /// How many skipped stages are named one by one: more of them would push what failed out of sight.
 const SKIPPED_BY_NAME: usize = 4;
@@ -41,15 +41,18 @@ pub(crate) struct Terminal<W> {
 
 struct Screen<W> {
     out: W,
-    /// Whose line is still open: what comes of another log begins a line of its own.
-    open: Option<LogName>,
+    lines: Lines<LogName>,
     ends: Vec<(StageName, StageOutcome, Duration)>,
 }
 
 impl<W: Write + Send> Terminal<W> {
     /// Shows on `out`.
     pub(crate) fn new(out: W, style: Style) -> Self {
-        Self { style, began: Instant::now(), screen: Mutex::new(Screen { out, open: None, ends: Vec::new() }) }
+        Self {
+            style,
+            began: Instant::now(),
+            screen: Mutex::new(Screen { out, lines: Lines::default(), ends: Vec::new() }),
+        }
     }
 
     /// The last lines: how each stage ended, and the whole.
@@ -103,35 +106,16 @@ impl<W: Write + Send> Terminal<W> {
 
     /// Writes what a log has printed, line for line or not: what comes late of a line is shown when it comes.
     fn printed(&self, screen: &mut Screen<W>, log: &LogName, bytes: &[u8]) -> io::Result<()> {
-        if screen.open.as_ref() != Some(log) {
-            screen.close_line()?;
-        }
-        let is_open = screen.open.is_some();
-        if self.style.frame == Frame::Headings || *log == LogName::of_job() {
-            screen.out.write_all(bytes)?;
-        } else {
-            // In one piece: a line at a time would be a call of the system for each.
-            let prefix = self.prefix(log.as_str());
-            let mut text = Vec::with_capacity(bytes.len() * 2);
-            for (index, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
-                if index > 0 || !is_open {
-                    text.extend_from_slice(prefix.as_bytes());
-                }
-                text.extend_from_slice(line);
-            }
-            screen.out.write_all(&text)?;
-        }
-        screen.open = if bytes.ends_with(b"\n") { None } else { Some(log.clone()) };
+        let bare = self.style.frame == Frame::Headings || *log == LogName::of_job();
+        let prefix = if bare { String::new() } else { self.prefix(log.as_str()) };
+        screen.out.write_all(&screen.lines.add(log, &prefix, bytes))?;
         screen.out.flush()
     }
 }
 
 impl<W: Write> Screen<W> {
     fn close_line(&mut self) -> io::Result<()> {
-        match self.open.take() {
-            Some(_) => self.out.write_all(b"\n"),
-            None => Ok(()),
-        }
+        self.out.write_all(self.lines.close())
     }
 }
 

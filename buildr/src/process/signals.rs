@@ -1,6 +1,9 @@
 //! Counts the signals by which people and service units end a program. What the first, second and third mean is the
 //! program's own: `buildr run` cancels, then kills; the agent drains, then cancels, then exits at once.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ProcessError;
@@ -58,6 +61,39 @@ impl Signals {
     }
 }
 
+/// The ways in which a person stops a program that serves others, each stronger than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Begin nothing more, and end when what runs is over.
+    Drain,
+    /// End what runs, and clean up.
+    Cancel,
+    /// End the process where it stands.
+    Exit,
+}
+
+/// What the third signal ends a program with: as a shell does, for a person stopped it.
+const STOPPED: i32 = 130;
+
+/// Takes one step with each signal. The second is also taken when `limit` has passed since the first, and after the
+/// third, once `take` has said so, the process is over.
+pub async fn stop_in_steps(mut signals: Signals, limit: Option<Duration>, take: impl FnMut(Step)) -> Infallible {
+    steps(&mut signals, limit, take).await;
+    std::process::exit(STOPPED)
+}
+
+async fn steps(signals: &mut Signals, limit: Option<Duration>, mut take: impl FnMut(Step)) {
+    signals.next().await;
+    take(Step::Drain);
+    tokio::select! {
+        _ = signals.next() => {}
+        () = tokio::time::sleep(limit.unwrap_or_default()), if limit.is_some() => {}
+    }
+    take(Step::Cancel);
+    signals.next().await;
+    take(Step::Exit);
+}
+
 /// Whether a process of this status (`/proc/PID/status`) ignores SIGHUP: the lowest bit of the mask of what it ignores.
 fn ignores_hangup(status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -78,6 +114,20 @@ mod tests {
         assert_eq!(signals.next().await, 1);
         raise(Number::SIGINT).unwrap();
         assert_eq!(signals.next().await, 2);
+        for (limit, expect) in [(None, 5), (Some(Duration::ZERO), 7)] {
+            let mut taken = Vec::new();
+            raise(Number::SIGTERM).unwrap();
+            steps(&mut signals, limit, |step| {
+                taken.push(step);
+                // The next one comes when this one is taken; the time limit takes the place of one.
+                if taken.len() < 3 && (limit.is_none() || step == Step::Cancel) {
+                    raise(Number::SIGINT).unwrap();
+                }
+            })
+            .await;
+            assert_eq!(taken, [Step::Drain, Step::Cancel, Step::Exit]);
+            assert_eq!(signals.count, expect);
+        }
     }
 
     #[test]
