@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::super::{ExecutorError, StageOrder};
 use super::container::{Bounds, Container};
+use super::depth;
 use super::engine::Engine;
 use super::labels::{self, Labels};
 use super::order::Order;
@@ -172,7 +173,12 @@ impl Machine {
 }
 
 async fn remove(folder: &Path) -> std::io::Result<()> {
-    match tokio::fs::remove_dir_all(folder).await {
+    let folder = folder.to_owned();
+    let removal = tokio::task::spawn_blocking(move || {
+        depth::flatten(&folder)?;
+        std::fs::remove_dir_all(&folder)
+    });
+    match removal.await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other,
     }

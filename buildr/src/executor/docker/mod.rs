@@ -18,6 +18,7 @@ mod removal;
 mod spare;
 mod notice;
 mod workspace;
+mod depth;
 mod machine;
 mod sandbox;
 
