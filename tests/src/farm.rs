@@ -14,6 +14,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use buildr::executor::docker::Limits;
 use coordinator::config::{Enrolment, LocalRepos};
 use coordinator::{Config, RunError};
 use futures_util::FutureExt as _;
@@ -54,6 +55,8 @@ pub struct Farm {
     pub config: Config,
     /// What happens on the lines of agents that are started from now on, when they are rough.
     pub rough: Option<Rough>,
+    /// What containers of agents may use that are started from now on, when it is not what nobody changed.
+    pub limits: Option<Limits>,
     broker: Broker,
     runs: Runs,
     folder: tempfile::TempDir,
@@ -116,6 +119,7 @@ async fn during(broker: Broker, runs: Runs, test: impl AsyncFnOnce(&mut Farm)) {
     let mut farm = Farm {
         config,
         rough: None,
+        limits: None,
         broker,
         runs,
         folder,
@@ -221,6 +225,7 @@ impl Farm {
         tell(&mut config);
         let folders = Folders::at(self.folder.path().join(own));
         let agent = self.agents.entry(own.to_owned()).or_insert_with(|| Agent::new(name, folders, self.runs));
+        agent.limit(self.limits.clone());
         agent.start(config, &self.broker, self.rough.as_ref()).await;
     }
 

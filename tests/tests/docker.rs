@@ -122,33 +122,13 @@ async fn every_value_arrives_and_none_is_kept_by_the_daemon() {
     .await;
 }
 
-/// Whether the daemon says of a container of its own that it ended for want of memory.
-async fn want_of_memory_by_the_daemon(script: &str, memory: i64) -> bool {
-    let docker = Docker::connect_with_defaults().unwrap();
-    let body = ContainerCreateBody {
-        image: Some(farm::docker::image()),
-        entrypoint: Some(vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned()]),
-        host_config: Some(HostConfig { memory: Some(memory), memory_swap: Some(memory), ..HostConfig::default() }),
-        ..ContainerCreateBody::default()
-    };
-    let id = docker.create_container(None::<CreateContainerOptions>, body).await.unwrap().id;
-    docker.start_container(&id, None::<StartContainerOptions>).await.unwrap();
-    let mut waiting = docker.wait_container(&id, None::<WaitContainerOptions>);
-    while waiting.next().await.is_some() {}
-    let state = docker.inspect_container(&id, None).await.unwrap().state.unwrap();
-    let forced = RemoveContainerOptionsBuilder::default().force(true).build();
-    docker.remove_container(&id, Some(forced)).await.unwrap();
-    assert_eq!(state.exit_code, Some(137), "the kernel ends what eats more than it may");
-    state.oom_killed == Some(true)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn want_of_memory_is_told_apart() {
     let limited = |settings: &mut DockerSettings| settings.limits.memory = Some(32 << 20);
     with_docker(limited, |rig| async move {
         let eat = "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo ${#x}";
         // Some daemons stop telling after a while; then a stage can only end as any container of theirs does.
-        let expect = match want_of_memory_by_the_daemon(eat, 32 << 20).await {
+        let expect = match farm::docker::want_of_memory_by_the_daemon(eat, 32 << 20).await {
             true => StageEnd::OutOfMemory { limit_bytes: 32 << 20 },
             false => StageEnd::Exited { code: 137 },
         };

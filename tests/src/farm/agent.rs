@@ -8,7 +8,7 @@ use agent::home::Home;
 use agent::{AgentError, Shutdown};
 use buildr::cli::jobs::JobArgs;
 use buildr::executor::Executor;
-use buildr::executor::docker::DockerExecutor;
+use buildr::executor::docker::{DockerExecutor, Limits};
 use buildr::executor::scripted::ScriptedExecutor;
 use buildr::runner::WorkFolder;
 use protocol::link::AgentLink;
@@ -40,6 +40,7 @@ pub struct Agent {
     pub folders: Folders,
     runs: Runs,
     scripted: ScriptedExecutor,
+    limits: Option<Limits>,
     label: Option<String>,
     /// What is yet to be lost on its line, in this life or the next.
     losses: Losses,
@@ -64,7 +65,12 @@ impl Agent {
     pub(super) fn new(name: &str, folders: Folders, runs: Runs) -> Self {
         let name = name.parse().expect("a name for an agent");
         let (scripted, losses) = (ScriptedExecutor::new(), Losses::default());
-        Self { name, folders, runs, scripted, label: None, losses, life: None }
+        Self { name, folders, runs, scripted, limits: None, label: None, losses, life: None }
+    }
+
+    /// What its containers may use, from its next life on.
+    pub(super) fn limit(&mut self, limits: Option<Limits>) {
+        self.limits = limits;
     }
 
     /// Begins a life.
@@ -80,7 +86,7 @@ impl Agent {
         self.label = Some(home.label());
         let executor: Arc<dyn Executor> = match self.runs {
             Runs::Scripted => Arc::new(self.scripted.clone()),
-            Runs::Docker => Arc::new(docker_executor(&home.label(), boot).await),
+            Runs::Docker => Arc::new(docker_executor(&home.label(), boot, self.limits.clone()).await),
         };
         let (line, end): (_, Arc<dyn AgentLink>) = match broker {
             Broker::Memory(broker) => (None, Arc::new(broker.agent(&self.name))),
@@ -185,9 +191,7 @@ impl Agent {
     pub(super) async fn left(&self) -> Vec<String> {
         let mut left = self.folders.left();
         left.extend((0..self.scripted.open_sandboxes()).map(|_| format!("{}: an open sandbox", self.name)));
-        if let (Runs::Docker, Some(label)) = (self.runs, &self.label) {
-            left.extend(docker::left_of(None, label).await);
-        }
+        left.extend(self.containers().await);
         left
     }
 
@@ -195,7 +199,15 @@ impl Agent {
     pub(super) async fn abandon(&mut self) {
         self.kill().await;
         if let (Runs::Docker, Some(label)) = (self.runs, self.label.clone()) {
-            docker_executor(&label, BootId::fresh()).await.sweep().await.ok();
+            docker_executor(&label, BootId::fresh(), None).await.sweep().await.ok();
+        }
+    }
+
+    /// All that bears its label in Docker.
+    pub async fn containers(&self) -> Vec<String> {
+        match (self.runs, &self.label) {
+            (Runs::Docker, Some(label)) => docker::left_of(None, label).await,
+            _ => Vec::new(),
         }
     }
 
@@ -210,9 +222,10 @@ impl Agent {
     }
 }
 
-async fn docker_executor(label: &str, boot: BootId) -> DockerExecutor {
+async fn docker_executor(label: &str, boot: BootId, limits: Option<Limits>) -> DockerExecutor {
     let mut settings = docker::settings(label, &boot.to_string());
     settings.network = Some("none".to_owned());
     settings.grace = Duration::from_secs(2);
+    settings.limits = limits.unwrap_or(settings.limits);
     DockerExecutor::connect(settings).await.expect("the daemon answers")
 }
