@@ -8,7 +8,7 @@ use protocol::report::JobEvent;
 use protocol::{Branch, Cause, CommitId, Ending};
 use tokio::sync::mpsc;
 
-use super::stage::{JobLog, sentence};
+use super::stage::JobLog;
 use crate::executor::Stop;
 use crate::git::{self, Checkouts, GitError};
 use crate::plan::Names;
@@ -105,7 +105,7 @@ async fn clone(
             Err(_) if stop.is_cancelled() => return Err(Ending::cancelled("cancelled during the clone")),
             Err(error) => {
                 let wait = waits.next().filter(|_| error.retry_worthy()).ok_or_else(|| clone_failed(&error))?;
-                log.say(&format!("{}; trying again in {} s", sentence(&error), wait.as_secs())).await;
+                log.say(&format!("{error}; trying again in {} s", wait.as_secs())).await;
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
                     () = stop.cancelled() => return Err(Ending::cancelled("cancelled during the clone")),
@@ -141,5 +141,5 @@ async fn copy(tree: &Path, into: &Path, stop: &Stop, log: &JobLog<'_>) -> Result
 }
 
 fn clone_failed(error: &GitError) -> Ending {
-    Ending::errored(Cause::Clone, sentence(error))
+    Ending::errored(Cause::Clone, error.to_string())
 }

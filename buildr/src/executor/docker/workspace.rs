@@ -66,25 +66,33 @@ impl Copy {
     }
 }
 
+/// Copies what is in a folder to another. `false`: it was told to stop. Nested folders wait in a list, not on the
+/// stack: a repository has as many within each other as a path is long.
 fn copy(from: &Path, to: &Path, stop: &Stop) -> io::Result<bool> {
-    for entry in fs::read_dir(from)? {
-        if stop.is_cancelled() {
-            return Ok(false);
-        }
-        let entry = entry?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type()?;
-        if kind.is_symlink() {
-            symlink(fs::read_link(&source)?, &target)?;
-        } else if kind.is_dir() {
-            fs::create_dir(&target)?;
-            if !copy(&source, &target, stop)? {
+    let mut waiting = vec![(from.to_path_buf(), to.to_path_buf())];
+    let mut closed = Vec::new();
+    while let Some((from, to)) = waiting.pop() {
+        for entry in fs::read_dir(from)? {
+            if stop.is_cancelled() {
                 return Ok(false);
             }
-            fs::set_permissions(&target, entry.metadata()?.permissions())?;
-        } else if kind.is_file() {
-            fs::copy(&source, &target)?;
+            let entry = entry?;
+            let (source, target) = (entry.path(), to.join(entry.file_name()));
+            let kind = entry.file_type()?;
+            if kind.is_symlink() {
+                symlink(fs::read_link(&source)?, &target)?;
+            } else if kind.is_dir() {
+                fs::create_dir(&target)?;
+                closed.push((target.clone(), entry.metadata()?.permissions()));
+                waiting.push((source, target));
+            } else if kind.is_file() {
+                fs::copy(&source, &target)?;
+            }
         }
+    }
+    // Once they are full, the inner ones first: such as forbid to write to them are filled all the same.
+    for (folder, permissions) in closed.into_iter().rev() {
+        fs::set_permissions(folder, permissions)?;
     }
     Ok(true)
 }
@@ -103,18 +111,22 @@ fn newest(folder: &Path) -> io::Result<(i64, i64)> {
 fn walk(path: &Path, visit: &mut impl FnMut(&Path, &Metadata) -> io::Result<()>) -> io::Result<()> {
     let passed_over =
         |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
-    let metadata = match fs::symlink_metadata(path) {
-        Err(error) if passed_over(&error) => return Ok(()),
-        metadata => metadata?,
-    };
-    visit(path, &metadata)?;
-    if metadata.is_dir() {
-        let entries = match fs::read_dir(path) {
-            Err(error) if passed_over(&error) => return Ok(()),
-            entries => entries?,
+    // Not on the stack, as in `copy`.
+    let mut waiting = vec![path.to_path_buf()];
+    while let Some(path) = waiting.pop() {
+        let metadata = match fs::symlink_metadata(&path) {
+            Err(error) if passed_over(&error) => continue,
+            metadata => metadata?,
         };
-        for entry in entries {
-            walk(&entry?.path(), visit)?;
+        visit(&path, &metadata)?;
+        if metadata.is_dir() {
+            let entries = match fs::read_dir(&path) {
+                Err(error) if passed_over(&error) => continue,
+                entries => entries?,
+            };
+            for entry in entries {
+                waiting.push(entry?.path());
+            }
         }
     }
     Ok(())
