@@ -11,11 +11,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
-use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, VolumeCreateRequest};
+use bollard::models::{ContainerConfig, ContainerCreateBody, VolumeCreateRequest};
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptions, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
     ListImagesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions, RemoveImageOptionsBuilder,
-    RemoveVolumeOptions, StartContainerOptions, TagImageOptionsBuilder, WaitContainerOptions,
+    RemoveVolumeOptions, TagImageOptionsBuilder,
 };
 use buildr::executor::docker::{DockerExecutor, DockerSettings};
 use buildr::executor::{Executor as _, ExecutorError, SandboxOrder, SocketGrant, Spare, Stop, Swept};
