@@ -134,7 +134,12 @@ pub async fn want_of_memory_by_the_daemon(script: &str, memory: i64) -> bool {
     let body = ContainerCreateBody {
         image: Some(image()),
         entrypoint: Some(vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned()]),
-        host_config: Some(HostConfig { memory: Some(memory), memory_swap: Some(memory), ..HostConfig::default() }),
+        host_config: Some(HostConfig {
+            network_mode: Some("none".to_owned()),
+            memory: Some(memory),
+            memory_swap: Some(memory),
+            ..HostConfig::default()
+        }),
         ..ContainerCreateBody::default()
     };
     let id = docker.create_container(None::<CreateContainerOptions>, body).await.expect("the daemon answers").id;
