@@ -10,7 +10,7 @@ use std::time::Duration;
 use buildr::cli::jobs::JobArgs;
 use protocol::control::BEACON_EVERY;
 use protocol::identity::{JoinToken, PublicKey};
-use protocol::{AgentId, RepoGlob};
+use protocol::{AgentId, ClaimId, RepoGlob};
 
 pub use args::{ConfigError, read};
 
@@ -31,6 +31,8 @@ pub struct Config {
     pub enrolment: Enrolment,
     /// Agents that belong to the farm whatever `enrolment` says: those in this process.
     pub known_agents: Vec<(AgentId, PublicKey)>,
+    /// Claims that the last life of an agent in this process held and did not bring to an end. That life is surely over.
+    pub interrupted: Vec<ClaimId>,
     /// Whether repositories on the agents' own disks are built.
     pub local_repos: LocalRepos,
     /// Injected jobs of these repositories are trusted.
@@ -113,6 +115,7 @@ impl Config {
             reading: Reading::Guarded,
             enrolment: Enrolment::ByApproval,
             known_agents: Vec::new(),
+            interrupted: Vec::new(),
             local_repos: LocalRepos::Refused,
             trusted_repos: Vec::new(),
             lease: Duration::from_secs(60),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use agent::config::{Config as AgentConfig, ConfigError as AgentConfigError};
 use agent::home::{Home, HomeError};
+use agent::spool::{ClaimSpool, Spool};
 use agent::{AgentError, Shutdown};
 use buildr::cli::jobs::JobArgs;
 use buildr::executor::docker::DockerExecutor;
@@ -13,7 +14,7 @@ use buildr::executor::{Executor, ExecutorError};
 use buildr::runner::{WorkFolder, WorkspaceError};
 use protocol::identity::PublicKey;
 use protocol::link::memory::MemoryBroker;
-use protocol::{AgentId, BootId};
+use protocol::{AgentId, BootId, ClaimId};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, LocalRepos};
@@ -36,6 +37,11 @@ pub enum EmbeddedError {
     /// Its folder.
     #[error(transparent)]
     Home(#[from] HomeError),
+    /// What its last life left.
+    #[error(
+        "what the agent in this process left last time cannot be read: {0}; look at the folder given by --state-dir"
+    )]
+    Spool(#[source] std::io::Error),
     /// The folder for workspaces.
     #[error(transparent)]
     Work(#[from] WorkspaceError),
@@ -83,6 +89,18 @@ impl Embedded {
     #[must_use]
     pub fn known(&self) -> (AgentId, PublicKey) {
         (self.home.name().clone(), self.home.identity().public())
+    }
+
+    /// What its last life held and did not bring to an end. It is over, for its folder is this process's alone: nobody
+    /// need wait for it to fall silent.
+    ///
+    /// # Errors
+    /// When its folder cannot be read.
+    pub fn interrupted(&self) -> Result<Vec<ClaimId>, EmbeddedError> {
+        let spool = Spool::open(self.home.spool()).map_err(EmbeddedError::Spool)?;
+        let left = spool.leftovers().map_err(EmbeddedError::Spool)?;
+        // A result that lies there is sent, and counts.
+        Ok(left.iter().filter(|claim| !claim.is_finished()).map(ClaimSpool::claim).collect())
     }
 
     /// How many jobs it runs at once.

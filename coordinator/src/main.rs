@@ -71,6 +71,7 @@ async fn farm_here(mut config: Config, jobs: &JobArgs) -> anyhow::Result<()> {
     tls::install();
     let agent = Embedded::prepare(&config, jobs).await?;
     config.known_agents.push(agent.known());
+    config.interrupted = agent.interrupted()?;
     let broker = MemoryBroker::new();
     let listener = listen(&config).await?;
     let stop = Stop::on_signals(

@@ -48,16 +48,66 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
     }
 }
 
-/// Counts every running claim as seen just now, after a start.
+/// Counts every running claim as seen just now, after a start. Those that are known to have ended with the last life of
+/// this process are lost at once.
 pub(crate) async fn resume(desk: &Desk) -> Result<(), StoreError> {
     let now = Instant::now();
     for running in desk.store.running().await? {
+        if desk.config.interrupted.contains(&running.claim) {
+            tracing::warn!("claim {:?} is lost: it ended with the last life of this process", running.claim);
+            lose(desk, running.claim, Loss::Ended).await?;
+            continue;
+        }
         desk.presence.renew(running.claim, Some(&running.agent), now);
         if running.cancelling {
             desk.presence.cancel_asked(running.claim, now);
         }
     }
     Ok(())
+}
+
+/// The agent of a claim is gone.
+async fn lose(desk: &Desk, claim: ClaimId, loss: Loss) -> Result<(), StoreError> {
+    let lost = |attempt: &Attempt| Happening::Lost { claim, not_twice: attempt.not_twice, max_attempts: MAX_ATTEMPTS };
+    let_happen(desk, claim, loss, lost).await
+}
+
+/// Ends a claim without its agent.
+async fn let_happen(
+    desk: &Desk,
+    claim: ClaimId,
+    loss: Loss,
+    happening: impl FnOnce(&Attempt) -> Happening + Send,
+) -> Result<(), StoreError> {
+    let mut answers = Answers::default();
+    answers.gone(claim);
+    let mut tx = desk.store.write().await?;
+    let attempt = tx.attempt(claim).await?;
+    let job = match &attempt {
+        Some(attempt) => tx.job(attempt.job).await?,
+        None => None,
+    };
+    let happening = attempt.as_ref().map(happening);
+    let applied = match (&job, &happening) {
+        (Some(job), Some(happening)) => Some(tx.apply(job, happening, now_ms()).await?),
+        _ => None,
+    };
+    if let (Some(attempt), Some(job), Some(happening), Some(applied @ Ok(_))) = (attempt, job, happening, applied) {
+        lay_aside_given_up(&mut tx, &job, (&happening, &applied), now_ms()).await?;
+        tx.lost_by(claim, &loss).await?;
+        let reason = "the claim is no longer current".to_owned();
+        answers.tell(&attempt.agent, Control::Abort { claim, reason });
+        answers.say(Change::Build(job.build));
+        answers.say(Change::Log(job.build));
+        answers.say(Change::Outbox);
+    }
+    tx.commit().await?;
+    answers.give(desk).await;
+    Ok(())
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +177,8 @@ impl Watch<'_> {
         self.end_silent(now).await?;
         for claim in self.desk.presence.overdue_cancels(now, self.desk.config.cancel_patience()) {
             tracing::warn!("claim {claim:?} was asked to end long ago and is ended without its agent");
-            self.let_happen(claim, |_| Happening::CancelOverdue { claim }).await?;
+            let loss = Loss::CancelUnanswered { for_ms: milliseconds(self.desk.config.cancel_patience()) };
+            let_happen(self.desk, claim, loss, |_| Happening::CancelOverdue { claim }).await?;
         }
         self.give_up_logs(now).await?;
         Ok(())
@@ -140,58 +191,10 @@ impl Watch<'_> {
         // Looked at again: what lay in the queue may have been a sign of life, and is applied by now.
         for claim in self.desk.presence.overdue(now) {
             tracing::warn!("claim {claim:?} is lost: its agent gave no sign of life for {:?}", self.desk.config.lease);
-            let lost =
-                |attempt: &Attempt| Happening::Lost { claim, not_twice: attempt.not_twice, max_attempts: MAX_ATTEMPTS };
-            self.let_happen(claim, lost).await?;
+            let silence = self.desk.presence.silence(claim, Instant::now()).unwrap_or(self.desk.config.lease);
+            lose(self.desk, claim, Loss::Silent { for_ms: milliseconds(silence) }).await?;
         }
         Ok(())
-    }
-
-    async fn let_happen(
-        &self,
-        claim: ClaimId,
-        happening: impl FnOnce(&Attempt) -> Happening + Send,
-    ) -> Result<(), StoreError> {
-        let desk = self.desk;
-        let mut answers = Answers::default();
-        answers.gone(claim);
-        let mut tx = desk.store.write().await?;
-        let attempt = tx.attempt(claim).await?;
-        let job = match &attempt {
-            Some(attempt) => tx.job(attempt.job).await?,
-            None => None,
-        };
-        let happening = attempt.as_ref().map(happening);
-        let applied = match (&job, &happening) {
-            (Some(job), Some(happening)) => Some(tx.apply(job, happening, now_ms()).await?),
-            _ => None,
-        };
-        if let (Some(attempt), Some(job), Some(happening), Some(applied @ Ok(_))) = (attempt, job, happening, applied) {
-            lay_aside_given_up(&mut tx, &job, (&happening, &applied), now_ms()).await?;
-            tx.lost_by(claim, &self.loss(claim, &happening)).await?;
-            let reason = "the claim is no longer current".to_owned();
-            answers.tell(&attempt.agent, Control::Abort { claim, reason });
-            answers.say(Change::Build(job.build));
-            answers.say(Change::Log(job.build));
-            answers.say(Change::Outbox);
-        }
-        tx.commit().await?;
-        answers.give(desk).await;
-        Ok(())
-    }
-
-    /// How an attempt was lost, for people to read.
-    fn loss(&self, claim: ClaimId, happening: &Happening) -> Loss {
-        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        match happening {
-            Happening::CancelOverdue { .. } => {
-                Loss::CancelUnanswered { for_ms: milliseconds(self.desk.config.cancel_patience()) }
-            }
-            _ => {
-                let silence = self.desk.presence.silence(claim, Instant::now());
-                Loss::Silent { for_ms: milliseconds(silence.unwrap_or(self.desk.config.lease)) }
-            }
-        }
     }
 
     /// The rest of a log is given up when its agent is gone, or was here for long without sending it.

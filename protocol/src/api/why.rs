@@ -26,6 +26,8 @@ pub enum Loss {
         /// Why.
         why: String,
     },
+    /// Its agent's process is over.
+    Ended,
     /// In a way that a newer coordinator knows.
     #[serde(other)]
     Unknown,
@@ -38,6 +40,7 @@ impl fmt::Display for Loss {
             Self::CancelUnanswered { for_ms } => {
                 write!(f, "its agent was told to end it and did not say so within {}", span(*for_ms))
             }
+            Self::Ended => write!(f, "its agent was ended in the midst of it"),
             Self::Revoked { why } => write!(f, "its agent was revoked: {why}"),
             Self::Unknown => f.write_str("in a way that this version of buildr does not know"),
         }
@@ -169,6 +172,7 @@ mod tests {
         for (loss, expect) in [
             (Loss::Silent { for_ms: 62_000 }, "its agent gave no sign of life for 1 min 2 s"),
             (Loss::CancelUnanswered { for_ms: 9_000 }, "its agent was told to end it and did not say so within 9 s"),
+            (Loss::Ended, "its agent was ended in the midst of it"),
             (Loss::Revoked { why: "stolen".to_owned() }, "its agent was revoked: stolen"),
         ] {
             assert_eq!(loss.to_string(), expect);

@@ -275,3 +275,36 @@ async fn nobody_else_can_start_a_build() {
     farm.end().await.check(0, &[]);
     place.nothing_is_left().await;
 }
+
+#[tokio::test]
+async fn what_a_killed_farm_was_at_begins_again_at_once() {
+    let Some(place) = Place::with("image: IMAGE\nbuild:\n  script: [echo begun, sleep 1000]\n").await else { return };
+    place.commit().await;
+    let farm = Farm::up(&place).await;
+    let mut watcher = farm.start(&["submit", ".", "--watch"]);
+    watcher.until("begun").await;
+    farm.up.signal("KILL").await;
+    assert_eq!(farm.up.end().await.code, None);
+    watcher.signal("KILL").await;
+    watcher.end().await;
+    let farm = Farm::up(&place).await;
+    // It follows the second attempt.
+    let mut watcher = farm.start(&["logs", "1", "--follow"]);
+    watcher.until("begun").await;
+    let attempts = loop {
+        let build = farm.build("1").await;
+        let attempts = build["attempts"].as_array().unwrap().clone();
+        if attempts.len() == 2 {
+            break attempts;
+        }
+    };
+    let told = (attempts[0]["state"].as_str().unwrap(), attempts[1]["state"].as_str().unwrap());
+    assert_eq!(told, ("lost", "running"));
+    // Not by its lease, which is a minute.
+    assert_eq!(attempts[0]["loss"]["loss"], "ended", "{}", attempts[0]);
+    farm.run(&["cancel", "1"]).await.check(0, &[]);
+    watcher.end().await;
+    farm.run(&["why", "1"]).await.shows(&["its agent was ended in the midst of it"]);
+    farm.end().await.check(0, &[]);
+    place.nothing_is_left().await;
+}
