@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::GitError;
 use super::folder::Fresh;
-use super::mirror::{Held, Locks, Mirror, refs_of};
+use super::mirror::{Locks, Mirror, refs_of};
 use super::objects;
 use super::remote::{Listing, Progress, Session, Want};
+use super::watch::{Held, Watch};
 use super::{CheckedOut, ClonePolicy};
 
 /// How often others may throw the mirror away between our fetch and our checkout before that is an error.
@@ -37,6 +38,8 @@ pub(super) struct Order {
     pub(super) stop: CancellationToken,
     /// Set before anything is written into `into`.
     pub(super) begun: Arc<AtomicBool>,
+    /// Holds the lock on the mirror while it is brought up to date.
+    pub(super) watch: Arc<Watch>,
     pub(super) runtime: Handle,
 }
 
@@ -45,7 +48,8 @@ pub(super) fn run(order: &Order, progress: &Progress) -> Result<CheckedOut, GitE
     // Private repositories are in there: for this user alone.
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&order.cache);
     made.map_err(GitError::disk("make", order.cache.clone()))?;
-    let session = Session::new(&order.repo, order.policy.home.clone(), &order.stop, progress);
+    let home = order.policy.home.clone();
+    let session = Session::new(&order.repo, home, &order.stop, progress, &order.watch, &order.runtime);
     let mirror = Mirror::new(&order.cache, &session.url, &order.locks);
     let job = Job { order, session: &session, mirror: &mirror };
     match job.attempt() {
@@ -78,10 +82,12 @@ impl Job<'_> {
         let source = Repository::open(&path).map_err(|error| self.not_opened(&error))?;
         let listing = Listing::of_folder(&source).map_err(|error| self.not_opened(&error))?;
         self.deliver(listing, |listing, _, _| {
-            self.mirror.make()?;
-            // What was listed before the copy began is whole after it; what came since may not be.
-            self.mirror.copy_from(&source, listing, self.session)?;
-            Ok(listing.clone())
+            self.order.watch.on_files(|| {
+                self.mirror.make()?;
+                // What was listed before the copy began is whole after it; what came since may not be.
+                self.mirror.copy_from(&source, listing, self.session)?;
+                Ok(listing.clone())
+            })
         })
     }
 
@@ -95,7 +101,7 @@ impl Job<'_> {
             let listing = Listing::of_remote(connection.remote()).map_err(|e| self.session.explain(&e))?;
             let mut first = Some(connection).filter(|_| bound.is_some());
             return self.deliver(listing, move |_, want, waited| {
-                self.mirror.make()?;
+                self.order.watch.on_files(|| self.mirror.make())?;
                 // After a wait the server may have hung up, and its list is old.
                 let fetched = match first.take().filter(|_| !waited) {
                     Some(mut connection) => self.mirror.fetch(connection.remote(), self.session)?,
@@ -130,10 +136,20 @@ impl Job<'_> {
             if self.mirror.has(&listing, &want) {
                 continue;
             }
-            listing = renew(&listing, &want, matches!(held, Held::Alone { waited: true, .. }))?;
-            want = self.resolve(&listing)?;
+            let waited = matches!(held, Held::Alone { waited: true, .. });
+            self.order.watch.hold(held);
+            let fetched = renew(&listing, &want, waited);
+            // Looked at while it is still ours.
+            let there = fetched.and_then(|fetched| {
+                let want = self.resolve(&fetched)?;
+                let holds = self.order.watch.on_files(|| Ok(self.mirror.holds(want.commit)))?;
+                Ok((fetched, want, holds))
+            });
+            drop(self.order.watch.release());
+            let holds;
+            (listing, want, holds) = there?;
             renewed = true;
-            if !self.mirror.holds(want.commit) {
+            if !holds {
                 return Err(self.missing(&want));
             }
         }

@@ -32,6 +32,16 @@ pub enum GitError {
         /// The credentials offered, by name.
         tried: String,
     },
+    /// The server stopped talking to us.
+    #[error(
+        "{repo} sent nothing for {seconds} s, so the connection was given up; look whether the server is well, or give it more time by --stall-timeout"
+    )]
+    Stalled {
+        /// The repository.
+        repo: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// No credential was good enough.
     #[error("{repo} does not let us in; give a user or key that may read it. Credentials tried: {tried}")]
     Denied {
@@ -153,7 +163,7 @@ impl GitError {
     /// Whether the same call may succeed a little later: only when the network or the server failed.
     #[must_use]
     pub fn retry_worthy(&self) -> bool {
-        matches!(self, Self::Network { .. })
+        matches!(self, Self::Network { .. } | Self::Stalled { .. })
     }
 
     /// For `map_err` on file operations.

@@ -11,13 +11,14 @@ use std::time::{Duration, SystemTime};
 
 use git2::{Repository, RepositoryInitOptions};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{GitError, from_connection};
 use super::folder::remove;
 use super::objects;
 use super::remote::{Listing, Session, Want};
+use super::watch::Held;
 
 /// Between two looks whether another process has let go of a mirror; tasks of this process wake each other.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
@@ -31,19 +32,6 @@ const REQUESTS: [&str; 2] = ["refs/pull/*/head", "refs/merge-requests/*/head"];
 /// The locks of this process's tasks, by mirror.
 #[derive(Debug, Default)]
 pub(super) struct Locks(Mutex<HashMap<PathBuf, Weak<RwLock<()>>>>);
-
-/// How a mirror is held. The fields are there to be dropped.
-pub(super) enum Held {
-    /// Others may read it too.
-    Shared { _file: File, _task: OwnedRwLockReadGuard<()> },
-    /// Nobody else uses it.
-    Alone {
-        _file: File,
-        _task: OwnedRwLockWriteGuard<()>,
-        /// Somebody else had it when we asked.
-        waited: bool,
-    },
-}
 
 /// One repository's mirror; the folder need not exist yet.
 pub(super) struct Mirror<'a> {
@@ -106,7 +94,8 @@ impl<'a> Mirror<'a> {
         self.download(remote, &KEPT, session)?;
         // The connection may be newer than the first look at the repository.
         let listing = Listing::of_remote(remote).map_err(|e| session.explain(&e))?;
-        objects::write_refs(&self.folder, &listing.kept().map(|(n, o)| (n.clone(), *o)).collect())?;
+        let refs = listing.kept().map(|(n, o)| (n.clone(), *o)).collect();
+        session.watch.on_files(|| objects::write_refs(&self.folder, &refs))?;
         Ok(listing)
     }
 
@@ -208,7 +197,9 @@ impl<'a> Mirror<'a> {
     where
         S: AsRef<str> + git2::IntoCString + Clone,
     {
-        remote.download(specs, Some(&mut session.fetch_options())).map_err(|error| {
+        session.go_on()?;
+        let downloaded = session.watch.during(|| remote.download(specs, Some(&mut session.fetch_options())));
+        downloaded.map_err(|error| {
             if session.stop.is_cancelled() || from_connection(&error) {
                 session.explain(&error)
             } else {

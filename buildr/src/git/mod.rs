@@ -3,9 +3,11 @@
 //! The only room that knows libgit2. Two promises hold for every folder that it makes: no inode in it is shared
 //! with anything that outlives the build (root in a container writes through hard links), and no password is in it.
 //!
-//! In a line: error, credentials, remote (talk), objects (files), folder, mirror, spare, checkout, tree.
+//! In a line: error, watch, status, credentials, remote (talk), objects (files), folder, mirror, spare, checkout, tree.
 
 mod error;
+mod watch;
+mod status;
 mod credentials;
 mod remote;
 mod objects;
@@ -19,6 +21,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use protocol::{Branch, CommitId, RepoUrl};
 use tokio::runtime::Handle;
@@ -32,12 +35,17 @@ pub use spare::KeptMirror;
 use checkout::Order;
 use mirror::Locks;
 use remote::Progress;
+use watch::{Ended, Watch};
 
 /// A server that does not even answer the telephone.
 const CONNECT_TIMEOUT_MS: i32 = 15_000;
 
-/// A server that fell silent in the middle. Also what a stop waits for at most, in the background.
+/// How long libgit2 itself waits for a server that fell silent: what a thread that nobody waits for any more, and that
+/// holds nothing, takes to see it.
 const SILENCE_TIMEOUT_MS: i32 = 60_000;
+
+/// How long a server may stand still unless something says otherwise.
+const STALL: Duration = Duration::from_secs(60);
 
 /// What checkouts on this machine may do.
 #[derive(Debug, Clone)]
@@ -46,12 +54,14 @@ pub struct ClonePolicy {
     pub local_repos: bool,
     /// Whose `.ssh` holds the keys to try.
     pub home: Option<PathBuf>,
+    /// How long a server may send nothing before the connection counts as hung: [`GitError::Stalled`].
+    pub stall: Duration,
 }
 
 impl Default for ClonePolicy {
     /// No local repositories; the keys of the user who runs this process.
     fn default() -> Self {
-        Self { local_repos: false, home: std::env::home_dir() }
+        Self { local_repos: false, home: std::env::home_dir(), stall: STALL }
     }
 }
 
@@ -135,8 +145,9 @@ impl Checkouts {
     /// when this returns, and a reader that is slow makes it wait. Submodules and git LFS are not followed: a line
     /// says so where there are some.
     ///
-    /// Ends soon after `stop`, or when the future is dropped. Only a connection that is just being made is left to
-    /// its timeout (15 s to connect, 60 s of silence) in the background; it then touches nothing in `into`.
+    /// Ends soon after `stop`, when the future is dropped, or when the server sends nothing for
+    /// [`ClonePolicy::stall`]; others can have the mirror then. Only a connection that waits for its server is left to
+    /// its timeout (15 s to connect, 60 s of silence) in the background; it touches nothing in `into`.
     ///
     /// # Errors
     /// See [`GitError`]; `into` is then as it was before.
@@ -153,6 +164,7 @@ impl Checkouts {
             return Err(GitError::LocalRefused { repo: credentials::public_url(repo.reveal()) });
         }
         let begun = Arc::new(AtomicBool::new(false));
+        let watch = Arc::new(Watch::new());
         let order = Order {
             repo: repo.clone(),
             branch: branch.cloned(),
@@ -163,16 +175,24 @@ impl Checkouts {
             locks: Arc::clone(&self.locks),
             stop: stop.child_token(),
             begun: Arc::clone(&begun),
+            watch: Arc::clone(&watch),
             runtime: Handle::current(),
         };
         let stop = order.stop.clone();
-        let _dropped = stop.clone().drop_guard();
+        let ended = Ended { stop: &stop, watch: &watch };
         let lines = Progress::to(&progress);
         let mut work = std::pin::pin!(blocking(move || checkout::run(&order, &lines)));
         tokio::select! {
             done = &mut work => done,
             // Seen by the thread before it writes: it sets `begun` first and looks at the token then.
-            () = stop.cancelled() => if begun.load(Ordering::SeqCst) { work.await } else { Err(GitError::Cancelled) },
+            () = stop.cancelled() => {
+                drop(ended);
+                if begun.load(Ordering::SeqCst) { work.await } else { Err(GitError::Cancelled) }
+            }
+            () = watch.stalled(self.policy.stall) => Err(GitError::Stalled {
+                repo: credentials::public_url(repo.reveal()),
+                seconds: self.policy.stall.as_secs(),
+            }),
         }
     }
 }

@@ -11,11 +11,14 @@ use git2::{
     RemoteCallbacks, RemoteConnection, RemoteHead, Repository,
 };
 use protocol::{Branch, CommitId, RepoUrl};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::credentials::{Credentials, public_url};
 use super::error::GitError;
+use super::status;
+use super::watch::Watch;
 
 /// A log that grows by more lines than this while objects come in tells nobody more.
 const BETWEEN_LINES: Duration = Duration::from_secs(2);
@@ -60,6 +63,8 @@ pub(super) struct Session<'a> {
     pub(super) url: String,
     pub(super) stop: &'a CancellationToken,
     pub(super) progress: &'a Progress,
+    pub(super) watch: &'a Watch,
+    runtime: &'a Handle,
     credentials: RefCell<Credentials>,
     host_key: RefCell<Option<HostKey>>,
 }
@@ -75,11 +80,15 @@ impl<'a> Session<'a> {
         home: Option<std::path::PathBuf>,
         stop: &'a CancellationToken,
         progress: &'a Progress,
+        watch: &'a Watch,
+        runtime: &'a Handle,
     ) -> Self {
         Self {
             url: public_url(repo.reveal()),
             stop,
             progress,
+            watch,
+            runtime,
             credentials: RefCell::new(Credentials::new(repo, home)),
             host_key: RefCell::new(None),
         }
@@ -110,7 +119,7 @@ impl<'a> Session<'a> {
         let before = self.credentials.borrow().offered();
         let mut proxy = ProxyOptions::new();
         proxy.auto();
-        match remote.connect_auth(Direction::Fetch, Some(self.callbacks()), Some(proxy)) {
+        match self.watch.during(|| remote.connect_auth(Direction::Fetch, Some(self.callbacks()), Some(proxy))) {
             Ok(connection) => {
                 let mut credentials = self.credentials.borrow_mut();
                 if credentials.offered() > before {
@@ -123,7 +132,7 @@ impl<'a> Session<'a> {
                 if broke && self.credentials.borrow().offered() > before && !self.stop.is_cancelled() {
                     return Ok(None);
                 }
-                Err(self.explain(&error))
+                Err(self.not_connected(&error))
             }
         }
     }
@@ -139,6 +148,23 @@ impl<'a> Session<'a> {
             .download_tags(AutotagOption::None)
             .update_fetchhead(false);
         options
+    }
+
+    /// Says why there is no connection. A web server that answers, and not with git, is asked once more what it means.
+    fn not_connected(&self, error: &git2::Error) -> GitError {
+        let explained = self.explain(error);
+        let answered = error.class() == ErrorClass::Http && error.code() == ErrorCode::GenericError;
+        if !answered || !explained.retry_worthy() {
+            return explained;
+        }
+        match self.watch.during(|| status::of(&self.url, self.runtime)) {
+            Some(code) if status::is_final(code) => GitError::NotFound {
+                repo: self.url.clone(),
+                detail: format!("the server answers with HTTP status {code}"),
+                tried: self.credentials.borrow().tried(),
+            },
+            _ => explained,
+        }
     }
 
     /// Says what a git error of this talk means, by its type.
@@ -189,6 +215,7 @@ impl<'a> Session<'a> {
             Ok(CertificateCheckStatus::CertificatePassthrough)
         });
         callbacks.transfer_progress(|got| {
+            self.watch.hear();
             let (objects, total) = (got.received_objects(), got.total_objects());
             self.progress.tick(|| match objects {
                 _ if objects < total => {
@@ -198,7 +225,10 @@ impl<'a> Session<'a> {
             });
             !self.stop.is_cancelled()
         });
-        callbacks.sideband_progress(|_| !self.stop.is_cancelled());
+        callbacks.sideband_progress(|_| {
+            self.watch.hear();
+            !self.stop.is_cancelled()
+        });
         callbacks
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{BufRead as _, Write as _};
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -30,7 +30,7 @@ impl Ground {
         let mut options = git2::RepositoryInitOptions::new();
         options.initial_head("main").external_template(false);
         let source = Repository::init_opts(folder.path().join("source"), &options).unwrap();
-        let policy = ClonePolicy { local_repos: true, home: None };
+        let policy = ClonePolicy { local_repos: true, home: None, ..ClonePolicy::default() };
         let checkouts = Checkouts::new(folder.path().join("cache"), policy);
         Self { folder, source, checkouts }
     }
@@ -179,7 +179,8 @@ async fn what_is_missing_is_said_in_a_sentence_and_leaves_nothing() {
 #[tokio::test]
 async fn a_local_repository_needs_the_policy() {
     let ground = Ground::with_commit();
-    let strict = Checkouts::new(ground.path("cache"), ClonePolicy { local_repos: false, home: None });
+    let strict =
+        Checkouts::new(ground.path("cache"), ClonePolicy { local_repos: false, home: None, ..ClonePolicy::default() });
     let (sender, _lines) = mpsc::channel(1);
     let stop = CancellationToken::new();
     let error = strict.check_out(&ground.url(), None, None, &ground.path("a"), &stop, sender).await.unwrap_err();
@@ -274,7 +275,8 @@ async fn many_loose_objects_become_one_pack_and_are_not_copied_again() {
 #[tokio::test]
 async fn checkouts_of_one_repository_at_once() {
     let ground = Ground::with_commit();
-    let other = Checkouts::new(ground.path("cache"), ClonePolicy { local_repos: true, home: None });
+    let other =
+        Checkouts::new(ground.path("cache"), ClonePolicy { local_repos: true, home: None, ..ClonePolicy::default() });
     // Another `Checkouts` has other locks, as another process has: the files' locks are what is left.
     let (url, stop) = (ground.url(), CancellationToken::new());
     let (path, other_sender) = (ground.path("d"), mpsc::channel(9).0);
@@ -597,4 +599,142 @@ async fn a_folder_within_a_tree_and_a_linked_work_tree() {
     assert_eq!((linked.branch.unwrap().as_str(), linked.files, linked.dirty), ("other", 7, false));
     assert!(ground.path("c/.git").is_dir());
     assert_eq!(status_of(&ground.path("c")), BTreeSet::new());
+}
+
+/// How long what must come soon is waited for before the test fails: far less than libgit2 waits for a silent server.
+const SOON: Duration = Duration::from_secs(40);
+
+/// A web server that answers the first question of each clone in one way, and never answers the second.
+struct Web {
+    port: u16,
+    /// A word for each question of git's that came.
+    asked: mpsc::UnboundedReceiver<&'static str>,
+    connections: Arc<std::sync::Mutex<Vec<TcpStream>>>,
+}
+
+impl Drop for Web {
+    /// Hangs up, so that nobody waits for it any more.
+    fn drop(&mut self) {
+        for connection in self.connections.lock().unwrap().drain(..) {
+            connection.shutdown(std::net::Shutdown::Both).ok();
+        }
+    }
+}
+
+impl Web {
+    /// Answers the first question with this status and body.
+    fn answering(status: &'static str, body: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (tell, asked) = mpsc::unbounded_channel();
+        let connections = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let open = Arc::clone(&connections);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                open.lock().unwrap().push(stream.as_ref().unwrap().try_clone().unwrap());
+                let (stream, tell, body) = (stream.unwrap(), tell.clone(), body.clone());
+                std::thread::spawn(move || one_connection(stream, status, &body, &tell));
+            }
+        });
+        Self { port, asked, connections }
+    }
+
+    /// Offers a commit on main, and falls silent when somebody wants to have it.
+    fn stalling() -> Self {
+        let line = |text: &str| format!("{:04x}{text}", text.len() + 4);
+        let commit = "1".repeat(40);
+        let first = line(&format!("{commit} HEAD\0side-band-64k ofs-delta symref=HEAD:refs/heads/main\n"));
+        let main = line(&format!("{commit} refs/heads/main\n"));
+        Self::answering("200 OK", format!("{}0000{first}{main}0000", line("# service=git-upload-pack\n")))
+    }
+
+    fn url(&self) -> RepoUrl {
+        format!("http://127.0.0.1:{}/repo.git", self.port).parse().unwrap()
+    }
+
+    /// Waits until somebody wants the objects.
+    async fn wanted(&mut self) {
+        let wanted = async { while self.asked.recv().await != Some("want") {} };
+        tokio::time::timeout(SOON, wanted).await.expect("the objects are asked for");
+    }
+}
+
+fn one_connection(stream: TcpStream, status: &str, body: &str, tell: &mpsc::UnboundedSender<&'static str>) {
+    let mut reader = std::io::BufReader::new(stream);
+    let mut head = String::new();
+    while reader.read_line(&mut head).is_ok_and(|read| read > 0) {
+        if !head.ends_with("\r\n\r\n") {
+            continue;
+        }
+        if head.starts_with("POST") {
+            tell.send("want").ok();
+            // Until the other end goes.
+            reader.read_to_end(&mut Vec::new()).ok();
+            return;
+        }
+        tell.send("list").ok();
+        let kind = "application/x-git-upload-pack-advertisement";
+        let length = body.len();
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}");
+        reader.get_mut().write_all(answer.as_bytes()).ok();
+        head.clear();
+    }
+}
+
+/// Checkouts of `ground` that call a server hung after so long.
+fn patient(ground: &Ground, stall: Duration) -> Checkouts {
+    Checkouts::new(ground.path("cache"), ClonePolicy { local_repos: false, home: None, stall })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stands_still_is_given_up() {
+    let (ground, mut web) = (Ground::new(), Web::stalling());
+    let checkouts = patient(&ground, Duration::from_secs(1));
+    for into in ["a", "b"] {
+        let (stop, into) = (CancellationToken::new(), ground.path(into));
+        let url = web.url();
+        let work = checkouts.check_out(&url, None, None, &into, &stop, mpsc::channel(9).0);
+        let (done, ()) = tokio::join!(tokio::time::timeout(SOON, work), web.wanted());
+        let error = done.expect("the limit holds").unwrap_err();
+        assert!(matches!(error, GitError::Stalled { seconds: 1, .. }) && error.retry_worthy(), "{error}");
+        assert!(error.to_string().contains("--stall-timeout"), "{error}");
+        assert!(!into.exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_checkout_holds_nobody_up_though_its_server_is_silent() {
+    let (ground, mut web) = (Ground::new(), Web::stalling());
+    let checkouts = patient(&ground, Duration::from_secs(3600));
+    for into in ["a", "b"] {
+        let (stop, into) = (CancellationToken::new(), ground.path(into));
+        let url = web.url();
+        let work = checkouts.check_out(&url, None, None, &into, &stop, mpsc::channel(9).0);
+        // The second asks for the objects only once it has the lock that the first had.
+        let cancel = async {
+            web.wanted().await;
+            stop.cancel();
+        };
+        let (done, ()) = tokio::join!(tokio::time::timeout(SOON, work), cancel);
+        assert!(matches!(done.expect("it ends soon"), Err(GitError::Cancelled)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_web_server_answers_decides_by_its_status_whether_to_try_again() {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let ground = Ground::new();
+    for (status, again) in [
+        ("404 Not Found", false),
+        ("410 Gone", false),
+        ("429 Too Many Requests", true),
+        ("503 Service Unavailable", true),
+    ] {
+        // A text that says the contrary changes nothing.
+        let web = Web::answering(status, "status 404 status 503 timeout".to_owned());
+        let (done, _) = ground.check_out_from(&web.url(), None, None, "a").await;
+        let error = done.unwrap_err();
+        assert_eq!(error.retry_worthy(), again, "{status}: {error}");
+        assert_eq!(matches!(error, GitError::NotFound { .. }), !again, "{status}: {error}");
+    }
 }
