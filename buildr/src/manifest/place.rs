@@ -95,6 +95,19 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_to_its_end_is_never_opened() {
+        let fifo = |at: &Path, name: &str| nix::unistd::mkfifo(&at.join(name), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        check(|at| fifo(at, ".buildr.yml"), ".buildr.yml is not a regular file");
+        check(
+            |at| {
+                fifo(at, "pipe");
+                symlink("pipe", at.join(".buildr.yml")).unwrap();
+            },
+            ".buildr.yml is not a regular file",
+        );
+    }
+
+    #[test]
     fn links_stay_within_the_folder() {
         check(
             |at| {
