@@ -11,13 +11,13 @@ use uuid::Uuid;
 
 use super::super::{ExecutorError, StageOrder};
 use super::container::{Bounds, Container};
-use super::depth;
 use super::engine::Engine;
 use super::labels::{self, Labels};
 use super::order::Order;
 use super::pulled::Pulled;
 use super::removal;
 use super::settings::DockerSettings;
+use super::tree;
 
 /// How many images are tried for a container that removes a folder, before it is given up.
 const HELPING_IMAGES: usize = 5;
@@ -174,12 +174,6 @@ impl Machine {
 
 async fn remove(folder: &Path) -> std::io::Result<()> {
     let folder = folder.to_owned();
-    let removal = tokio::task::spawn_blocking(move || {
-        depth::flatten(&folder)?;
-        std::fs::remove_dir_all(&folder)
-    });
-    match removal.await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+    let removed = tokio::task::spawn_blocking(move || tree::remove(&folder)).await;
+    removed.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }

@@ -2,7 +2,8 @@
 //!
 //! One stage's way: `image` finds or pulls, `order` says what the container is made of, `container` makes
 //! it, attaches, starts and stays to its end, `handoff` is what it is told, `removal` takes it away again.
-//! `sandbox` goes that way for a job, and `workspace` is the job's folder on this machine.
+//! `sandbox` goes that way for a job, `workspace` is the job's folder on this machine, and `tree` how it is
+//! walked through.
 
 mod settings;
 mod engine;
@@ -17,8 +18,8 @@ mod container;
 mod removal;
 mod spare;
 mod notice;
+mod tree;
 mod workspace;
-mod depth;
 mod machine;
 mod sandbox;
 

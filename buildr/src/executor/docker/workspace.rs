@@ -2,25 +2,32 @@
 //!
 //! All of it blocks: it is called on a thread of its own.
 
-use std::fs::{self, Metadata, Permissions};
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::SFlag;
+
 use super::super::Stop;
+use super::tree::{Entry, walk};
 
 /// Lets every user read and write, and go where somebody may go. What belongs to another user is left as it is,
 /// for only its owner may change that.
 pub(super) fn open_to_all(folder: &Path) -> io::Result<()> {
-    walk(folder, &mut |path, metadata| {
-        if metadata.is_symlink() {
+    let opened = |mode: u32, goes: bool| mode | 0o666 | if goes || mode & 0o111 != 0 { 0o111 } else { 0 };
+    let mode = fs::metadata(folder)?.permissions().mode();
+    fs::set_permissions(folder, Permissions::from_mode(opened(mode, true)))?;
+    walk(folder, &mut |entry: &Entry<'_>| {
+        let wanted = opened(entry.mode(), entry.is_folder());
+        if entry.kind() == SFlag::S_IFLNK || wanted == entry.mode() {
             return Ok(());
         }
-        let mode = metadata.mode();
-        let goes = if metadata.is_dir() || mode & 0o111 != 0 { 0o111 } else { 0 };
-        let wanted = mode | 0o666 | goes;
-        match (wanted != mode).then(|| fs::set_permissions(path, Permissions::from_mode(wanted))) {
-            Some(Err(error)) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+        match entry.set_mode(wanted) {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound) => {
+                Err(error)
+            }
             _ => Ok(()),
         }
     })
@@ -40,7 +47,8 @@ impl Copy {
         let parent = original.parent().unwrap_or(original);
         let folder = tempfile::Builder::new().prefix(".buildr-prepare-").tempdir_in(parent)?;
         fs::set_permissions(folder.path(), fs::metadata(original)?.permissions())?;
-        if !copy(original, folder.path(), stop)? {
+        copy(original, folder.path(), stop)?;
+        if stop.is_cancelled() {
             return Ok(None);
         }
         let folder = folder.keep();
@@ -50,90 +58,66 @@ impl Copy {
 
     /// What has been written to since, as paths within it; folders only when nothing in them shows why.
     pub(super) fn written(&self) -> io::Result<Vec<PathBuf>> {
-        let (mut files, mut folders) = (Vec::new(), Vec::new());
-        walk(&self.folder, &mut |path, metadata| {
-            // The folder itself also changes when it is proven to be the one that the daemon sees.
-            if path != self.folder && (metadata.ctime(), metadata.ctime_nsec()) > self.whole_at {
-                let within = path.strip_prefix(&self.folder).unwrap_or(path).to_path_buf();
-                if metadata.is_dir() { folders.push(within) } else { files.push(within) }
+        let (mut files, mut folders) = (Vec::new(), BTreeSet::new());
+        walk(&self.folder, &mut |entry: &Entry<'_>| {
+            if entry.changed_at() > self.whole_at {
+                let path = entry.path.to_path_buf();
+                if entry.is_folder() {
+                    folders.insert(path);
+                } else {
+                    files.push(path);
+                }
             }
             Ok(())
         })?;
-        folders.retain(|folder| !files.iter().any(|file| file.starts_with(folder)));
-        files.append(&mut folders);
+        for file in &files {
+            for above in file.ancestors().skip(1) {
+                folders.remove(above);
+            }
+        }
+        files.extend(folders);
         files.sort();
         Ok(files)
     }
 }
 
-/// Copies what is in a folder to another. `false`: it was told to stop. Nested folders wait in a list, not on the
-/// stack: a repository has as many within each other as a path is long.
-fn copy(from: &Path, to: &Path, stop: &Stop) -> io::Result<bool> {
-    let mut waiting = vec![(from.to_path_buf(), to.to_path_buf())];
-    let mut closed = Vec::new();
-    while let Some((from, to)) = waiting.pop() {
-        for entry in fs::read_dir(from)? {
-            if stop.is_cancelled() {
-                return Ok(false);
-            }
-            let entry = entry?;
-            let (source, target) = (entry.path(), to.join(entry.file_name()));
-            let kind = entry.file_type()?;
-            if kind.is_symlink() {
-                symlink(fs::read_link(&source)?, &target)?;
-            } else if kind.is_dir() {
+/// Copies files, folders and links, each as it is, until it is told to stop.
+fn copy(from: &Path, to: &Path, stop: &Stop) -> io::Result<()> {
+    let mut modes = Vec::new();
+    walk(from, &mut |entry: &Entry<'_>| {
+        let target = to.join(entry.path);
+        match entry.kind() {
+            _ if stop.is_cancelled() => {}
+            SFlag::S_IFLNK => symlink(entry.target()?, &target)?,
+            SFlag::S_IFDIR => {
                 fs::create_dir(&target)?;
-                closed.push((target.clone(), entry.metadata()?.permissions()));
-                waiting.push((source, target));
-            } else if kind.is_file() {
-                fs::copy(&source, &target)?;
+                modes.push((target, entry.mode()));
             }
+            SFlag::S_IFREG => {
+                io::copy(&mut entry.open()?, &mut fs::File::create_new(&target)?)?;
+                fs::set_permissions(&target, Permissions::from_mode(entry.mode()))?;
+            }
+            _ => {}
         }
-    }
-    // Once they are full, the inner ones first: such as forbid to write to them are filled all the same.
-    for (folder, permissions) in closed.into_iter().rev() {
-        fs::set_permissions(folder, permissions)?;
-    }
-    Ok(true)
+        Ok(())
+    })?;
+    // One that may not be written to could not have been filled.
+    modes.iter().rev().try_for_each(|(folder, mode)| fs::set_permissions(folder, Permissions::from_mode(*mode)))
 }
 
 fn newest(folder: &Path) -> io::Result<(i64, i64)> {
     let mut newest = (0, 0);
-    walk(folder, &mut |_, metadata| {
-        newest = newest.max((metadata.ctime(), metadata.ctime_nsec()));
+    walk(folder, &mut |entry: &Entry<'_>| {
+        newest = newest.max(entry.changed_at());
         Ok(())
     })?;
     Ok(newest)
 }
 
-/// Visits a folder and all that is in it, without following links. What vanishes meanwhile, and folders that may
-/// not be looked into, are passed over.
-fn walk(path: &Path, visit: &mut impl FnMut(&Path, &Metadata) -> io::Result<()>) -> io::Result<()> {
-    let passed_over =
-        |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
-    // Not on the stack, as in `copy`.
-    let mut waiting = vec![path.to_path_buf()];
-    while let Some(path) = waiting.pop() {
-        let metadata = match fs::symlink_metadata(&path) {
-            Err(error) if passed_over(&error) => continue,
-            metadata => metadata?,
-        };
-        visit(&path, &metadata)?;
-        if metadata.is_dir() {
-            let entries = match fs::read_dir(&path) {
-                Err(error) if passed_over(&error) => continue,
-                entries => entries?,
-            };
-            for entry in entries {
-                waiting.push(entry?.path());
-            }
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     fn checkout() -> tempfile::TempDir {
