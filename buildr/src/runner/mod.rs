@@ -82,13 +82,13 @@ impl Runner<'_> {
             }
             Err(error) => Ending::errored(Cause::Daemon, error.to_string()),
         };
+        let ending = self.redacted(self.with_reason(ending));
         // What a stage printed says best why it failed, and who began it on this machine is told by the summary; of all
         // other ends this log is the only place.
         let is_told = ending.outcome == Outcome::Failed || self.order.trigger == TriggerKind::Local;
         if let Some(message) = ending.message.as_ref().filter(|_| !is_told) {
             log.say(&format!("{}: {message}", ending.outcome)).await;
         }
-        let ending = self.redacted(self.with_reason(ending));
         match log.complete().await {
             Ok(()) => ending,
             Err(error) => stage::told_badly(&error),
