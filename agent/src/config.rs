@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use buildr::cli::containers::own_environment;
 use buildr::cli::jobs::JobArgs;
+use buildr::cli::secrets::SecretError;
 use buildr::git::ClonePolicy;
 use buildr::process::ProcessError;
 use buildr::process::folders;
@@ -104,6 +105,8 @@ pub struct Config {
     pub local_repos: bool,
     /// Who gets the Docker socket.
     pub socket: SocketPolicy,
+    /// Its owner's secrets, for jobs that are trusted.
+    pub secrets: Vec<Variable>,
     /// Its own environment, of which a manifest may ask for some.
     pub environment: Vec<Variable>,
     /// How much room there must be on its disks for a job to be taken.
@@ -126,6 +129,9 @@ pub enum ConfigError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A file of secrets cannot be used.
+    #[error("--secret-file: {0}")]
+    Secrets(#[from] SecretError),
     /// A folder is missing.
     #[error(transparent)]
     Folder(#[from] ProcessError),
@@ -135,7 +141,7 @@ impl Config {
     /// An agent of a coordinator that knows it, which clones nothing from its own disk.
     ///
     /// # Errors
-    /// When a label is none.
+    /// When a label is none, or a file of secrets cannot be used.
     pub fn new(jobs: &JobArgs, trusted_repos: Vec<RepoGlob>) -> Result<Self, ConfigError> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self {
@@ -145,6 +151,7 @@ impl Config {
             join: None,
             local_repos: false,
             socket: SocketPolicy { mode: jobs.docker_socket.into(), trusted_repos },
+            secrets: jobs.secrets.read()?,
             environment: own_environment(),
             mark: Mark { percent: jobs.disk.disk_watermark, bytes: jobs.disk.disk_reserve },
             mirror_cap: jobs.disk.mirror_cap,

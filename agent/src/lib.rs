@@ -172,6 +172,7 @@ impl Agent {
             socket: &self.config.socket,
             own_environment: &self.config.environment,
             more_environment: &[],
+            secrets: &self.config.secrets,
             agent: self.home.name().as_str(),
         }
     }

@@ -53,6 +53,8 @@ pub(crate) async fn take(agent: &Arc<Agent>, delivery: JobDelivery) {
             return;
         }
     };
+    // There is no coordinator to ask: the agent's own list of repositories decides alone.
+    let trusted = agent.config.socket.trusts(&repo);
     let order = WorkOrder {
         job: JobId::fresh(),
         build: None,
@@ -62,8 +64,7 @@ pub(crate) async fn take(agent: &Arc<Agent>, delivery: JobDelivery) {
         branch,
         commit: None,
         plan: None,
-        // There is no coordinator to ask: the agent's own list of repositories decides alone.
-        trusted: true,
+        trusted,
         secrets: Vec::new(),
     };
     let reply = delivery.reply.clone();

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::containers::{ContainerArgs, SocketChoice, size};
+use super::secrets::SecretArgs;
 
 /// What jobs are run with: an agent's, and those of the agent in `buildr up`.
 #[derive(Debug, Clone, Default, Args)]
@@ -18,6 +19,10 @@ pub struct JobArgs {
     /// Who gets the Docker socket, which is root on this machine
     #[arg(long, value_enum, default_value = "trusted")]
     pub docker_socket: SocketChoice,
+
+    /// Secrets for trusted builds.
+    #[command(flatten)]
+    pub secrets: SecretArgs,
 
     /// How containers are run.
     #[command(flatten)]

@@ -10,6 +10,7 @@ use protocol::{BootId, JobId, RepoUrl, Variable, task};
 
 use super::containers::{ContainerArgs, own_environment};
 use super::globals::Globals;
+use super::secrets::{SecretArgs, SecretError};
 use super::terminal::{Frame, Style, Terminal};
 use super::{CliError, exit};
 use crate::executor::docker::DockerExecutor;
@@ -32,6 +33,10 @@ pub(super) struct Args {
     /// Set a variable in every container; it wins over the manifest's (may be repeated)
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<Variable>,
+
+    /// Secrets.
+    #[command(flatten)]
+    secrets: SecretArgs,
 
     /// How containers are run.
     #[command(flatten)]
@@ -71,6 +76,9 @@ pub(super) enum RunError {
     /// There is no manifest to go by.
     #[error(transparent)]
     Manifest(ManifestError),
+    /// The secrets.
+    #[error(transparent)]
+    Secrets(SecretError),
     /// The folder for workspaces.
     #[error(transparent)]
     Work(#[from] WorkspaceError),
@@ -84,6 +92,7 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
     let tree = folder(&args.path)?;
     // What can be known to be wrong is said before anything is copied, pulled or waited for.
     manifest::load(&tree).map_err(RunError::Manifest)?;
+    let secrets = args.secrets.read().map_err(RunError::Secrets)?;
     let life = Life::begin(&folders::cache("run")?)?;
     let connect = DockerExecutor::connect(args.containers.docker(&life.owner(), life.boot));
     let executor = connect.await.map_err(RunError::Executor)?;
@@ -98,6 +107,7 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         socket: &SocketPolicy { mode: SocketMode::Asked, ..SocketPolicy::default() },
         own_environment: &own_environment(),
         more_environment: &args.env,
+        secrets: &secrets,
         agent: "local",
     };
     let frame = if stdout().is_terminal() { Frame::Headings } else { Frame::Prefixes };

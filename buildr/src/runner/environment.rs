@@ -21,7 +21,8 @@ impl Environment {
             own.iter().filter(|variable| passed.contains(&variable.name.as_str())).cloned().collect();
         common.extend(plan.environment.iter().cloned());
         common.extend(told(order, plan, sourced, rooms.agent));
-        let last = order.secrets.iter().chain(rooms.more_environment).cloned().collect();
+        let own = rooms.secrets.iter().filter(|_| order.trusted);
+        let last = own.chain(&order.secrets).chain(rooms.more_environment).cloned().collect();
         Self { common, last }
     }
 

@@ -25,6 +25,7 @@ use environment::Environment;
 use redact::Redactor;
 use stage::{JobLog, StageRun};
 
+pub use redact::SHORTEST as SHORTEST_SECRET;
 pub use socket::{SocketMode, SocketPolicy};
 pub use source::{Source, Sourced};
 pub use workspace::{WorkFolder, Workspace, WorkspaceError};
@@ -46,14 +47,19 @@ pub struct Rooms<'a> {
     pub own_environment: &'a [Variable],
     /// Variables that win over the manifest's (`buildr run --env`).
     pub more_environment: &'a [Variable],
+    /// Variables of this machine's owner, for jobs that are trusted. No log of any job shows their values.
+    pub secrets: &'a [Variable],
     /// The agent's name, for the job's environment.
     pub agent: &'a str,
 }
 
 /// Carries out one job and tells the sink what happens, the [`JobEvent::Finished`] last.
 pub async fn run(order: &WorkOrder, rooms: &Rooms<'_>, sink: &dyn EventSink, stop: &Stop) -> Ending {
-    let runner = Runner { order, rooms, sink, stop, redactor: Redactor::for_order(order) };
-    let ending = runner.run().await;
+    let ending = match Redactor::for_order(order, rooms.secrets) {
+        Ok(redactor) => Runner { order, rooms, sink, stop, redactor }.run().await,
+        // Nothing may be printed that might hold them.
+        Err(_) => Ending::errored(Cause::Limit, "the secrets of this job are too long to be masked in its logs"),
+    };
     if let Err(error) = sink.emit(JobEvent::Finished { ending: ending.clone() }).await {
         tracing::error!(%error, "the job's end could not be told");
     }

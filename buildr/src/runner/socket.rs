@@ -3,7 +3,7 @@
 use std::fmt;
 
 use protocol::job::WorkOrder;
-use protocol::{Plan, RepoGlob, StageName};
+use protocol::{Plan, RepoGlob, RepoUrl, StageName};
 
 use crate::executor::SocketGrant;
 
@@ -44,6 +44,12 @@ impl fmt::Display for Refusal {
 }
 
 impl SocketPolicy {
+    /// Whether a repository is on the list.
+    #[must_use]
+    pub fn trusts(&self, repo: &RepoUrl) -> bool {
+        self.trusted_repos.iter().any(|glob| glob.matches(repo))
+    }
+
     /// What the stages of a job get, or why a stage that asks cannot have it.
     pub(super) fn decide(&self, order: &WorkOrder, plan: &Plan) -> Result<SocketGrant, Refusal> {
         let Some(asking) = plan.stages.iter().find(|stage| stage.docker) else {
@@ -56,7 +62,7 @@ impl SocketPolicy {
             SocketMode::Never => {
                 refuse("gives it to nobody (docker_socket = \"never\"); set docker_socket = \"trusted\" and list the repository in trusted_repos".to_owned())
             }
-            SocketMode::Trusted if !self.trusted_repos.iter().any(|glob| glob.matches(&order.repo)) => refuse(format!(
+            SocketMode::Trusted if !self.trusts(&order.repo) => refuse(format!(
                 "gives it only to the repositories in its trusted_repos, where {} is not; add it there, or set docker_socket = \"always\" to give it to every stage",
                 order.repo
             )),
