@@ -9,7 +9,7 @@ use buildr::cli::secrets::SecretError;
 use buildr::git::ClonePolicy;
 use buildr::process::ProcessError;
 use buildr::process::folders;
-use buildr::runner::SocketPolicy;
+use buildr::runner::{SocketPolicy, TimeLimits};
 use clap::{Parser, ValueEnum};
 use protocol::identity::JoinToken;
 use protocol::{AgentId, LabelSet, RepoGlob, Variable};
@@ -107,6 +107,10 @@ pub struct Config {
     pub socket: SocketPolicy,
     /// Its owner's secrets, for jobs that are trusted.
     pub secrets: Vec<Variable>,
+    /// How long the parts of a job may take.
+    pub times: TimeLimits,
+    /// How long a clone may stand still.
+    pub clone_stall: Duration,
     /// Its own environment, of which a manifest may ask for some.
     pub environment: Vec<Variable>,
     /// How much room there must be on its disks for a job to be taken.
@@ -152,6 +156,8 @@ impl Config {
             local_repos: false,
             socket: SocketPolicy { mode: jobs.docker_socket.into(), trusted_repos },
             secrets: jobs.secrets.read()?,
+            times: jobs.containers.limits.times(),
+            clone_stall: jobs.containers.limits.clone_stall(),
             environment: own_environment(),
             mark: Mark { percent: jobs.disk.disk_watermark, bytes: jobs.disk.disk_reserve },
             mirror_cap: jobs.disk.mirror_cap,
@@ -159,7 +165,7 @@ impl Config {
     }
 
     pub(crate) fn clone_policy(&self) -> ClonePolicy {
-        ClonePolicy { local_repos: self.local_repos, ..ClonePolicy::default() }
+        ClonePolicy { local_repos: self.local_repos, stall: self.clone_stall, ..ClonePolicy::default() }
     }
 }
 

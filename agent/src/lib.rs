@@ -173,6 +173,7 @@ impl Agent {
             own_environment: &self.config.environment,
             more_environment: &[],
             secrets: &self.config.secrets,
+            times: self.config.times,
             agent: self.home.name().as_str(),
         }
     }

@@ -17,7 +17,7 @@ use bollard::query_parameters::{
     ListImagesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions, RemoveImageOptionsBuilder,
     RemoveVolumeOptions, TagImageOptionsBuilder,
 };
-use buildr::executor::docker::{DockerExecutor, DockerSettings};
+use buildr::executor::docker::{DiskLimits, DockerExecutor, DockerSettings, PullLimits};
 use buildr::executor::{Executor as _, ExecutorError, SandboxOrder, SocketGrant, Spare, Stop, Swept};
 use bytes::Bytes;
 use farm::contract::executor::{
@@ -694,4 +694,48 @@ async fn room_is_made_of_our_own_images_and_of_nothing_else() {
         },
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_build_that_takes_too_much_of_the_disk_is_ended() {
+    let limits = DiskLimits { build: Some(20 << 20), reserve: 0 };
+    with_docker(
+        move |settings| settings.disk = limits,
+        |rig| async move {
+            // In the workspace, and in the container's own layer.
+            for place in ["big", "/var/big"] {
+                let mut sandbox = open(&*rig).await;
+                let eats = format!("head -c 60000000 /dev/zero > {place}");
+                let (end, _) = run(&mut *sandbox, &script(&[&eats, "sleep 1000"])).await;
+                let error = end.unwrap_err();
+                assert!(matches!(error, ExecutorError::TooLarge(_)) && error.cause() == Cause::Limit, "{error}");
+                assert!(error.to_string().contains("20 MiB that one may take here (--build-disk)"), "{error}");
+                close(&*rig, sandbox).await;
+            }
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_that_says_nothing_is_given_up() {
+    let (short, long) = (Duration::from_secs(1), Duration::from_secs(3600));
+    for (limits, named) in [
+        (PullLimits { whole: long, stall: short }, "--stall-timeout"),
+        (PullLimits { whole: short, stall: long }, "--pull-timeout"),
+    ] {
+        // Takes connections, and says nothing on them.
+        let registry = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let image = format!("{}/silent:1", registry.local_addr().unwrap());
+        with_docker(
+            move |settings| settings.pull = limits,
+            move |rig| async move {
+                let (end, _) = on_image(&rig, &image, &["true"]).await;
+                let error = end.unwrap_err();
+                assert_eq!(error.cause(), Cause::Pull);
+                assert!(error.to_string().contains(named), "{error}");
+            },
+        )
+        .await;
+    }
 }

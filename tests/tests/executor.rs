@@ -84,6 +84,8 @@ contract! {
     grace_has_an_end
     a_kill_waits_for_nothing
     time_has_a_limit
+    silence_has_a_limit
+    a_slow_reader_is_no_silence
     the_socket_is_refused
     folders_are_discarded
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use protocol::{BootId, Variable};
 
-use crate::executor::docker::{DockerSettings, Limits};
+use super::limits::{LimitArgs, size};
+use crate::executor::docker::{DiskLimits, DockerSettings, Limits};
 use crate::runner::SocketMode;
 
 /// How containers are run.
@@ -44,6 +45,10 @@ pub struct ContainerArgs {
     /// With the Docker socket, give stages this user's registry logins too (read-only)
     #[arg(long)]
     pub docker_config: bool,
+
+    /// How long things may take, and how much of the disk.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 impl ContainerArgs {
@@ -56,6 +61,8 @@ impl ContainerArgs {
             host: std::env::var_os("DOCKER_HOST").and_then(|host| host.into_string().ok()),
             network: self.network.clone(),
             ca_bundle: self.ca_bundle.clone(),
+            pull: self.limits.pull(),
+            disk: DiskLimits { build: self.limits.build_disk, ..DiskLimits::default() },
             limits: Limits { memory: self.memory, cpus: self.cpus, pids: self.pids },
             allow_new_privileges: self.allow_new_privileges,
             credentials: std::env::var_os("DOCKER_CONFIG").map(PathBuf::from).or_else(own_config),
@@ -95,41 +102,9 @@ pub fn own_environment() -> Vec<Variable> {
         .collect()
 }
 
-/// A size in bytes from `512m`, `4g`, `1048576`.
-pub(super) fn size(text: &str) -> Result<u64, String> {
-    let bad = || format!("{text:?} is not a size; write it like 512m or 4g");
-    let lower = text.trim().to_ascii_lowercase();
-    let lower = lower.strip_suffix("ib").or_else(|| lower.strip_suffix('b')).unwrap_or(&lower);
-    let (digits, shift) = match lower.chars().last() {
-        Some('k') => (&lower[..lower.len() - 1], 10),
-        Some('m') => (&lower[..lower.len() - 1], 20),
-        Some('g') => (&lower[..lower.len() - 1], 30),
-        _ => (lower, 0),
-    };
-    let number: u64 = digits.parse().map_err(|_| bad())?;
-    number.checked_mul(1 << shift).filter(|&bytes| bytes > 0).ok_or_else(bad)
-}
-
 fn cpus(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
         _ => Err(format!("{text:?} is not a number of processors; write it like 2 or 1.5")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes() {
-        for (text, expect) in
-            [("512m", Some(512 << 20)), ("4G", Some(4 << 30)), ("1GiB", Some(1 << 30)), ("7", Some(7))]
-        {
-            assert_eq!(size(text).ok(), expect, "{text}");
-        }
-        for text in ["", "g", "-1", "1.5g", "99999999999g", "0"] {
-            assert!(size(text).is_err(), "{text}");
-        }
     }
 }

@@ -1,9 +1,12 @@
 //! What jobs are run with on a farm: the settings of an agent, and of the agent in `buildr up`.
 
 use clap::Args;
+use protocol::BootId;
 
-use super::containers::{ContainerArgs, SocketChoice, size};
+use super::containers::{ContainerArgs, SocketChoice};
+use super::limits::size;
 use super::secrets::SecretArgs;
+use crate::executor::docker::DockerSettings;
 
 /// What jobs are run with: an agent's, and those of the agent in `buildr up`.
 #[derive(Debug, Clone, Default, Args)]
@@ -57,4 +60,14 @@ pub struct DiskArgs {
 
 fn size_or_none(text: &str) -> Result<u64, String> {
     if text.trim() == "0" { Ok(0) } else { size(text) }
+}
+
+impl JobArgs {
+    /// What they mean for everything that this life of `owner` makes, as [`ContainerArgs::docker`], and for the disk.
+    #[must_use]
+    pub fn docker(&self, owner: &str, boot: BootId) -> DockerSettings {
+        let mut settings = self.containers.docker(owner, boot);
+        settings.disk.reserve = self.disk.disk_reserve / 2;
+        settings
+    }
 }

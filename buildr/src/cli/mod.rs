@@ -1,6 +1,7 @@
 //! The `buildr` command: what a person types, and what they see. One file per command, each with its arguments (whose
 //! comments are the help text), what it does, and its tests. The only room that talks to a person.
 
+pub mod limits;
 pub mod secrets;
 pub mod containers;
 pub mod jobs;

@@ -108,6 +108,7 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         own_environment: &own_environment(),
         more_environment: &args.env,
         secrets: &secrets,
+        times: args.containers.limits.times(),
         agent: "local",
     };
     let frame = if stdout().is_terminal() { Frame::Headings } else { Frame::Prefixes };

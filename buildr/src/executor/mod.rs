@@ -7,11 +7,14 @@
 //! - [`Sandbox::run`] is called one stage after the other. It returns when the stage's process has ended **and**
 //!   every byte that it printed has been handed to `output`, in order. A stage that ended badly is a
 //!   [`StageEnd`], not an error.
+//! - A stage that runs longer than [`StageOrder::timeout`], or prints nothing for [`StageOrder::idle`], is ended in
+//!   the same way as by [`Stop::cancelled`], and `run` returns [`StageEnd::TimedOut`] or [`StageEnd::IdleTimedOut`].
 //! - Stopping: when [`Stop::cancelled`] resolves, the script's processes get SIGTERM, the grace to end, then
 //!   SIGKILL; `run` returns [`StageEnd::Cancelled`] soon after. When [`Stop::killed`] resolves, SIGKILL at once.
 //! - [`Sandbox::close`] removes all that was made, verifies that it is gone, and must be called on every path.
 //!   Dropping a sandbox unclosed leaves its things to the next [`Executor::sweep`].
 
+mod silence;
 pub mod docker;
 pub mod scripted;
 
@@ -148,6 +151,13 @@ pub struct StageOrder {
     pub docker: bool,
     /// How long it may run.
     pub timeout: Duration,
+    /// How long it may print nothing; without it as long as it may run.
+    pub idle: Option<Duration>,
+}
+
+/// A limit as [`StageEnd`] tells it.
+fn millis(limit: Duration) -> u64 {
+    u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The two ways in which a running stage is ended from outside: politely, and at once.
@@ -250,6 +260,9 @@ pub enum ExecutorError {
     /// A policy of this agent stands against it.
     #[error("{0}")]
     Refused(String),
+    /// The job took more of this machine's disk than it may.
+    #[error("{0}")]
+    TooLarge(String),
     /// The daemon was asked for something and could not do it.
     #[error("failed to {doing}: {reason}")]
     Daemon {
@@ -275,7 +288,7 @@ impl ExecutorError {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Pull { .. } => Cause::Pull,
-            Self::Refused(_) => Cause::Limit,
+            Self::Refused(_) | Self::TooLarge(_) => Cause::Limit,
             Self::Unreachable { .. } | Self::NoShell { .. } | Self::Daemon { .. } | Self::Disk { .. } => Cause::Daemon,
         }
     }

@@ -34,7 +34,8 @@ use bytes::Bytes;
 use protocol::StageEnd;
 use tokio::time::sleep;
 
-use super::{Executor, ExecutorError, Output, Sandbox, SandboxOrder, SocketGrant, StageOrder, Stop, Swept};
+use super::silence::Silence;
+use super::{Executor, ExecutorError, Output, Sandbox, SandboxOrder, SocketGrant, StageOrder, Stop, Swept, millis};
 
 /// How many bytes of output are sent at once, as much as a container's come in.
 const CHUNK: usize = 32 << 10;
@@ -129,7 +130,7 @@ impl ScriptedSandbox {
             return Err(ExecutorError::Refused(format!("stage {name} asks for the Docker socket; see docker_socket")));
         }
         let files = if stage.image.is_none() { self.prepared.clone() } else { HashSet::new() };
-        Ok(Script { order: &self.order, stage, keeps, output, files, deaf: false })
+        Ok(Script { order: &self.order, stage, keeps, output, files, deaf: false, silence: Arc::new(Silence::new()) })
     }
 }
 
@@ -152,18 +153,19 @@ struct Script<'a> {
     files: HashSet<PathBuf>,
     /// Whether it ignores SIGTERM.
     deaf: bool,
+    silence: Arc<Silence>,
 }
 
 impl Script<'_> {
     async fn run_in_time(&mut self, stop: &Stop) -> Result<StageEnd, ExecutorError> {
-        let timeout = self.stage.timeout;
+        let (timeout, idle) = (self.stage.timeout, self.stage.idle);
+        let silence = Arc::clone(&self.silence);
         tokio::select! {
             biased;
             () = stop.killed() => Ok(StageEnd::Cancelled),
             end = self.run(stop) => end,
-            () = sleep(timeout) => {
-                Ok(StageEnd::TimedOut { limit_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX) })
-            }
+            () = sleep(timeout) => Ok(StageEnd::TimedOut { limit_ms: millis(timeout) }),
+            () = silence.lasts(idle) => Ok(StageEnd::IdleTimedOut { limit_ms: millis(idle.unwrap_or_default()) }),
         }
     }
 
@@ -218,7 +220,7 @@ impl Script<'_> {
 
     async fn print(&self, text: String) {
         // Nobody listening is no reason to stop.
-        let _ = self.output.send(Bytes::from(text)).await;
+        let _ = self.silence.broken_by(self.output.send(Bytes::from(text))).await;
     }
 
     async fn bytes(&self, mut left: u64) {
@@ -226,7 +228,7 @@ impl Script<'_> {
         let chunk = Bytes::from(line.repeat(CHUNK / line.len()));
         while left > 0 {
             let length = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());
-            let _ = self.output.send(chunk.slice(..length)).await;
+            let _ = self.silence.broken_by(self.output.send(chunk.slice(..length))).await;
             left -= length as u64;
         }
     }

@@ -33,6 +33,9 @@ pub use workspace::{WorkFolder, Workspace, WorkspaceError};
 /// How long a stage may run unless something says otherwise.
 pub const STAGE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
+/// How long a clone may take unless something says otherwise.
+pub const CLONE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
 /// What a runner works with; the same for every job of a process.
 pub struct Rooms<'a> {
     /// Where the code comes from.
@@ -49,8 +52,28 @@ pub struct Rooms<'a> {
     pub more_environment: &'a [Variable],
     /// Variables of this machine's owner, for jobs that are trusted. No log of any job shows their values.
     pub secrets: &'a [Variable],
+    /// How long things may take.
+    pub times: TimeLimits,
     /// The agent's name, for the job's environment.
     pub agent: &'a str,
+}
+
+/// How long the parts of a job may take. What a pull may take is the executor's, and when a clone counts as standing
+/// still is its [`crate::git::ClonePolicy`]'s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeLimits {
+    /// A clone, with all its tries.
+    pub clone: Duration,
+    /// One stage.
+    pub stage: Duration,
+    /// A stage that prints nothing; without it only [`TimeLimits::stage`] ends one.
+    pub idle: Option<Duration>,
+}
+
+impl Default for TimeLimits {
+    fn default() -> Self {
+        Self { clone: CLONE_TIMEOUT, stage: STAGE_TIMEOUT, idle: None }
+    }
 }
 
 /// Carries out one job and tells the sink what happens, the [`JobEvent::Finished`] last.
@@ -103,7 +126,7 @@ impl Runner<'_> {
 
     /// From an empty folder to the job's end. An early end is an `Err` only so that `?` reads well.
     async fn in_workspace(&self, checkout: &std::path::Path, log: &JobLog<'_>) -> Result<Ending, Ending> {
-        let sourced = source::fetch(self.order, &self.rooms.source, checkout, self.stop, log).await?;
+        let sourced = source::fetch(self.order, self.rooms, checkout, self.stop, log).await?;
         self.tell(sourced.event()).await?;
         let plan = match &self.order.plan {
             Some(plan) => plan.clone(),
@@ -162,7 +185,8 @@ impl Runner<'_> {
         environment: &Environment,
         sandbox: &mut dyn Sandbox,
     ) -> Result<Ending, Ending> {
-        let run = StageRun { sink: self.sink, stop: self.stop, redactor: &self.redactor, environment, plan };
+        let times = self.rooms.times;
+        let run = StageRun { sink: self.sink, stop: self.stop, redactor: &self.redactor, times, environment, plan };
         let mut bad: Option<Ending> = None;
         if let Some(script) = &plan.prepare {
             bad = self.ending_after(run.prepare(script, sandbox).await);
@@ -222,3 +246,6 @@ fn skipped(stage: &StagePlan, ending: &Ending) -> JobEvent {
     };
     JobEvent::StageEnded { stage: stage.name.clone(), result: StageOutcome::Skipped { reason }, duration_ms: 0 }
 }
+
+#[cfg(test)]
+mod tests;

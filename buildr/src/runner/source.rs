@@ -8,6 +8,7 @@ use protocol::report::JobEvent;
 use protocol::{Branch, Cause, CommitId, Ending};
 use tokio::sync::mpsc;
 
+use super::Rooms;
 use super::stage::JobLog;
 use crate::executor::Stop;
 use crate::git::{self, Checkouts, GitError};
@@ -62,13 +63,20 @@ const PROGRESS_BOUND: usize = 16;
 /// Brings the code into an empty folder.
 pub(super) async fn fetch(
     order: &WorkOrder,
-    source: &Source<'_>,
+    rooms: &Rooms<'_>,
     into: &Path,
     stop: &Stop,
     log: &JobLog<'_>,
 ) -> Result<Sourced, Ending> {
-    match source {
-        Source::Clone(checkouts) => clone(order, checkouts, into, stop, log).await,
+    match rooms.source {
+        Source::Clone(checkouts) => {
+            let limit = rooms.times.clone;
+            // What is under way when the time is over is dropped, and ends by itself.
+            match tokio::time::timeout(limit, clone(order, checkouts, into, stop, log)).await {
+                Ok(cloned) => cloned,
+                Err(_) => Err(Ending::errored(Cause::Clone, too_long(order, limit))),
+            }
+        }
         Source::Tree(tree) => copy(tree, into, stop, log).await,
     }
 }
@@ -113,6 +121,14 @@ async fn clone(
             }
         }
     }
+}
+
+fn too_long(order: &WorkOrder, limit: Duration) -> String {
+    format!(
+        "cloning {} took longer than {} s, so it was ended; if it is that large, give it more time by --clone-timeout",
+        order.repo,
+        limit.as_secs()
+    )
 }
 
 async fn copy(tree: &Path, into: &Path, stop: &Stop, log: &JobLog<'_>) -> Result<Sourced, Ending> {

@@ -8,7 +8,7 @@ use protocol::report::JobEvent;
 use protocol::{Cause, Ending, LogName, Outcome, Plan, StageEnd, StageName, StageOutcome, StagePlan};
 use tokio::sync::{Mutex, mpsc};
 
-use super::STAGE_TIMEOUT;
+use super::TimeLimits;
 use super::environment::Environment;
 use super::redact::Redactor;
 use crate::executor::{ExecutorError, OUTPUT_BOUND, Sandbox, StageOrder, Stop};
@@ -19,6 +19,7 @@ pub(super) struct StageRun<'a> {
     pub(super) sink: &'a dyn EventSink,
     pub(super) stop: &'a Stop,
     pub(super) redactor: &'a Redactor,
+    pub(super) times: TimeLimits,
     pub(super) environment: &'a Environment,
     pub(super) plan: &'a Plan,
 }
@@ -56,7 +57,10 @@ impl Again {
 fn may_have_begun(error: &ExecutorError) -> bool {
     match error {
         ExecutorError::Pull { .. } | ExecutorError::NoShell { .. } | ExecutorError::Refused(_) => false,
-        ExecutorError::Unreachable { .. } | ExecutorError::Daemon { .. } | ExecutorError::Disk { .. } => true,
+        ExecutorError::Unreachable { .. }
+        | ExecutorError::TooLarge(_)
+        | ExecutorError::Daemon { .. }
+        | ExecutorError::Disk { .. } => true,
     }
 }
 
@@ -77,7 +81,8 @@ impl StageRun<'_> {
 
     fn order(&self, name: StageName, image: Option<String>, script: &[String], docker: bool) -> StageOrder {
         let environment = self.environment.for_stage(&name);
-        StageOrder { name, image, script: script.to_owned(), environment, docker, timeout: STAGE_TIMEOUT }
+        let TimeLimits { stage: timeout, idle, .. } = self.times;
+        StageOrder { name, image, script: script.to_owned(), environment, docker, timeout, idle }
     }
 
     /// Runs one container and tells how it went; `Err` when the job ends with it.

@@ -88,6 +88,7 @@ pub fn scripted(script: Vec<String>) -> StageOrder {
         environment: Vec::new(),
         docker: false,
         timeout: Duration::from_secs(120),
+        idle: None,
     }
 }
 
@@ -285,6 +286,46 @@ pub async fn time_has_a_limit(rig: &dyn ExecutorRig) {
     let (end, printed) = tokio::time::timeout(SOON, running).await.expect("the time limit holds");
     assert_eq!(end.expect("it runs"), StageEnd::TimedOut { limit_ms: 1500 });
     assert!(text(&printed).starts_with("ready\n"));
+    close(rig, sandbox).await;
+}
+
+/// A stage that prints nothing for longer than it may is ended, and told apart from others.
+pub async fn silence_has_a_limit(rig: &dyn ExecutorRig) {
+    let mut sandbox = open(rig).await;
+    let mut script = stage(rig, &[Do::Print("ready"), Do::Hang]);
+    script.idle = Some(Duration::from_millis(1500));
+    let running = run(&mut *sandbox, &script);
+    let (end, printed) = tokio::time::timeout(SOON, running).await.expect("the limit holds");
+    assert_eq!(end.expect("it runs"), StageEnd::IdleTimedOut { limit_ms: 1500 });
+    assert!(text(&printed).starts_with("ready\n"));
+    close(rig, sandbox).await;
+}
+
+/// A stage whose reader is slow is not silent.
+pub async fn a_slow_reader_is_no_silence(rig: &dyn ExecutorRig) {
+    let mut sandbox = open(rig).await;
+    let mut script = stage(rig, &[Do::Bytes(OUTPUT_BOUND * (256 << 10)), Do::Print("end")]);
+    let idle = Duration::from_millis(1500);
+    script.idle = Some(idle);
+    let (output, mut printed) = mpsc::channel(1);
+    let stop = Stop::new();
+    let running = async {
+        let end = sandbox.run(&script, &output, &stop).await;
+        drop(output);
+        end
+    };
+    let reading = async {
+        let mut last = printed.recv().await;
+        // The pace of this reader is what is tested.
+        tokio::time::sleep(idle * 2).await;
+        while let Some(bytes) = printed.recv().await {
+            last = Some(bytes);
+        }
+        last.expect("it prints something")
+    };
+    let (end, last) = tokio::join!(running, reading);
+    assert_eq!(end.expect("it runs"), PASSED);
+    assert!(last.ends_with(b"end\n"));
     close(rig, sandbox).await;
 }
 

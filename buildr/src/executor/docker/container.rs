@@ -15,8 +15,10 @@ use futures_util::{Stream, StreamExt as _};
 use protocol::StageEnd;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
-use super::super::{ExecutorError, Output, Stop};
+use super::super::silence::Silence;
+use super::super::{ExecutorError, Output, Stop, millis};
 use super::engine::{self, Engine};
 use super::handoff;
 use super::hint::Tail;
@@ -43,6 +45,10 @@ pub(super) struct Container<'a> {
 pub(super) struct Bounds {
     /// How long it may run.
     pub(super) timeout: Duration,
+    /// How long it may print nothing.
+    pub(super) idle: Option<Duration>,
+    /// Ends it at once: its job has taken more of the disk than it may, and would take more while it is asked nicely.
+    pub(super) too_large: CancellationToken,
     /// How long it has between SIGTERM and SIGKILL.
     pub(super) grace: Duration,
     /// How many bytes of memory it may use, 0 when nothing but the machine says so.
@@ -83,12 +89,12 @@ impl<'a> Container<'a> {
         self.start().await?;
         // Why it was made to end; empty when it ended by itself.
         let reason = OnceLock::new();
-        let mut tail = Tail::default();
+        let (mut tail, silence) = (Tail::default(), Silence::new());
         tokio::select! {
-            drained = drain(printed, output, &mut tail) => {
+            drained = drain(printed, output, &mut tail, &silence) => {
                 drained.map_err(|error| self.failed("read the output of", &error))?;
             }
-            error = self.end_in_time(stop, bounds, &reason) => return Err(error),
+            error = self.end_in_time(stop, bounds, &silence, &reason) => return Err(error),
             never = feed(input, frame) => match never {},
         }
         let end = self.ending(bounds.memory).await?;
@@ -127,14 +133,25 @@ impl<'a> Container<'a> {
     }
 
     /// Waits for a reason to end it and does so, politely first. Returns only when it would not end.
-    async fn end_in_time(&self, stop: &Stop, bounds: &Bounds, reason: &OnceLock<StageEnd>) -> ExecutorError {
-        let limit_ms = u64::try_from(bounds.timeout.as_millis()).unwrap_or(u64::MAX);
+    async fn end_in_time(
+        &self,
+        stop: &Stop,
+        bounds: &Bounds,
+        silence: &Silence,
+        reason: &OnceLock<StageEnd>,
+    ) -> ExecutorError {
         let polite = tokio::select! {
             biased;
             () = stop.killed() => false,
             () = stop.cancelled() => true,
+            () = bounds.too_large.cancelled() => false,
             () = sleep(bounds.timeout) => {
-                let _ = reason.set(StageEnd::TimedOut { limit_ms });
+                let _ = reason.set(StageEnd::TimedOut { limit_ms: millis(bounds.timeout) });
+                true
+            }
+            () = silence.lasts(bounds.idle) => {
+                let limit_ms = millis(bounds.idle.unwrap_or_default());
+                let _ = reason.set(StageEnd::IdleTimedOut { limit_ms });
                 true
             }
         };
@@ -143,6 +160,7 @@ impl<'a> Container<'a> {
         if polite && matches!(timeout(DELIVERY, self.terminate()).await, Ok(Ok(()))) {
             tokio::select! {
                 () = stop.killed() => {}
+                () = bounds.too_large.cancelled() => {}
                 () = sleep(bounds.grace) => {}
             }
         }
@@ -221,14 +239,19 @@ async fn feed(mut input: std::pin::Pin<Box<dyn AsyncWrite + Send>>, frame: Bytes
 
 /// Passes on everything that is printed, until its end. When nobody listens any more it is read all the same, for
 /// a container that is not read stands still.
-async fn drain<S>(mut printed: S, output: &Output, tail: &mut Tail) -> Result<(), bollard::errors::Error>
+async fn drain<S>(
+    mut printed: S,
+    output: &Output,
+    tail: &mut Tail,
+    silence: &Silence,
+) -> Result<(), bollard::errors::Error>
 where
     S: Stream<Item = Result<LogOutput, bollard::errors::Error>> + Unpin,
 {
     while let Some(chunk) = printed.next().await {
         let bytes = chunk?.into_bytes();
         tail.push(&bytes);
-        let _ = output.send(bytes).await;
+        let _ = silence.broken_by(output.send(bytes)).await;
     }
     Ok(())
 }

@@ -1,16 +1,16 @@
 //! Images: found at hand, or pulled.
 
-use std::path::Path;
-
 use bollard::models::ImageConfig;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use tokio::time::timeout;
 
 use super::super::{ExecutorError, Output, Stop};
 use super::auth;
 use super::engine::{self, Engine};
 use super::pulled::Pulled;
+use super::settings::{DockerSettings, PullLimits};
 
 /// An image that is on the daemon's disk.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ impl Image {
 pub(super) async fn obtain(
     engine: &Engine,
     name: &str,
-    credentials: Option<&Path>,
+    settings: &DockerSettings,
     pulled: &Pulled,
     output: &Output,
     stop: &Stop,
@@ -51,7 +51,9 @@ pub(super) async fn obtain(
     }
     let _ = output.send(Bytes::from(format!("buildr: pulling {name}\n"))).await;
     let fetched = tokio::select! {
-        fetched = fetch(engine, &reference, credentials, output) => fetched,
+        fetched = timeout(settings.pull.whole, fetch(engine, &reference, settings, output)) => {
+            fetched.unwrap_or(Err(Failed::TooLong))
+        }
         () = stop.cancelled() => return Ok(None),
     };
     // A stream that ended in an error may have done its work all the same, so the daemon has the last word.
@@ -61,7 +63,8 @@ pub(super) async fn obtain(
             Ok(Some(image))
         }
         (None, Ok(())) => Err(pull("the registry sent it, yet the daemon does not have it; try again".to_owned())),
-        (None, Err(error)) => Err(pull(advice(&reference, &error))),
+        (None, Err(Failed::Refused(error))) => Err(pull(advice(&reference, &error))),
+        (None, Err(failed)) => Err(pull(failed.sentence(&reference, settings.pull))),
     }
 }
 
@@ -78,14 +81,44 @@ async fn find(engine: &Engine, name: &str, reference: &str) -> Result<Option<Ima
     }
 }
 
-async fn fetch(
-    engine: &Engine,
-    reference: &str,
-    folder: Option<&Path>,
-    output: &Output,
-) -> Result<(), bollard::errors::Error> {
+/// By how many bytes an image is larger than the one that it was made from.
+pub(super) async fn grown(engine: &Engine, base: &str, image: &str) -> u64 {
+    let size = async |id: &str| engine.quick.inspect_image(id).await.ok().and_then(|found| found.size);
+    let (before, after) = (size(base).await.unwrap_or_default(), size(image).await.unwrap_or_default());
+    u64::try_from(after - before).unwrap_or_default()
+}
+
+/// Why a pull came to nothing.
+enum Failed {
+    /// The daemon or the registry said why.
+    Refused(bollard::errors::Error),
+    /// Neither of them said anything any more.
+    Stalled,
+    /// It went on and on.
+    TooLong,
+}
+
+impl Failed {
+    fn sentence(&self, reference: &str, limits: PullLimits) -> String {
+        let server = auth::server(reference);
+        match self {
+            Self::TooLong => format!(
+                "it took longer than {} s, so it was ended. If it is that large, give it more time by --pull-timeout",
+                limits.whole.as_secs()
+            ),
+            _ => format!(
+                "{server} sent nothing for {} s, so it was ended. Look whether the registry is well, and build again; \
+                 --stall-timeout gives it more time",
+                limits.stall.as_secs()
+            ),
+        }
+    }
+}
+
+/// Has the daemon pull it. Dropping this ends the pull too, for the daemon sees that nobody waits for it.
+async fn fetch(engine: &Engine, reference: &str, settings: &DockerSettings, output: &Output) -> Result<(), Failed> {
     let mut credentials = None;
-    if let Some(folder) = folder.map(Path::to_path_buf) {
+    if let Some(folder) = settings.credentials.clone() {
         let reference = reference.to_owned();
         let found = tokio::task::spawn_blocking(move || auth::credentials(&folder, &reference)).await;
         match found.unwrap_or_else(|error| Err(error.to_string())) {
@@ -97,8 +130,9 @@ async fn fetch(
     }
     let options = CreateImageOptionsBuilder::default().from_image(reference).build();
     let mut progress = engine.long.create_image(Some(options), None, credentials);
-    while let Some(step) = progress.next().await {
-        step?;
+    // It tells of each piece that comes, and is silent when none does.
+    while let Some(step) = timeout(settings.pull.stall, progress.next()).await.map_err(|_| Failed::Stalled)? {
+        step.map_err(Failed::Refused)?;
     }
     Ok(())
 }

@@ -4,13 +4,15 @@ use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bollard::query_parameters::ListContainersOptionsBuilder;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::super::{ExecutorError, StageOrder};
 use super::container::{Bounds, Container};
+use super::disk::Ledger;
 use super::engine::Engine;
 use super::labels::{self, Labels};
 use super::order::Order;
@@ -40,6 +42,10 @@ pub(super) struct Machine {
     pub(super) pulled: Pulled,
     /// The places of jobs that are not yet closed.
     live: Arc<Mutex<HashSet<String>>>,
+    /// What the jobs that run take of the disk.
+    pub(super) ledger: Ledger,
+    /// Where the daemon keeps its things, when that is a folder of this machine.
+    daemon_folder: OnceCell<Option<PathBuf>>,
 }
 
 /// A job's place is in use, for as long as this lives.
@@ -58,7 +64,16 @@ impl Drop for Live {
 impl Machine {
     pub(super) fn new(engine: Engine, settings: DockerSettings) -> Self {
         let pulled = Pulled::open(settings.pulled_images.clone());
-        Self { engine, settings, proven: Mutex::default(), at_hand: Mutex::default(), pulled, live: Arc::default() }
+        Self {
+            engine,
+            settings,
+            proven: Mutex::default(),
+            at_hand: Mutex::default(),
+            pulled,
+            live: Arc::default(),
+            ledger: Ledger::default(),
+            daemon_folder: OnceCell::new(),
+        }
     }
 
     /// A place comes into use: until it is closed, no sweep touches what is made for it.
@@ -114,8 +129,24 @@ impl Machine {
         })
     }
 
-    pub(super) fn bounds(&self, timeout: Duration) -> Bounds {
-        Bounds { timeout, grace: self.settings.grace, memory: self.settings.limits.memory.unwrap_or_default() }
+    pub(super) fn bounds(&self, stage: &StageOrder) -> Bounds {
+        Bounds {
+            timeout: stage.timeout,
+            idle: stage.idle,
+            too_large: CancellationToken::new(),
+            grace: self.settings.grace,
+            memory: self.settings.limits.memory.unwrap_or_default(),
+        }
+    }
+
+    /// Where the daemon keeps its things, when it is on this machine and this process sees the folder.
+    pub(super) async fn daemon_folder(&self) -> Option<&Path> {
+        let ask = async || {
+            self.settings.socket()?;
+            let folder = self.engine.quick.info().await.ok()?.docker_root_dir.map(PathBuf::from)?;
+            folder.exists().then_some(folder)
+        };
+        self.daemon_folder.get_or_init(ask).await.as_deref()
     }
 
     /// The containers that no buildr made, by id.

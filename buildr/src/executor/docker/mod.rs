@@ -2,8 +2,8 @@
 //!
 //! One stage's way: `image` finds or pulls, `order` says what the container is made of, `container` makes
 //! it, attaches, starts and stays to its end, `handoff` is what it is told, `removal` takes it away again.
-//! `sandbox` goes that way for a job, `workspace` is the job's folder on this machine, and `tree` how it is
-//! walked through.
+//! `sandbox` goes that way for a job, `workspace` is the job's folder on this machine, `tree` how it is walked
+//! through, and `disk` looks how large all that becomes.
 
 mod settings;
 mod engine;
@@ -19,6 +19,7 @@ mod removal;
 mod spare;
 mod notice;
 mod tree;
+mod disk;
 mod workspace;
 mod machine;
 mod sandbox;
@@ -33,7 +34,7 @@ use engine::Engine;
 use machine::Machine;
 use sandbox::DockerSandbox;
 
-pub use settings::{DockerSettings, Limits};
+pub use settings::{DiskLimits, DockerSettings, Limits, PullLimits};
 
 /// Opens places for jobs on a Docker daemon.
 #[derive(Debug, Clone)]

@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::query_parameters::CommitContainerOptionsBuilder;
+use bytes::Bytes;
 use protocol::{StageEnd, task};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::super::{ExecutorError, Output, Sandbox, SandboxOrder, SocketGrant, StageOrder, Stop};
+use super::container::{Bounds, Container};
+use super::disk::{Look, Seat};
 use super::handoff;
 use super::image::{self, Image};
 use super::labels::Labels;
@@ -20,6 +23,7 @@ use super::notice;
 use super::order::{self, Order};
 use super::pulled::Use;
 use super::removal;
+use super::settings::DiskLimits;
 use super::workspace::{self, Copy};
 
 /// How long an image that is being removed is left alone before it is looked for again.
@@ -43,6 +47,10 @@ pub(super) struct DockerSandbox {
     /// Keeps what this place uses from being removed to make room.
     uses: Vec<Use>,
     _live: Live,
+    /// Bytes of the image that `prepare` has made, beyond the one that it is made from.
+    made: u64,
+    /// Kept by a job that was ended to make room, until that is there.
+    seat: Option<Seat>,
 }
 
 impl DockerSandbox {
@@ -65,6 +73,8 @@ impl DockerSandbox {
             copies: Vec::new(),
             uses: Vec::new(),
             _live: live,
+            made: 0,
+            seat: None,
         }
     }
 
@@ -75,8 +85,7 @@ impl DockerSandbox {
         }
         let Machine { engine, settings, pulled, .. } = &*self.machine;
         let (found, used) = loop {
-            let credentials = settings.credentials.as_deref();
-            let Some(found) = image::obtain(engine, name, credentials, pulled, output, stop).await? else {
+            let Some(found) = image::obtain(engine, name, settings, pulled, output, stop).await? else {
                 return Ok(None);
             };
             match pulled.use_image(&found.id) {
@@ -140,9 +149,9 @@ impl DockerSandbox {
         let frame = handoff::frame(&environment, &stage.script)?;
         notice::warn_of_names(stage, output).await;
         let container = machine.create(&order, stage, folder).await?;
-        let bounds = machine.bounds(stage.timeout);
+        let bounds = machine.bounds(stage);
         let ended = match machine.prove(&container, folder, &mount).await {
-            Ok(()) => container.run(frame, output, stop, &bounds).await,
+            Ok(()) => self.watched(&container, frame, output, stop, &bounds).await,
             Err(error) => Err(error),
         };
         if socket.is_some() {
@@ -155,6 +164,40 @@ impl DockerSandbox {
                 self.remove_aside(id);
                 Err(error)
             }
+        }
+    }
+
+    /// Runs a container, and ends it when its job has taken more of the disk than it may.
+    async fn watched(
+        &mut self,
+        container: &Container<'_>,
+        frame: Bytes,
+        output: &Output,
+        stop: &Stop,
+        bounds: &Bounds,
+    ) -> Result<StageEnd, ExecutorError> {
+        let machine = Arc::clone(&self.machine);
+        let limits = machine.settings.disk;
+        if limits == DiskLimits::default() {
+            return container.run(frame, output, stop, bounds).await;
+        }
+        let mut folders = vec![self.order.workspace.clone()];
+        folders.extend(self.copies.iter().cloned());
+        let (seat, why) = (machine.ledger.seat(), OnceLock::new());
+        let daemon = machine.daemon_folder().await;
+        let look =
+            Look { engine: &machine.engine, limits, folders, container: &container.id, image: self.made, daemon };
+        let ended = tokio::select! {
+            ended = container.run(frame, output, stop, bounds) => ended,
+            never = look.again(&seat, &bounds.too_large, &why) => match never {},
+        };
+        match why.into_inner() {
+            Some(excess) => {
+                // Until the place is closed nobody else has to make room.
+                self.seat = Some(seat);
+                Err(ExecutorError::TooLarge(excess.to_string()))
+            }
+            None => ended,
         }
     }
 
@@ -181,6 +224,7 @@ impl DockerSandbox {
         let engine = &self.machine.engine;
         let committed = engine.long.commit_container(options, config).await;
         let id = committed.map_err(|error| engine.failed("keep what prepare made as an image", &error))?.id;
+        self.made = image::grown(engine, &base.id, &id).await;
         self.prepared = Some(Image { id, ..base.clone() });
         Ok(())
     }
@@ -256,6 +300,7 @@ impl Sandbox for DockerSandbox {
         for copy in self.copies.drain(..) {
             self.machine.discard(&copy).await?;
         }
+        drop(self.seat.take());
         removed
     }
 }

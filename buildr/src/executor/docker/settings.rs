@@ -18,6 +18,10 @@ pub struct DockerSettings {
     pub ca_bundle: Option<PathBuf>,
     /// What one container may use.
     pub limits: Limits,
+    /// What one job may use of the disk, and what all of them leave of it.
+    pub disk: DiskLimits,
+    /// How long pulling an image may take.
+    pub pull: PullLimits,
     /// How long a stage's processes have between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// Whether processes may gain rights by set-user-id programs; `sudo` needs it.
@@ -28,6 +32,31 @@ pub struct DockerSettings {
     pub docker_config: bool,
     /// Where it is written down which images were pulled. Without it none is ever removed to make room.
     pub pulled_images: Option<PathBuf>,
+}
+
+/// What one job may use of the disk, and what all of them leave of it. Both are looked at again and again, not held
+/// by the file system: a burst between two looks goes beyond them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskLimits {
+    /// Bytes that one job may take: its workspace, what its containers write, the image that `prepare` makes.
+    pub build: Option<u64>,
+    /// Bytes that stay free where workspaces lie; when it is less, the largest job is ended. 0: nobody looks.
+    pub reserve: u64,
+}
+
+/// How long pulling an image may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PullLimits {
+    /// All of it.
+    pub whole: Duration,
+    /// Without any progress.
+    pub stall: Duration,
+}
+
+impl Default for PullLimits {
+    fn default() -> Self {
+        Self { whole: Duration::from_secs(30 * 60), stall: Duration::from_secs(2 * 60) }
+    }
 }
 
 /// What one container may use.
@@ -51,7 +80,9 @@ impl DockerSettings {
             boot: boot.into(),
             network: None,
             ca_bundle: None,
+            disk: DiskLimits::default(),
             limits: Limits { memory: None, cpus: None, pids: 4096 },
+            pull: PullLimits::default(),
             grace: Duration::from_secs(10),
             allow_new_privileges: false,
             credentials: None,

@@ -1,0 +1,144 @@
+//! Jobs from their first line to their end, without containers: what a runner tells of them.
+
+use std::net::TcpListener;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use protocol::{JobId, LogName};
+use tempfile::TempDir;
+
+use super::*;
+use crate::executor::scripted::ScriptedExecutor;
+use crate::git::{Checkouts, ClonePolicy};
+use crate::sink::SinkError;
+
+/// Keeps what is told, and cancels the job for a reason when its first stage begins, if it has one.
+struct Told<'a> {
+    logs: Mutex<String>,
+    stop: &'a Stop,
+    cancel_because: Option<&'static str>,
+}
+
+#[async_trait]
+impl EventSink for Told<'_> {
+    async fn emit(&self, event: JobEvent) -> Result<(), SinkError> {
+        if let (JobEvent::StageStarted { .. }, Some(reason)) = (event, self.cancel_because) {
+            self.stop.cancel_because(reason);
+        }
+        Ok(())
+    }
+
+    async fn emit_certain(&self, event: JobEvent) -> Result<(), SinkError> {
+        self.emit(event).await
+    }
+
+    async fn log(&self, log: &LogName, bytes: Bytes) -> Result<(), SinkError> {
+        let mut logs = self.logs.lock().unwrap();
+        for line in String::from_utf8_lossy(&bytes).lines() {
+            logs.push_str(&format!("{log}: {line}\n"));
+        }
+        Ok(())
+    }
+}
+
+/// One job, and where it is run.
+struct Ground {
+    folder: TempDir,
+    order: WorkOrder,
+    secrets: Vec<Variable>,
+    times: TimeLimits,
+    cancel_because: Option<&'static str>,
+}
+
+impl Ground {
+    /// A job with one stage of this script.
+    fn of(script: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = folder.path().join("tree");
+        std::fs::create_dir(&tree).unwrap();
+        std::fs::write(tree.join(".buildr.yml"), format!("image: any\nonly:\n  script: {script}\n")).unwrap();
+        let order = WorkOrder {
+            job: JobId::fresh(),
+            build: None,
+            attempt: 1,
+            trigger: TriggerKind::Injected,
+            repo: "/nowhere".parse().unwrap(),
+            branch: None,
+            commit: None,
+            plan: None,
+            trusted: true,
+            secrets: Vec::new(),
+        };
+        Self { folder, order, secrets: Vec::new(), times: TimeLimits::default(), cancel_because: None }
+    }
+
+    /// Runs it. Gives its ending, and its logs with their names before each line.
+    async fn run(&self, source: Option<Source<'_>>) -> (Ending, String) {
+        let tree = self.folder.path().join("tree");
+        let (executor, stop) = (ScriptedExecutor::new(), Stop::new());
+        let work = WorkFolder::at(&self.folder.path().join("work")).unwrap();
+        let rooms = Rooms {
+            source: source.unwrap_or(Source::Tree(&tree)),
+            executor: &executor,
+            work: &work,
+            socket: &SocketPolicy::default(),
+            own_environment: &[],
+            more_environment: &[],
+            secrets: &self.secrets,
+            times: self.times,
+            agent: "oak",
+        };
+        let told = Told { logs: Mutex::default(), stop: &stop, cancel_because: self.cancel_because };
+        let ending = run(&self.order, &rooms, &told, &stop).await;
+        assert_eq!(std::fs::read_dir(work.path()).unwrap().count(), 0, "the workspace is gone");
+        (ending, told.logs.into_inner().unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_job_says_why_in_its_log() {
+    let ground = Ground { cancel_because: Some("a newer commit is built"), ..Ground::of("hang") };
+    let (ending, logs) = ground.run(None).await;
+    assert_eq!(ending.outcome, Outcome::Cancelled);
+    let told = logs.lines().any(|line| line.starts_with("0-job: ") && line.contains("a newer commit is built"));
+    assert!(told, "{logs}");
+}
+
+#[tokio::test]
+async fn secrets_are_given_to_trusted_jobs_alone_and_masked_in_all() {
+    for (trusted, given) in [(true, "***"), (false, "")] {
+        let mut ground = Ground::of("[\"env TOKEN\", \"print it is s3cret-value\"]");
+        ground.order.trusted = trusted;
+        ground.secrets = vec![Variable::new("TOKEN", "s3cret-value")];
+        let (ending, logs) = ground.run(None).await;
+        assert_eq!(ending.outcome, Outcome::Passed, "{logs}");
+        assert!(logs.contains("it is ***") && !logs.contains("s3cret"), "{logs}");
+        let first = logs.lines().find_map(|line| line.strip_prefix("only: ")).unwrap();
+        assert_eq!(first, given, "{logs}");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_stage_ends_when_its_time_is_over() {
+    let mut ground = Ground::of("hang");
+    ground.times.idle = Some(Duration::from_millis(50));
+    let (ending, logs) = ground.run(None).await;
+    assert_eq!(ending.outcome, Outcome::Failed, "{logs}");
+    assert!(ending.message.unwrap().contains("printed nothing"), "{logs}");
+}
+
+#[tokio::test]
+async fn a_clone_ends_when_its_time_is_over() {
+    // Takes connections, and says nothing on them.
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut ground = Ground::of("print never");
+    ground.order.repo = format!("git://{}/x", server.local_addr().unwrap()).parse().unwrap();
+    ground.times.clone = Duration::from_secs(1);
+    let policy = ClonePolicy { home: None, ..ClonePolicy::default() };
+    let checkouts = Checkouts::new(ground.folder.path().join("cache"), policy);
+    let (ending, logs) = ground.run(Some(Source::Clone(&checkouts))).await;
+    assert_eq!(ending.outcome, Outcome::Errored { cause: Cause::Clone }, "{logs}");
+    assert!(ending.message.unwrap().contains("longer than 1 s"), "{logs}");
+    assert!(logs.contains("--clone-timeout"), "{logs}");
+}
