@@ -739,3 +739,23 @@ async fn a_registry_that_says_nothing_is_given_up() {
         .await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_does_not_wait_for_a_registry_that_says_nothing() {
+    // Takes connections, and says nothing on them.
+    let registry = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let image = format!("{}/silent:1", registry.local_addr().unwrap());
+    let never = Duration::from_secs(3600);
+    with_docker(
+        move |settings| settings.pull = PullLimits { whole: never, stall: never },
+        move |rig| async move {
+            let mut sandbox = open(&*rig).await;
+            let mut stage = script(&["true"]);
+            stage.image = Some(image);
+            let (end, _) = run_until(&mut *sandbox, &stage, "buildr: pulling", Stop::cancel).await;
+            assert_eq!(end.unwrap(), StageEnd::Cancelled);
+            close(&*rig, sandbox).await;
+        },
+    )
+    .await;
+}
