@@ -7,6 +7,7 @@ use protocol::job::WorkOrder;
 use protocol::report::JobEvent;
 use protocol::{Branch, Cause, CommitId, Ending};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::Rooms;
 use super::stage::JobLog;
@@ -70,11 +71,16 @@ pub(super) async fn fetch(
 ) -> Result<Sourced, Ending> {
     match rooms.source {
         Source::Clone(checkouts) => {
-            let limit = rooms.times.clone;
-            // What is under way when the time is over is dropped, and ends by itself.
-            match tokio::time::timeout(limit, clone(order, checkouts, into, stop, log)).await {
-                Ok(cloned) => cloned,
-                Err(_) => Err(Ending::errored(Cause::Clone, too_long(order, limit))),
+            let (limit, end) = (rooms.times.clone, stop.token().child_token());
+            let mut cloning = std::pin::pin!(clone(order, checkouts, into, &end, stop, log));
+            tokio::select! {
+                cloned = &mut cloning => cloned,
+                () = tokio::time::sleep(limit) => {
+                    end.cancel();
+                    // It ends soon, and writes nothing any more when it has.
+                    let told = |ending: Ending| if stop.is_cancelled() { ending } else { too_long(order, limit) };
+                    cloning.await.map_err(told)
+                }
             }
         }
         Source::Tree(tree) => copy(tree, into, stop, log).await,
@@ -85,6 +91,7 @@ async fn clone(
     order: &WorkOrder,
     checkouts: &Checkouts,
     into: &Path,
+    end: &CancellationToken,
     stop: &Stop,
     log: &JobLog<'_>,
 ) -> Result<Sourced, Ending> {
@@ -98,7 +105,7 @@ async fn clone(
             }
         };
         let (branch, commit) = (order.branch.as_ref(), order.commit.as_ref());
-        let check_out = checkouts.check_out(&order.repo, branch, commit, into, stop.token(), progress);
+        let check_out = checkouts.check_out(&order.repo, branch, commit, into, end, progress);
         let (done, ()) = tokio::join!(check_out, say);
         match done {
             Ok(done) => {
@@ -116,19 +123,20 @@ async fn clone(
                 log.say(&format!("{error}; trying again in {} s", wait.as_secs())).await;
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
-                    () = stop.cancelled() => return Err(Ending::cancelled("cancelled during the clone")),
+                    () = end.cancelled() => return Err(Ending::cancelled("cancelled during the clone")),
                 }
             }
         }
     }
 }
 
-fn too_long(order: &WorkOrder, limit: Duration) -> String {
-    format!(
+fn too_long(order: &WorkOrder, limit: Duration) -> Ending {
+    let message = format!(
         "cloning {} took longer than {} s, so it was ended; if it is that large, give it more time by --clone-timeout",
         order.repo,
         limit.as_secs()
-    )
+    );
+    Ending::errored(Cause::Clone, message)
 }
 
 async fn copy(tree: &Path, into: &Path, stop: &Stop, log: &JobLog<'_>) -> Result<Sourced, Ending> {
