@@ -73,6 +73,11 @@ impl Ledger {
 }
 
 impl Seat {
+    /// There is room for all, so nobody knows what the job has taken: what was measured once may be long ago.
+    fn forget(&self) {
+        self.ledger.lock().insert(self.job, Taken::default());
+    }
+
     /// Writes down what the job has taken, and says whether it must end for that.
     fn judge(&self, bytes: u64, free: u64, limits: DiskLimits) -> Option<Excess> {
         let mut ledger = self.ledger.lock();
@@ -162,9 +167,8 @@ impl Look<'_> {
         // The walk is given up when nobody waits for it any more.
         let given_up = Arc::new(AtomicBool::new(false));
         let _guard = GivenUp(Arc::clone(&given_up));
-        let walked = tokio::task::spawn_blocking(move || {
-            folders.iter().map(|folder| size_of(folder, &given_up).unwrap_or_default()).sum::<u64>()
-        });
+        let walked =
+            tokio::task::spawn_blocking(move || folders.iter().map(|folder| size_of(folder, &given_up)).sum::<u64>());
         self.image + layer.unwrap_or_default() + walked.await.unwrap_or_default()
     }
 }
@@ -178,9 +182,10 @@ impl Drop for GivenUp {
 }
 
 /// What a folder takes of the disk, in bytes: files with holes for what is in them, files with several names once.
-fn size_of(folder: &Path, given_up: &AtomicBool) -> io::Result<u64> {
+/// What this process may not look into counts for nothing.
+fn size_of(folder: &Path, given_up: &AtomicBool) -> u64 {
     let (mut bytes, mut several) = (0, HashSet::new());
-    tree::walk(folder, &mut |entry: &Entry<'_>| {
+    let walked = tree::walk(folder, &mut |entry: &Entry<'_>| {
         if given_up.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::Interrupted.into());
         }
@@ -189,8 +194,11 @@ fn size_of(folder: &Path, given_up: &AtomicBool) -> io::Result<u64> {
             bytes += u64::try_from(stat.st_blocks).unwrap_or_default() * 512;
         }
         Ok(())
-    })?;
-    Ok(bytes)
+    });
+    if let Err(error) = walked {
+        tracing::debug!(%error, folder = %folder.display(), "not all of a job's folder could be measured");
+    }
+    bytes
 }
 
 /// A size as a person reads it.
@@ -218,6 +226,11 @@ mod tests {
         assert_eq!(small.judge(30, 50, limits), None, "one is being ended");
         drop(large);
         assert_eq!(small.judge(30, 120, limits), None, "there is room again");
+        let late = ledger.seat();
+        late.judge(0, 120, limits);
+        late.forget();
+        assert_eq!(small.judge(30, 99, limits), None, "what the other has taken is not known any more");
+        assert_eq!(late.judge(1, 99, limits), None);
         assert_eq!(small.judge(30, 99, limits), Some(Excess::Reserve { taken: 30, free: 99, reserve: 100 }));
     }
 
@@ -235,13 +248,13 @@ mod tests {
     fn a_size_is_what_the_disk_holds() {
         let folder = tempfile::tempdir().unwrap();
         let go_on = AtomicBool::new(false);
-        let before = size_of(folder.path(), &go_on).unwrap();
+        let before = size_of(folder.path(), &go_on);
         std::fs::write(folder.path().join("a"), vec![1; 1 << 20]).unwrap();
         std::fs::hard_link(folder.path().join("a"), folder.path().join("b")).unwrap();
         std::fs::File::create(folder.path().join("hole")).unwrap().set_len(1 << 40).unwrap();
         std::os::unix::fs::symlink("/", folder.path().join("link")).unwrap();
-        let size = size_of(folder.path(), &go_on).unwrap() - before;
+        let size = size_of(folder.path(), &go_on) - before;
         assert!((1 << 20..2 << 20).contains(&size), "{size}");
-        assert!(size_of(folder.path(), &AtomicBool::new(true)).is_err());
+        assert_eq!(size_of(folder.path(), &AtomicBool::new(true)), 0);
     }
 }
