@@ -128,7 +128,8 @@ pub(super) fn walk(root: &Path, visitor: &mut impl Visitor) -> io::Result<()> {
             Ok(below) if fstat(&below)?.st_dev == levels[depth].identity.0 => {
                 path.push(OsStr::from_bytes(name.to_bytes()));
                 levels.push(level(below, &mut path, visitor)?);
-                if depth >= OPEN {
+                // The first stays open: it is the way back from a place that was moved elsewhere.
+                if depth > OPEN {
                     levels[depth - OPEN].folder = None;
                 }
             }
@@ -145,18 +146,24 @@ fn climb(levels: &mut Vec<Level>, path: &mut PathBuf, visitor: &mut impl Visitor
     let name = path.file_name().map(|name| CString::new(name.as_bytes())).transpose()?.unwrap_or_default();
     path.pop();
     if parent.folder.is_none() {
-        let below = left.folder.ok_or_else(|| io::Error::other("a folder was closed too soon"))?;
-        let above = openat(&below, "..", FOLDER, Mode::empty())?;
-        let found = fstat(&above)?;
-        if (found.st_dev, found.st_ino) != parent.identity {
-            return Err(io::Error::other("a folder was moved while it was looked through"));
-        }
-        parent.folder = Some(above);
+        parent.folder = left.folder.as_ref().and_then(|below| above(below, parent.identity));
     }
     match &parent.folder {
         Some(folder) => visitor.leave(folder.as_fd(), &name),
-        None => Ok(()),
+        None => {
+            // Somebody moved it meanwhile: what was left of this branch is passed over.
+            levels.truncate(1);
+            path.clear();
+            visitor.closed(Errno::ENOENT)
+        }
     }
+}
+
+/// The folder above another, if it is still this one.
+fn above(below: &OwnedFd, identity: (u64, u64)) -> Option<OwnedFd> {
+    let above = openat(below, "..", FOLDER, Mode::empty()).ok()?;
+    let found = fstat(&above).ok()?;
+    ((found.st_dev, found.st_ino) == identity).then_some(above)
 }
 
 /// Visits what is in a folder.
@@ -316,6 +323,29 @@ mod tests {
         assert_eq!(count(&root), 5001);
         remove(&root).unwrap();
         assert!(!root.exists());
+    }
+
+    #[test]
+    fn what_is_moved_away_meanwhile_hides_nothing_else() {
+        let parent = tempfile::tempdir().unwrap();
+        let (root, elsewhere) = (parent.path().join("root"), parent.path().join("elsewhere"));
+        deep(&root.join("a"), 100);
+        deep(&root.join("b"), 100);
+        fs::create_dir(&elsewhere).unwrap();
+        let (mut leaves, mut moved) = (0, false);
+        walk(&root, &mut |entry: &Entry<'_>| {
+            leaves += usize::from(entry.path.ends_with("leaf"));
+            if entry.path.components().count() == 60 && !moved {
+                moved = true;
+                // Its folder is taken out of the one above it.
+                let from: PathBuf = root.join(entry.path.components().take(50).collect::<PathBuf>());
+                fs::rename(from, elsewhere.join("x"))?;
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert!(moved);
+        assert_eq!(leaves, 2);
     }
 
     #[test]
