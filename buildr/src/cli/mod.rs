@@ -105,7 +105,7 @@ Examples:
 /// Each command's file has an `Args` and a `run`; here is a line for each, and one in [`GROUPS`].
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(run::Args),
+    Run(Box<run::Args>),
     Submit(submit::Args),
     Builds(builds::Args),
     Status(status::Args),
@@ -137,7 +137,7 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
     let code = runtime.block_on(async {
         match command {
-            Command::Run(args) => run::run(args, &globals).await,
+            Command::Run(args) => run::run(*args, &globals).await,
             Command::Submit(args) => submit::run(args, &globals).await,
             Command::Builds(args) => builds::run(&args, &globals).await,
             Command::Status(args) => status::run(&args, &globals).await,
