@@ -27,11 +27,15 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5 * 60);
 /// the mark does not waver.
 const MORE_PERCENT: u64 = 2;
 
+/// A disk with so many bytes free is not short of room, whatever that is in percent: ten percent of a large disk are
+/// more than builds need.
+const PLENTY: u64 = 20 << 30;
+
 impl Mark {
     /// Whether a disk has too little room. One that had too little before needs more than the mark to have enough.
     fn lacks(self, room: &Room, before: bool) -> bool {
         let (percent, bytes) = if before { self.enough() } else { (u64::from(self.percent), self.bytes) };
-        room.percent_free() < percent || room.free < bytes
+        room.free < bytes || (room.percent_free() < percent && room.free < PLENTY)
     }
 
     /// From where on a disk that had too little has enough again: percent and bytes.

@@ -96,14 +96,6 @@ impl Seat {
     }
 }
 
-impl Seat {
-    /// There is room for all, so what the job takes is not measured. What was measured before is old by the time that it
-    /// would count.
-    fn forget(&self) {
-        self.ledger.lock().insert(self.job, Taken::default());
-    }
-}
-
 impl Drop for Seat {
     fn drop(&mut self) {
         self.ledger.lock().remove(&self.job);
