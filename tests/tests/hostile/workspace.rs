@@ -63,7 +63,7 @@ async fn folders_of_any_depth_are_removed() {
     over_rabbitmq_in_docker(async |farm| {
         started(farm, 1).await;
         // Deeper than any stack or table of open files of the one who removes them.
-        let digs = manifest(&["perl -e 'for (1..8000) { mkdir \"d\" or die; chdir \"d\" or die }'"]);
+        let digs = manifest(&["perl -e 'for (1..20000) { mkdir \"d\" or die; chdir \"d\" or die }'"]);
         let number = farm.api().begin(&digs).await;
         farm.api().until_is(number, Status::Passed).await;
         let said = farm.api().log(number, "0-job").await;
