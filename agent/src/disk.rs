@@ -252,6 +252,9 @@ mod tests {
             let room = Room { free, total: 100 * GIB, disk: 1 };
             assert_eq!(Mark { percent, bytes }.lacks(&room, before), expect, "{percent} {bytes} {free} {before}");
         };
+        check(30, 0, PLENTY, false, false);
+        check(30, 0, PLENTY - 1, false, true);
+        check(0, 2 * PLENTY, PLENTY, false, true);
         check(10, 0, 10 * GIB, false, false);
         check(10, 0, 10 * GIB - 1, false, true);
         check(10, 0, 11 * GIB, true, true);

@@ -153,6 +153,8 @@ impl Processes {
         command.stdin(Stdio::null()).stdout(log).stderr(errors).kill_on_drop(true);
         // Settings of the one who runs the tests are none of the farm's.
         command.current_dir(self.folder.path()).env("XDG_CONFIG_HOME", self.folder.path());
+        // Nor is the room on their disk.
+        command.env("BUILDR_AGENT_DISK_WATERMARK", "0");
         command.envs(self.variables.get(who).into_iter().flatten().map(|(name, value)| (name, value)));
         if let (Some(host), true) = (&self.docker_host, who != "coordinator") {
             command.env("DOCKER_HOST", host);

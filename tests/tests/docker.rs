@@ -639,7 +639,7 @@ async fn only_our_own_goes(rig: &DockerRig, registry: &Registry, cleanup: &mut V
     let executor = rig.docker_executor();
     let order = [&two, &used, &renamed, &replaced, &one].map(Clone::clone);
     assert_eq!(spare(executor).await, order, "the longest unused first, and none that a job has");
-    assert_eq!(executor.remove_spare(&Spare { name: held.clone(), last_used_ms: 0 }).await.unwrap(), false);
+    assert!(!executor.remove_spare(&Spare { name: held.clone(), last_used_ms: 0 }).await.unwrap());
     let expect = order.into_iter().zip([true, false, true, false, true]).collect::<Vec<_>>();
     assert_eq!(make_room(executor).await, expect);
     for (image, expect) in

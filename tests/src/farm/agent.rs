@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use agent::config::{Config, Standalone};
+use agent::config::{Config, Mark, Standalone};
 use agent::home::Home;
 use agent::{AgentError, Shutdown};
 use buildr::cli::jobs::JobArgs;
@@ -58,7 +58,14 @@ struct Life {
 /// What an agent of a test is told unless the test says otherwise.
 pub(super) fn config(slots: u32) -> Config {
     let config = Config::new(&JobArgs::default(), Vec::new()).expect("there is no label in it");
-    Config { slots, standalone: Standalone::Never, local_repos: true, environment: Vec::new(), ..config }
+    Config {
+        slots,
+        standalone: Standalone::Never,
+        local_repos: true,
+        environment: Vec::new(),
+        mark: Mark::default(),
+        ..config
+    }
 }
 
 impl Agent {

@@ -195,6 +195,8 @@ impl Part {
         command.stdout(log.try_clone().expect("a log")).stderr(log).kill_on_drop(true);
         // Settings of the one who runs this are none of the farm's.
         command.current_dir(&self.folder).env("XDG_CONFIG_HOME", &self.folder);
+        // Nor is the room on their disk.
+        command.env("BUILDR_AGENT_DISK_WATERMARK", "0");
         *child = Some(command.spawn().expect("the program can be started"));
     }
 
