@@ -93,7 +93,8 @@ impl StageRun<'_> {
             if begins { self.run_and_read(order, door, sandbox).await } else { (Ok(StageEnd::Cancelled), Ok(0)) };
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let total = written.map_err(|error| {
-            let (cause, message) = again.after(Cause::Daemon, error.to_string());
+            let (cause, message) = told(&error);
+            let (cause, message) = again.after(cause, message);
             Ending::errored(cause, message).in_stage(&order.name)
         })?;
         let result = self.outcome(ended, again);
@@ -198,11 +199,16 @@ impl StageRun<'_> {
 
 /// The job's end when what happens in it cannot be kept.
 pub(super) fn told_badly(error: &SinkError) -> Ending {
+    let (cause, message) = told(error);
+    Ending::errored(cause, message)
+}
+
+fn told(error: &SinkError) -> (Cause, String) {
     match error.0.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            Ending::errored(Cause::Limit, format!("the agent's disk is full: {error}"))
+            (Cause::Limit, format!("the agent's disk is full: {error}"))
         }
-        _ => Ending::errored(Cause::Daemon, error.to_string()),
+        _ => (Cause::Daemon, error.to_string()),
     }
 }
 
