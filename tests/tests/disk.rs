@@ -295,6 +295,9 @@ async fn the_longest_unused_mirrors_go_first_and_what_is_foreign_stays() {
         let mut by_use = kept();
         by_use.retain(|path| path.with_extension("lock").exists());
         by_use.sort_by_key(|path| path.with_extension("lock").metadata().unwrap().modified().unwrap());
+        // What is still to be sent takes room too, which would cost a second mirror.
+        farm.folders("a").until_all_said().await;
+        farm.folders("a").until_no_work().await;
         disk.fill(8 * MIB / 11);
         until("a mirror to go", async || (kept().len() == 4).then_some(())).await;
         assert!(!by_use[0].exists(), "the longest unused");
@@ -346,7 +349,8 @@ async fn full_under_the_store(farm: &mut Farm, disk: &Disk) {
         (status == 503).then_some(text)
     })
     .await;
-    assert!(said.contains("waits to be stored") && said.contains("full"), "{said}");
+    let why = ["is full", "No space left"];
+    assert!(said.contains("waits to be stored") && why.iter().any(|why| said.contains(why)), "{said}");
     farm.folders("a").let_end().await;
     farm.folders("a").until_a_result().await;
     // Two leases: this is the fault itself.

@@ -41,7 +41,7 @@ pub struct JobArgs {
 #[command(next_help_heading = "Disk")]
 pub struct DiskArgs {
     /// When less than this is free on a disk that jobs use, remove what buildr itself keeps there, the longest unused
-    /// first; if that does not help, take no jobs until 2 percent more than this are free (0: never)
+    /// first; if that does not help, take no jobs until 2 percent more than this are free (0: never; 20g free are enough in any case)
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=90))]
     pub disk_watermark: u8,
 
