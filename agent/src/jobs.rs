@@ -183,16 +183,12 @@ mod tests {
 
     fn order(build: Option<u64>) -> WorkOrder {
         WorkOrder {
-            job: JobId::fresh(),
             build: build.map(protocol::BuildNumber),
-            attempt: 1,
-            trigger: protocol::job::TriggerKind::Manual,
-            repo: "https://example.org/x".parse().unwrap(),
-            branch: None,
-            commit: None,
-            plan: None,
-            trusted: false,
-            secrets: Vec::new(),
+            ..WorkOrder::new(
+                JobId::fresh(),
+                protocol::job::TriggerKind::Manual,
+                "https://example.org/x".parse().unwrap(),
+            )
         }
     }
 

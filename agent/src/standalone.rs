@@ -55,18 +55,7 @@ pub(crate) async fn take(agent: &Arc<Agent>, delivery: JobDelivery) {
     };
     // There is no coordinator to ask: the agent's own list of repositories decides alone.
     let trusted = agent.config.socket.trusts(&repo);
-    let order = WorkOrder {
-        job: JobId::fresh(),
-        build: None,
-        attempt: 1,
-        trigger: TriggerKind::Injected,
-        repo,
-        branch,
-        commit: None,
-        plan: None,
-        trusted,
-        secrets: Vec::new(),
-    };
+    let order = WorkOrder { branch, trusted, ..WorkOrder::new(JobId::fresh(), TriggerKind::Injected, repo) };
     let reply = delivery.reply.clone();
     let message = tokio::sync::Mutex::new(Message::Held(delivery));
     let sink = ConsoleSink { lines: &agent.console, job: order.job, commit: Mutex::default(), message };
@@ -173,6 +162,13 @@ impl EventSink for ConsoleSink<'_> {
             | JobEvent::Planned { .. }
             | JobEvent::LogComplete { .. }
             | JobEvent::Finished { .. }
+            | JobEvent::ImageFound { .. }
+            | JobEvent::StageTried { .. }
+            | JobEvent::ArtifactsKept { .. }
+            | JobEvent::TestsRead { .. }
+            | JobEvent::CoverageRead { .. }
+            | JobEvent::HandedOn { .. }
+            | JobEvent::Summary { .. }
             | JobEvent::Unknown => {}
         }
         Ok(())

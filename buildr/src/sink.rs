@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use protocol::LogName;
 use protocol::report::JobEvent;
+use protocol::{JobKey, LogName};
 
 /// Is told what happens in one job.
 ///
@@ -30,6 +30,16 @@ pub trait EventSink: Send + Sync {
     /// # Errors
     /// When they cannot be kept.
     async fn log(&self, log: &LogName, bytes: Bytes) -> Result<(), SinkError>;
+}
+
+/// Is told what happens in a build whose jobs one process carries out: on a laptop, and at an agent that knows no
+/// coordinator.
+pub trait BuildSink: Send + Sync {
+    /// Where the events of one job go; `None` is what comes before the build has jobs: the code and the plan.
+    fn of_job(&self, job: Option<&JobKey>) -> Box<dyn EventSink + '_>;
+
+    /// A job that is not run here, and why: as the end of the sentence "skipped: …".
+    fn passed_over(&self, job: &JobKey, reason: &str);
 }
 
 /// Several logs as one text: each line says whose it is, and one that comes in pieces stays one line, unless

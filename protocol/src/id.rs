@@ -201,6 +201,33 @@ impl LogName {
         Self("0-job".to_owned())
     }
 
+    /// What a service printed: of a stage, or of the whole job.
+    #[must_use]
+    pub fn of_service(stage: Option<&StageName>, service: &str) -> Self {
+        Self::pieced(stage.map_or("0-job", StageName::as_str), &format!("service-{service}"))
+    }
+
+    /// What a try of a stage printed that is followed by another; the last one's log has the stage's own name.
+    #[must_use]
+    pub fn of_try(stage: &StageName, number: u32) -> Self {
+        Self::pieced(stage.as_str(), &format!("try-{number}"))
+    }
+
+    /// Two parts as one name. What is too long is cut, with a number made of the whole in its place.
+    fn pieced(first: &str, second: &str) -> Self {
+        const LONGEST: usize = 80;
+        let legal = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+        let whole: String = format!("{first}.{second}").chars().map(legal).collect();
+        if whole.len() <= LONGEST {
+            return Self(whole);
+        }
+        // FNV-1a: the same name each time, on each machine.
+        let number = whole
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        Self(format!("{}-{number:016x}", &whole[..LONGEST - 17]))
+    }
+
     /// What people call it.
     #[must_use]
     pub fn title(&self) -> &str {

@@ -7,8 +7,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{BuildNumber, JobId};
-use crate::plan::{Plan, Variable};
+use crate::id::{BuildNumber, JobId, JobKey, StageName};
+use crate::outcome::Outcome;
+use crate::plan::{Kept, Plan, Variable};
 use crate::source::{Branch, CommitId, RepoUrl};
 
 /// The longest message that is looked at, in bytes. A work order by hand is two short texts.
@@ -197,6 +198,105 @@ pub struct WorkOrder {
     /// Variables whose values no log may show.
     #[serde(default)]
     pub secrets: Vec<Variable>,
+    /// What began the build, beyond its kind.
+    #[serde(default, skip_serializing_if = "Origin::is_empty")]
+    pub origin: Origin,
+    /// The job's name within the build, once it is planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<JobKey>,
+    /// Values that a person gave: when the build was started, and at the job's gate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Variable>,
+    /// What the jobs that it needs handed on by `$BUILDR_ENV`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handed: Vec<Variable>,
+    /// What the jobs that it needs kept: restored before its first stage.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<Kept>,
+    /// Where artifacts are fetched from and brought to; nowhere without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depot: Option<Depot>,
+    /// How the build stands, for a job that runs whatever happened before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub so_far: Option<SoFar>,
+}
+
+impl WorkOrder {
+    /// An order to build this repository, and nothing else.
+    #[must_use]
+    pub fn new(job: JobId, trigger: TriggerKind, repo: RepoUrl) -> Self {
+        Self {
+            job,
+            build: None,
+            attempt: 1,
+            trigger,
+            repo,
+            branch: None,
+            commit: None,
+            plan: None,
+            trusted: false,
+            secrets: Vec::new(),
+            origin: Origin::default(),
+            key: None,
+            inputs: Vec::new(),
+            handed: Vec::new(),
+            kept: Vec::new(),
+            depot: None,
+            so_far: None,
+        }
+    }
+}
+
+/// What began a build, beyond its kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The tag, when it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// The number of the pull request, when it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_request: Option<u64>,
+    /// The branch that the pull request is to go into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Branch>,
+    /// The last commit of the branch whose build passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_green: Option<CommitId>,
+    /// The builds that led to this one, the nearest last, each as `REPO#NUMBER`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstream: Vec<String>,
+}
+
+impl Origin {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A place of the coordinator's for artifacts, reached over HTTP by those who hold a claim.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Depot {
+    /// Its address: an archive is at `<url>/<sha256>`.
+    pub url: String,
+    /// Opens it, for as long as the claim is current. Secret.
+    pub token: String,
+}
+
+impl fmt::Debug for Depot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Depot({})", self.url)
+    }
+}
+
+/// How a build stands while its last job is yet to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SoFar {
+    /// The worst of its jobs' ends.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// The stage that failed first, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<StageName>,
 }
 
 #[cfg(test)]

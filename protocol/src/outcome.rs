@@ -42,6 +42,8 @@ pub enum Cause {
     Limit,
     /// It may or may not have happened, and must not happen twice.
     OutcomeUnknown,
+    /// A service that a stage works with did not become ready.
+    Service,
     /// A cause that a newer buildr knows.
     #[serde(other)]
     Other,
@@ -59,6 +61,7 @@ impl Cause {
             Self::AgentLost => "agent_lost",
             Self::Limit => "limit",
             Self::OutcomeUnknown => "outcome_unknown",
+            Self::Service => "service",
             Self::Other => "other",
         }
     }

@@ -1,8 +1,23 @@
-//! What a manifest means for one job: nothing left to look up.
+//! What a manifest means: jobs with edges, in which nothing is left to look up.
+//!
+//! [`PlannedJob`] says when a job may begin, [`Plan`] what it does, [`StagePlan`] one container of it, [`BuildPlan`]
+//! what holds for the build as a whole. Durations are milliseconds. A field that is absent on the wire means what
+//! earlier versions did.
+
+mod job;
+mod stage;
+
+use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{JobKey, LabelSet, StageName};
+use crate::id::{JobKey, StageName};
+
+pub use job::{Cell, Concurrency, Downstream, Gate, GateInput, Lane, PlannedJob, RunOn, TakeOrder};
+pub use stage::{
+    AllowFailure, Artifacts, Cache, CachePolicy, Coverage, Image, KeepWhen, Prepare, Probe, Pull, Ready, Reports,
+    Resources, Retry, RetryCause, SecretRequest, Service, StagePlan,
+};
 
 /// The most jobs that one build may be planned into. A plan comes from a user's file, so it has caps.
 pub const MAX_JOBS: usize = 256;
@@ -10,40 +25,163 @@ pub const MAX_JOBS: usize = 256;
 /// The most bytes that a build's planned jobs may take on the wire.
 pub const MAX_PLAN_BYTES: usize = 1 << 20;
 
-/// One job of a build, and the jobs that must pass before it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlannedJob {
-    /// Its name within the build.
-    pub key: JobKey,
-    /// The jobs that must have passed before it is offered.
-    #[serde(default)]
-    pub needs: Vec<JobKey>,
-    /// What its agent must have.
-    #[serde(default)]
-    pub labels: LabelSet,
-    /// What it does.
-    pub plan: Plan,
-}
-
-/// What one job does, in order.
+/// What one job does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The image that `prepare` and every stage without one of its own start from.
-    pub image: String,
-    /// Variables for every container of the job, in the order in which later wins.
+    pub image: Image,
+    /// Variables for every container of the job, in the order in which later wins: the top level's, then the
+    /// matrix cell's.
     #[serde(default)]
     pub environment: Vec<Variable>,
+    /// Variables that win over the stages' own: the build's inputs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Variable>,
     /// Globs over the names of the agent's own environment that are passed on; empty passes nothing.
     #[serde(default)]
     pub inherit: Vec<String>,
-    /// The commands that make the prepared image.
+    /// What makes the prepared image.
     #[serde(default)]
-    pub prepare: Option<Vec<String>>,
-    /// What runs, one after the other.
+    pub prepare: Option<Prepare>,
+    /// What runs. Each waits for what its [`StagePlan::needs`] says.
     pub stages: Vec<StagePlan>,
+    /// Services that live as long as the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Service>,
     /// Where the checkout is mounted, in every container.
     #[serde(default = "default_workspace")]
     pub workspace: String,
+    /// How the code is fetched.
+    #[serde(default, skip_serializing_if = "CloneOptions::is_default")]
+    pub clone: CloneOptions,
+    /// Other repositories whose code is put into the workspace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repos: Vec<OtherRepo>,
+    /// Which pipeline it belongs to, when the repository has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<String>,
+    /// Whether all else that runs in the job ends as soon as one of its stages fails.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub fail_fast: bool,
+    /// The most stages that run at once, when the manifest says so; the agent's own bound holds in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage_parallelism: Option<u32>,
+}
+
+impl Plan {
+    /// A plan of these stages, and nothing else.
+    #[must_use]
+    pub fn new(image: impl Into<Image>, stages: Vec<StagePlan>) -> Self {
+        Self {
+            image: image.into(),
+            environment: Vec::new(),
+            inputs: Vec::new(),
+            inherit: Vec::new(),
+            prepare: None,
+            stages,
+            services: Vec::new(),
+            workspace: default_workspace(),
+            clone: CloneOptions::default(),
+            repos: Vec::new(),
+            pipeline: None,
+            fail_fast: true,
+            stage_parallelism: None,
+        }
+    }
+}
+
+/// What holds for a build as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildPlan {
+    /// Stages that were passed over when the build was planned, with the reason; they are in no job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedStage>,
+    /// Whether an older build of the same branch or pull request is cancelled by this one; without it the farm
+    /// decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_superseded: Option<bool>,
+    /// How long the build may take from its first job on, waiting for people apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// Of whose turn the whole build waits, and holds until it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    /// The order in which the build's jobs are preferred to others': higher first, 0 unless said.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i32,
+}
+
+/// A stage that was passed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedStage {
+    /// Which.
+    pub stage: StageName,
+    /// Of which pipeline, when there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<String>,
+    /// Why, as the end of the sentence "skipped: …".
+    pub reason: String,
+}
+
+/// How the code of a repository is fetched.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloneOptions {
+    /// Nothing is fetched: the workspace begins empty (`clone: false`).
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub none: bool,
+    /// How many commits of history a stage sees; all without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depth: Option<u32>,
+    /// Whether submodules are fetched.
+    #[serde(default, skip_serializing_if = "Submodules::is_none")]
+    pub submodules: Submodules,
+    /// Whether files of git LFS are fetched.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub lfs: bool,
+    /// A partial clone's filter, such as `blob:none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+}
+
+impl CloneOptions {
+    /// Whether nothing special is asked for.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Which submodules are fetched.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Submodules {
+    /// None.
+    #[default]
+    None,
+    /// Those of the repository.
+    Direct,
+    /// Those, and theirs.
+    Recursive,
+}
+
+impl Submodules {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
+/// Another repository in the workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherRepo {
+    /// What the manifest calls it.
+    pub name: String,
+    /// Where it is.
+    pub url: crate::source::RepoUrl,
+    /// Where its code goes, below the workspace.
+    pub path: String,
+    /// Which branch; `None` is the same as the build's own where it has one of that name, else its default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
 }
 
 /// Where the checkout is mounted unless a manifest says otherwise.
@@ -51,24 +189,6 @@ pub const WORKSPACE: &str = "/app";
 
 fn default_workspace() -> String {
     WORKSPACE.to_owned()
-}
-
-/// One stage: one fresh container, one script.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StagePlan {
-    /// Its name.
-    pub name: StageName,
-    /// Its own image, taken untouched; without one it starts from the prepared image.
-    #[serde(default)]
-    pub image: Option<String>,
-    /// Its commands, run one after the other by one `/bin/sh -e`.
-    pub script: Vec<String>,
-    /// Whether it asks for the Docker socket.
-    #[serde(default)]
-    pub docker: bool,
-    /// Whether the farm may never start it again once its script began, because what it does must not be done twice.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub not_twice: bool,
 }
 
 /// A variable of the environment.
@@ -86,4 +206,33 @@ impl Variable {
     pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
         Self { name: name.into(), value: value.into() }
     }
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_yes(flag: &bool) -> bool {
+    *flag
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
+}
+
+/// The artifacts that one job left, for those that need it. The bytes never travel over the broker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Which job left them.
+    pub job: JobKey,
+    /// In which stage.
+    pub stage: StageName,
+    /// How many files.
+    pub files: u64,
+    /// The length of the archive in bytes.
+    pub bytes: u64,
+    /// SHA-256 of the archive, in hexadecimal: its name wherever it is kept.
+    pub sha256: String,
 }

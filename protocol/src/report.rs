@@ -8,7 +8,7 @@ use crate::id::{AgentId, BootId, ClaimId, JobId, LabelSet, LogName, StageName};
 use crate::identity::{JoinProof, PublicKey, SealingKey, Signed};
 use crate::job::ReplyTo;
 use crate::outcome::{Ending, StageOutcome};
-use crate::plan::PlannedJob;
+use crate::plan::{BuildPlan, PlannedJob, Variable};
 use crate::source::{Branch, CommitId, RepoUrl};
 
 /// One message of an agent.
@@ -262,6 +262,71 @@ pub enum JobEvent {
     Planned {
         /// Its jobs with their edges. When it is one, it goes on in the same slot.
         jobs: Vec<PlannedJob>,
+        /// What holds for all of it.
+        #[serde(default)]
+        build: BuildPlan,
+    },
+    /// What an image's name means in this build.
+    ImageFound {
+        /// The stage that starts from it.
+        stage: StageName,
+        /// The name.
+        image: String,
+        /// The digest of its contents, `sha256:…`; an image that no registry knows has its own id.
+        digest: String,
+    },
+    /// A try of a stage ended that is followed by another.
+    StageTried {
+        /// Its name.
+        stage: StageName,
+        /// 1 for the first.
+        number: u32,
+        /// How it ended.
+        result: StageOutcome,
+        /// How long it took, in milliseconds.
+        duration_ms: u64,
+        /// Where what it printed stands.
+        log: LogName,
+    },
+    /// Files of a stage were kept.
+    ArtifactsKept {
+        /// Which stage's.
+        stage: StageName,
+        /// How many files.
+        files: u64,
+        /// The archive's length in bytes.
+        bytes: u64,
+        /// SHA-256 of the archive, in hexadecimal.
+        sha256: String,
+        /// For how long the farm keeps it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expire_ms: Option<u64>,
+    },
+    /// What a stage's reports say of its tests.
+    TestsRead {
+        /// Which stage's.
+        stage: StageName,
+        /// What they say.
+        tests: Tests,
+    },
+    /// How much of the code a stage's tests covered.
+    CoverageRead {
+        /// Which stage's.
+        stage: StageName,
+        /// Hundredths of a per cent of the lines, 0 to 10,000.
+        lines: u32,
+    },
+    /// Values that later stages and jobs receive as variables.
+    HandedOn {
+        /// The values, later wins.
+        values: Vec<Variable>,
+    },
+    /// What a stage wrote for people, in Markdown.
+    Summary {
+        /// Which stage.
+        stage: StageName,
+        /// The text, at most [`MAX_SUMMARY_BYTES`].
+        text: String,
     },
     /// A stage's container is being made.
     StageStarted {
@@ -298,6 +363,42 @@ pub enum JobEvent {
     /// A kind that a newer agent knows.
     #[serde(other)]
     Unknown,
+}
+
+/// The longest summary of one stage, in bytes.
+pub const MAX_SUMMARY_BYTES: usize = 64 << 10;
+
+/// The most failing tests of one stage that are told one by one.
+pub const MAX_FAILURES: usize = 100;
+
+/// What a stage's tests came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tests {
+    /// How many passed.
+    pub passed: u32,
+    /// How many failed, errors among them.
+    pub failed: u32,
+    /// How many were passed over.
+    pub skipped: u32,
+    /// How long they took, in milliseconds.
+    #[serde(default)]
+    pub duration_ms: u64,
+    /// The first [`MAX_FAILURES`] that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<TestFailure>,
+}
+
+/// A test that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestFailure {
+    /// Its name, with its suite's or class's.
+    pub name: String,
+    /// What it said, shortened.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// The file it stands in, and the line, where the report says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// The longest piece of a log that is taken, in bytes: four of those that agents send, for their next versions.

@@ -188,7 +188,7 @@ fn words(oak: &AgentId, boot: BootId, held: ClaimId) -> [Report; 5] {
     };
     [
         event(JobEvent::Finished { ending: Ending::passed() }),
-        event(JobEvent::Planned { jobs: Vec::new() }),
+        event(JobEvent::Planned { jobs: Vec::new(), build: BuildPlan::default() }),
         Report::Abandoned { agent: oak.clone(), claim: held },
         Report::Bye { agent: oak.clone(), boot },
         Report::Heartbeat(beat),
@@ -286,18 +286,8 @@ async fn a_forged_grant_starts_nothing() {
         farm.vhost().publish("", "build_queue", &repository.message(), json!({})).await;
         let (_, claim) = ear.claim().await;
         let thief = Identity::generate().unwrap();
-        let order = WorkOrder {
-            job: JobId::fresh(),
-            build: None,
-            attempt: 1,
-            trigger: TriggerKind::Manual,
-            repo: repository.url(),
-            branch: None,
-            commit: None,
-            plan: None,
-            trusted: true,
-            secrets: Vec::new(),
-        };
+        let order =
+            WorkOrder { trusted: true, ..WorkOrder::new(JobId::fresh(), TriggerKind::Manual, repository.url()) };
         let grant = Grant { claim: claim.claim, order, lease_ms: 60_000, heartbeat_ms: 1_000 };
         let signed = Signed::new(&thief, &grant).unwrap();
         let (_, another) = OneTimeKey::generate();

@@ -135,19 +135,9 @@ fn folder(path: &Path) -> Result<PathBuf, RunError> {
 
 fn order(tree: &Path) -> Result<WorkOrder, RunError> {
     let repo: Result<RepoUrl, InvalidSource> = tree.to_string_lossy().parse();
-    Ok(WorkOrder {
-        job: JobId::fresh(),
-        build: None,
-        attempt: 1,
-        trigger: TriggerKind::Local,
-        repo: repo.map_err(|source| RunError::Name { path: tree.to_owned(), source })?,
-        branch: None,
-        commit: None,
-        plan: None,
-        // A person's own tree, on a person's own machine.
-        trusted: true,
-        secrets: Vec::new(),
-    })
+    let repo = repo.map_err(|source| RunError::Name { path: tree.to_owned(), source })?;
+    // A person's own tree, on a person's own machine.
+    Ok(WorkOrder { trusted: true, ..WorkOrder::new(JobId::fresh(), TriggerKind::Local, repo) })
 }
 
 /// The first signal cancels and cleans up, the second kills. The third is for one whose output nobody takes off: it

@@ -134,6 +134,13 @@ impl<W: Write + Send> EventSink for Terminal<W> {
             | JobEvent::Planned { .. }
             | JobEvent::LogComplete { .. }
             | JobEvent::Finished { .. }
+            | JobEvent::ImageFound { .. }
+            | JobEvent::StageTried { .. }
+            | JobEvent::ArtifactsKept { .. }
+            | JobEvent::TestsRead { .. }
+            | JobEvent::CoverageRead { .. }
+            | JobEvent::HandedOn { .. }
+            | JobEvent::Summary { .. }
             | JobEvent::Unknown => {}
         }
         Ok(())

@@ -4,9 +4,14 @@
 //! - [`Executor::open`] makes the place: images that can be named are not yet pulled, nothing of the user's runs.
 //! - [`Sandbox::prepare`] is called at most once and before any [`Sandbox::run`]; stages without an image of
 //!   their own then start from what it left, except what it wrote to the workspace.
-//! - [`Sandbox::run`] is called one stage after the other. It returns when the stage's process has ended **and**
-//!   every byte that it printed has been handed to `output`, in order. A stage that ended badly is a
-//!   [`StageEnd`], not an error.
+//! - [`Sandbox::run`] may be called for several stages at once, each on a [`StageOrder::folder`] of its own. It
+//!   returns when the stage's process has ended **and** every byte that it printed has been handed to `output`, in
+//!   order. A stage that ended badly is a [`StageEnd`], not an error.
+//! - Within the container the script runs first; `on_failure` when it ended with anything but 0; then `after`, in any
+//!   case once the script began, a stop and a time limit included, for at most [`AFTER_TIMEOUT`]. Neither changes the
+//!   stage's end.
+//! - [`Sandbox::serve`] returns when every service is ready; it dismisses them all itself when one is not. Stages see
+//!   those of the [`Served`] in their order, each by its name.
 //! - A stage that runs longer than [`StageOrder::timeout`], or prints nothing for [`StageOrder::idle`], is ended in
 //!   the same way as by [`Stop::cancelled`], and `run` returns [`StageEnd::TimedOut`] or [`StageEnd::IdleTimedOut`].
 //! - Stopping: when [`Stop::cancelled`] resolves, the script's processes get SIGTERM, the grace to end, then
@@ -24,6 +29,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use protocol::plan::{Image, Resources, Service};
 use protocol::{Cause, StageEnd, StageName, Variable};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +39,9 @@ pub type Output = mpsc::Sender<Bytes>;
 
 /// How many chunks of output may wait for their reader: enough to keep the daemon's socket busy (32 KiB each).
 pub const OUTPUT_BOUND: usize = 32;
+
+/// How long a stage's `after` may take, and its `on_failure`.
+pub const AFTER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Opens places for jobs.
 #[async_trait]
@@ -89,18 +98,36 @@ pub struct Spare {
 
 /// A place for one job.
 #[async_trait]
-pub trait Sandbox: Send {
+pub trait Sandbox: Send + Sync {
     /// Runs the commands that make the image which later stages start from.
     ///
     /// # Errors
     /// When it could not be run; see [`ExecutorError::cause`].
-    async fn prepare(&mut self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError>;
+    async fn prepare(&self, order: &PrepareOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError>;
+
+    /// Starts services on a network of their own and returns when all are ready. `beside` are others that stages of
+    /// this network see too, unless one of the new ones has the same name.
+    ///
+    /// # Errors
+    /// [`ExecutorError::NotReady`], or when one could not be run.
+    async fn serve(
+        &self,
+        services: Vec<ServiceOrder>,
+        beside: Option<&Served>,
+        stop: &Stop,
+    ) -> Result<Served, ExecutorError>;
+
+    /// Ends services: politely, then at once. What they print last has been handed to their outputs.
+    async fn dismiss(&self, served: Served);
 
     /// Runs one stage in a fresh container, to its end.
     ///
     /// # Errors
     /// When it could not be run; see [`ExecutorError::cause`].
-    async fn run(&mut self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError>;
+    async fn run(&self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError>;
+
+    /// The digest of what an image's name meant when it was used in this place; none while it was not.
+    async fn digest(&self, image: &Image) -> Option<String>;
 
     /// Removes everything that the job made: containers, images, and verifies that it is gone.
     ///
@@ -120,9 +147,46 @@ pub struct SandboxOrder {
     /// Where the containers see it.
     pub mount: String,
     /// The image of `prepare` and of stages without one of their own.
-    pub image: String,
+    pub image: Image,
     /// Whether the Docker socket may be mounted where a stage asks for it.
     pub docker_socket: SocketGrant,
+    /// Whether a stage that asks for it gets a privileged container.
+    pub privileged: bool,
+}
+
+/// What makes the prepared image.
+#[derive(Debug, Clone)]
+pub struct PrepareOrder {
+    /// Its container's work.
+    pub stage: StageOrder,
+    /// Globs of the files of the workspace that it sees; all without them.
+    pub files: Option<Vec<String>>,
+    /// Whether its image may be one that an earlier job of the same contents made, and be kept for later ones.
+    pub cache: bool,
+}
+
+/// One service, and where what it prints goes.
+#[derive(Debug)]
+pub struct ServiceOrder {
+    /// What it is. Its environment is whole.
+    pub service: Service,
+    /// Its log; closed when it has ended.
+    pub output: Output,
+}
+
+/// Services that are ready, by what their executor calls their network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served(pub String);
+
+/// Something of this machine that a container sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountOrder {
+    /// A file or folder of this machine.
+    pub source: PathBuf,
+    /// Where the container sees it.
+    pub target: String,
+    /// Whether it can only be read.
+    pub read_only: bool,
 }
 
 /// Whether a job's stages get the Docker socket.
@@ -142,7 +206,7 @@ pub struct StageOrder {
     /// The stage's name (`prepare` for that).
     pub name: StageName,
     /// Its own image; without one the job's.
-    pub image: Option<String>,
+    pub image: Option<Image>,
     /// Its commands.
     pub script: Vec<String>,
     /// Its whole environment, later wins.
@@ -153,6 +217,49 @@ pub struct StageOrder {
     pub timeout: Duration,
     /// How long it may print nothing; without it as long as it may run.
     pub idle: Option<Duration>,
+    /// What runs in its container when the script failed.
+    pub on_failure: Vec<String>,
+    /// What runs in its container last.
+    pub after: Vec<String>,
+    /// What runs the script in place of `/bin/sh -e`; `{0}` stands for the script's file.
+    pub shell: Option<String>,
+    /// Where the script begins: below the workspace, or absolute.
+    pub dir: Option<String>,
+    /// A folder of this machine that is its workspace in place of the job's.
+    pub folder: Option<PathBuf>,
+    /// What else it sees of this machine.
+    pub mounts: Vec<MountOrder>,
+    /// The services that it sees.
+    pub network: Option<Served>,
+    /// What it may use of the machine, within this executor's own bounds.
+    pub resources: Resources,
+    /// Whether it asks for a privileged container.
+    pub privileged: bool,
+}
+
+impl StageOrder {
+    /// A stage that runs these commands in the job's image, and nothing else.
+    #[must_use]
+    pub fn new(name: StageName, script: Vec<String>, timeout: Duration) -> Self {
+        Self {
+            name,
+            image: None,
+            script,
+            environment: Vec::new(),
+            docker: false,
+            timeout,
+            idle: None,
+            on_failure: Vec::new(),
+            after: Vec::new(),
+            shell: None,
+            dir: None,
+            folder: None,
+            mounts: Vec::new(),
+            network: None,
+            resources: Resources::default(),
+            privileged: false,
+        }
+    }
 }
 
 /// A limit as [`StageEnd`] tells it.
@@ -257,6 +364,14 @@ pub enum ExecutorError {
         /// As the manifest names it.
         image: String,
     },
+    /// A service did not become ready.
+    #[error("the service {service:?} did not become ready: {reason}")]
+    NotReady {
+        /// Its name.
+        service: String,
+        /// What was seen of it, and what to do.
+        reason: String,
+    },
     /// A policy of this agent stands against it.
     #[error("{0}")]
     Refused(String),
@@ -288,6 +403,7 @@ impl ExecutorError {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Pull { .. } => Cause::Pull,
+            Self::NotReady { .. } => Cause::Service,
             Self::Refused(_) | Self::TooLarge(_) => Cause::Limit,
             Self::Unreachable { .. } | Self::NoShell { .. } | Self::Daemon { .. } | Self::Disk { .. } => Cause::Daemon,
         }

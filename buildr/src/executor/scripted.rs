@@ -25,17 +25,21 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use protocol::StageEnd;
+use protocol::plan::Image;
 use tokio::time::sleep;
 
 use super::silence::Silence;
-use super::{Executor, ExecutorError, Output, Sandbox, SandboxOrder, SocketGrant, StageOrder, Stop, Swept, millis};
+use super::{
+    Executor, ExecutorError, Output, PrepareOrder, Sandbox, SandboxOrder, Served, ServiceOrder, SocketGrant,
+    StageOrder, Stop, Swept, millis,
+};
 
 /// How many bytes of output are sent at once, as much as a container's come in.
 const CHUNK: usize = 32 << 10;
@@ -70,7 +74,7 @@ impl ScriptedExecutor {
 impl Executor for ScriptedExecutor {
     async fn open(&self, order: SandboxOrder) -> Result<Box<dyn Sandbox>, ExecutorError> {
         self.open.fetch_add(1, Ordering::SeqCst);
-        Ok(Box::new(ScriptedSandbox { open: Arc::clone(&self.open), order, prepared: HashSet::new() }))
+        Ok(Box::new(ScriptedSandbox { open: Arc::clone(&self.open), order, prepared: Mutex::default() }))
     }
 
     async fn sweep(&self) -> Result<Swept, ExecutorError> {
@@ -91,20 +95,43 @@ struct ScriptedSandbox {
     open: Arc<AtomicUsize>,
     order: SandboxOrder,
     /// The files that `prepare` left outside the workspace; stages without an image of their own see them.
-    prepared: HashSet<PathBuf>,
+    prepared: Mutex<HashSet<PathBuf>>,
 }
 
 #[async_trait]
 impl Sandbox for ScriptedSandbox {
-    async fn prepare(&mut self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError> {
-        let mut script = self.script(stage, Keeps::Nothing, output)?;
+    async fn prepare(&self, order: &PrepareOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError> {
+        let mut script = self.script(&order.stage, Keeps::Nothing, output)?;
         let end = script.run_in_time(stop).await?;
         let mount = Path::new(&self.order.mount);
-        self.prepared = script.files.into_iter().filter(|path| !path.starts_with(mount)).collect();
+        let kept = script.files.into_iter().filter(|path| !path.starts_with(mount)).collect();
+        *self.prepared.lock().unwrap_or_else(PoisonError::into_inner) = kept;
         Ok(end)
     }
 
-    async fn run(&mut self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError> {
+    async fn serve(
+        &self,
+        services: Vec<ServiceOrder>,
+        _beside: Option<&Served>,
+        _stop: &Stop,
+    ) -> Result<Served, ExecutorError> {
+        match services.first() {
+            // The helper of this room gives it a meaning.
+            Some(order) => Err(ExecutorError::NotReady {
+                service: order.service.name.clone(),
+                reason: "scripts have no services".to_owned(),
+            }),
+            None => Ok(Served(String::new())),
+        }
+    }
+
+    async fn dismiss(&self, _served: Served) {}
+
+    async fn digest(&self, _image: &Image) -> Option<String> {
+        None
+    }
+
+    async fn run(&self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError> {
         self.script(stage, Keeps::Workspace, output)?.run_in_time(stop).await
     }
 
@@ -129,7 +156,11 @@ impl ScriptedSandbox {
             let name = &stage.name;
             return Err(ExecutorError::Refused(format!("stage {name} asks for the Docker socket; see docker_socket")));
         }
-        let files = if stage.image.is_none() { self.prepared.clone() } else { HashSet::new() };
+        let files = if stage.image.is_none() {
+            self.prepared.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        } else {
+            HashSet::new()
+        };
         Ok(Script { order: &self.order, stage, keeps, output, files, deaf: false, silence: Arc::new(Silence::new()) })
     }
 }
@@ -278,8 +309,8 @@ impl Script<'_> {
     fn error(&self, word: &str) -> ExecutorError {
         let image = self.stage.image.clone().unwrap_or_else(|| self.order.image.clone());
         match word {
-            "unpullable" => ExecutorError::Pull { image, reason: "no registry has it".to_owned() },
-            "no-shell" => ExecutorError::NoShell { image },
+            "unpullable" => ExecutorError::Pull { image: image.name, reason: "no registry has it".to_owned() },
+            "no-shell" => ExecutorError::NoShell { image: image.name },
             _ => ExecutorError::Daemon {
                 doing: format!("start the container of stage {}", self.stage.name),
                 reason: "the script says so".to_owned(),

@@ -22,7 +22,7 @@ pub use language::Manifest;
 pub use place::find;
 pub use source::Problem;
 
-pub(crate) use language::Inherit;
+pub(crate) use language::{Image, Inherit, RetrySaid};
 pub(crate) use source::{Source, Span, Spanned, quoted};
 pub(crate) use variable::is_inheritable;
 

@@ -24,7 +24,7 @@ fn values(texts: &[Spanned<String>]) -> Vec<&str> {
 /// What a manifest says, in short: `name(image, docker): command; command` for each stage.
 fn said(manifest: &Manifest) -> String {
     let stage = |stage: &language::Stage| {
-        let image = stage.image.as_ref().map_or("-", |image| &image.value);
+        let image = stage.image.as_ref().map_or("-", |image| &image.name.value);
         let docker = stage.docker.map_or("-".to_owned(), |docker| docker.to_string());
         format!("{}({image}, {docker}): {}", stage.name.value, values(&stage.script).join("; "))
     };
@@ -38,7 +38,7 @@ fn check(text: &str, expect: &str) {
 
 #[track_caller]
 fn check_not_twice(text: &str, expect: bool) {
-    assert_eq!(accepted(text).manifest.stages[0].not_twice, expect, "{text}");
+    assert_eq!(accepted(text).manifest.stages[0].retry == Some(RetrySaid::Never), expect, "{text}");
 }
 
 #[track_caller]
@@ -73,8 +73,8 @@ deploy:
 ";
     let Reading { manifest, warnings } = accepted(text);
     assert!(warnings.is_empty());
-    assert_eq!(manifest.image.as_ref().unwrap().value, "dockerimage:tag");
-    assert_eq!(manifest.environment.inherit, Inherit::Nothing);
+    assert_eq!(manifest.image.as_ref().unwrap().name.value, "dockerimage:tag");
+    assert_eq!(manifest.environment.inherit, Some(Inherit::Nothing));
     let vars = manifest.environment.vars.iter().map(|it| (it.value.name.as_str(), it.value.value.as_str()));
     assert_eq!(vars.collect::<Vec<_>>(), [("FOO", "BAR"), ("API_KEY", "<something>")]);
     assert_eq!(values(&manifest.prepare.as_ref().unwrap().script), ["apk add -U git"]);
@@ -146,11 +146,11 @@ fn forms_of_inherit() {
     let inherit = |written: &str| {
         accepted(&format!("environment: {{inherit: {written}}}\nbuild: {{script: make}}")).manifest.environment.inherit
     };
-    assert_eq!(inherit("true"), Inherit::Everything);
-    assert_eq!(inherit("false"), Inherit::Nothing);
-    let Inherit::Names(names) = inherit("[LANG, 'HTTP_*']") else { panic!("names") };
+    assert_eq!(inherit("true"), Some(Inherit::Everything));
+    assert_eq!(inherit("false"), Some(Inherit::Nothing));
+    let Some(Inherit::Names(names)) = inherit("[LANG, 'HTTP_*']") else { panic!("names") };
     assert_eq!(values(&names), ["LANG", "HTTP_*"]);
-    assert_eq!(inherit("[]"), Inherit::Names(Vec::new()));
+    assert_eq!(inherit("[]"), Some(Inherit::Names(Vec::new())));
 }
 
 #[test]

@@ -7,13 +7,13 @@ mod inherit;
 
 use std::collections::HashSet;
 
-use protocol::plan::{MAX_PLAN_BYTES, WORKSPACE};
-use protocol::{JobKey, LabelSet, Plan, PlannedJob, StagePlan, Variable};
+use protocol::plan::{Image, MAX_PLAN_BYTES};
+use protocol::{JobKey, Plan, PlannedJob, StagePlan, Variable};
 
 pub use inherit::inherited;
 pub use interpolate::Names;
 
-use crate::manifest::{Inherit, Manifest, ManifestError, Problem, Source, Span, Spanned};
+use crate::manifest::{self, Inherit, Manifest, ManifestError, Problem, RetrySaid, Source, Span, Spanned};
 use interpolate::Emptiness;
 
 /// The image of a manifest that names none.
@@ -52,30 +52,29 @@ pub fn compile(manifest: &Manifest, names: &Names) -> Result<Vec<PlannedJob>, Pl
         return Err(ManifestError::Faulty { problems, more: 0 }.into());
     }
     let key: JobKey = ONLY_JOB.parse().expect("the only job's key is a job's key");
-    let jobs = vec![PlannedJob { key, needs: Vec::new(), labels: LabelSet::default(), plan }];
+    let jobs = vec![PlannedJob::new(key, plan)];
     let bytes = serde_json::to_vec(&jobs).expect("a plan is strings, lists and maps, which all have JSON").len();
     if bytes > MAX_PLAN_BYTES { Err(PlanError::TooLong { bytes }) } else { Ok(jobs) }
 }
 
 fn plan(manifest: &Manifest, expansion: &mut Expansion<'_>) -> Plan {
     let stages = manifest.stages.iter().map(|stage| StagePlan {
-        name: stage.name.value.clone(),
         image: stage.image.as_ref().map(|image| expansion.image(image)),
-        script: texts(&stage.script),
-        docker: stage.docker.or(manifest.docker).unwrap_or(false),
-        not_twice: stage.not_twice,
+        docker: stage.docker.or(manifest.defaults.docker).unwrap_or(false),
+        not_twice: stage.retry == Some(RetrySaid::Never),
+        ..StagePlan::new(stage.name.value.clone(), texts(&stage.script))
     });
+    let stages = stages.collect();
+    let image = manifest.image.as_ref().map_or_else(|| DEFAULT_IMAGE.into(), |image| expansion.image(image));
     Plan {
-        stages: stages.collect(),
-        image: manifest.image.as_ref().map_or_else(|| DEFAULT_IMAGE.to_owned(), |image| expansion.image(image)),
         environment: variables(manifest, expansion),
         inherit: match &manifest.environment.inherit {
-            Inherit::Nothing => Vec::new(),
-            Inherit::Everything => vec!["*".to_owned()],
-            Inherit::Names(globs) => texts(globs),
+            None | Some(Inherit::Nothing) => Vec::new(),
+            Some(Inherit::Everything) => vec!["*".to_owned()],
+            Some(Inherit::Names(globs)) => texts(globs),
         },
-        prepare: manifest.prepare.as_ref().map(|prepare| texts(&prepare.script)),
-        workspace: WORKSPACE.to_owned(),
+        prepare: manifest.prepare.as_ref().map(|prepare| texts(&prepare.script).into()),
+        ..Plan::new(image, stages)
     }
 }
 
@@ -107,8 +106,8 @@ struct Expansion<'m> {
 }
 
 impl Expansion<'_> {
-    fn image(&mut self, image: &Spanned<String>) -> String {
-        self.text(&image.value, image.span, Emptiness::Refused)
+    fn image(&mut self, image: &manifest::Image) -> Image {
+        self.text(&image.name.value, image.name.span, Emptiness::Refused).into()
     }
 
     fn text(&mut self, text: &str, span: Span, emptiness: Emptiness) -> String {
@@ -150,7 +149,7 @@ mod tests {
 
     fn stage(name: &str, image: Option<&str>, script: &[&str], docker: bool) -> StagePlan {
         let script = script.iter().map(|&command| command.to_owned()).collect();
-        StagePlan { name: name.parse().unwrap(), image: image.map(str::to_owned), script, docker, not_twice: false }
+        StagePlan { image: image.map(Image::from), docker, ..StagePlan::new(name.parse().unwrap(), script) }
     }
 
     #[track_caller]
@@ -186,31 +185,23 @@ deploy:
   script:
     - docker push ...
 ";
+        let stages =
+            vec![stage("build", None, &["./mvnw package"], false), stage("deploy", None, &["docker push ..."], false)];
         let plan = Plan {
-            image: "dockerimage:tag".to_owned(),
             environment: vec![variable("FOO", "BAR"), variable("API_KEY", "<something>")],
-            inherit: Vec::new(),
-            prepare: Some(vec!["apk add -U git".to_owned()]),
-            stages: vec![
-                stage("build", None, &["./mvnw package"], false),
-                stage("deploy", None, &["docker push ..."], false),
-            ],
-            workspace: "/app".to_owned(),
+            prepare: Some(vec!["apk add -U git".to_owned()].into()),
+            ..Plan::new("dockerimage:tag", stages)
         };
         let manifest = crate::manifest::read(text.as_bytes(), ".buildr.yml").unwrap().manifest;
         let key = "build".parse().unwrap();
-        let job = PlannedJob { key, needs: Vec::new(), labels: LabelSet::default(), plan };
-        assert_eq!(compile(&manifest, &push()).unwrap(), [job]);
+        assert_eq!(compile(&manifest, &push()).unwrap(), [PlannedJob::new(key, plan)]);
     }
 
     #[test]
     fn what_holds_when_nothing_is_written() {
         let plan = compiled("build: {script: make}", &push()).unwrap();
         let stages = vec![stage("build", None, &["make"], false)];
-        let image = "ubuntu:latest".to_owned();
-        let workspace = "/app".to_owned();
-        let (environment, inherit, prepare) = (Vec::new(), Vec::new(), None);
-        assert_eq!(plan, Plan { image, environment, inherit, prepare, stages, workspace });
+        assert_eq!(plan, Plan::new("ubuntu:latest", stages));
     }
 
     #[test]
@@ -249,7 +240,7 @@ deploy:
         let names = Names { tag: Some("v1".to_owned()), branch: None, event: TriggerKind::Tag, ..push() };
         let text = "image: 'a:${tag}'\nbuild: {script: 'echo ${tag} ${nope}', image: 'b:${event}'}";
         let plan = compiled(text, &names).unwrap();
-        assert_eq!(plan.image, "a:v1");
+        assert_eq!(plan.image.name, "a:v1");
         assert_eq!(plan.stages, [stage("build", Some("b:tag"), &["echo ${tag} ${nope}"], false)]);
     }
 

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use protocol::job::{TriggerKind, WorkOrder};
+use protocol::plan::BuildPlan;
 use protocol::report::JobEvent;
 use protocol::{Cause, Ending, Outcome, Plan, StageOutcome, StagePlan, Variable};
 
@@ -151,9 +152,10 @@ impl Runner<'_> {
             mount: plan.workspace.clone(),
             image: plan.image.clone(),
             docker_socket,
+            privileged: false,
         };
-        let mut sandbox = self.rooms.executor.open(sandbox_order).await.map_err(|error| self.ending_of(&error))?;
-        let ending = self.stages(&plan, &environment, sandbox.as_mut()).await.unwrap_or_else(|ending| ending);
+        let sandbox = self.rooms.executor.open(sandbox_order).await.map_err(|error| self.ending_of(&error))?;
+        let ending = self.stages(&plan, &environment, sandbox.as_ref()).await.unwrap_or_else(|ending| ending);
         if let Err(error) = sandbox.close().await {
             log.say(&format!("clean-up is not complete: {error}")).await;
             tracing::warn!(%error, "what a job made stays until the next sweep");
@@ -174,22 +176,17 @@ impl Runner<'_> {
             log.say(&format!("warning: {warning}")).await;
         }
         let mut jobs = plan::compile(&reading.manifest, &sourced.names(self.order)).map_err(|error| bad(&error))?;
-        self.tell(JobEvent::Planned { jobs: jobs.clone() }).await?;
+        self.tell(JobEvent::Planned { jobs: jobs.clone(), build: BuildPlan::default() }).await?;
         Ok(if jobs.len() == 1 { jobs.pop().map(|job| job.plan) } else { None })
     }
 
     /// `prepare`, then one stage after the other, until one of them ends badly.
-    async fn stages(
-        &self,
-        plan: &Plan,
-        environment: &Environment,
-        sandbox: &mut dyn Sandbox,
-    ) -> Result<Ending, Ending> {
+    async fn stages(&self, plan: &Plan, environment: &Environment, sandbox: &dyn Sandbox) -> Result<Ending, Ending> {
         let times = self.rooms.times;
         let run = StageRun { sink: self.sink, stop: self.stop, redactor: &self.redactor, times, environment, plan };
         let mut bad: Option<Ending> = None;
-        if let Some(script) = &plan.prepare {
-            bad = self.ending_after(run.prepare(script, sandbox).await);
+        if let Some(prepare) = &plan.prepare {
+            bad = self.ending_after(run.prepare(prepare, sandbox).await);
         }
         for stage in &plan.stages {
             bad = match bad {

@@ -83,35 +83,14 @@ mod tests {
 
     fn order(trusted: bool) -> WorkOrder {
         WorkOrder {
-            job: JobId::fresh(),
-            build: None,
-            attempt: 1,
-            trigger: TriggerKind::Manual,
-            repo: "https://git.example.org/infra/x".parse().unwrap(),
-            branch: None,
-            commit: None,
-            plan: None,
             trusted,
-            secrets: Vec::new(),
+            ..WorkOrder::new(JobId::fresh(), TriggerKind::Manual, "https://git.example.org/infra/x".parse().unwrap())
         }
     }
 
     fn plan(docker: bool) -> Plan {
-        let stage = StagePlan {
-            name: "push".parse().unwrap(),
-            image: None,
-            script: vec!["true".to_owned()],
-            docker,
-            not_twice: false,
-        };
-        Plan {
-            image: "x".to_owned(),
-            environment: Vec::new(),
-            inherit: Vec::new(),
-            prepare: None,
-            stages: vec![stage],
-            workspace: protocol::plan::WORKSPACE.to_owned(),
-        }
+        let stage = StagePlan { docker, ..StagePlan::new("push".parse().unwrap(), vec!["true".to_owned()]) };
+        Plan::new("x", vec![stage])
     }
 
     #[track_caller]

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::time::Instant;
 
 use bytes::Bytes;
+use protocol::plan::{Image, Prepare};
 use protocol::report::JobEvent;
 use protocol::{Cause, Ending, LogName, Outcome, Plan, StageEnd, StageName, StageOutcome, StagePlan};
 use tokio::sync::{Mutex, mpsc};
@@ -11,7 +12,7 @@ use tokio::sync::{Mutex, mpsc};
 use super::TimeLimits;
 use super::environment::Environment;
 use super::redact::Redactor;
-use crate::executor::{ExecutorError, OUTPUT_BOUND, Sandbox, StageOrder, Stop};
+use crate::executor::{ExecutorError, OUTPUT_BOUND, PrepareOrder, Sandbox, StageOrder, Stop};
 use crate::sink::{EventSink, SinkError};
 
 /// What every container of a job has in common.
@@ -56,7 +57,10 @@ impl Again {
 /// Whether a script may have begun before this stopped it.
 fn may_have_begun(error: &ExecutorError) -> bool {
     match error {
-        ExecutorError::Pull { .. } | ExecutorError::NoShell { .. } | ExecutorError::Refused(_) => false,
+        ExecutorError::Pull { .. }
+        | ExecutorError::NoShell { .. }
+        | ExecutorError::NotReady { .. }
+        | ExecutorError::Refused(_) => false,
         ExecutorError::Unreachable { .. }
         | ExecutorError::TooLarge(_)
         | ExecutorError::Daemon { .. }
@@ -66,27 +70,27 @@ fn may_have_begun(error: &ExecutorError) -> bool {
 
 impl StageRun<'_> {
     /// Runs `prepare`.
-    pub(super) async fn prepare(&self, script: &[String], sandbox: &mut dyn Sandbox) -> Result<(), Ending> {
+    pub(super) async fn prepare(&self, prepare: &Prepare, sandbox: &dyn Sandbox) -> Result<(), Ending> {
         let name: StageName = "prepare".parse().expect("it is a name");
-        let order = self.order(name, None, script, false);
+        let order = self.order(name, None, &prepare.script, false);
         self.run(&order, Door::Prepare, Again::Harmless, sandbox).await
     }
 
     /// Runs a stage.
-    pub(super) async fn stage(&self, stage: &StagePlan, sandbox: &mut dyn Sandbox) -> Result<(), Ending> {
+    pub(super) async fn stage(&self, stage: &StagePlan, sandbox: &dyn Sandbox) -> Result<(), Ending> {
         let order = self.order(stage.name.clone(), stage.image.clone(), &stage.script, stage.docker);
         let again = if stage.not_twice { Again::Forbidden } else { Again::Harmless };
         self.run(&order, Door::Stage, again, sandbox).await
     }
 
-    fn order(&self, name: StageName, image: Option<String>, script: &[String], docker: bool) -> StageOrder {
+    fn order(&self, name: StageName, image: Option<Image>, script: &[String], docker: bool) -> StageOrder {
         let environment = self.environment.for_stage(&name);
         let TimeLimits { stage: timeout, idle, .. } = self.times;
-        StageOrder { name, image, script: script.to_owned(), environment, docker, timeout, idle }
+        StageOrder { image, environment, docker, idle, ..StageOrder::new(name, script.to_owned(), timeout) }
     }
 
     /// Runs one container and tells how it went; `Err` when the job ends with it.
-    async fn run(&self, order: &StageOrder, door: Door, again: Again, sandbox: &mut dyn Sandbox) -> Result<(), Ending> {
+    async fn run(&self, order: &StageOrder, door: Door, again: Again, sandbox: &dyn Sandbox) -> Result<(), Ending> {
         let begins = self.begin(order, again).await?;
         let began = Instant::now();
         let (ended, written) =
@@ -106,7 +110,7 @@ impl StageRun<'_> {
     /// Tells that a stage begins. What must not run twice begins only when that is certain, and not at all once the
     /// job was asked to end (`false`).
     async fn begin(&self, order: &StageOrder, again: Again) -> Result<bool, Ending> {
-        let image = order.image.clone().unwrap_or_else(|| self.plan.image.clone());
+        let image = order.image.as_ref().unwrap_or(&self.plan.image).name.clone();
         let not_twice = again == Again::Forbidden;
         let started = JobEvent::StageStarted { stage: order.name.clone(), image, not_twice };
         if !not_twice {
@@ -126,12 +130,15 @@ impl StageRun<'_> {
         &self,
         order: &StageOrder,
         door: Door,
-        sandbox: &mut dyn Sandbox,
+        sandbox: &dyn Sandbox,
     ) -> (Result<StageEnd, ExecutorError>, Result<u64, SinkError>) {
         let (output, printed) = mpsc::channel(OUTPUT_BOUND);
         let work = async move {
             match door {
-                Door::Prepare => sandbox.prepare(order, &output, self.stop).await,
+                Door::Prepare => {
+                    let order = PrepareOrder { stage: order.clone(), files: None, cache: false };
+                    sandbox.prepare(&order, &output, self.stop).await
+                }
                 Door::Stage => sandbox.run(order, &output, self.stop).await,
             }
         };

@@ -59,16 +59,8 @@ impl Ground {
         std::fs::create_dir(&tree).unwrap();
         std::fs::write(tree.join(".buildr.yml"), format!("image: any\nonly:\n  script: {script}\n")).unwrap();
         let order = WorkOrder {
-            job: JobId::fresh(),
-            build: None,
-            attempt: 1,
-            trigger: TriggerKind::Injected,
-            repo: "/nowhere".parse().unwrap(),
-            branch: None,
-            commit: None,
-            plan: None,
             trusted: true,
-            secrets: Vec::new(),
+            ..WorkOrder::new(JobId::fresh(), TriggerKind::Injected, "/nowhere".parse().unwrap())
         };
         Self { folder, order, secrets: Vec::new(), times: TimeLimits::default(), cancel_because: None }
     }

@@ -80,16 +80,13 @@ impl Turn<'_> {
         let Some(build) = self.tx.build(job.build).await? else { return Ok(()) };
         let config = &self.desk.config;
         let order = WorkOrder {
-            job: job.id,
             build: Some(build.number),
             attempt: attempt.attempt,
-            trigger: build.trigger,
-            repo: build.repo,
             branch: build.branch,
             commit: build.commit,
             plan: job.plan.clone(),
             trusted: build.trusted,
-            secrets: Vec::new(),
+            ..WorkOrder::new(job.id, build.trigger, build.repo)
         };
         let milliseconds = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let grant = Grant {

@@ -73,7 +73,7 @@ impl Turn<'_> {
             JobEvent::CheckedOut { commit, branch, subject, author } => {
                 self.tx.pin(job.build, commit.as_ref(), branch.as_ref(), subject, author).await
             }
-            JobEvent::Planned { jobs } => self.planned(attempt, job, jobs).await,
+            JobEvent::Planned { jobs, .. } => self.planned(attempt, job, jobs).await,
             JobEvent::Finished { ending } => self.end(attempt, job, ending.clone()).await,
             JobEvent::StageStarted { stage, not_twice, .. } => {
                 // An agent that is too old to ask begins it all the same; that it began is remembered then too.
@@ -98,9 +98,17 @@ impl Turn<'_> {
                 self.tx.stage_ended(claim, stage, result, *duration_ms).await
             }
             JobEvent::LogComplete { log, total } => self.tx.log_complete(claim, log, *total).await,
-            JobEvent::CheckedOut { .. } | JobEvent::Planned { .. } | JobEvent::Finished { .. } | JobEvent::Unknown => {
-                Ok(())
-            }
+            JobEvent::CheckedOut { .. }
+            | JobEvent::Planned { .. }
+            | JobEvent::Finished { .. }
+            | JobEvent::ImageFound { .. }
+            | JobEvent::StageTried { .. }
+            | JobEvent::ArtifactsKept { .. }
+            | JobEvent::TestsRead { .. }
+            | JobEvent::CoverageRead { .. }
+            | JobEvent::HandedOn { .. }
+            | JobEvent::Summary { .. }
+            | JobEvent::Unknown => Ok(()),
         }
     }
 
@@ -210,19 +218,11 @@ fn check_needs(jobs: &[PlannedJob]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::{LabelSet, Plan};
+    use protocol::Plan;
 
     fn job(key: &str, needs: &[&str]) -> PlannedJob {
-        let plan = Plan {
-            image: "x".to_owned(),
-            environment: Vec::new(),
-            inherit: Vec::new(),
-            prepare: None,
-            stages: Vec::new(),
-            workspace: "/app".to_owned(),
-        };
         let needs = needs.iter().map(|need| need.parse().unwrap()).collect();
-        PlannedJob { key: key.parse().unwrap(), needs, labels: LabelSet::default(), plan }
+        PlannedJob { needs, ..PlannedJob::new(key.parse().unwrap(), Plan::new("x", Vec::new())) }
     }
 
     #[track_caller]
@@ -248,7 +248,7 @@ mod tests {
         let many: Vec<PlannedJob> = (0..=MAX_JOBS).map(|number| job(&number.to_string(), &[])).collect();
         check(&many, Err("257 jobs"));
         let mut long = job("a", &[]);
-        long.plan.image = "x".repeat(MAX_PLAN_BYTES);
+        long.plan.image = "x".repeat(MAX_PLAN_BYTES).into();
         check(&[long], Err("larger than 1024 KiB"));
     }
 }

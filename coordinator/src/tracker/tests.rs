@@ -8,7 +8,7 @@ use protocol::identity::JoinToken;
 use protocol::job::ReplyTo;
 use protocol::link::{AgentLink as _, BadMessage};
 use protocol::outcome::{Cause, Ending, Outcome, StageEnd, StageOutcome};
-use protocol::plan::{PlannedJob, StagePlan};
+use protocol::plan::{BuildPlan, PlannedJob, StagePlan};
 use protocol::report::{ClaimPhase, ClaimSubject, JobEvent, Rejected, Report};
 use protocol::{BuildNumber, JobId, LabelSet, Plan};
 use tempfile::tempdir;
@@ -21,23 +21,9 @@ use crate::testing::{Agent, Farm, soon};
 const INJECTED: &str = r#"{"repo": "https://example.org/x", "branch": "main"}"#;
 
 fn planned(key: &str, needs: &[&str]) -> PlannedJob {
-    let stage = StagePlan {
-        name: "test".parse().unwrap(),
-        image: None,
-        script: vec!["true".to_owned()],
-        docker: false,
-        not_twice: false,
-    };
-    let plan = Plan {
-        image: "debian".to_owned(),
-        environment: Vec::new(),
-        inherit: Vec::new(),
-        prepare: None,
-        stages: vec![stage],
-        workspace: "/app".to_owned(),
-    };
+    let stage = StagePlan::new("test".parse().unwrap(), vec!["true".to_owned()]);
     let needs = needs.iter().map(|need| need.parse().unwrap()).collect();
-    PlannedJob { key: key.parse().unwrap(), needs, labels: LabelSet::default(), plan }
+    PlannedJob { needs, ..PlannedJob::new(key.parse().unwrap(), Plan::new("debian", vec![stage])) }
 }
 
 fn started(stage: &str, image: &str, not_twice: bool) -> JobEvent {
@@ -70,7 +56,7 @@ async fn a_build_goes_its_whole_way() {
             },
         )
         .await;
-    agent.happened(claim, JobEvent::Planned { jobs: vec![planned("build", &[])] }).await;
+    agent.happened(claim, JobEvent::Planned { jobs: vec![planned("build", &[])], build: BuildPlan::default() }).await;
     agent.happened(claim, started("test", "debian", false)).await;
     agent.log(claim, "test", 0, "hello\n").await;
     assert_eq!(agent.hear_kept(claim).await, 6);
@@ -444,7 +430,7 @@ async fn a_plan_of_several_jobs_becomes_jobs_in_order() {
     let build = farm.submit().await;
     let (planning, _) = agent.work(&farm).await;
     let jobs = vec![planned("compile", &[]), planned("test", &["compile"])];
-    agent.happened(planning.claim, JobEvent::Planned { jobs }).await;
+    agent.happened(planning.claim, JobEvent::Planned { jobs, build: BuildPlan::default() }).await;
     agent.finish(planning.claim, Ending::passed()).await;
     assert!(!farm.snapshot(build).await.view.build.status.is_over());
     for _ in 0..2 {
@@ -466,7 +452,9 @@ async fn a_plan_beyond_its_caps_ends_the_build() {
     let agent = farm.agent("a1").await;
     let build = farm.submit().await;
     let (claimed, _) = agent.work(&farm).await;
-    agent.happened(claimed.claim, JobEvent::Planned { jobs: vec![planned("a", &["b"])] }).await;
+    agent
+        .happened(claimed.claim, JobEvent::Planned { jobs: vec![planned("a", &["b"])], build: BuildPlan::default() })
+        .await;
     agent.hear(|control| matches!(control, Control::Abort { .. })).await;
     let view = farm.snapshot(build).await.view;
     assert!(view.build.message.unwrap().contains("needs b, which is not there"));
@@ -803,7 +791,7 @@ async fn what_comes_after_a_lost_event_waits_for_it() {
     agent.report(progress(3, JobEvent::Finished { ending: Ending::passed() })).await;
     assert_eq!(hear_noted(&agent, claim).await, 1);
     assert!(!farm.snapshot(build).await.view.build.status.is_over());
-    agent.report(progress(2, JobEvent::Planned { jobs })).await;
+    agent.report(progress(2, JobEvent::Planned { jobs, build: BuildPlan::default() })).await;
     agent.report(progress(3, JobEvent::Finished { ending: Ending::passed() })).await;
     agent.hear_recorded(claim).await;
     assert!(!farm.snapshot(build).await.view.build.status.is_over(), "its jobs are yet to run");
@@ -886,7 +874,7 @@ async fn a_plan_is_remembered_though_an_older_agent_does_not_speak_of_it() {
     let claim = agent.work(&farm).await.0.claim;
     let mut only = planned("build", &[]);
     only.plan.stages[0].not_twice = true;
-    agent.happened(claim, JobEvent::Planned { jobs: vec![only] }).await;
+    agent.happened(claim, JobEvent::Planned { jobs: vec![only], build: BuildPlan::default() }).await;
     agent.happened(claim, started("test", "debian", false)).await;
     let over = farm.until(build, "the end", |snapshot| snapshot.view.build.status.is_over()).await.view;
     assert!(over.build.message.unwrap().contains("must not run twice"));

@@ -7,6 +7,7 @@ use protocol::job::TriggerKind;
 use protocol::link::memory::MemoryBroker;
 use protocol::link::rabbitmq::{RabbitCoordinator, RabbitSettings};
 use protocol::outcome::{Cause, Ending};
+use protocol::plan::BuildPlan;
 use protocol::report::JobEvent;
 use protocol::{Plan, PlannedJob};
 use tempfile::tempdir;
@@ -116,19 +117,9 @@ async fn what_was_said_before_the_coordinator_began_is_read_first() {
 
 /// Two jobs of which the second needs the first.
 fn chain() -> Vec<PlannedJob> {
-    let plan = Plan {
-        image: "x".to_owned(),
-        environment: Vec::new(),
-        inherit: Vec::new(),
-        prepare: None,
-        stages: Vec::new(),
-        workspace: "/app".to_owned(),
-    };
     let job = |key: &str, needs: &[&str]| PlannedJob {
-        key: key.parse().unwrap(),
         needs: needs.iter().map(|need| need.parse().unwrap()).collect(),
-        labels: LabelSet::default(),
-        plan: plan.clone(),
+        ..PlannedJob::new(key.parse().unwrap(), Plan::new("x", Vec::new()))
     };
     vec![job("compile", &[]), job("test", &["compile"])]
 }
@@ -140,7 +131,7 @@ async fn a_job_that_needs_another() {
     let agent = farm.agent("a1").await;
     let build = farm.submit().await;
     let (claimed, _) = agent.work(&farm).await;
-    agent.happened(claimed.claim, JobEvent::Planned { jobs: chain() }).await;
+    agent.happened(claimed.claim, JobEvent::Planned { jobs: chain(), build: BuildPlan::default() }).await;
     let (compiling, _) = agent.work(&farm).await;
     let told = async || {
         let view = farm.snapshot(build).await.view;

@@ -32,7 +32,7 @@ use async_trait::async_trait;
 use super::{Executor, ExecutorError, Sandbox, SandboxOrder, Spare, Swept};
 use engine::Engine;
 use machine::Machine;
-use sandbox::DockerSandbox;
+use sandbox::{DockerSandbox, Place};
 
 pub use settings::{DiskLimits, DockerSettings, Limits, PullLimits};
 
@@ -56,7 +56,7 @@ impl DockerExecutor {
 #[async_trait]
 impl Executor for DockerExecutor {
     async fn open(&self, order: SandboxOrder) -> Result<Box<dyn Sandbox>, ExecutorError> {
-        Ok(Box::new(DockerSandbox::new(Arc::clone(&self.machine), order)))
+        Ok(Box::new(Place::new(DockerSandbox::new(Arc::clone(&self.machine), order))))
     }
 
     async fn sweep(&self) -> Result<Swept, ExecutorError> {

@@ -9,10 +9,13 @@ use async_trait::async_trait;
 use bollard::query_parameters::CommitContainerOptionsBuilder;
 use bytes::Bytes;
 use protocol::{StageEnd, task};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::super::{ExecutorError, Output, Sandbox, SandboxOrder, SocketGrant, StageOrder, Stop};
+use super::super::{
+    ExecutorError, Output, PrepareOrder, Sandbox, SandboxOrder, Served, ServiceOrder, SocketGrant, StageOrder, Stop,
+};
 use super::container::{Bounds, Container};
 use super::disk::{Look, Seat};
 use super::handoff;
@@ -255,12 +258,11 @@ impl DockerSandbox {
     }
 }
 
-#[async_trait]
-impl Sandbox for DockerSandbox {
+impl DockerSandbox {
     async fn prepare(&mut self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError> {
         // A refusal comes before a pull.
         self.socket(stage)?;
-        let name = self.order.image.clone();
+        let name = self.order.image.name.clone();
         let Some(image) = self.image(&name, output, stop).await? else { return Ok(StageEnd::Cancelled) };
         let copy = self.copy(&image, stop).await?;
         let Some(copy) = copy.filter(|_| !stop.is_cancelled()) else { return Ok(StageEnd::Cancelled) };
@@ -278,7 +280,7 @@ impl Sandbox for DockerSandbox {
         let image = match (&stage.image, &self.prepared) {
             (None, Some(prepared)) => Some(prepared.clone()),
             (own, _) => {
-                let name = own.clone().unwrap_or_else(|| self.order.image.clone());
+                let name = own.as_ref().map_or_else(|| self.order.image.name.clone(), |image| image.name.clone());
                 self.image(&name, output, stop).await?
             }
         };
@@ -302,6 +304,51 @@ impl Sandbox for DockerSandbox {
         }
         drop(self.seat.take());
         removed
+    }
+}
+
+/// A place whose stages run one after the other.
+pub(super) struct Place(Mutex<DockerSandbox>);
+
+impl Place {
+    pub(super) fn new(sandbox: DockerSandbox) -> Self {
+        Self(Mutex::new(sandbox))
+    }
+}
+
+#[async_trait]
+impl Sandbox for Place {
+    async fn prepare(&self, order: &PrepareOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError> {
+        self.0.lock().await.prepare(&order.stage, output, stop).await
+    }
+
+    async fn serve(
+        &self,
+        services: Vec<ServiceOrder>,
+        _beside: Option<&Served>,
+        _stop: &Stop,
+    ) -> Result<Served, ExecutorError> {
+        match services.first() {
+            Some(order) => Err(ExecutorError::NotReady {
+                service: order.service.name.clone(),
+                reason: "this version runs no services".to_owned(),
+            }),
+            None => Ok(Served(String::new())),
+        }
+    }
+
+    async fn dismiss(&self, _served: Served) {}
+
+    async fn digest(&self, image: &protocol::plan::Image) -> Option<String> {
+        self.0.lock().await.images.get(&image.name).map(|image| image.id.clone())
+    }
+
+    async fn run(&self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError> {
+        self.0.lock().await.run(stage, output, stop).await
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), ExecutorError> {
+        Box::new(self.0.into_inner()).close().await
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) fn read(entry: &Entry, findings: &mut Findings<'_>) -> Environment {
     let mut environment = Environment::default();
     for entry in findings.entries(entry, &keys, "environment: {vars: [NAME=VALUE]}") {
         match entry.key.value.as_str() {
-            "inherit" => environment.inherit = inherit(entry, findings),
+            "inherit" => environment.inherit = Some(inherit(entry, findings)),
             _ => environment.vars = vars(entry, findings),
         }
     }

@@ -1,6 +1,9 @@
 //! What is found wrong while a manifest is read, and the plain values, which are wrong in the same few ways
 //! everywhere.
 
+use protocol::plan::Pull;
+
+use crate::manifest::language::Image;
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Problem, Source, Span, Spanned, quoted};
 use crate::manifest::words;
@@ -149,7 +152,7 @@ impl<'s> Findings<'s> {
     }
 
     /// The name of an image.
-    pub(super) fn image(&mut self, entry: &Entry) -> Option<Spanned<String>> {
+    pub(super) fn image(&mut self, entry: &Entry) -> Option<Image> {
         const HELP: &str = "write `image: debian:bookworm-slim`, a name as `docker pull` takes it";
         let image = self.text(&entry.value, entry.place(), "\"image\"", HELP)?;
         let odd = |c: char| c.is_whitespace() || c.is_control();
@@ -157,7 +160,7 @@ impl<'s> Findings<'s> {
             self.error(entry.place(), format!("{} is not the name of an image", quoted(&image.value)), HELP);
             return None;
         }
-        Some(image)
+        Some(Image { name: image, pull: Pull::Missing, user: None, entrypoint: None, platform: None })
     }
 }
 

@@ -4,7 +4,9 @@ mod findings;
 mod environment;
 mod stage;
 
-use crate::manifest::language::{Environment, Manifest, Prepare, Stage};
+use protocol::plan::CloneOptions;
+
+use crate::manifest::language::{Defaults, Element, Environment, Image, Manifest, Prepare, Stage};
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Problem, Source, Span, Spanned, quoted};
 use crate::manifest::words::{self, NEVER_A_STAGE, TOP, TOP_LATER};
@@ -17,13 +19,37 @@ pub(super) fn manifest(source: Source, root: &Node) -> Result<(Manifest, Vec<Pro
     let warnings = findings.into_result()?.problems;
     // Without a top level there was an error.
     let Read { image, environment, docker, prepare, stages } = top.unwrap_or_default();
-    Ok((Manifest { source, image, environment, docker, prepare, stages }, warnings))
+    let manifest = Manifest {
+        source,
+        image,
+        environment,
+        prepare,
+        order: (0..stages.len()).map(Element::One).collect(),
+        stages,
+        finally: None,
+        defaults: Defaults { docker, ..Defaults::default() },
+        services: Vec::new(),
+        matrix: None,
+        when: None,
+        clone: CloneOptions::default(),
+        repos: Vec::new(),
+        workspace: None,
+        dir: None,
+        inputs: Vec::new(),
+        concurrency: None,
+        cancel_superseded: None,
+        timeout_ms: None,
+        fail_fast: None,
+        stage_parallelism: None,
+        priority: None,
+    };
+    Ok((manifest, warnings))
 }
 
 /// What the top level says.
 #[derive(Default)]
 struct Read {
-    image: Option<Spanned<String>>,
+    image: Option<Image>,
     environment: Environment,
     docker: Option<bool>,
     prepare: Option<Prepare>,

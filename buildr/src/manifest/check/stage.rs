@@ -3,7 +3,7 @@
 use protocol::StageName;
 
 use super::findings::{Findings, Keys, shown};
-use crate::manifest::language::{Prepare, Stage};
+use crate::manifest::language::{Environment, Prepare, RetrySaid, Stage};
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Span, Spanned, quoted};
 use crate::manifest::words::{self, PREPARE, PREPARE_LATER, STAGE, STAGE_LATER};
@@ -31,7 +31,8 @@ pub(super) fn read(entry: &Entry, named: Span, findings: &mut Findings<'_>) -> O
         }
     }
     missing_script(entry, &keys.owner, &example, findings);
-    Some(Stage { name: name?, image, docker, not_twice, script: script? })
+    let retry = not_twice.then_some(RetrySaid::Never);
+    Some(Stage { image, docker, retry, ..Stage::new(name?, script?) })
 }
 
 /// Whether `retry` says `never`, the one thing that it can say today.
@@ -57,7 +58,15 @@ pub(super) fn prepare(entry: &Entry, findings: &mut Findings<'_>) -> Option<Prep
         script = commands(entry, &keys.owner, findings);
     }
     missing_script(entry, &keys.owner, EXAMPLE, findings);
-    script.map(|script| Prepare { script })
+    script.map(|script| Prepare {
+        script,
+        files: None,
+        cache: None,
+        secrets: Vec::new(),
+        environment: Environment::default(),
+        timeout_ms: None,
+        shell: None,
+    })
 }
 
 /// A stage's name, when it can be one.
