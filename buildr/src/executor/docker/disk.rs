@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::engine::Engine;
 use super::settings::DiskLimits;
-use super::tree::{self, Entry};
+use crate::tree::{self, Entry};
 
 /// The time between two looks, at least.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);

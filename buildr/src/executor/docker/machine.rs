@@ -19,7 +19,6 @@ use super::order::Order;
 use super::pulled::Pulled;
 use super::removal;
 use super::settings::DockerSettings;
-use super::tree;
 
 /// How many images are tried for a container that removes a folder, before it is given up.
 const HELPING_IMAGES: usize = 5;
@@ -205,6 +204,6 @@ impl Machine {
 
 async fn remove(folder: &Path) -> std::io::Result<()> {
     let folder = folder.to_owned();
-    let removed = tokio::task::spawn_blocking(move || tree::remove(&folder)).await;
+    let removed = tokio::task::spawn_blocking(move || crate::tree::remove(&folder)).await;
     removed.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }

@@ -18,7 +18,6 @@ mod container;
 mod removal;
 mod spare;
 mod notice;
-mod tree;
 mod disk;
 mod workspace;
 mod machine;

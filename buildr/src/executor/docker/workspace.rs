@@ -5,13 +5,13 @@
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::SFlag;
 
 use super::super::Stop;
-use super::tree::{Entry, walk};
+use crate::tree::{self, Entry, walk};
 
 /// Lets every user read and write, and go where somebody may go. What belongs to another user is left as it is,
 /// for only its owner may change that.
@@ -47,7 +47,7 @@ impl Copy {
         let parent = original.parent().unwrap_or(original);
         let folder = tempfile::Builder::new().prefix(".buildr-prepare-").tempdir_in(parent)?;
         fs::set_permissions(folder.path(), fs::metadata(original)?.permissions())?;
-        copy(original, folder.path(), stop)?;
+        tree::copy(original, folder.path(), &|| stop.is_cancelled())?;
         if stop.is_cancelled() {
             return Ok(None);
         }
@@ -81,30 +81,6 @@ impl Copy {
     }
 }
 
-/// Copies files, folders and links, each as it is, until it is told to stop.
-fn copy(from: &Path, to: &Path, stop: &Stop) -> io::Result<()> {
-    let mut modes = Vec::new();
-    walk(from, &mut |entry: &Entry<'_>| {
-        let target = to.join(entry.path);
-        match entry.kind() {
-            _ if stop.is_cancelled() => {}
-            SFlag::S_IFLNK => symlink(entry.target()?, &target)?,
-            SFlag::S_IFDIR => {
-                fs::create_dir(&target)?;
-                modes.push((target, entry.mode()));
-            }
-            SFlag::S_IFREG => {
-                io::copy(&mut entry.open()?, &mut fs::File::create_new(&target)?)?;
-                fs::set_permissions(&target, Permissions::from_mode(entry.mode()))?;
-            }
-            _ => {}
-        }
-        Ok(())
-    })?;
-    // One that may not be written to could not have been filled.
-    modes.iter().rev().try_for_each(|(folder, mode)| fs::set_permissions(folder, Permissions::from_mode(*mode)))
-}
-
 fn newest(folder: &Path) -> io::Result<(i64, i64)> {
     let mut newest = (0, 0);
     walk(folder, &mut |entry: &Entry<'_>| {
@@ -117,6 +93,7 @@ fn newest(folder: &Path) -> io::Result<(i64, i64)> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
+    use std::os::unix::fs::symlink;
 
     use super::*;
 

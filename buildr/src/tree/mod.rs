@@ -4,6 +4,8 @@
 //! Nothing is ever opened by its path from the root, so no link is followed, no path is too long, and no file is opened
 //! but folders. All of it blocks: it is called on a thread of its own.
 
+mod copy;
+
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::{File, Permissions};
 use std::io;
@@ -18,6 +20,8 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+pub(crate) use copy::copy;
+
 /// How many folders are open at once; how deep they lie has no limit.
 const OPEN: usize = 32;
 
@@ -25,35 +29,35 @@ const FOLDER: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK);
 
 /// Something in a folder, as it is itself: a link is a link.
-pub(super) struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     /// Its way from where the walk began.
-    pub(super) path: &'a Path,
-    pub(super) stat: &'a FileStat,
+    pub(crate) path: &'a Path,
+    pub(crate) stat: &'a FileStat,
     folder: BorrowedFd<'a>,
     name: &'a CStr,
 }
 
 impl Entry<'_> {
-    pub(super) fn kind(&self) -> SFlag {
+    pub(crate) fn kind(&self) -> SFlag {
         kind(self.stat)
     }
 
-    pub(super) fn is_folder(&self) -> bool {
+    pub(crate) fn is_folder(&self) -> bool {
         self.kind() == SFlag::S_IFDIR
     }
 
     /// Its permission bits.
-    pub(super) fn mode(&self) -> u32 {
+    pub(crate) fn mode(&self) -> u32 {
         self.stat.st_mode & 0o7777
     }
 
     /// When it last changed, in seconds and nanoseconds of the file system's clock.
-    pub(super) fn changed_at(&self) -> (i64, i64) {
+    pub(crate) fn changed_at(&self) -> (i64, i64) {
         (self.stat.st_ctime, self.stat.st_ctime_nsec)
     }
 
     /// Sets the permission bits of what is no link.
-    pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
+    pub(crate) fn set_mode(&self, mode: u32) -> io::Result<()> {
         let it = openat(self.folder, self.name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
         if kind(&fstat(&it)?) == SFlag::S_IFLNK {
             return Ok(());
@@ -63,19 +67,19 @@ impl Entry<'_> {
     }
 
     /// Opens a regular file for reading.
-    pub(super) fn open(&self) -> io::Result<File> {
+    pub(crate) fn open(&self) -> io::Result<File> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         Ok(File::from(openat(self.folder, self.name, flags, Mode::empty())?))
     }
 
     /// Where a link leads.
-    pub(super) fn target(&self) -> io::Result<PathBuf> {
+    pub(crate) fn target(&self) -> io::Result<PathBuf> {
         Ok(nix::fcntl::readlinkat(self.folder, self.name)?.into())
     }
 }
 
 /// What a walk does on its way.
-pub(super) trait Visitor {
+pub(crate) trait Visitor {
     /// It came by something; a folder is looked into after this.
     fn visit(&mut self, entry: &Entry<'_>) -> io::Result<()>;
 
@@ -110,7 +114,7 @@ struct Level {
 }
 
 /// Visits all that is in a folder, but not itself, and nothing of other file systems.
-pub(super) fn walk(root: &Path, visitor: &mut impl Visitor) -> io::Result<()> {
+pub(crate) fn walk(root: &Path, visitor: &mut impl Visitor) -> io::Result<()> {
     let opened = openat(AT_FDCWD, root, FOLDER, Mode::empty());
     let opened = match opened {
         Ok(opened) => opened,
@@ -203,7 +207,7 @@ fn kind(stat: &FileStat) -> SFlag {
 ///
 /// # Errors
 /// The first thing that could not be removed; all else is gone.
-pub(super) fn remove(root: &Path) -> io::Result<()> {
+pub(crate) fn remove(root: &Path) -> io::Result<()> {
     let mut removal = Removal(None);
     let walked = walk(root, &mut removal);
     match (nix::unistd::unlinkat(AT_FDCWD, root, UnlinkatFlags::RemoveDir), removal.0) {

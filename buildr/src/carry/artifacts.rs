@@ -1,0 +1,228 @@
+//! Artifacts: files of a workspace in an archive, and back.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::SFlag;
+use protocol::plan::Artifacts;
+use sha2::{Digest as _, Sha256};
+
+use super::globs::Globs;
+use super::{CarryError, disk};
+use crate::tree::{Entry, walk};
+
+/// How hard zstd tries: the fastest of its usual levels, for most artifacts are compressed or read once.
+const LEVEL: i32 = 1;
+
+/// An archive of kept files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collected {
+    /// Where it lies on this machine.
+    pub archive: PathBuf,
+    /// How many files are in it.
+    pub files: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub sha256: String,
+}
+
+/// Puts the files that are meant into a new archive in `into`; nothing when none is there. Links are kept as links,
+/// folders for what is in them, sockets and devices not at all.
+///
+/// # Errors
+/// When a pattern cannot be understood, or something cannot be read or written.
+pub fn collect(workspace: &Path, what: &Artifacts, into: &Path) -> Result<Option<Collected>, CarryError> {
+    let (wanted, unwanted) = (Globs::new(&what.paths)?, Globs::new(&what.exclude)?);
+    let unwanted = |path: &Path| !what.exclude.is_empty() && unwanted.matches(path);
+    let doing = || disk(format!("collect the artifacts of {}", workspace.display()));
+    fs::create_dir_all(into).map_err(doing())?;
+    let file = tempfile::Builder::new().prefix("artifacts-").suffix(".tar.zst").tempfile_in(into).map_err(doing())?;
+    let counted = Counted { to: file, digest: Sha256::new(), bytes: 0 };
+    let compressed = zstd::Encoder::new(counted, LEVEL).map_err(doing())?;
+    let mut archive = tar::Builder::new(compressed);
+    let mut files = 0;
+    walk(workspace, &mut |entry: &Entry<'_>| {
+        if wanted.matches(entry.path) && !unwanted(entry.path) {
+            files += u64::from(append(&mut archive, entry)?);
+        }
+        Ok(())
+    })
+    .map_err(doing())?;
+    let Counted { to, digest, bytes } = archive.into_inner().and_then(zstd::Encoder::finish).map_err(doing())?;
+    if files == 0 {
+        return Ok(None);
+    }
+    let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let (_, archive) = to.keep().map_err(|error| doing()(error.error))?;
+    Ok(Some(Collected { archive, files, bytes, sha256 }))
+}
+
+/// Adds something to an archive; says whether it did.
+fn append(archive: &mut tar::Builder<impl Write>, entry: &Entry<'_>) -> io::Result<bool> {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(entry.mode());
+    header.set_mtime(u64::try_from(entry.stat.st_mtime).unwrap_or(0));
+    match entry.kind() {
+        SFlag::S_IFREG => {
+            let size = u64::try_from(entry.stat.st_size).unwrap_or(0);
+            header.set_entry_type(tar::EntryType::Regular);
+            header.set_size(size);
+            // A file that shrinks meanwhile would shift all that follows it.
+            let content = entry.open()?.take(size).chain(io::repeat(0)).take(size);
+            archive.append_data(&mut header, entry.path, content)?;
+        }
+        SFlag::S_IFLNK => {
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            archive.append_link(&mut header, entry.path, entry.target()?)?;
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Puts an archive's files into a workspace, each at its place, over what is there. Gives how many.
+///
+/// # Errors
+/// When something cannot be written, or would lie outside.
+pub fn restore(archive: &Path, workspace: &Path) -> Result<u64, CarryError> {
+    let doing = || disk(format!("restore artifacts into {}", workspace.display()));
+    let file = File::open(archive).map_err(disk(format!("open {}", archive.display())))?;
+    let mut archive = tar::Archive::new(zstd::Decoder::new(file).map_err(doing())?);
+    archive.set_preserve_permissions(true);
+    archive.set_preserve_mtime(true);
+    archive.set_overwrite(true);
+    let mut files = 0;
+    for entry in archive.entries().map_err(doing())? {
+        let mut entry = entry.map_err(doing())?;
+        // It refuses what leads out, by `..` or through a link.
+        if !entry.unpack_in(workspace).map_err(doing())? {
+            let path = entry.path().map(|path| path.display().to_string()).unwrap_or_default();
+            let source = io::Error::other(format!("{path} lies outside of it"));
+            return Err(doing()(source));
+        }
+        files += 1;
+    }
+    Ok(files)
+}
+
+/// The SHA-256 of a file, in hexadecimal.
+pub(super) fn sha256_of(file: &Path) -> io::Result<String> {
+    let mut digest = Sha256::new();
+    let (mut file, mut buffer) = (File::open(file)?, vec![0; 64 << 10]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            read => digest.update(&buffer[..read]),
+        }
+    }
+}
+
+/// Lets everybody read an archive that people are to have: it was made for its maker alone.
+pub(super) fn open_to_readers(file: &Path) -> io::Result<()> {
+    fs::set_permissions(file, Permissions::from_mode(0o644))
+}
+
+/// Counts and hashes what is written.
+struct Counted<W> {
+    to: W,
+    digest: Sha256,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        self.digest.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn what(paths: &[&str], exclude: &[&str]) -> Artifacts {
+        let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+        Artifacts { paths: owned(paths), exclude: owned(exclude), when: Default::default(), expire_ms: None }
+    }
+
+    fn all(folder: &Path) -> Vec<String> {
+        let mut found = Vec::new();
+        walk(folder, &mut |entry: &Entry<'_>| {
+            let mut text = entry.path.display().to_string();
+            match entry.kind() {
+                SFlag::S_IFLNK => text += &format!(" -> {}", entry.target()?.display()),
+                SFlag::S_IFREG => text += &format!(" {:o}", entry.mode()),
+                _ => return Ok(()),
+            }
+            found.push(text);
+            Ok(())
+        })
+        .unwrap();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn files_come_back_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to, shelf) = (folder.path().join("from"), folder.path().join("to"), folder.path().join("shelf"));
+        fs::create_dir_all(from.join("dist/deep")).unwrap();
+        fs::create_dir(&to).unwrap();
+        fs::write(from.join("dist/app"), "program").unwrap();
+        fs::set_permissions(from.join("dist/app"), Permissions::from_mode(0o755)).unwrap();
+        fs::write(from.join("dist/deep/notes.txt"), "").unwrap();
+        fs::set_permissions(from.join("dist/deep/notes.txt"), Permissions::from_mode(0o600)).unwrap();
+        fs::write(from.join("dist/deep/debug.o"), "x").unwrap();
+        symlink("deep/notes.txt", from.join("dist/link")).unwrap();
+        symlink("/etc/passwd", from.join("dist/out")).unwrap();
+        fs::write(from.join("other"), "no").unwrap();
+        fs::write(to.join("here"), "stays").unwrap();
+        let collected = collect(&from, &what(&["dist"], &["**/*.o"]), &shelf).unwrap().unwrap();
+        assert_eq!(collected.files, 4);
+        assert_eq!(sha256_of(&collected.archive).unwrap(), collected.sha256);
+        assert_eq!(fs::metadata(&collected.archive).unwrap().len(), collected.bytes);
+        assert_eq!(restore(&collected.archive, &to).unwrap(), 4);
+        let expect =
+            ["dist/app 755", "dist/deep/notes.txt 600", "dist/link -> deep/notes.txt", "dist/out -> /etc/passwd"];
+        assert_eq!(all(&to)[..4], expect);
+        assert_eq!(fs::read_to_string(to.join("dist/app")).unwrap(), "program");
+        // Once more, over what is there.
+        assert_eq!(restore(&collected.archive, &to).unwrap(), 4);
+    }
+
+    #[test]
+    fn nothing_that_matches_is_no_archive() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("empty")).unwrap();
+        assert_eq!(collect(folder.path(), &what(&["empty", "*.x"], &[]), &folder.path().join("s")).unwrap(), None);
+        assert_eq!(fs::read_dir(folder.path().join("s")).unwrap().count(), 0, "no half archive stays");
+    }
+
+    #[test]
+    fn an_archive_never_writes_outside() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to, outside) = (folder.path().join("a"), folder.path().join("b"), folder.path().join("outside"));
+        for folder in [&from, &to, &outside] {
+            fs::create_dir(folder).unwrap();
+        }
+        fs::create_dir(from.join("sub")).unwrap();
+        fs::write(from.join("sub/file"), "x").unwrap();
+        let collected = collect(&from, &what(&["sub"], &[]), &folder.path().join("s")).unwrap().unwrap();
+        // What is a folder in the archive is a link that leads out where it is restored.
+        symlink(&outside, to.join("sub")).unwrap();
+        assert!(restore(&collected.archive, &to).is_err());
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,445 @@
+//! Caches: folders that later builds find again, kept on this machine.
+//!
+//! An entry is a folder per repository, branch and name. What a build gets is a copy of its own, never a shared inode,
+//! so that no build can change what another one finds; what it leaves becomes the entry, whole, when its stage passed.
+//! A branch finds its own entries first, then the default branch's. A build that is not trusted finds and never keeps.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::sys::stat::SFlag;
+use protocol::plan::{Cache, CachePolicy};
+use sha2::{Digest as _, Sha256};
+
+use super::globs::Globs;
+use super::{CarryError, disk};
+use crate::executor::MountOrder;
+use crate::tree::{self, Entry, walk};
+
+/// Written last into an entry: one without it is not whole.
+const WHOLE: &str = "whole";
+
+/// A folder of this machine in which caches are kept.
+#[derive(Debug, Clone)]
+pub struct CacheStore {
+    folder: PathBuf,
+    cap_bytes: u64,
+}
+
+/// Whose caches a build finds.
+#[derive(Debug, Clone)]
+pub struct CacheScope {
+    /// The repository, as text: two that are written otherwise share nothing.
+    pub repo: String,
+    /// The branch, or what stands for it.
+    pub branch: String,
+    /// The branch whose entries all others find too, when it is known.
+    pub default_branch: Option<String>,
+    /// Whether what the build leaves may be kept.
+    pub trusted: bool,
+}
+
+/// A cache on its way through a stage.
+#[derive(Debug)]
+pub struct TakenCache {
+    /// What the stage's container sees in places outside of the workspace.
+    pub mounts: Vec<MountOrder>,
+    /// The entry that was found, for people; nothing was without it.
+    pub found: Option<String>,
+    /// Where it is kept when the stage passed; nowhere without it.
+    entry: Option<PathBuf>,
+    /// Each path, and where its content lies now.
+    places: Vec<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    /// Its number within the cache: the name of its folder in an entry.
+    number: usize,
+    /// Where the stage reads and writes it.
+    at: PathBuf,
+    /// Whether it lies in the workspace, whose stages go on with it.
+    in_workspace: bool,
+}
+
+impl CacheStore {
+    /// Caches in this folder; when they are larger than `cap_bytes` together, those go that were used longest ago.
+    #[must_use]
+    pub fn at(folder: PathBuf, cap_bytes: u64) -> Self {
+        Self { folder, cap_bytes }
+    }
+
+    /// Brings what is kept to where a stage expects it. Below the workspace it is put there, unless the path is there
+    /// already; elsewhere it is mounted from `private`, an empty folder of the job's own.
+    ///
+    /// # Errors
+    /// When a pattern cannot be understood, or the disk fails. Nothing that is there is a beginning like any other.
+    pub fn take(
+        &self,
+        cache: &Cache,
+        scope: &CacheScope,
+        workspace: &Path,
+        private: &Path,
+    ) -> Result<TakenCache, CarryError> {
+        let name = entry_name(cache, workspace)?;
+        let found = if cache.policy == CachePolicy::Push { None } else { self.find(cache, scope, &name) };
+        let mut taken = TakenCache {
+            mounts: Vec::new(),
+            found: found.as_ref().map(|(shown, _)| shown.clone()),
+            entry: (scope.trusted && cache.policy != CachePolicy::Pull)
+                .then(|| self.folder.join(branch_folder(&scope.repo, &scope.branch)).join(&name)),
+            places: Vec::new(),
+        };
+        let shared = found.map(|(_, entry)| Reading::of(entry)).transpose().map_err(disk("open a cache"))?.flatten();
+        for (number, path) in cache.paths.iter().enumerate() {
+            let (at, in_workspace) = match below(path) {
+                Some(relative) => (workspace.join(relative), true),
+                None => (private.join(format!("cache-{number}")), false),
+            };
+            let kept = shared.as_ref().map(|reading| reading.entry.join(number.to_string())).filter(|it| it.exists());
+            let doing = || disk(format!("bring the cache of {path}"));
+            if !in_workspace || (kept.is_some() && !at.exists()) {
+                fs::create_dir_all(&at).map_err(doing())?;
+                if let Some(kept) = kept {
+                    tree::copy(&kept, &at, &|| false).map_err(doing())?;
+                }
+            }
+            if !in_workspace {
+                let source = at.clone();
+                taken.mounts.push(MountOrder { source, target: path.clone(), read_only: false });
+            }
+            taken.places.push(Place { number, at, in_workspace });
+        }
+        Ok(taken)
+    }
+
+    /// Keeps what a stage that passed has left, in the place of what was kept before.
+    ///
+    /// # Errors
+    /// When the disk fails; what was kept before then stays.
+    pub fn keep(&self, taken: &TakenCache) -> Result<(), CarryError> {
+        let Some(entry) = &taken.entry else { return Ok(()) };
+        let doing = || disk(format!("keep the cache {}", shown(entry)));
+        let parent = entry.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(parent).map_err(doing())?;
+        let made = tempfile::Builder::new().prefix(".new-").tempdir_in(parent).map_err(doing())?;
+        let mut anything = false;
+        for place in taken.places.iter().filter(|place| place.at.is_dir()) {
+            let target = made.path().join(place.number.to_string());
+            // What lies in the workspace is still worked with.
+            let moved = !place.in_workspace && fs::rename(&place.at, &target).is_ok();
+            if !moved {
+                fs::create_dir(&target).map_err(doing())?;
+                tree::copy(&place.at, &target, &|| false).map_err(doing())?;
+            }
+            anything = true;
+        }
+        if !anything {
+            return Ok(());
+        }
+        File::create(made.path().join(WHOLE)).map_err(doing())?;
+        let made = made.keep();
+        // A reader that is still in the old one keeps it open until it has finished.
+        let old = parent.join(format!(".old-{}", uuid::Uuid::new_v4().simple()));
+        let _alone = Writing::of(entry).map_err(doing())?;
+        let had = fs::rename(entry, &old).is_ok();
+        fs::rename(&made, entry).map_err(doing())?;
+        if had {
+            tree::remove(&old).map_err(doing())?;
+        }
+        self.make_room(entry)
+    }
+
+    /// An entry for this cache: of its own name, else the newest that a fallback names; on the branch, else on the
+    /// default one.
+    fn find(&self, cache: &Cache, scope: &CacheScope, name: &str) -> Option<(String, PathBuf)> {
+        let mut branches = vec![scope.branch.as_str()];
+        branches.extend(scope.default_branch.as_deref().filter(|branch| *branch != scope.branch));
+        let folders: Vec<PathBuf> =
+            branches.iter().map(|branch| self.folder.join(branch_folder(&scope.repo, branch))).collect();
+        let exact = folders.iter().map(|folder| folder.join(name)).find(|entry| is_whole(entry));
+        if let Some(entry) = exact {
+            return Some((name.to_owned(), entry));
+        }
+        for fallback in &cache.fallback {
+            let wanted = legal(fallback);
+            for folder in &folders {
+                let entries = fs::read_dir(folder).ok().into_iter().flatten().flatten();
+                let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&wanted));
+                let newest =
+                    named.map(|entry| entry.path()).filter(|path| is_whole(path)).max_by_key(|path| used(path));
+                if let Some(entry) = newest {
+                    return Some((shown(&entry), entry));
+                }
+            }
+        }
+        None
+    }
+
+    /// Removes those that were used longest ago, until all fit. The one that was just kept stays.
+    fn make_room(&self, just_kept: &Path) -> Result<(), CarryError> {
+        let mut entries: Vec<(u64, u64, PathBuf)> = Vec::new();
+        for entry in self.entries() {
+            entries.push((used(&entry), size(&entry), entry));
+        }
+        let mut all: u64 = entries.iter().map(|(_, bytes, _)| bytes).sum();
+        entries.sort();
+        for (_, bytes, entry) in entries {
+            if all <= self.cap_bytes {
+                break;
+            }
+            if entry != just_kept {
+                let alone = Writing::of(&entry).map_err(disk("make room among the caches"))?;
+                tree::remove(&entry).map_err(disk("make room among the caches"))?;
+                drop(alone);
+                all = all.saturating_sub(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// All entries of all repositories, in no order.
+    fn entries(&self) -> Vec<PathBuf> {
+        let below = |folder: &Path| -> Vec<PathBuf> {
+            let entries = fs::read_dir(folder).ok().into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+        };
+        let branches = below(&self.folder).into_iter().flat_map(|repo| below(&repo));
+        branches.flat_map(|branch| below(&branch)).filter(|path| is_whole(path)).collect()
+    }
+
+    /// How many bytes all of them take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.entries().iter().map(|entry| size(entry)).sum()
+    }
+}
+
+/// An entry that is being read: it is not removed meanwhile.
+struct Reading {
+    entry: PathBuf,
+    _lock: File,
+}
+
+impl Reading {
+    /// Nothing when it went away first.
+    fn of(entry: PathBuf) -> io::Result<Option<Self>> {
+        let lock = lock_file(&entry)?;
+        lock.lock_shared()?;
+        if !is_whole(&entry) {
+            return Ok(None);
+        }
+        // That it was used is known by the mark's time.
+        File::open(entry.join(WHOLE))?.set_modified(SystemTime::now())?;
+        Ok(Some(Self { entry, _lock: lock }))
+    }
+}
+
+/// An entry that is being replaced.
+struct Writing(#[expect(dead_code, reason = "held, and let go of when dropped")] File);
+
+impl Writing {
+    fn of(entry: &Path) -> io::Result<Self> {
+        let lock = lock_file(entry)?;
+        lock.lock()?;
+        Ok(Self(lock))
+    }
+}
+
+fn lock_file(entry: &Path) -> io::Result<File> {
+    let name = entry.file_name().unwrap_or_default().to_string_lossy();
+    File::create(entry.with_file_name(format!(".lock-{name}")))
+}
+
+fn is_whole(entry: &Path) -> bool {
+    entry.join(WHOLE).is_file()
+}
+
+/// When it was used last, in milliseconds since 1970.
+fn used(entry: &Path) -> u64 {
+    let time = fs::metadata(entry.join(WHOLE)).and_then(|mark| mark.modified());
+    let since = time.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.and_then(|since| u64::try_from(since.as_millis()).ok()).unwrap_or(0)
+}
+
+fn size(entry: &Path) -> u64 {
+    let mut bytes = 0;
+    // What cannot be read counts as nothing.
+    let walked = walk(entry, &mut |entry: &Entry<'_>| {
+        bytes += u64::try_from(entry.stat.st_blocks).unwrap_or(0) * 512;
+        Ok(())
+    });
+    walked.map_or(0, |()| bytes)
+}
+
+fn shown(entry: &Path) -> String {
+    entry.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A path below the workspace, as it lies there; nothing for one that is elsewhere.
+fn below(path: &str) -> Option<PathBuf> {
+    if path.starts_with('/') || path == "~" || path.starts_with("~/") {
+        return None;
+    }
+    // `..` cannot lead out: the manifest's reader refuses it, and here it is left out.
+    Some(Path::new(path).components().filter(|part| matches!(part, Component::Normal(_))).collect())
+}
+
+/// The folder of a branch's entries, below the store's.
+fn branch_folder(repo: &str, branch: &str) -> PathBuf {
+    PathBuf::from(short_hash(&[repo.as_bytes()])).join(format!(
+        "{}-{}",
+        legal(branch),
+        short_hash(&[branch.as_bytes()])
+    ))
+}
+
+/// A text as part of a file's name.
+fn legal(text: &str) -> String {
+    let legal = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let text: String = text.chars().map(legal).take(80).collect();
+    text.trim_start_matches('.').to_owned()
+}
+
+/// The name of a cache's entry: what it is called, and a hash of its paths and of the files that it depends on.
+fn entry_name(cache: &Cache, workspace: &Path) -> Result<String, CarryError> {
+    let mut parts: Vec<Vec<u8>> = cache.paths.iter().map(|path| path.clone().into_bytes()).collect();
+    parts.push(b"key".to_vec());
+    if !cache.key.is_empty() {
+        let wanted = Globs::new(&cache.key)?;
+        let mut files = Vec::new();
+        walk(workspace, &mut |entry: &Entry<'_>| {
+            if entry.kind() == SFlag::S_IFREG && wanted.matches(entry.path) {
+                let mut digest = Sha256::new();
+                io::copy(&mut entry.open()?, &mut Hashing(&mut digest))?;
+                files.push((entry.path.to_path_buf(), digest.finalize().to_vec()));
+            }
+            Ok(())
+        })
+        .map_err(disk("read the files of a cache's key"))?;
+        files.sort();
+        for (path, digest) in files {
+            parts.push(path.into_os_string().into_encoded_bytes());
+            parts.push(digest);
+        }
+    }
+    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    let name = cache.name.as_deref().map(legal).filter(|name| !name.is_empty());
+    Ok(format!("{}-{}", name.as_deref().unwrap_or("cache"), short_hash(&parts)))
+}
+
+struct Hashing<'a>(&'a mut Sha256);
+
+impl io::Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// 16 digits of a hash over parts, none of which can run into the next.
+fn short_hash(parts: &[&[u8]]) -> String {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part);
+    }
+    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Rig {
+        folder: tempfile::TempDir,
+        store: CacheStore,
+    }
+
+    impl Rig {
+        fn new(cap_bytes: u64) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let store = CacheStore::at(folder.path().join("store"), cap_bytes);
+            Self { folder, store }
+        }
+
+        /// A build on a branch with this lock file: gives what it found, and leaves `leaves`.
+        fn build(&self, cache: &Cache, branch: &str, trusted: bool, lock: &str, leaves: &str) -> Option<String> {
+            let at = tempfile::tempdir_in(self.folder.path()).unwrap();
+            let (workspace, private) = (at.path().join("app"), at.path().join("private"));
+            fs::create_dir(&workspace).unwrap();
+            fs::write(workspace.join("lock"), lock).unwrap();
+            let scope = CacheScope {
+                repo: "r".to_owned(),
+                branch: branch.to_owned(),
+                default_branch: Some("main".to_owned()),
+                trusted,
+            };
+            let taken = self.store.take(cache, &scope, &workspace, &private).unwrap();
+            let place = taken.mounts.first().map_or_else(|| workspace.join("deps"), |mount| mount.source.clone());
+            let found = fs::read_to_string(place.join("x")).ok();
+            assert_eq!(found.is_some(), taken.found.is_some());
+            fs::create_dir_all(&place).unwrap();
+            fs::write(place.join("x"), leaves).unwrap();
+            self.store.keep(&taken).unwrap();
+            found
+        }
+    }
+
+    fn cache(path: &str, policy: CachePolicy) -> Cache {
+        let (paths, key) = (vec![path.to_owned()], vec!["lock".to_owned()]);
+        Cache { paths, name: Some("deps".to_owned()), key, fallback: Vec::new(), policy }
+    }
+
+    #[test]
+    fn what_one_build_leaves_the_next_one_finds() {
+        for path in ["deps", "/var/cache/deps", "~/.deps"] {
+            let (rig, cache) = (Rig::new(u64::MAX), cache(path, CachePolicy::Both));
+            assert_eq!(rig.build(&cache, "main", true, "1", "one"), None);
+            assert_eq!(rig.build(&cache, "main", true, "1", "two").as_deref(), Some("one"), "{path}");
+            assert_eq!(rig.build(&cache, "main", true, "1", "three").as_deref(), Some("two"));
+            // Another key is another cache, unless a fallback names it.
+            assert_eq!(rig.build(&cache, "main", true, "2", "other"), None);
+            let with_fallback = Cache { fallback: vec!["deps-".to_owned()], ..cache };
+            assert!(rig.build(&with_fallback, "main", true, "3", "new").is_some());
+        }
+    }
+
+    #[test]
+    fn branches_find_the_default_branchs_and_never_write_there() {
+        let (rig, cache) = (Rig::new(u64::MAX), cache("deps", CachePolicy::Both));
+        rig.build(&cache, "main", true, "1", "main");
+        assert_eq!(rig.build(&cache, "topic", true, "1", "topic").as_deref(), Some("main"));
+        assert_eq!(rig.build(&cache, "topic", true, "1", "topic").as_deref(), Some("topic"));
+        assert_eq!(rig.build(&cache, "main", true, "1", "main").as_deref(), Some("main"));
+        assert_eq!(rig.build(&cache, "other", true, "1", "x").as_deref(), Some("main"), "never topic's");
+    }
+
+    #[test]
+    fn who_is_not_trusted_finds_and_never_keeps() {
+        let (rig, both) = (Rig::new(u64::MAX), cache("deps", CachePolicy::Both));
+        rig.build(&both, "main", false, "1", "evil");
+        assert_eq!(rig.build(&both, "main", true, "1", "good"), None);
+        assert_eq!(rig.build(&both, "main", false, "1", "evil").as_deref(), Some("good"));
+        assert_eq!(rig.build(&both, "main", true, "1", "good").as_deref(), Some("good"));
+        let (pull, push) = (cache("deps", CachePolicy::Pull), cache("deps", CachePolicy::Push));
+        assert_eq!(rig.build(&push, "main", true, "1", "pushed"), None);
+        assert_eq!(rig.build(&pull, "main", true, "1", "no").as_deref(), Some("pushed"));
+        assert_eq!(rig.build(&pull, "main", true, "1", "no").as_deref(), Some("pushed"));
+    }
+
+    #[test]
+    fn the_oldest_make_room() {
+        let (rig, cache) = (Rig::new(1), cache("deps", CachePolicy::Both));
+        rig.build(&cache, "main", true, "1", "one");
+        rig.build(&cache, "main", true, "2", "two");
+        assert_eq!(rig.store.entries().len(), 1, "the one that was just kept stays");
+        assert_eq!(rig.build(&cache, "main", true, "2", "two").as_deref(), Some("two"));
+    }
+}

@@ -1,0 +1,74 @@
+//! Patterns of paths below a workspace, as `artifacts`, `reports`, `cache.key` and `prepare.files` have them.
+
+use std::path::Path;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+use super::CarryError;
+
+/// Several patterns of which one is enough. `*` stays within a folder, `**` goes across, and what names a folder means
+/// all that is in it.
+#[derive(Debug, Clone)]
+pub struct Globs(GlobSet);
+
+impl Globs {
+    /// Understands patterns. They are below the workspace, whether they begin with `./` or not.
+    ///
+    /// # Errors
+    /// [`CarryError::Glob`]: the first that cannot be understood.
+    pub fn new(patterns: &[String]) -> Result<Self, CarryError> {
+        let bad = |glob: &str, error: globset::Error| CarryError::Glob {
+            glob: glob.to_owned(),
+            reason: error.kind().to_string(),
+        };
+        let mut all = GlobSetBuilder::new();
+        for pattern in patterns {
+            let trimmed = pattern.strip_prefix("./").unwrap_or(pattern).trim_end_matches('/');
+            let trimmed = if matches!(trimmed, "" | ".") { "**" } else { trimmed };
+            for glob in [trimmed.to_owned(), format!("{trimmed}/**")] {
+                let built = GlobBuilder::new(&glob).literal_separator(true).backslash_escape(true).build();
+                all.add(built.map_err(|error| bad(pattern, error))?);
+            }
+        }
+        all.build().map(Self).map_err(|error| bad(patterns.first().map_or("", String::as_str), error))
+    }
+
+    /// Whether one of them means this path, which begins at the workspace.
+    #[must_use]
+    pub fn matches(&self, path: &Path) -> bool {
+        self.0.is_match(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(pattern: &str, path: &str, expect: bool) {
+        let globs = Globs::new(&[pattern.to_owned()]).unwrap();
+        assert_eq!(globs.matches(Path::new(path)), expect, "{pattern} {path}");
+    }
+
+    #[test]
+    fn patterns_mean_what_people_expect() {
+        check("target/app", "target/app", true);
+        check("./target/app", "target/app", true);
+        check("target", "target/debug/x", true);
+        check("target/", "target/debug/x", true);
+        check("*.xml", "a.xml", true);
+        check("*.xml", "sub/a.xml", false);
+        check("**/*.xml", "sub/deep/a.xml", true);
+        check("**/*.xml", "a.xml", true);
+        check("dist/*.{whl,tar.gz}", "dist/a-1.whl", true);
+        check("dist/*.{whl,tar.gz}", "dist/a-1.zip", false);
+        check(".", "any/thing", true);
+        check("target", "targets/x", false);
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_told() {
+        let error = Globs::new(&["a[".to_owned()]).unwrap_err().to_string();
+        assert!(error.starts_with("\"a[\" is not a pattern of paths: "), "{error}");
+    }
+}
