@@ -37,6 +37,8 @@ pub struct Config {
     pub local_repos: LocalRepos,
     /// Injected jobs of these repositories are trusted.
     pub trusted_repos: Vec<RepoGlob>,
+    /// The longest archive of one stage's artifacts, in bytes.
+    pub artifact_limit: u64,
     /// How long a job survives the silence of its agent.
     pub lease: Duration,
     /// How often an agent gives a sign of life.
@@ -118,6 +120,7 @@ impl Config {
             interrupted: Vec::new(),
             local_repos: LocalRepos::Refused,
             trusted_repos: Vec::new(),
+            artifact_limit: 2 << 30,
             lease: Duration::from_secs(60),
             heartbeat: Duration::from_secs(15),
             beacon: BEACON_EVERY,

@@ -7,6 +7,7 @@ use protocol::link::CoordinatorLink;
 use tokio::sync::Notify;
 
 use crate::config::Config;
+use crate::depot::Archives;
 use crate::feed::Feed;
 use crate::presence::Presence;
 use crate::store::Store;
@@ -25,6 +26,8 @@ pub(crate) struct Desk {
     pub(crate) presence: Presence,
     /// Signs the grants.
     pub(crate) identity: Identity,
+    /// The artifacts of builds.
+    pub(crate) archives: Archives,
     /// Has the next beacon sent at once.
     pub(crate) beacon_now: Notify,
 }

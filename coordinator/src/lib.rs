@@ -12,6 +12,7 @@ mod store;
 mod feed;
 mod identity;
 mod presence;
+mod depot;
 mod desk;
 mod intake;
 mod why;
@@ -82,9 +83,10 @@ pub async fn run(
 async fn open(config: Config, link: Arc<dyn CoordinatorLink>) -> Result<Arc<Desk>, RunError> {
     let store = Store::open(&config.state_dir).await?;
     let identity = identity::load(&config.state_dir)?;
+    let archives = depot::Archives::new(&config.state_dir, &identity);
     let presence = Presence::new(config.lease);
     let (feed, beacon_now) = (Feed::new(), Notify::new());
-    let desk = Arc::new(Desk { config, store, link, feed, presence, identity, beacon_now });
+    let desk = Arc::new(Desk { config, store, link, feed, presence, identity, archives, beacon_now });
     watchdog::resume(&desk).await?;
     Ok(desk)
 }

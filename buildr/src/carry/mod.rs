@@ -13,6 +13,8 @@ pub mod reports;
 
 use std::io;
 
+use crate::client::ClientError;
+
 pub use artifacts::{Collected, collect, restore};
 pub use globs::Globs;
 pub use shelf::Shelf;
@@ -51,9 +53,9 @@ pub enum CarryError {
     /// What is asked for is not there any more.
     #[error("the artifacts of {0} are not kept any more; build its job again")]
     Gone(String),
-    /// The farm's depot does not do what is asked.
-    #[error("the farm's depot for artifacts {0}")]
-    Depot(String),
+    /// The farm's depot for artifacts does not do what is asked.
+    #[error(transparent)]
+    Depot(#[from] ClientError),
 }
 
 fn disk(doing: impl Into<String>) -> impl FnOnce(io::Error) -> CarryError {

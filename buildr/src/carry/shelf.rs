@@ -9,6 +9,7 @@ use protocol::plan::Kept;
 
 use super::artifacts::{open_to_readers, sha256_of};
 use super::{CarryError, Collected, disk};
+use crate::client::DepotClient;
 
 /// A place for archives, each under its SHA-256.
 #[derive(Debug, Clone)]
@@ -33,7 +34,7 @@ impl Shelf {
                 open_to_readers(&what.archive).map_err(doing())?;
                 moved(&what.archive, &target).map_err(doing())
             }
-            Self::Farm(_) => Err(CarryError::Depot("is not there in this version".to_owned())),
+            Self::Farm(depot) => Ok(DepotClient::new(depot)?.put(&what.archive, &what.sha256).await?),
         }
     }
 
@@ -44,9 +45,13 @@ impl Shelf {
     pub async fn fetch(&self, what: &Kept, into: &Path) -> Result<PathBuf, CarryError> {
         let path = match self {
             Self::Folder(folder) => folder.join(&what.sha256),
-            Self::Farm(_) => {
-                let _ = into;
-                return Err(CarryError::Depot("is not there in this version".to_owned()));
+            Self::Farm(depot) => {
+                fs::create_dir_all(into).map_err(disk(format!("make the folder {}", into.display())))?;
+                let path = into.join(&what.sha256);
+                if !DepotClient::new(depot)?.get(&what.sha256, &path).await? {
+                    return Err(CarryError::Gone(what.stage.to_string()));
+                }
+                path
             }
         };
         match sha256_of(&path) {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 
 use reqwest::StatusCode;
 use url::Url;
@@ -56,6 +57,14 @@ pub enum ClientError {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// A file of this machine that should be sent or written.
+    #[error("the file {} cannot be used: {reason}", path.display())]
+    Local {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// The answer leads elsewhere. It is not followed: a token goes to no other place than the one that was named.
     #[error("the server at {server} sends on to {to}")]
     Moved {
@@ -100,7 +109,7 @@ impl ClientError {
                 Some("check --server / BUILDR_SERVER, and that both sides are of the same version".to_owned())
             }
             Self::Broken { .. } => Some("run the command again; what the farm accepted, it keeps".to_owned()),
-            Self::Setup(_) | Self::Refused { .. } => None,
+            Self::Setup(_) | Self::Refused { .. } | Self::Local { .. } => None,
         }
     }
 
@@ -112,7 +121,11 @@ impl ClientError {
             Self::Away { .. } | Self::Broken { .. } => true,
             Self::Refused { status, .. } => gateway(*status),
             Self::Foreign { status, .. } => status.is_some_and(gateway),
-            Self::Address { .. } | Self::Setup(_) | Self::Unauthorized { .. } | Self::Moved { .. } => false,
+            Self::Address { .. }
+            | Self::Setup(_)
+            | Self::Unauthorized { .. }
+            | Self::Moved { .. }
+            | Self::Local { .. } => false,
         }
     }
 

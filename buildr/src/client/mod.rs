@@ -1,11 +1,13 @@
 //! The client of the coordinator's HTTP API (`protocol::api`): what the command line asks a farm for. The only room
 //! that knows HTTP; it never talks to a person.
 
+mod depot;
 mod error;
 mod follow;
 mod lines;
 mod log;
 
+pub use depot::DepotClient;
 pub use error::{ClientError, Token};
 pub use follow::{Followed, Following};
 pub use log::{LogAddress, LogReader};
@@ -251,6 +253,11 @@ impl Farm {
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let answer = tokio::time::timeout(ANSWER_TIME, request.send()).await.map_err(|_| self.silent())?;
         let response = answer.map_err(|error| ClientError::of(&self.server, &error))?;
+        self.good(response).await
+    }
+
+    /// An answer, when it is a good one.
+    async fn good(&self, response: Response) -> Result<Response, ClientError> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);

@@ -88,6 +88,10 @@ struct Options {
     #[arg(long, value_name = "SECONDS", global = true)]
     drain_timeout: Option<u64>,
 
+    /// The longest archive of one stage's artifacts that is kept, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 2048, global = true)]
+    artifact_limit: u64,
+
     /// A file of settings instead of coordinator.toml in the usual places
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
@@ -178,6 +182,7 @@ impl Options {
             public_url: self.public_url,
             local_repos: if local { LocalRepos::Allowed } else { LocalRepos::Refused },
             trusted_repos: self.trusted_repos,
+            artifact_limit: self.artifact_limit << 20,
             lease: Duration::from_secs(self.lease_seconds),
             heartbeat: Duration::from_secs(self.heartbeat_seconds),
             beacon: Duration::from_secs(self.beacon_seconds),

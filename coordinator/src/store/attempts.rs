@@ -3,12 +3,12 @@
 use protocol::api::{Loss, Status};
 use protocol::identity::SealingKey;
 use protocol::outcome::{Outcome, StageOutcome};
-use protocol::{AgentId, BootId, ClaimId, JobId, StageName};
+use protocol::{AgentId, BootId, BuildNumber, ClaimId, JobId, StageName};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::builds::{status, status_of};
-use super::{StoreError, Transaction, int, json, name, natural, small, to_json};
+use super::{Store, StoreError, Transaction, int, json, name, natural, small, to_json};
 
 /// One taking of a job.
 #[derive(Debug, Clone)]
@@ -80,6 +80,25 @@ pub(crate) struct Taking {
     pub(crate) boot: BootId,
     /// What the grant is to be sealed to.
     pub(crate) sealing: SealingKey,
+}
+
+impl Store {
+    /// An attempt by its job and number.
+    pub(crate) async fn attempt_of(&self, job: JobId, attempt: u32) -> Result<Option<Attempt>, StoreError> {
+        let row = sqlx::query("SELECT * FROM attempts WHERE job = $1 AND attempt = $2 ORDER BY rowid DESC LIMIT 1")
+            .bind(job.to_string())
+            .bind(i64::from(attempt))
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(attempt_of).transpose()
+    }
+
+    /// The build that a job belongs to.
+    pub(crate) async fn build_of(&self, job: JobId) -> Result<Option<BuildNumber>, StoreError> {
+        let row = sqlx::query("SELECT build FROM jobs WHERE id = $1").bind(job.to_string());
+        let row = row.fetch_optional(&self.readers).await?;
+        row.map(|row| Ok(BuildNumber(natural(row.try_get("build")?)))).transpose()
+    }
 }
 
 impl Transaction {

@@ -86,6 +86,7 @@ impl Turn<'_> {
             commit: build.commit,
             plan: job.plan.clone(),
             trusted: build.trusted,
+            depot: self.desk.archives.for_attempt(job.id, attempt.attempt, attempt.claim),
             ..WorkOrder::new(job.id, build.trigger, build.repo)
         };
         let milliseconds = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);

@@ -46,6 +46,7 @@ pub(super) fn router() -> Router<Arc<Web>> {
         .route("/builds/{number}/why", get(why_one))
         .route("/why", get(why_newest))
         .nest("/agents", super::agents::router())
+        .nest("/depot", super::depot::router())
         .route("/incidents", get(incidents))
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod agents;
 mod api;
+mod depot;
 mod follow;
 mod pages;
 mod refusal;
@@ -22,6 +23,7 @@ use buildr::process::{ProcessError, folders};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Config;
 use crate::desk::Desk;
 use crate::identity::write_secret;
 use access::Access;
@@ -85,10 +87,22 @@ pub(crate) async fn serve(desk: Arc<Desk>, listener: TcpListener, shutdown: Canc
     let state_token = desk.config.state_dir.join("token");
     let token_path = place.path().unwrap_or(&state_token).display();
     tracing::info!("serving http://{address}; the token for writing lies in {token_path}");
+    desk.archives.reached_by(&reached_at(&desk.config, address));
     let access = Access::new(&desk.config, address, token)?;
     let router = router(Arc::new(Web { desk, access, shutdown: shutdown.clone() }));
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await?;
     Ok(())
+}
+
+/// How agents reach this listener: by its public URL, else by its address, else by the machine's name.
+fn reached_at(config: &Config, address: SocketAddr) -> String {
+    match &config.public_url {
+        Some(url) => url.clone(),
+        None if address.ip().is_unspecified() => {
+            format!("http://{}:{}", gethostname::gethostname().to_string_lossy(), address.port())
+        }
+        None => format!("http://{address}"),
+    }
 }
 
 fn router(web: Arc<Web>) -> Router {

@@ -222,3 +222,62 @@ async fn the_command_line_finds_the_token_as_long_as_the_coordinator_lives() {
     farm.stop().await;
     assert_eq!(folders::read_token(port).unwrap(), None);
 }
+
+#[tokio::test]
+async fn artifacts_travel_with_a_current_claim_and_never_without() {
+    use buildr::carry::{self, Collected, Shelf};
+    use protocol::plan::{Artifacts, Kept};
+
+    let folder = tempdir().unwrap();
+    let farm = Farm::with(&folder, |config| config.artifact_limit = 4096).await;
+    let agent = farm.agent("a").await;
+    farm.submit().await;
+    let (claimed, grant) = agent.work(&farm).await;
+    let depot = grant.order.depot.clone().expect("a grant names the depot");
+
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(at("work/dist")).unwrap();
+    std::fs::write(at("work/dist/app"), "the program").unwrap();
+    let collect = |glob: &str| {
+        let paths = vec![glob.to_owned()];
+        let what = Artifacts { paths, exclude: Vec::new(), when: Default::default(), expire_ms: None };
+        carry::collect(&at("work"), &what, &at("new")).unwrap().unwrap()
+    };
+    let collected = collect("dist");
+    let kept = |collected: &Collected| Kept {
+        job: "build".parse().unwrap(),
+        stage: "package".parse().unwrap(),
+        files: collected.files,
+        bytes: collected.bytes,
+        sha256: collected.sha256.clone(),
+    };
+    let shelf = Shelf::Farm(depot.clone());
+    let gone = shelf.fetch(&kept(&collected), &at("fetched")).await.unwrap_err().to_string();
+    assert!(gone.contains("not kept any more"), "{gone}");
+    shelf.put(&collected).await.unwrap();
+    shelf.put(&collected).await.expect("what is there already is not sent again");
+    let archive = shelf.fetch(&kept(&collected), &at("fetched")).await.unwrap();
+    assert_eq!(carry::restore(&archive, &at("fetched")).unwrap(), 1);
+    assert_eq!(std::fs::read_to_string(at("fetched/dist/app")).unwrap(), "the program");
+
+    // Bytes under another's name, and more than is allowed.
+    let renamed = Collected { sha256: "0".repeat(64), ..collected.clone() };
+    let refused = shelf.put(&renamed).await.unwrap_err().to_string();
+    assert!(refused.contains("not what their name says"), "{refused}");
+    let noise: Vec<u8> = (0..20_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    std::fs::write(at("work/noise"), noise).unwrap();
+    let refused = shelf.put(&collect("noise")).await.unwrap_err().to_string();
+    assert!(refused.contains("at most"), "{refused}");
+    let left: Vec<_> = std::fs::read_dir(at("artifacts/1")).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(left, [std::ffi::OsString::from(&collected.sha256)], "nothing half stays");
+
+    let forged = protocol::job::Depot { token: format!("{}x", depot.token), ..depot };
+    for (who, shelf) in [("a forged token", Shelf::Farm(forged)), ("the token of a claim that is over", shelf)] {
+        if who.contains("over") {
+            agent.finish(claimed.claim, Ending::passed()).await;
+        }
+        let refused = shelf.fetch(&kept(&collected), &at("fetched")).await;
+        assert!(refused.is_err(), "{who}");
+    }
+    farm.stop().await;
+}

@@ -1,0 +1,139 @@
+//! `/api/v1/depot/<sha256>`: archives of artifacts, for those who hold a claim. Bytes go from the line to the disk and
+//! back a piece at a time, and are kept only when they are what their name says.
+
+use std::io;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use futures_util::StreamExt as _;
+use protocol::BuildNumber;
+use sha2::{Digest as _, Sha256};
+use tokio::fs::{self, File};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::Web;
+use super::api::Answer;
+use super::refusal::Refusal;
+use crate::depot::Archives;
+use crate::store::AttemptState;
+
+/// How much is read at once, in bytes.
+const PIECE: usize = 128 << 10;
+
+pub(super) fn router() -> Router<Arc<Web>> {
+    Router::new().route("/{sha256}", get(fetch).head(look).put(bring)).layer(DefaultBodyLimit::disable())
+}
+
+/// The build whose archives somebody may have: the one of the claim that the token was made for, while it is current.
+async fn admitted(web: &Web, headers: &HeaderMap) -> Answer<BuildNumber> {
+    let refused = || {
+        Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "only an agent that holds a job has its artifacts; the token that came with the grant is no longer, or never was, one of a current claim",
+        )
+    };
+    let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = token.and_then(|value| value.strip_prefix("Bearer ")).ok_or_else(refused)?;
+    let shown = Archives::read(token).ok_or_else(refused)?;
+    let attempt = web.desk.store.attempt_of(shown.job, shown.attempt).await?.ok_or_else(refused)?;
+    let current = attempt.state == AttemptState::Running && web.desk.archives.is_of(&shown, attempt.claim);
+    if !current {
+        return Err(refused());
+    }
+    web.desk.store.build_of(shown.job).await?.ok_or_else(refused)
+}
+
+async fn look(State(web): State<Arc<Web>>, Path(sha256): Path<String>, headers: HeaderMap) -> Answer<Response> {
+    let (_, length) = open(&web, &sha256, &headers).await?;
+    Ok(([(CONTENT_LENGTH, length)], Body::empty()).into_response())
+}
+
+async fn fetch(State(web): State<Arc<Web>>, Path(sha256): Path<String>, headers: HeaderMap) -> Answer<Response> {
+    let (file, length) = open(&web, &sha256, &headers).await?;
+    Ok(([(CONTENT_LENGTH, length)], content(file)).into_response())
+}
+
+/// A file as an answer's body.
+pub(super) fn content(file: File) -> Body {
+    Body::from_stream(futures_util::stream::try_unfold(file, async |mut file| {
+        let mut piece = vec![0; PIECE];
+        let read = file.read(&mut piece).await?;
+        piece.truncate(read);
+        io::Result::Ok((read > 0).then_some((piece, file)))
+    }))
+}
+
+async fn open(web: &Web, sha256: &str, headers: &HeaderMap) -> Answer<(File, u64)> {
+    let build = admitted(web, headers).await?;
+    let missing = || Refusal::not_found("there is no such archive in this build, or it has expired");
+    let path = web.desk.archives.path(build, sha256).ok_or_else(missing)?;
+    let file = File::open(path).await.map_err(|_| missing())?;
+    let length = file.metadata().await.map_err(|error| broken(&error))?.len();
+    Ok((file, length))
+}
+
+async fn bring(
+    State(web): State<Arc<Web>>,
+    Path(sha256): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<StatusCode> {
+    let build = admitted(&web, &headers).await?;
+    let archives = &web.desk.archives;
+    let named = || Refusal::bad_request("an archive is named by the SHA-256 of its bytes, in lower-case hexadecimal");
+    let path = archives.path(build, &sha256).ok_or_else(named)?;
+    if fs::try_exists(&path).await.unwrap_or(false) {
+        return Ok(StatusCode::OK);
+    }
+    let most = web.desk.config.artifact_limit;
+    let folder = archives.make_folder(build).map_err(|error| broken(&error))?;
+    let aside = folder.join(format!(".{}", uuid::Uuid::new_v4().simple()));
+    let written = write(body, &aside, most).await;
+    let done = match written {
+        Ok(found) if found == sha256 => fs::rename(&aside, &path).await.map_err(|error| broken(&error)),
+        Ok(_) => Err(Refusal::bad_request("the bytes are not what their name says; send them again")),
+        Err(refusal) => Err(refusal),
+    };
+    if done.is_err() {
+        fs::remove_file(&aside).await.ok();
+    }
+    done.map(|()| StatusCode::CREATED)
+}
+
+/// Writes a body to a new file, and gives its SHA-256.
+async fn write(body: Body, into: &std::path::Path, most: u64) -> Answer<String> {
+    let mut file = File::create_new(into).await.map_err(|error| broken(&error))?;
+    let (mut digest, mut length) = (Sha256::new(), 0);
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|_| Refusal::bad_request("the archive did not arrive whole; send it again"))?;
+        length += piece.len() as u64;
+        if length > most {
+            let sentence = format!(
+                "an archive of artifacts is at most {} MiB on this farm; keep less, or have its owner raise --artifact-limit",
+                most >> 20
+            );
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, sentence));
+        }
+        digest.update(&piece);
+        file.write_all(&piece).await.map_err(|error| broken(&error))?;
+    }
+    file.sync_data().await.map_err(|error| broken(&error))?;
+    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn broken(error: &io::Error) -> Refusal {
+    tracing::error!(%error, "an archive of artifacts could not be kept or given");
+    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    if full {
+        let sentence = "the coordinator's disk is full; make room there";
+        return Refusal::new(StatusCode::INSUFFICIENT_STORAGE, sentence);
+    }
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the archive cannot be used: {error}"))
+}
