@@ -39,8 +39,8 @@ fn text(printed: &[u8]) -> String {
 
 /// How a script ends in a place of its own, and what it prints.
 async fn alone(rig: &DockerRig, commands: &[&str]) -> (StageEnd, String) {
-    let mut sandbox = open(rig).await;
-    let (end, printed) = run(&mut *sandbox, &script(commands)).await;
+    let sandbox = open(rig).await;
+    let (end, printed) = run(&*sandbox, &script(commands)).await;
     close(rig, sandbox).await;
     (end.unwrap(), text(&printed))
 }
@@ -98,7 +98,7 @@ async fn every_value_arrives_and_none_is_kept_by_the_daemon() {
             let value = "line 1\nline 2\n\t'q' \"d\" $HOME ${x} `id` $(id) \\ größe 日本 ∞";
             let mut stage = script(&["printf %s \"$VALUE\" >value", "echo ready", "sleep 1000"]);
             stage.environment = vec![Variable::new("VALUE", value), Variable::new("BASH_FUNC_f%%", "() { :; }")];
-            let mut sandbox = open(&*rig).await;
+            let sandbox = open(&*rig).await;
             let (looker, filter) = (rig.docker.clone(), rig.filter());
             let (sender, receiver) = std::sync::mpsc::channel();
             let look = move |stop: &Stop| sender.send(stop.clone()).unwrap();
@@ -111,7 +111,7 @@ async fn every_value_arrives_and_none_is_kept_by_the_daemon() {
                 stop.kill();
                 kept
             };
-            let ((end, printed), kept) = tokio::join!(run_until(&mut *sandbox, &stage, "ready", look), looking);
+            let ((end, printed), kept) = tokio::join!(run_until(&*sandbox, &stage, "ready", look), looking);
             assert_eq!(end.unwrap(), StageEnd::Cancelled);
             assert!(!kept.contains("größe") && kept.contains("buildr.stage"), "{kept}");
             assert!(text(&printed).contains("\"BASH_FUNC_f%%\" is not set"));
@@ -146,10 +146,10 @@ async fn a_cancel_reaches_every_process_once_and_waits_for_them() {
             let child =
                 "sh -c 'trap \"echo child tidies; sleep 1; echo child done; exit\" TERM; while :; do sleep 0.1; done'";
             let daemon = "setsid sh -c 'trap \"echo daemon got it; exit\" TERM; while :; do sleep 0.1; done' &";
-            let mut sandbox = open(&*rig).await;
+            let sandbox = open(&*rig).await;
             let stage = script(&[daemon, "sleep 1000 &", "sleep 0.5; echo ready", child]);
             let began = Instant::now();
-            let (end, printed) = run_until(&mut *sandbox, &stage, "\nready\n", Stop::cancel).await;
+            let (end, printed) = run_until(&*sandbox, &stage, "\nready\n", Stop::cancel).await;
             let printed = text(&printed);
             assert_eq!(end.unwrap(), StageEnd::Cancelled);
             assert!(began.elapsed() < Duration::from_secs(20), "the grace was waited for though all had gone");
@@ -217,10 +217,10 @@ impl<'a> Image<'a> {
 }
 
 async fn on_image(rig: &DockerRig, image: &str, commands: &[&str]) -> Ended {
-    let mut sandbox = open(rig).await;
+    let sandbox = open(rig).await;
     let mut stage = script(commands);
-    stage.image = Some(image.to_owned());
-    let ended = run(&mut *sandbox, &stage).await;
+    stage.image = Some(image.into());
+    let ended = run(&*sandbox, &stage).await;
     close(rig, sandbox).await;
     ended
 }
@@ -273,11 +273,11 @@ async fn a_prepared_image_is_configured_as_its_base() {
                 ..ContainerConfig::default()
             };
             let base = Image::configured(&rig, config).await;
-            let mut sandbox =
-                rig.executor().open(SandboxOrder { image: base.name.clone(), ..order(&*rig) }).await.unwrap();
+            let sandbox =
+                rig.executor().open(SandboxOrder { image: base.name.clone().into(), ..order(&*rig) }).await.unwrap();
             let mut stage = script(&["echo made >/tmp/made", "echo no >/app/thrown-away", "id -u"]);
             stage.environment = vec![Variable::new("SECRET", "build-only")];
-            let (end, printed) = prepare(&mut *sandbox, &stage).await;
+            let (end, printed) = prepare(&*sandbox, &stage).await;
             assert_eq!(end.unwrap(), PASSED);
             let warning = "buildr: prepare wrote to the workspace, which is not kept: /app/thrown-away;";
             assert!(text(&printed).contains(warning) && text(&printed).starts_with("1234\n"), "{}", text(&printed));
@@ -292,7 +292,7 @@ async fn a_prepared_image_is_configured_as_its_base() {
             assert_eq!((&is.cmd, &is.env, &is.entrypoint, &is.user), (&was.cmd, &was.env, &was.entrypoint, &was.user));
             assert_eq!(is.working_dir.as_deref().unwrap_or_default().trim_end_matches('/'), "");
             let (end, printed) =
-                run(&mut *sandbox, &script(&["cat /tmp/made", "ls -A /app", "echo ${SECRET:-none} $BASE"])).await;
+                run(&*sandbox, &script(&["cat /tmp/made", "ls -A /app", "echo ${SECRET:-none} $BASE"])).await;
             assert_eq!((end.unwrap(), text(&printed).as_str()), (PASSED, "made\nnone 1\n"));
             close(&*rig, sandbox).await;
             base.remove().await;
@@ -355,8 +355,8 @@ async fn the_socket_comes_where_it_is_granted_and_strangers_are_named() {
         |_| {},
         |rig| async move {
             let granted = SandboxOrder { docker_socket: SocketGrant::Asked, ..order(&*rig) };
-            let mut sandbox = rig.executor().open(granted).await.unwrap();
-            let without = run(&mut *sandbox, &script(&["test -S /var/run/docker.sock"])).await;
+            let sandbox = rig.executor().open(granted).await.unwrap();
+            let without = run(&*sandbox, &script(&["test -S /var/run/docker.sock"])).await;
             assert!(!without.0.unwrap().passed());
             let mut stage = script(&[
                 "test -S /var/run/docker.sock",
@@ -382,7 +382,7 @@ async fn the_socket_comes_where_it_is_granted_and_strangers_are_named() {
                 docker.create_container(Some(options), body).await.unwrap();
                 fs::write(go, "").unwrap();
             };
-            let ((end, printed), ()) = tokio::join!(run_until(&mut *sandbox, &stage, "\nready\n", act), beside);
+            let ((end, printed), ()) = tokio::join!(run_until(&*sandbox, &stage, "\nready\n", act), beside);
             let force = RemoveContainerOptionsBuilder::default().force(true).build();
             rig.docker.remove_container(&name, Some(force)).await.unwrap();
             let printed = text(&printed);
@@ -415,8 +415,8 @@ async fn the_next_life_sweeps_what_this_one_left() {
     with_docker(
         |_| {},
         |rig| async move {
-            let mut sandbox = open(&*rig).await;
-            assert_eq!(prepare(&mut *sandbox, &script(&["echo x >/made"])).await.0.unwrap(), PASSED);
+            let sandbox = open(&*rig).await;
+            assert_eq!(prepare(&*sandbox, &script(&["echo x >/made"])).await.0.unwrap(), PASSED);
             let (output, mut printed) = tokio::sync::mpsc::channel(32);
             let (stage, stop) = (script(&["echo ready", "sleep 1000"]), Stop::new());
             tokio::select! {
@@ -445,9 +445,9 @@ async fn a_folder_that_the_daemon_does_not_see_is_named() {
         |_| {},
         |rig| async move {
             let nowhere = rig.workspace().join("not-there");
-            let mut sandbox =
+            let sandbox =
                 rig.executor().open(SandboxOrder { workspace: nowhere.clone(), ..order(&*rig) }).await.unwrap();
-            let error = run(&mut *sandbox, &script(&["true"])).await.0.unwrap_err();
+            let error = run(&*sandbox, &script(&["true"])).await.0.unwrap_err();
             assert_eq!(error.cause(), Cause::Daemon);
             let sentence = error.to_string();
             assert!(sentence.contains(nowhere.to_str().unwrap()) && sentence.contains("--work-dir"), "{sentence}");
@@ -517,8 +517,8 @@ async fn a_stage_beside_docker_run() {
             let mut took = [Vec::new(), Vec::new(), Vec::new()];
             for _ in 0..11 {
                 let began = Instant::now();
-                let mut sandbox = open(&*rig).await;
-                assert_eq!(run(&mut *sandbox, &stage).await.0.unwrap(), PASSED);
+                let sandbox = open(&*rig).await;
+                assert_eq!(run(&*sandbox, &stage).await.0.unwrap(), PASSED);
                 took[0].push(began.elapsed());
                 sandbox.close().await.unwrap();
                 took[1].push(began.elapsed());
@@ -631,10 +631,10 @@ async fn only_our_own_goes(rig: &DockerRig, registry: &Registry, cleanup: &mut V
     // The first one is used again.
     use_image(rig, &one).await;
     // A job has one at this moment.
-    let mut sandbox = open(rig).await;
+    let sandbox = open(rig).await;
     let mut stage = script(&["exit"]);
-    stage.image = Some(held.clone());
-    run(&mut *sandbox, &stage).await.0.unwrap_err();
+    stage.image = Some(held.clone().into());
+    run(&*sandbox, &stage).await.0.unwrap_err();
 
     let executor = rig.docker_executor();
     let order = [&two, &used, &renamed, &replaced, &one].map(Clone::clone);
@@ -652,8 +652,8 @@ async fn only_our_own_goes(rig: &DockerRig, registry: &Registry, cleanup: &mut V
     close(rig, sandbox).await;
 
     // What a life that broke off left is swept by the next one, which also knows what was pulled.
-    let mut broken_off = open(rig).await;
-    prepare(&mut *broken_off, &script(&["echo made >/tmp/made"])).await.0.unwrap();
+    let broken_off = open(rig).await;
+    prepare(&*broken_off, &script(&["echo made >/tmp/made"])).await.0.unwrap();
     drop(broken_off);
     let workspace = rig.workspace();
     let copies = fs::read_dir(workspace.parent().unwrap()).unwrap().flatten().map(|entry| entry.path());
@@ -704,9 +704,9 @@ async fn a_build_that_takes_too_much_of_the_disk_is_ended() {
         |rig| async move {
             // In the workspace, and in the container's own layer.
             for place in ["big", "/var/big"] {
-                let mut sandbox = open(&*rig).await;
+                let sandbox = open(&*rig).await;
                 let eats = format!("head -c 60000000 /dev/zero > {place}");
-                let (end, _) = run(&mut *sandbox, &script(&[&eats, "sleep 1000"])).await;
+                let (end, _) = run(&*sandbox, &script(&[&eats, "sleep 1000"])).await;
                 let error = end.unwrap_err();
                 assert!(matches!(error, ExecutorError::TooLarge(_)) && error.cause() == Cause::Limit, "{error}");
                 assert!(error.to_string().contains("20 MiB that one may take here (--build-disk)"), "{error}");
@@ -749,10 +749,10 @@ async fn a_cancel_does_not_wait_for_a_registry_that_says_nothing() {
     with_docker(
         move |settings| settings.pull = PullLimits { whole: never, stall: never },
         move |rig| async move {
-            let mut sandbox = open(&*rig).await;
+            let sandbox = open(&*rig).await;
             let mut stage = script(&["true"]);
-            stage.image = Some(image);
-            let (end, _) = run_until(&mut *sandbox, &stage, "buildr: pulling", Stop::cancel).await;
+            stage.image = Some(image.into());
+            let (end, _) = run_until(&*sandbox, &stage, "buildr: pulling", Stop::cancel).await;
             assert_eq!(end.unwrap(), StageEnd::Cancelled);
             close(&*rig, sandbox).await;
         },

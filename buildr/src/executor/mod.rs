@@ -152,6 +152,18 @@ pub struct SandboxOrder {
     pub docker_socket: SocketGrant,
     /// Whether a stage that asks for it gets a privileged container.
     pub privileged: bool,
+    /// What of a container stays after its stage, for a person to look into.
+    pub keep: KeepContainers,
+}
+
+/// Which containers stay, as an image each, after their stages have ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum KeepContainers {
+    /// None.
+    #[default]
+    Nothing,
+    /// Those of stages that failed or took too long.
+    Failed,
 }
 
 /// What makes the prepared image.

@@ -18,7 +18,7 @@ use protocol::plan::BuildPlan;
 use protocol::report::JobEvent;
 use protocol::{Cause, Ending, Outcome, Plan, StageOutcome, StagePlan, Variable};
 
-use crate::executor::{Executor, Sandbox, SandboxOrder, Stop};
+use crate::executor::{Executor, KeepContainers, Sandbox, SandboxOrder, Stop};
 use crate::manifest;
 use crate::plan;
 use crate::sink::EventSink;
@@ -153,6 +153,7 @@ impl Runner<'_> {
             image: plan.image.clone(),
             docker_socket,
             privileged: false,
+            keep: KeepContainers::Nothing,
         };
         let sandbox = self.rooms.executor.open(sandbox_order).await.map_err(|error| self.ending_of(&error))?;
         let ending = self.stages(&plan, &environment, sandbox.as_ref()).await.unwrap_or_else(|ending| ending);

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use buildr::executor::{Executor, ExecutorError, OUTPUT_BOUND, Sandbox, SandboxOrder, SocketGrant, StageOrder, Stop};
+use buildr::executor::{
+    Executor, ExecutorError, KeepContainers, OUTPUT_BOUND, PrepareOrder, Sandbox, SandboxOrder, SocketGrant,
+    StageOrder, Stop,
+};
 use bytes::Bytes;
 use protocol::{Cause, StageEnd, StageName, Variable};
 use tokio::sync::mpsc;
@@ -64,8 +67,10 @@ pub fn order(rig: &dyn ExecutorRig) -> SandboxOrder {
         job: "contract".to_owned(),
         workspace: rig.workspace(),
         mount: "/app".to_owned(),
-        image: rig.image(),
+        image: rig.image().into(),
         docker_socket: SocketGrant::Never,
+        privileged: false,
+        keep: KeepContainers::Nothing,
     }
 }
 
@@ -81,24 +86,16 @@ pub fn stage(rig: &dyn ExecutorRig, script: &[Do]) -> StageOrder {
 
 /// A stage of this script.
 pub fn scripted(script: Vec<String>) -> StageOrder {
-    StageOrder {
-        name: "test".parse::<StageName>().expect("a name"),
-        image: None,
-        script,
-        environment: Vec::new(),
-        docker: false,
-        timeout: Duration::from_secs(120),
-        idle: None,
-    }
+    StageOrder::new("test".parse::<StageName>().expect("a name"), script, Duration::from_secs(120))
 }
 
 /// Runs a stage and reads what it prints.
-pub async fn run(sandbox: &mut dyn Sandbox, stage: &StageOrder) -> Ended {
+pub async fn run(sandbox: &dyn Sandbox, stage: &StageOrder) -> Ended {
     run_until(sandbox, stage, "\0", |_| {}).await
 }
 
 /// Runs a stage, reads what it prints, and acts once this has been printed.
-pub async fn run_until(sandbox: &mut dyn Sandbox, stage: &StageOrder, seen: &str, act: impl Fn(&Stop)) -> Ended {
+pub async fn run_until(sandbox: &dyn Sandbox, stage: &StageOrder, seen: &str, act: impl Fn(&Stop)) -> Ended {
     let (output, printed) = mpsc::channel(OUTPUT_BOUND);
     let stop = Stop::new();
     let running = async {
@@ -109,12 +106,17 @@ pub async fn run_until(sandbox: &mut dyn Sandbox, stage: &StageOrder, seen: &str
     tokio::join!(running, read(printed, seen, || act(&stop)))
 }
 
+/// Prepares without a cache, and reads what that prints.
+pub async fn prepare(sandbox: &dyn Sandbox, stage: &StageOrder) -> Ended {
+    prepare_as(sandbox, &PrepareOrder { stage: stage.clone(), files: None, cache: false }).await
+}
+
 /// Prepares, and reads what that prints.
-pub async fn prepare(sandbox: &mut dyn Sandbox, stage: &StageOrder) -> Ended {
+pub async fn prepare_as(sandbox: &dyn Sandbox, order: &PrepareOrder) -> Ended {
     let (output, printed) = mpsc::channel(OUTPUT_BOUND);
     let stop = Stop::new();
     let running = async {
-        let end = sandbox.prepare(stage, &output, &stop).await;
+        let end = sandbox.prepare(order, &output, &stop).await;
         drop(output);
         end
     };
@@ -148,9 +150,9 @@ fn text(printed: &[u8]) -> String {
 /// Output comes whole and in order, at whatever pace it is read.
 pub async fn output_is_whole(rig: &dyn ExecutorRig) {
     const BYTES: usize = 5_000_000;
-    let mut sandbox = open(rig).await;
+    let sandbox = open(rig).await;
     let script = stage(rig, &[Do::Print("begin"), Do::Bytes(BYTES), Do::Print("end")]);
-    let (end, printed) = run(&mut *sandbox, &script).await;
+    let (end, printed) = run(&*sandbox, &script).await;
     assert_eq!(end.expect("it runs"), PASSED);
     assert_eq!(printed.len(), BYTES + "begin\nend\n".len());
     assert!(printed.starts_with(b"begin\n") && printed.ends_with(b"end\n"));
@@ -159,7 +161,7 @@ pub async fn output_is_whole(rig: &dyn ExecutorRig) {
 
 /// A stage whose output nobody reads runs to its end.
 pub async fn nobody_needs_to_listen(rig: &dyn ExecutorRig) {
-    let mut sandbox = open(rig).await;
+    let sandbox = open(rig).await;
     let (output, printed) = mpsc::channel(OUTPUT_BOUND);
     drop(printed);
     let script = stage(rig, &[Do::Bytes(3_000_000), Do::Exit(3)]);
@@ -170,10 +172,10 @@ pub async fn nobody_needs_to_listen(rig: &dyn ExecutorRig) {
 
 /// What a script ends with is how its stage ends, and nothing of it runs after that.
 pub async fn a_code_is_an_end(rig: &dyn ExecutorRig) {
-    let mut sandbox = open(rig).await;
+    let sandbox = open(rig).await;
     for code in [0, 1, 7, 125, 137, 255] {
         let script = stage(rig, &[Do::Print("before"), Do::Exit(code), Do::Print("after")]);
-        let (end, printed) = run(&mut *sandbox, &script).await;
+        let (end, printed) = run(&*sandbox, &script).await;
         assert_eq!((end.expect("it runs"), text(&printed)), (StageEnd::Exited { code }, "before\n".to_owned()));
     }
     close(rig, sandbox).await;
@@ -181,11 +183,11 @@ pub async fn a_code_is_an_end(rig: &dyn ExecutorRig) {
 
 /// The environment arrives as it is given, later wins.
 pub async fn the_environment_arrives(rig: &dyn ExecutorRig) {
-    let mut sandbox = open(rig).await;
+    let sandbox = open(rig).await;
     let mut script = stage(rig, &[Do::Env("FOO"), Do::Env("BAR")]);
     let awkward = "a 'b' \"c\" $HOME `id` \\ größe ∞";
     script.environment = vec![Variable::new("FOO", "1"), Variable::new("BAR", awkward), Variable::new("FOO", "2")];
-    let (end, printed) = run(&mut *sandbox, &script).await;
+    let (end, printed) = run(&*sandbox, &script).await;
     assert_eq!((end.expect("it runs"), text(&printed)), (PASSED, format!("2\n{awkward}\n")));
     close(rig, sandbox).await;
 }
@@ -193,14 +195,14 @@ pub async fn the_environment_arrives(rig: &dyn ExecutorRig) {
 /// What a stage writes to the workspace stays, what it writes elsewhere does not.
 pub async fn only_the_workspace_stays(rig: &dyn ExecutorRig) {
     std::fs::write(rig.workspace().join("given"), "x").expect("the workspace is writable");
-    let mut sandbox = open(rig).await;
+    let sandbox = open(rig).await;
     let first = stage(
         rig,
         &[Do::Expect("given"), Do::Write("made"), Do::Write("/tmp/elsewhere"), Do::Expect("/tmp/elsewhere")],
     );
-    assert_eq!(run(&mut *sandbox, &first).await.0.expect("it runs"), PASSED);
-    assert_eq!(run(&mut *sandbox, &stage(rig, &[Do::Expect("/app/made")])).await.0.expect("it runs"), PASSED);
-    assert!(!run(&mut *sandbox, &stage(rig, &[Do::Expect("/tmp/elsewhere")])).await.0.expect("it runs").passed());
+    assert_eq!(run(&*sandbox, &first).await.0.expect("it runs"), PASSED);
+    assert_eq!(run(&*sandbox, &stage(rig, &[Do::Expect("/app/made")])).await.0.expect("it runs"), PASSED);
+    assert!(!run(&*sandbox, &stage(rig, &[Do::Expect("/tmp/elsewhere")])).await.0.expect("it runs").passed());
     assert!(rig.workspace().join("made").exists());
     close(rig, sandbox).await;
 }
@@ -208,35 +210,35 @@ pub async fn only_the_workspace_stays(rig: &dyn ExecutorRig) {
 /// Stages start from what `prepare` left, except in the workspace; a stage with an image of its own does not.
 pub async fn stages_start_from_what_was_prepared(rig: &dyn ExecutorRig) {
     std::fs::write(rig.workspace().join("given"), "x").expect("the workspace is writable");
-    let mut sandbox = open(rig).await;
+    let sandbox = open(rig).await;
     let script = stage(rig, &[Do::Expect("given"), Do::Write("/opt/tool"), Do::Write("in-the-workspace")]);
-    assert_eq!(prepare(&mut *sandbox, &script).await.0.expect("it runs"), PASSED);
-    let check = async |sandbox: &mut dyn Sandbox, image: Option<String>, path: &'static str, expected: bool| {
+    assert_eq!(prepare(&*sandbox, &script).await.0.expect("it runs"), PASSED);
+    let check = async |sandbox: &dyn Sandbox, image: Option<String>, path: &'static str, expected: bool| {
         let mut script = stage(rig, &[Do::Expect(path)]);
-        script.image = image;
+        script.image = image.map(Into::into);
         assert_eq!(run(sandbox, &script).await.0.expect("it runs").passed(), expected, "{path}");
     };
-    check(&mut *sandbox, None, "/opt/tool", true).await;
-    check(&mut *sandbox, None, "in-the-workspace", false).await;
-    check(&mut *sandbox, None, "given", true).await;
-    check(&mut *sandbox, Some(rig.image()), "/opt/tool", false).await;
+    check(&*sandbox, None, "/opt/tool", true).await;
+    check(&*sandbox, None, "in-the-workspace", false).await;
+    check(&*sandbox, None, "given", true).await;
+    check(&*sandbox, Some(rig.image()), "/opt/tool", false).await;
     assert!(!rig.workspace().join("in-the-workspace").exists());
     close(rig, sandbox).await;
 }
 
 /// A `prepare` that ends badly is an end, not an error.
 pub async fn a_failed_prepare_is_an_end(rig: &dyn ExecutorRig) {
-    let mut sandbox = open(rig).await;
-    let (end, printed) = prepare(&mut *sandbox, &stage(rig, &[Do::Print("oh"), Do::Exit(4)])).await;
+    let sandbox = open(rig).await;
+    let (end, printed) = prepare(&*sandbox, &stage(rig, &[Do::Print("oh"), Do::Exit(4)])).await;
     assert_eq!((end.expect("it runs"), text(&printed)), (StageEnd::Exited { code: 4 }, "oh\n".to_owned()));
     close(rig, sandbox).await;
 }
 
 /// A cancel ends a stage soon, and what it had printed is there.
 pub async fn a_cancel_ends_it(rig: &dyn ExecutorRig) {
-    let mut sandbox = open(rig).await;
+    let sandbox = open(rig).await;
     let script = stage(rig, &[Do::Print("ready"), Do::Hang]);
-    let running = run_until(&mut *sandbox, &script, "ready\n", Stop::cancel);
+    let running = run_until(&*sandbox, &script, "ready\n", Stop::cancel);
     let (end, printed) = tokio::time::timeout(SOON, running).await.expect("a cancel ends a stage soon");
     assert_eq!(end.expect("it runs"), StageEnd::Cancelled);
     assert!(text(&printed).starts_with("ready\n"));
@@ -245,7 +247,7 @@ pub async fn a_cancel_ends_it(rig: &dyn ExecutorRig) {
 
 /// A stage that was cancelled before it began does nothing.
 pub async fn a_cancel_may_come_first(rig: &dyn ExecutorRig) {
-    let mut sandbox = open(rig).await;
+    let sandbox = open(rig).await;
     let (output, mut printed) = mpsc::channel(OUTPUT_BOUND);
     let stop = Stop::new();
     stop.cancel();
@@ -259,9 +261,9 @@ pub async fn a_cancel_may_come_first(rig: &dyn ExecutorRig) {
 
 /// What ignores SIGTERM is ended when the grace is over.
 pub async fn grace_has_an_end(rig: &dyn ExecutorRig) {
-    let mut sandbox = open(rig).await;
+    let sandbox = open(rig).await;
     let script = stage(rig, &[Do::IgnoreTerm, Do::Print("ready"), Do::Hang]);
-    let running = run_until(&mut *sandbox, &script, "ready\n", Stop::cancel);
+    let running = run_until(&*sandbox, &script, "ready\n", Stop::cancel);
     let (end, _) = tokio::time::timeout(SOON, running).await.expect("the grace has an end");
     assert_eq!(end.expect("it runs"), StageEnd::Cancelled);
     close(rig, sandbox).await;
@@ -269,9 +271,9 @@ pub async fn grace_has_an_end(rig: &dyn ExecutorRig) {
 
 /// A kill ends at once what ignores SIGTERM.
 pub async fn a_kill_waits_for_nothing(rig: &dyn ExecutorRig) {
-    let mut sandbox = open(rig).await;
+    let sandbox = open(rig).await;
     let script = stage(rig, &[Do::IgnoreTerm, Do::Print("ready"), Do::Hang]);
-    let running = run_until(&mut *sandbox, &script, "ready\n", Stop::kill);
+    let running = run_until(&*sandbox, &script, "ready\n", Stop::kill);
     let (end, _) = tokio::time::timeout(SOON, running).await.expect("a kill ends a stage soon");
     assert_eq!(end.expect("it runs"), StageEnd::Cancelled);
     close(rig, sandbox).await;
@@ -279,10 +281,10 @@ pub async fn a_kill_waits_for_nothing(rig: &dyn ExecutorRig) {
 
 /// A stage that runs longer than it may is ended, and told apart from a cancelled one.
 pub async fn time_has_a_limit(rig: &dyn ExecutorRig) {
-    let mut sandbox = open(rig).await;
+    let sandbox = open(rig).await;
     let mut script = stage(rig, &[Do::Print("ready"), Do::Hang]);
     script.timeout = Duration::from_millis(1500);
-    let running = run(&mut *sandbox, &script);
+    let running = run(&*sandbox, &script);
     let (end, printed) = tokio::time::timeout(SOON, running).await.expect("the time limit holds");
     assert_eq!(end.expect("it runs"), StageEnd::TimedOut { limit_ms: 1500 });
     assert!(text(&printed).starts_with("ready\n"));
@@ -291,10 +293,10 @@ pub async fn time_has_a_limit(rig: &dyn ExecutorRig) {
 
 /// A stage that prints nothing for longer than it may is ended, and told apart from others.
 pub async fn silence_has_a_limit(rig: &dyn ExecutorRig) {
-    let mut sandbox = open(rig).await;
+    let sandbox = open(rig).await;
     let mut script = stage(rig, &[Do::Print("ready"), Do::Hang]);
     script.idle = Some(Duration::from_millis(1500));
-    let running = run(&mut *sandbox, &script);
+    let running = run(&*sandbox, &script);
     let (end, printed) = tokio::time::timeout(SOON, running).await.expect("the limit holds");
     assert_eq!(end.expect("it runs"), StageEnd::IdleTimedOut { limit_ms: 1500 });
     assert!(text(&printed).starts_with("ready\n"));
@@ -303,7 +305,7 @@ pub async fn silence_has_a_limit(rig: &dyn ExecutorRig) {
 
 /// A stage whose reader is slow is not silent.
 pub async fn a_slow_reader_is_no_silence(rig: &dyn ExecutorRig) {
-    let mut sandbox = open(rig).await;
+    let sandbox = open(rig).await;
     let mut script = stage(rig, &[Do::Bytes(OUTPUT_BOUND * (256 << 10)), Do::Print("end")]);
     let idle = Duration::from_millis(1500);
     script.idle = Some(idle);
@@ -331,10 +333,10 @@ pub async fn a_slow_reader_is_no_silence(rig: &dyn ExecutorRig) {
 
 /// A stage that asks for the Docker socket where it is not given does not run.
 pub async fn the_socket_is_refused(rig: &dyn ExecutorRig) {
-    let mut sandbox = open(rig).await;
+    let sandbox = open(rig).await;
     let mut script = stage(rig, &[Do::Write("made")]);
     script.docker = true;
-    let error = run(&mut *sandbox, &script).await.0.expect_err("it is refused");
+    let error = run(&*sandbox, &script).await.0.expect_err("it is refused");
     assert_eq!(error.cause(), Cause::Limit);
     assert!(error.to_string().contains("docker_socket"), "{error}");
     assert!(!rig.workspace().join("made").exists());
@@ -343,9 +345,9 @@ pub async fn the_socket_is_refused(rig: &dyn ExecutorRig) {
 
 /// A folder is discarded with all that is in it; one that is not there is fine.
 pub async fn folders_are_discarded(rig: &dyn ExecutorRig) {
-    let mut sandbox = open(rig).await;
+    let sandbox = open(rig).await;
     let script = stage(rig, &[Do::Write("made")]);
-    assert_eq!(run(&mut *sandbox, &script).await.0.expect("it runs"), PASSED);
+    assert_eq!(run(&*sandbox, &script).await.0.expect("it runs"), PASSED);
     close(rig, sandbox).await;
     let folder = rig.workspace();
     rig.executor().discard(&folder).await.expect("it is removed");
