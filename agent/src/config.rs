@@ -164,6 +164,13 @@ impl Config {
         })
     }
 
+    /// How many stages of one job run at once: its share of the machine's cores.
+    pub(crate) fn stage_parallelism(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let slots = usize::try_from(self.slots).unwrap_or(usize::MAX);
+        cores.checked_div(slots).unwrap_or(1).max(1)
+    }
+
     pub(crate) fn clone_policy(&self) -> ClonePolicy {
         ClonePolicy { local_repos: self.local_repos, stall: self.clone_stall, ..ClonePolicy::default() }
     }

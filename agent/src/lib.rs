@@ -175,6 +175,8 @@ impl Agent {
             secrets: &self.config.secrets,
             times: self.config.times,
             agent: self.home.name().as_str(),
+            stage_parallelism: self.config.stage_parallelism(),
+            archives: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _, stdout};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use protocol::job::{TriggerKind, WorkOrder};
@@ -110,6 +111,8 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         secrets: &secrets,
         times: args.containers.limits.times(),
         agent: "local",
+        stage_parallelism: std::thread::available_parallelism().map_or(1, NonZero::get),
+        archives: None,
     };
     let frame = if stdout().is_terminal() { Frame::Headings } else { Frame::Prefixes };
     let terminal = Terminal::new(stdout(), Style { frame, color: globals.color().is_on(&stdout()) });

@@ -3,6 +3,7 @@
 //! The user's failure is an [`Ending`], never an error; whatever goes wrong here becomes an ending with a
 //! sentence. On every path the sandbox is closed and the workspace removed before the ending is told.
 
+mod build;
 mod environment;
 mod redact;
 mod socket;
@@ -10,7 +11,7 @@ mod source;
 mod stage;
 mod workspace;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use protocol::job::{TriggerKind, WorkOrder};
@@ -26,6 +27,7 @@ use environment::Environment;
 use redact::Redactor;
 use stage::{JobLog, StageRun};
 
+pub use build::{Answer, Gatekeeper, NobodyToAsk, Place, Ways, run_build};
 pub use redact::SHORTEST as SHORTEST_SECRET;
 pub use socket::{SocketMode, SocketPolicy};
 pub use source::{Source, Sourced};
@@ -57,6 +59,11 @@ pub struct Rooms<'a> {
     pub times: TimeLimits,
     /// The agent's name, for the job's environment.
     pub agent: &'a str,
+    /// The most stages of one job that run at once, at least 1.
+    pub stage_parallelism: usize,
+    /// Where archives of artifacts lie that are brought to no farm: then the jobs of a build on this machine find them
+    /// there, and people too. Without it, and without a farm, artifacts live as long as their job.
+    pub archives: Option<&'a Path>,
 }
 
 /// How long the parts of a job may take. What a pull may take is the executor's, and when a clone counts as standing
@@ -126,7 +133,7 @@ impl Runner<'_> {
     }
 
     /// From an empty folder to the job's end. An early end is an `Err` only so that `?` reads well.
-    async fn in_workspace(&self, checkout: &std::path::Path, log: &JobLog<'_>) -> Result<Ending, Ending> {
+    async fn in_workspace(&self, checkout: &Path, log: &JobLog<'_>) -> Result<Ending, Ending> {
         let sourced = source::fetch(self.order, self.rooms, checkout, self.stop, log).await?;
         self.tell(sourced.event()).await?;
         let plan = match &self.order.plan {
@@ -165,12 +172,7 @@ impl Runner<'_> {
     }
 
     /// Reads the manifest and reports the plan. `None`: the build has several jobs, of which this is none.
-    async fn plan(
-        &self,
-        checkout: &std::path::Path,
-        sourced: &Sourced,
-        log: &JobLog<'_>,
-    ) -> Result<Option<Plan>, Ending> {
+    async fn plan(&self, checkout: &Path, sourced: &Sourced, log: &JobLog<'_>) -> Result<Option<Plan>, Ending> {
         let bad = |error: &dyn std::error::Error| Ending::errored(Cause::Manifest, stage::sentence(error));
         let reading = manifest::load(checkout).map_err(|error| bad(&error))?;
         for warning in &reading.warnings {

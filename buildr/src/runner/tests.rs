@@ -80,6 +80,8 @@ impl Ground {
             secrets: &self.secrets,
             times: self.times,
             agent: "oak",
+            stage_parallelism: 2,
+            archives: None,
         };
         let told = Told { logs: Mutex::default(), stop: &stop, cancel_because: self.cancel_because };
         let ending = run(&self.order, &rooms, &told, &stop).await;
