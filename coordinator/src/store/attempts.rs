@@ -159,15 +159,6 @@ impl Transaction {
         Ok(())
     }
 
-    /// The stages of an attempt that began, or were passed over.
-    pub(crate) async fn stages_of(&mut self, claim: ClaimId) -> Result<Vec<StageName>, StoreError> {
-        let rows = sqlx::query("SELECT name FROM stages WHERE claim = $1")
-            .bind(claim.reveal())
-            .fetch_all(&mut *self.tx)
-            .await?;
-        rows.iter().map(|row| name(row, "name")).collect()
-    }
-
     /// Remembers how far an attempt's events were taken, so that a repetition is seen.
     pub(crate) async fn took_event(&mut self, claim: ClaimId, seq: u64) -> Result<(), StoreError> {
         sqlx::query("UPDATE attempts SET last_seq = $2 WHERE claim = $1")

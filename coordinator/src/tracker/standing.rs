@@ -13,7 +13,7 @@ use super::enrolment::not_taken;
 use crate::desk::Desk;
 use crate::feed::Change;
 use crate::presence::Belongs;
-use crate::store::{Agent, Job, StoreError, Transaction};
+use crate::store::{Agent, StoreError, Transaction};
 
 /// Why something cannot be said about an agent.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +111,7 @@ async fn take_away(
 ) -> Result<bool, StoreError> {
     let Some(job) = tx.job(id).await? else { return Ok(false) };
     let JobState::Running { claim, agent, .. } = job.state.clone() else { return Ok(false) };
-    let not_twice = began_what_must_not_be_repeated(tx, &job).await?;
+    let not_twice = tx.attempt(claim).await?.is_some_and(|attempt| attempt.not_twice);
     let lost = Happening::Lost { claim, not_twice, max_attempts: u32::MAX };
     if tx.apply(&job, &lost, now).await?.is_err() {
         return Ok(false);
@@ -123,12 +123,6 @@ async fn take_away(
     answers.say(Change::Log(job.build));
     answers.say(Change::Outbox);
     Ok(true)
-}
-
-async fn began_what_must_not_be_repeated(tx: &mut Transaction, job: &Job) -> Result<bool, StoreError> {
-    let (Some(plan), Some(claim)) = (&job.plan, job.state.claim()) else { return Ok(false) };
-    let began = tx.stages_of(claim).await?;
-    Ok(plan.stages.iter().any(|stage| stage.not_twice && began.contains(&stage.name)))
 }
 
 /// A person wants an agent that is gone to be listed no longer.
