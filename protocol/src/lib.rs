@@ -15,6 +15,7 @@ pub mod identity;
 pub mod report;
 pub mod control;
 pub mod state;
+pub mod course;
 pub mod wire;
 pub mod api;
 pub mod task;

@@ -2,8 +2,8 @@
 //!
 //! A terminal state is never left. Whatever carries a claim that is not the current one changes nothing.
 
-use crate::id::{AgentId, ClaimId, JobKey};
-use crate::outcome::{Cause, Ending, Outcome};
+use crate::id::{AgentId, BuildNumber, ClaimId};
+use crate::outcome::{Cause, Ending};
 
 /// Where a job stands. Each state holds just what exists in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +24,20 @@ pub enum JobState {
         /// Why it should end, once somebody asked for that.
         cancelling: Option<String>,
     },
+    /// Another build was begun in its place, and is waited for.
+    Elsewhere {
+        /// Which.
+        build: BuildNumber,
+        /// Why it should end, once somebody asked for that.
+        cancelling: Option<String>,
+    },
     /// Over, for good.
     Ended(Ending),
+    /// It was passed over, for good: that makes its build no worse.
+    Skipped {
+        /// Why, as the end of the sentence "skipped: …".
+        reason: String,
+    },
 }
 
 /// What can happen to a job.
@@ -59,12 +71,20 @@ pub enum Happening {
         /// How many attempts a job gets.
         max_attempts: u32,
     },
-    /// A job that it needs ended, and did not pass: it will never be run.
-    NeedEnded {
+    /// It will never be run: what it needs did not end so that it would be, or a person said so.
+    PassedOver {
+        /// Why, as the end of the sentence "skipped: …".
+        reason: String,
+    },
+    /// Another build was begun in its place.
+    SentOn {
         /// Which.
-        need: JobKey,
-        /// How that one ended.
-        outcome: Outcome,
+        build: BuildNumber,
+    },
+    /// The build that was begun in its place is over; or none could be begun.
+    CameBack {
+        /// How it ended.
+        ending: Ending,
     },
     /// Somebody wants it to end.
     CancelAsked {
@@ -102,16 +122,24 @@ impl JobState {
     /// When it changes nothing; the reason is for the log.
     pub fn after(self, happening: &Happening) -> Result<Self, Ignored> {
         match (self, happening) {
-            (Self::Ended(_), _) => Err(Ignored::Over),
+            (Self::Ended(_) | Self::Skipped { .. }, _) => Err(Ignored::Over),
             (Self::Queued { attempts }, Happening::Claimed { claim, agent }) => {
                 Ok(Self::Running { claim: *claim, agent: agent.clone(), attempt: attempts + 1, cancelling: None })
             }
             (Self::Queued { .. }, Happening::CancelAsked { reason }) => Ok(Self::Ended(Ending::cancelled(reason))),
-            (Self::Queued { .. }, Happening::NeedEnded { need, outcome }) => {
-                // With the outcome of what it needed, so that the build's own outcome is not made worse by it.
-                let message = Some(format!("was not run: it needs {need}, which ended as {outcome}"));
-                Ok(Self::Ended(Ending { outcome: *outcome, message, stage: None }))
+            (Self::Queued { .. }, Happening::PassedOver { reason }) => Ok(Self::Skipped { reason: reason.clone() }),
+            (Self::Queued { .. }, Happening::SentOn { build }) => {
+                Ok(Self::Elsewhere { build: *build, cancelling: None })
             }
+            (Self::Queued { .. } | Self::Elsewhere { .. }, Happening::CameBack { ending }) => {
+                Ok(Self::Ended(ending.clone()))
+            }
+            (Self::Elsewhere { cancelling: Some(_), .. }, Happening::CancelAsked { .. }) => Err(Ignored::Repeated),
+            (Self::Elsewhere { build, .. }, Happening::CancelAsked { reason }) => {
+                Ok(Self::Elsewhere { build, cancelling: Some(reason.clone()) })
+            }
+            (Self::Elsewhere { .. }, Happening::Claimed { .. }) => Err(Ignored::Taken),
+            (Self::Elsewhere { .. }, _) => Err(Ignored::NotCurrent),
             (Self::Queued { .. }, _) => Err(Ignored::NotCurrent),
             (Self::Running { claim, agent, attempt, cancelling }, happening) => {
                 Running { claim, agent, attempt, cancelling }.after(happening)
@@ -119,12 +147,18 @@ impl JobState {
         }
     }
 
+    /// Whether it will not change any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Ended(_) | Self::Skipped { .. })
+    }
+
     /// The claim that is current, if one is.
     #[must_use]
     pub fn claim(&self) -> Option<ClaimId> {
         match self {
             Self::Running { claim, .. } => Some(*claim),
-            Self::Queued { .. } | Self::Ended(_) => None,
+            Self::Queued { .. } | Self::Elsewhere { .. } | Self::Ended(_) | Self::Skipped { .. } => None,
         }
     }
 }
@@ -141,8 +175,10 @@ impl Running {
         match happening {
             Happening::Claimed { claim, .. } if *claim == self.claim => Err(Ignored::Repeated),
             Happening::Claimed { .. } => Err(Ignored::Taken),
-            // It began, so what it needs had passed.
-            Happening::NeedEnded { .. } => Err(Ignored::NotCurrent),
+            // It began, so it was its turn, and an agent has it.
+            Happening::PassedOver { .. } | Happening::SentOn { .. } | Happening::CameBack { .. } => {
+                Err(Ignored::NotCurrent)
+            }
             Happening::CancelAsked { .. } if self.cancelling.is_some() => Err(Ignored::Repeated),
             Happening::CancelAsked { reason } => Ok(JobState::Running {
                 claim: self.claim,
@@ -231,8 +267,12 @@ mod tests {
         Happening::CancelAsked { reason: "by me".to_owned() }
     }
 
-    fn need_failed() -> Happening {
-        Happening::NeedEnded { need: "compile".parse().unwrap(), outcome: Outcome::Failed }
+    fn passed_over() -> Happening {
+        Happening::PassedOver { reason: "it needs compile, which ended as failed".to_owned() }
+    }
+
+    fn came_back() -> Happening {
+        Happening::CameBack { ending: Ending::passed() }
     }
 
     #[track_caller]
@@ -259,7 +299,11 @@ mod tests {
         check(queued(), &Table::lost(t.claim, false), Err(Ignored::NotCurrent));
         check(queued(), &Happening::Abandoned { claim: t.claim }, Err(Ignored::NotCurrent));
         check(queued(), &Happening::CancelOverdue { claim: t.claim }, Err(Ignored::NotCurrent));
-        check_ends(queued(), &need_failed(), Outcome::Failed);
+        let reason = "it needs compile, which ended as failed".to_owned();
+        check(queued(), &passed_over(), Ok(JobState::Skipped { reason }));
+        let elsewhere = JobState::Elsewhere { build: BuildNumber(7), cancelling: None };
+        check(queued(), &Happening::SentOn { build: BuildNumber(7) }, Ok(elsewhere));
+        check_ends(queued(), &came_back(), Outcome::Passed);
     }
 
     #[test]
@@ -271,7 +315,8 @@ mod tests {
         check(t.running(1), &Table::finished(t.other), Err(Ignored::NotCurrent));
         check(t.running(1), &Table::lost(t.other, false), Err(Ignored::NotCurrent));
         check(t.running(1), &Happening::Abandoned { claim: t.other }, Err(Ignored::NotCurrent));
-        check(t.running(1), &need_failed(), Err(Ignored::NotCurrent));
+        check(t.running(1), &passed_over(), Err(Ignored::NotCurrent));
+        check(t.running(1), &came_back(), Err(Ignored::NotCurrent));
         check(t.running(1), &Happening::Abandoned { claim: t.claim }, Ok(JobState::Queued { attempts: 0 }));
     }
 
@@ -297,6 +342,24 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_is_another_build_ends_as_that_one_does() {
+        let t = Table::new();
+        let elsewhere = |cancelling: Option<&str>| {
+            let cancelling = cancelling.map(str::to_owned);
+            JobState::Elsewhere { build: BuildNumber(7), cancelling }
+        };
+        check_ends(elsewhere(None), &came_back(), Outcome::Passed);
+        check(elsewhere(None), &cancel(), Ok(elsewhere(Some("by me"))));
+        check(elsewhere(Some("by me")), &cancel(), Err(Ignored::Repeated));
+        // What the other build truly ended as counts.
+        check_ends(elsewhere(Some("by me")), &came_back(), Outcome::Passed);
+        check(elsewhere(None), &t.claimed(t.claim), Err(Ignored::Taken));
+        for happening in [passed_over(), Table::finished(t.claim), Happening::SentOn { build: BuildNumber(8) }] {
+            check(elsewhere(None), &happening, Err(Ignored::NotCurrent));
+        }
+    }
+
+    #[test]
     fn an_end_is_never_left() {
         let t = Table::new();
         for happening in [
@@ -304,11 +367,14 @@ mod tests {
             Table::finished(t.claim),
             Table::lost(t.claim, false),
             cancel(),
-            need_failed(),
+            passed_over(),
+            came_back(),
+            Happening::SentOn { build: BuildNumber(7) },
             Happening::Abandoned { claim: t.claim },
             Happening::CancelOverdue { claim: t.claim },
         ] {
             check(JobState::Ended(Ending::passed()), &happening, Err(Ignored::Over));
+            check(JobState::Skipped { reason: "x".to_owned() }, &happening, Err(Ignored::Over));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Plan, Variable};
+use super::{BuildPlan, Plan, Variable};
 use crate::id::{JobKey, LabelSet};
 use crate::source::{Branch, RepoUrl};
 
@@ -62,6 +62,16 @@ impl PlannedJob {
             downstream: None,
             finally: false,
         }
+    }
+}
+
+impl PlannedJob {
+    /// Whether the agent that planned it, as the only job of its build, goes on with it in the same slot: nothing has
+    /// to be waited for, and no other agent is asked for.
+    #[must_use]
+    pub fn goes_on(&self, build: &BuildPlan) -> bool {
+        let waits = self.gate.is_some() || self.concurrency.is_some() || build.concurrency.is_some();
+        !waits && !self.finally && self.downstream.is_none() && self.labels.is_empty() && self.run_on != RunOn::Failed
     }
 }
 
