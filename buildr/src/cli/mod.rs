@@ -11,6 +11,7 @@ mod error;
 mod forward;
 mod globals;
 mod look;
+mod occasion;
 mod stamps;
 mod table;
 mod terminal;

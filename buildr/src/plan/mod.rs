@@ -2,6 +2,7 @@
 //!
 //! A build of this version is always one job; the list and its edges are what the rest of the farm works with.
 
+mod facts;
 mod interpolate;
 mod inherit;
 
@@ -10,6 +11,7 @@ use std::collections::HashSet;
 use protocol::plan::{Image, MAX_PLAN_BYTES};
 use protocol::{JobKey, Plan, PlannedJob, StagePlan, Variable};
 
+pub use facts::{Facts, USUAL_PLATFORM};
 pub use inherit::inherited;
 pub use interpolate::Names;
 
