@@ -3,7 +3,8 @@
 //! The only room that knows libgit2. Two promises hold for every folder that it makes: no inode in it is shared
 //! with anything that outlives the build (root in a container writes through hard links), and no password is in it.
 //!
-//! In a line: error, watch, status, credentials, remote (talk), objects (files), folder, mirror, spare, checkout, tree.
+//! In a line: error, watch, status, credentials, remote (talk), objects (files), folder, mirror, spare, checkout, tree,
+//! changes.
 
 mod error;
 mod watch;
@@ -16,6 +17,7 @@ mod mirror;
 mod spare;
 mod checkout;
 mod tree;
+mod changes;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
+pub use changes::Base;
 pub use error::GitError;
 pub use spare::KeptMirror;
 
@@ -211,6 +214,31 @@ pub async fn copy_tree(from: &Path, into: &Path, stop: &CancellationToken) -> Re
     let stop = stop.child_token();
     let _dropped = stop.clone().drop_guard();
     blocking(move || tree::copy(&from, &into, &stop)).await
+}
+
+/// The files that a build changes, for conditions on paths: what differs between its base and `commit`; without a
+/// commit, HEAD of the tree at `from` and what is not committed there.
+///
+/// `from` is a checkout or a person's tree, and may be a folder within: the paths are counted from it, with `/` between
+/// folders, and what lies outside is left out. A file that was moved counts by both names. None means that the base is
+/// not known (the history is cut off or was rewritten, the commit is the first one, there is no git), or that more
+/// than 10 000 files differ: then everything counts as changed. Ends soon after `stop`.
+///
+/// # Errors
+/// When somebody stops it, or git cannot read the tree.
+pub async fn changed_files(
+    from: &Path,
+    base: &Base,
+    commit: Option<&CommitId>,
+    stop: &CancellationToken,
+) -> Result<Option<Vec<String>>, GitError> {
+    let (from, base, commit) = (from.to_owned(), base.clone(), commit.cloned());
+    let stop = stop.child_token();
+    let _dropped = stop.clone().drop_guard();
+    let given_up = stop.clone();
+    // It writes nothing, so nobody needs to wait for a thread that compares long histories.
+    let work = blocking(move || changes::of(&from, &base, commit.as_ref(), &stop));
+    given_up.run_until_cancelled(work).await.unwrap_or(Err(GitError::Cancelled))
 }
 
 /// Runs `work` on a thread that may block, in the caller's span.

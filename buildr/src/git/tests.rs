@@ -16,6 +16,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod changes;
+
 /// A repository with a work tree, and what is needed to check it out.
 struct Ground {
     folder: TempDir,

@@ -56,7 +56,7 @@ pub(super) fn copy(from: &Path, into: &Path, stop: &CancellationToken) -> Result
 
 /// The repository whose work tree `from` is (in), with the way from its root to `from`. None for a folder that git
 /// does not know or ignores.
-fn work_tree(from: &Path) -> Result<Option<(Repository, PathBuf)>, GitError> {
+pub(super) fn work_tree(from: &Path) -> Result<Option<(Repository, PathBuf)>, GitError> {
     let none: [&OsStr; 0] = [];
     let repository = match Repository::open_ext(from, RepositoryOpenFlags::empty(), none) {
         Ok(repository) => repository,
@@ -200,7 +200,7 @@ impl Found {
 }
 
 /// A path of git's, counted from `prefix`; none when it is outside, or is a build's output.
-fn source_path(path: &[u8], prefix: &Path) -> Option<PathBuf> {
+pub(super) fn source_path(path: &[u8], prefix: &Path) -> Option<PathBuf> {
     let path = Path::new(OsStr::from_bytes(path)).strip_prefix(prefix).ok()?;
     (!path.starts_with(OUTPUT)).then(|| path.components().collect())
 }
@@ -229,6 +229,21 @@ fn describe(repository: &Repository, from: &Path, copy: &mut TreeCopy) -> Result
         Err(error) if matches!(error.code(), ErrorCode::NotFound | ErrorCode::UnbornBranch) => Ok(()),
         Err(error) => Err(failed(error)),
     }
+}
+
+/// The branch that a repository's work goes into: the one that its origin's HEAD means, else `main` or `master`.
+pub(super) fn default_branch(repository: &Repository) -> Option<Branch> {
+    const PREFIX: &str = "refs/remotes/origin/";
+    let head = repository.find_reference("refs/remotes/origin/HEAD").ok();
+    let named = head.and_then(|head| head.symbolic_target().ok().flatten()?.strip_prefix(PREFIX)?.parse().ok());
+    let usual = || ["main", "master"].iter().filter_map(|name| name.parse().ok());
+    named.or_else(|| usual().find(|branch| tip_of(repository, branch).is_some()))
+}
+
+/// The newest commit of a branch: the remote's, as far as it is known here, before one's own.
+pub(super) fn tip_of(repository: &Repository, branch: &Branch) -> Option<git2::Oid> {
+    let places = [format!("refs/remotes/origin/{branch}"), format!("refs/heads/{branch}")];
+    places.iter().find_map(|name| Some(repository.find_reference(name).ok()?.peel_to_commit().ok()?.id()))
 }
 
 /// Gives the copy a `.git` of its own: same objects, branches, tags, HEAD and index; origin without password.
