@@ -1,204 +1,61 @@
-//! From a repository's URL to a folder that a build may do anything to.
+//! From a mirror to a folder that a build may do anything to.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 
 use git2::build::CheckoutBuilder;
-use git2::{Commit, ErrorCode, Repository, RepositoryInitOptions};
-use protocol::{Branch, CommitId, RepoUrl};
-use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
+use git2::{Commit, Repository, RepositoryInitOptions};
+use protocol::{Branch, CommitId};
 
+use super::CheckedOut;
+use super::bring::{Brought, bring};
 use super::error::GitError;
 use super::folder::Fresh;
-use super::mirror::{Locks, Mirror, refs_of};
+use super::mirror::refs_of;
 use super::objects;
-use super::remote::{Listing, Progress, Session, Want};
-use super::watch::{Held, Watch};
-use super::{CheckedOut, ClonePolicy};
-
-/// How often others may throw the mirror away between our fetch and our checkout before that is an error.
-const ROUNDS: usize = 3;
+use super::order::Order;
+use super::remote::{Asked, Progress, Want};
+use super::watch::Held;
 
 /// The mode of an index entry that is another repository's commit.
 pub(super) const SUBMODULE: u32 = 0o160_000;
 
-/// What is asked for.
-pub(super) struct Order {
-    pub(super) repo: RepoUrl,
-    pub(super) branch: Option<Branch>,
-    pub(super) commit: Option<CommitId>,
-    pub(super) into: PathBuf,
-    pub(super) cache: PathBuf,
-    pub(super) policy: ClonePolicy,
-    pub(super) locks: Arc<Locks>,
-    pub(super) stop: CancellationToken,
-    /// Set before anything is written into `into`.
-    pub(super) begun: Arc<AtomicBool>,
-    /// Holds the lock on the mirror while it is brought up to date.
-    pub(super) watch: Arc<Watch>,
-    pub(super) runtime: Handle,
+/// Checks out what is asked for into the new or empty folder `into`, or leaves it as it was. On a thread that may
+/// block.
+pub(super) fn run(order: &Order, asked: &Asked, into: &Path, progress: &Progress) -> Result<CheckedOut, GitError> {
+    bring(order, asked, progress, |brought, shared| {
+        order.writes()?;
+        Write { brought, into }.whole(shared)
+    })
 }
 
-/// Does it, on a thread that may block. A damaged mirror is made anew once.
-pub(super) fn run(order: &Order, progress: &Progress) -> Result<CheckedOut, GitError> {
-    // Private repositories are in there: for this user alone.
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&order.cache);
-    made.map_err(GitError::disk("make", order.cache.clone()))?;
-    let home = order.policy.home.clone();
-    let session = Session::new(&order.repo, home, &order.stop, progress, &order.watch, &order.runtime);
-    let mirror = Mirror::new(&order.cache, &session.url, &order.locks);
-    let job = Job { order, session: &session, mirror: &mirror };
-    match job.attempt() {
-        Err(GitError::Mirror { detail, .. }) => {
-            progress.say(format!("the kept copy of {} is damaged ({detail}); it is made anew", session.url));
-            let held = order.runtime.block_on(mirror.hold(&order.stop))?;
-            mirror.discard()?;
-            drop(held);
-            job.attempt()
-        }
-        done => done,
-    }
+struct Write<'a> {
+    brought: &'a Brought<'a>,
+    into: &'a Path,
 }
 
-struct Job<'a> {
-    order: &'a Order,
-    session: &'a Session<'a>,
-    mirror: &'a Mirror<'a>,
-}
-
-impl Job<'_> {
-    fn attempt(&self) -> Result<CheckedOut, GitError> {
-        if self.order.repo.is_local() { self.over_disk() } else { self.over_wire() }
-    }
-
-    fn over_disk(&self) -> Result<CheckedOut, GitError> {
-        self.session.go_on()?;
-        let url = url::Url::parse(self.order.repo.reveal()).ok();
-        let path = url.and_then(|url| url.to_file_path().ok()).unwrap_or_else(|| self.order.repo.reveal().into());
-        let source = Repository::open(&path).map_err(|error| self.not_opened(&error))?;
-        let listing = Listing::of_folder(&source).map_err(|error| self.not_opened(&error))?;
-        self.deliver(listing, |listing, _, _| {
-            self.order.watch.on_files(|| {
-                self.mirror.make()?;
-                // What was listed before the copy began is whole after it; what came since may not be.
-                self.mirror.copy_from(&source, listing, self.session)?;
-                Ok(listing.clone())
-            })
-        })
-    }
-
-    fn over_wire(&self) -> Result<CheckedOut, GitError> {
-        loop {
-            // A connection can only download into the mirror that it was made with. It is opened without a lock:
-            // libgit2 goes by the path, and the mirror is looked at again under the lock.
-            let bound = self.mirror.open().ok();
-            let mut remote = self.session.remote(bound.as_ref())?;
-            let Some(mut connection) = self.session.connect(&mut remote)? else { continue };
-            let listing = Listing::of_remote(connection.remote()).map_err(|e| self.session.explain(&e))?;
-            let mut first = Some(connection).filter(|_| bound.is_some());
-            return self.deliver(listing, move |_, want, waited| {
-                self.order.watch.on_files(|| self.mirror.make())?;
-                // After a wait the server may have hung up, and its list is old.
-                let fetched = match first.take().filter(|_| !waited) {
-                    Some(mut connection) => self.mirror.fetch(connection.remote(), self.session)?,
-                    None => self.mirror.reconnect(self.session, |remote| self.mirror.fetch(remote, self.session))?,
-                };
-                if want.pinned.is_some() && !self.mirror.holds(want.commit) {
-                    self.mirror.seek(&fetched, want, self.session)?;
-                }
-                Ok(fetched)
-            });
-        }
-    }
-
-    /// Brings the mirror up to date by `renew` if need be, then writes the checkout.
-    fn deliver(
-        &self,
-        mut listing: Listing,
-        mut renew: impl FnMut(&Listing, &Want, bool) -> Result<Listing, GitError>,
-    ) -> Result<CheckedOut, GitError> {
-        let mut want = self.resolve(&listing)?;
-        let mut renewed = false;
-        for _ in 0..ROUNDS {
-            let shared = self.order.runtime.block_on(self.mirror.share(&self.order.stop))?;
-            if self.mirror.has(&listing, &want) || (renewed && self.mirror.holds(want.commit)) {
-                // It may own a connection, which nobody needs to wait with now.
-                drop(renew);
-                return self.write(&want, shared);
-            }
-            drop(shared);
-            let held = self.order.runtime.block_on(self.mirror.hold(&self.order.stop))?;
-            // Somebody else may have done it while we waited.
-            if self.mirror.has(&listing, &want) {
-                continue;
-            }
-            let waited = matches!(held, Held::Alone { waited: true, .. });
-            self.order.watch.hold(held);
-            let fetched = renew(&listing, &want, waited);
-            // Looked at while it is still ours.
-            let there = fetched.and_then(|fetched| {
-                let want = self.resolve(&fetched)?;
-                let holds = self.order.watch.on_files(|| Ok(self.mirror.holds(want.commit)))?;
-                Ok((fetched, want, holds))
-            });
-            drop(self.order.watch.release());
-            let holds;
-            (listing, want, holds) = there?;
-            renewed = true;
-            if !holds {
-                return Err(self.missing(&want));
-            }
-        }
-        let detail = "it went away again and again".to_owned();
-        Err(GitError::Mirror { repo: self.session.url.clone(), detail })
-    }
-
-    fn resolve(&self, listing: &Listing) -> Result<Want, GitError> {
-        listing.resolve(&self.session.url, self.order.branch.as_ref(), self.order.commit.as_ref())
-    }
-
-    fn missing(&self, want: &Want) -> GitError {
-        let repo = self.session.url.clone();
-        match want.pinned.clone() {
-            Some(commit) => GitError::CommitGone { repo, commit },
-            None => GitError::Mirror { repo, detail: format!("commit {} was fetched and is not there", want.commit) },
-        }
-    }
-
-    fn not_opened(&self, error: &git2::Error) -> GitError {
-        let repo = self.session.url.clone();
-        match error.code() {
-            ErrorCode::Owner => GitError::ForeignOwner { path: repo },
-            _ => GitError::NotFound { repo, detail: error.message().to_owned(), tried: "none, it is a folder".into() },
-        }
-    }
-
+impl Write<'_> {
     /// Writes the checkout, or nothing.
-    fn write(&self, want: &Want, shared: Held) -> Result<CheckedOut, GitError> {
-        self.order.begun.store(true, Ordering::SeqCst);
-        self.session.go_on()?;
-        let fresh = Fresh::new(&self.order.into)?;
-        let done = self.fill(want, shared)?;
+    fn whole(&self, shared: Held) -> Result<CheckedOut, GitError> {
+        let fresh = Fresh::new(self.into)?;
+        let done = self.fill(shared)?;
         fresh.keep();
         Ok(done)
     }
 
-    fn fill(&self, want: &Want, shared: Held) -> Result<CheckedOut, GitError> {
+    fn fill(&self, shared: Held) -> Result<CheckedOut, GitError> {
+        let Brought { order, session, mirror, want, .. } = *self.brought;
         let broken = |error: git2::Error| self.not_written(&error);
         let mut options = RepositoryInitOptions::new();
         // No template: it may bring hooks of the agent's user.
         options.external_template(false);
         options.initial_head(want.branch.as_ref().map_or("main", Branch::as_str));
-        let repository = Repository::init_opts(&self.order.into, &options).map_err(broken)?;
+        let repository = Repository::init_opts(self.into, &options).map_err(broken)?;
 
-        let kept = self.mirror.open().and_then(|mirror| refs_of(&mirror)).map_err(broken)?;
+        let kept = mirror.open().and_then(|mirror| refs_of(&mirror)).map_err(broken)?;
         let objects = repository.path().join("objects");
-        objects::copy_objects(&self.mirror.folder().join("objects"), &objects, &self.order.stop)?;
-        objects::copy_shallow(self.mirror.folder(), repository.path())?;
+        objects::copy_objects(&mirror.folder().join("objects"), &objects, &order.stop)?;
+        objects::copy_shallow(mirror.folder(), repository.path())?;
         drop(shared);
 
         objects::write_refs(repository.path(), &refs_of_clone(kept, want))?;
@@ -210,18 +67,23 @@ impl Job<'_> {
         let mut checkout = CheckoutBuilder::new();
         checkout.force();
         repository.checkout_tree(commit.as_object(), Some(&mut checkout)).map_err(broken)?;
-        self.session.go_on()?;
+        session.go_on()?;
         self.note_what_is_not_fetched(&repository).map_err(broken)?;
 
         let (subject, author) = told_of(&commit);
         let name = want.branch.as_ref().map_or("detached", Branch::as_str);
-        self.session.progress.say(format!("checked out {name} at {:.8}: {subject}", want.commit.to_string()));
+        session.progress.say(format!("checked out {name} at {:.8}: {subject}", want.commit.to_string()));
         let committed_s = commit.time().seconds();
         Ok(CheckedOut { commit: commit_id(&commit), branch: want.branch.clone(), subject, author, committed_s })
     }
 
     fn configure(&self, repository: &Repository, want: &Want) -> Result<(), git2::Error> {
-        repository.remote("origin", &self.session.url)?;
+        repository.remote("origin", &self.brought.session.url)?;
+        // Which branch the work goes into: conditions on paths count from there.
+        if let Some(head) = self.brought.listing.head_branch().filter(|head| self.brought.listing.has_branch(head)) {
+            let target = format!("refs/remotes/origin/{head}");
+            repository.reference_symbolic("refs/remotes/origin/HEAD", &target, true, "clone")?;
+        }
         if let Some(branch) = &want.branch {
             let mut config = repository.config()?;
             config.set_str(&format!("branch.{branch}.remote"), "origin")?;
@@ -241,21 +103,21 @@ impl Job<'_> {
             }
         }
         if !submodules.is_empty() {
-            self.session.progress.say(format!("note: submodules are not fetched: {}", submodules.join(", ")));
+            self.brought.session.progress.say(format!("note: submodules are not fetched: {}", submodules.join(", ")));
         }
         if large {
             let note = "note: files kept by git LFS are not fetched; their pointers stand in their places";
-            self.session.progress.say(note.to_owned());
+            self.brought.session.progress.say(note.to_owned());
         }
         Ok(())
     }
 
     /// A failure while writing: the disk's, or else that of the objects just copied.
     fn not_written(&self, error: &git2::Error) -> GitError {
-        if self.order.stop.is_cancelled() {
+        if self.brought.order.stop.is_cancelled() {
             return GitError::Cancelled;
         }
-        GitError::of_files(error, &self.session.url, "write the checkout to", &self.order.into)
+        GitError::of_files(error, &self.brought.session.url, "write the checkout to", self.into)
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use git2::{ErrorClass, ErrorCode};
+use protocol::source::InvalidSource;
 use protocol::{Branch, CommitId};
 
 /// Why there is no checkout, or no copy of a tree. No text in it holds a password.
@@ -112,6 +113,29 @@ pub enum GitError {
         /// The commit asked for.
         commit: CommitId,
     },
+    /// What is asked for can be no branch, tag or commit.
+    #[error("{0}; write a branch, a tag, or the 40 digits of a commit")]
+    Name(InvalidSource),
+    /// The file is not there, or may not be read.
+    #[error("{path} cannot be read from {repo} at commit {commit}: {why}; look for its name there")]
+    NoFile {
+        /// The repository.
+        repo: String,
+        /// The commit.
+        commit: CommitId,
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A folder that would not lie in the workspace.
+    #[error("{path:?} cannot be a folder for a repository's code: {why}; give a folder below the workspace")]
+    Outside {
+        /// The folder as written.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// git refuses a repository of another user.
     #[error(
         "{path} belongs to another user, so git does not trust it; if you do, run: git config --global --add safe.directory {path}"
@@ -164,6 +188,11 @@ impl GitError {
     #[must_use]
     pub fn retry_worthy(&self) -> bool {
         matches!(self, Self::Network { .. } | Self::Stalled { .. })
+    }
+
+    /// For `map_err` where the name of a branch, a tag or a commit is read.
+    pub(super) fn name(error: InvalidSource) -> Self {
+        Self::Name(error)
     }
 
     /// For `map_err` on file operations.

@@ -77,7 +77,7 @@ impl<'a> Mirror<'a> {
     /// Whether it holds all that the checkout of `want` needs, as of `listing`.
     pub(super) fn has(&self, listing: &Listing, want: &Want) -> bool {
         let Ok(mirror) = self.open() else { return false };
-        if mirror.find_commit(want.commit).is_err() {
+        if !has_commit(&mirror, want.commit) {
             return false;
         }
         want.pinned.is_some() || refs_of(&mirror).is_ok_and(|refs| refs.iter().eq(listing.kept()))
@@ -85,7 +85,7 @@ impl<'a> Mirror<'a> {
 
     /// The commit to check out, if it is here.
     pub(super) fn holds(&self, commit: git2::Oid) -> bool {
-        self.open().is_ok_and(|mirror| mirror.find_commit(commit).is_ok())
+        self.open().is_ok_and(|mirror| has_commit(&mirror, commit))
     }
 
     /// Takes what is new over a connection. Only with [`Mirror::hold`].
@@ -198,7 +198,8 @@ impl<'a> Mirror<'a> {
         S: AsRef<str> + git2::IntoCString + Clone,
     {
         session.go_on()?;
-        let downloaded = session.watch.during(|| remote.download(specs, Some(&mut session.fetch_options())));
+        let downloaded =
+            session.watch.during(&session.url, || remote.download(specs, Some(&mut session.fetch_options())));
         downloaded.map_err(|error| {
             if session.stop.is_cancelled() || from_connection(&error) {
                 session.explain(&error)
@@ -245,6 +246,11 @@ impl Locks {
         locks.insert(folder.to_owned(), Arc::downgrade(&lock));
         lock
     }
+}
+
+/// Whether the object is a commit that is here, or names one that is.
+fn has_commit(mirror: &Repository, object: git2::Oid) -> bool {
+    mirror.find_object(object, None).is_ok_and(|object| object.peel_to_commit().is_ok())
 }
 
 /// All refs with the objects that they name.

@@ -3,25 +3,27 @@
 //! The only room that knows libgit2. Two promises hold for every folder that it makes: no inode in it is shared
 //! with anything that outlives the build (root in a container writes through hard links), and no password is in it.
 //!
-//! In a line: error, watch, status, credentials, remote (talk), objects (files), folder, mirror, spare, checkout, tree,
-//! changes.
+//! In a line: error, watch, status, credentials, order, remote (talk), objects (files), folder, mirror, spare, bring
+//! (mirror up to date), checkout, elsewhere (other repositories), tree (a person's own), changes.
 
 mod error;
 mod watch;
 mod status;
 mod credentials;
+mod order;
 mod remote;
 mod objects;
 mod folder;
 mod mirror;
 mod spare;
+mod bring;
 mod checkout;
+mod elsewhere;
 mod tree;
 mod changes;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -32,12 +34,13 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 pub use changes::Base;
+pub use elsewhere::{BranchAndCommit, FileAt};
 pub use error::GitError;
 pub use spare::KeptMirror;
 
-use checkout::Order;
 use mirror::Locks;
-use remote::Progress;
+use order::Order;
+use remote::{Asked, Progress};
 use watch::{Ended, Watch};
 
 /// A server that does not even answer the telephone.
@@ -163,39 +166,42 @@ impl Checkouts {
         stop: &CancellationToken,
         progress: mpsc::Sender<String>,
     ) -> Result<CheckedOut, GitError> {
-        if repo.is_local() && !self.policy.local_repos {
-            return Err(GitError::LocalRefused { repo: credentials::public_url(repo.reveal()) });
-        }
-        let begun = Arc::new(AtomicBool::new(false));
-        let watch = Arc::new(Watch::new());
+        let (asked, into) = (Asked::of(branch, commit), into.to_owned());
+        self.work(repo, stop, &progress, move |order, lines| checkout::run(order, &asked, &into, lines)).await
+    }
+
+    /// Does `work` with a repository on a thread that may block, and stays with it only as long as it must.
+    async fn work<T: Send + 'static>(
+        &self,
+        repo: &RepoUrl,
+        stop: &CancellationToken,
+        progress: &mpsc::Sender<String>,
+        work: impl FnOnce(&Order, &Progress) -> Result<T, GitError> + Send + 'static,
+    ) -> Result<T, GitError> {
         let order = Order {
             repo: repo.clone(),
-            branch: branch.cloned(),
-            commit: commit.cloned(),
-            into: into.to_owned(),
             cache: self.cache.clone(),
             policy: self.policy.clone(),
             locks: Arc::clone(&self.locks),
             stop: stop.child_token(),
-            begun: Arc::clone(&begun),
-            watch: Arc::clone(&watch),
+            writes: Arc::default(),
+            watch: Arc::new(Watch::new()),
             runtime: Handle::current(),
         };
-        let stop = order.stop.clone();
-        let ended = Ended { stop: &stop, watch: &watch };
-        let lines = Progress::to(&progress);
-        let mut work = std::pin::pin!(blocking(move || checkout::run(&order, &lines)));
+        order.allowed()?;
+        let (seen, lines) = (order.clone(), Progress::to(progress));
+        let ended = Ended { stop: &seen.stop, watch: &seen.watch };
+        let mut work = std::pin::pin!(blocking(move || work(&order, &lines)));
         tokio::select! {
             done = &mut work => done,
-            // Seen by the thread before it writes: it sets `begun` first and looks at the token then.
-            () = stop.cancelled() => {
+            // Seen by the thread before it writes: it says so first and looks at the token then.
+            () = seen.stop.cancelled() => {
                 drop(ended);
-                if begun.load(Ordering::SeqCst) { work.await } else { Err(GitError::Cancelled) }
+                if seen.is_writing() { work.await } else { Err(GitError::Cancelled) }
             }
-            () = watch.stalled(self.policy.stall) => Err(GitError::Stalled {
-                repo: credentials::public_url(repo.reveal()),
-                seconds: self.policy.stall.as_secs(),
-            }),
+            repo = seen.watch.stalled(self.policy.stall) => {
+                Err(GitError::Stalled { repo, seconds: self.policy.stall.as_secs() })
+            }
         }
     }
 }

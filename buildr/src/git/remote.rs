@@ -10,13 +10,14 @@ use git2::{
     AutotagOption, CertificateCheckStatus, Direction, ErrorClass, ErrorCode, FetchOptions, ProxyOptions, Remote,
     RemoteCallbacks, RemoteConnection, RemoteHead, Repository,
 };
-use protocol::{Branch, CommitId, RepoUrl};
+use protocol::{Branch, CommitId};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::credentials::{Credentials, public_url};
 use super::error::GitError;
+use super::order::Order;
 use super::status;
 use super::watch::Watch;
 
@@ -75,21 +76,14 @@ struct HostKey {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(
-        repo: &RepoUrl,
-        home: Option<std::path::PathBuf>,
-        stop: &'a CancellationToken,
-        progress: &'a Progress,
-        watch: &'a Watch,
-        runtime: &'a Handle,
-    ) -> Self {
+    pub(super) fn new(order: &'a Order, progress: &'a Progress) -> Self {
         Self {
-            url: public_url(repo.reveal()),
-            stop,
+            url: public_url(order.repo.reveal()),
+            stop: &order.stop,
             progress,
-            watch,
-            runtime,
-            credentials: RefCell::new(Credentials::new(repo, home)),
+            watch: &order.watch,
+            runtime: &order.runtime,
+            credentials: RefCell::new(Credentials::new(&order.repo, order.policy.home.clone())),
             host_key: RefCell::new(None),
         }
     }
@@ -119,7 +113,10 @@ impl<'a> Session<'a> {
         let before = self.credentials.borrow().offered();
         let mut proxy = ProxyOptions::new();
         proxy.auto();
-        match self.watch.during(|| remote.connect_auth(Direction::Fetch, Some(self.callbacks()), Some(proxy))) {
+        match self
+            .watch
+            .during(&self.url, || remote.connect_auth(Direction::Fetch, Some(self.callbacks()), Some(proxy)))
+        {
             Ok(connection) => {
                 let mut credentials = self.credentials.borrow_mut();
                 if credentials.offered() > before {
@@ -157,7 +154,7 @@ impl<'a> Session<'a> {
         if !answered || !explained.retry_worthy() {
             return explained;
         }
-        match self.watch.during(|| status::of(&self.url, self.runtime)) {
+        match self.watch.during(&self.url, || status::of(&self.url, self.runtime)) {
             Some(code) if status::is_final(code) => GitError::NotFound {
                 repo: self.url.clone(),
                 detail: format!("the server answers with HTTP status {code}"),
@@ -251,6 +248,30 @@ pub(super) struct Want {
     pub(super) pinned: Option<CommitId>,
 }
 
+/// How that is asked for.
+#[derive(Debug, Clone)]
+pub(super) enum Asked {
+    /// The tip of the branch that HEAD means.
+    Head,
+    /// The tip of a branch.
+    Branch(Branch),
+    /// A commit by its name; HEAD of a checkout is then on `branch`, if there is one.
+    Commit { commit: CommitId, branch: Option<Branch> },
+    /// A branch or a tag, whichever there is.
+    Name(Branch),
+}
+
+impl Asked {
+    /// By a branch, a commit, both or neither.
+    pub(super) fn of(branch: Option<&Branch>, commit: Option<&CommitId>) -> Self {
+        match (commit, branch) {
+            (Some(commit), branch) => Self::Commit { commit: commit.clone(), branch: branch.cloned() },
+            (None, Some(branch)) => Self::Branch(branch.clone()),
+            (None, None) => Self::Head,
+        }
+    }
+}
+
 impl Listing {
     /// From a connection that is, or was, open.
     pub(super) fn of_remote(remote: &Remote<'_>) -> Result<Self, git2::Error> {
@@ -281,36 +302,61 @@ impl Listing {
         self.refs.iter().filter(|(name, _)| name.starts_with("refs/heads/") || name.starts_with("refs/tags/"))
     }
 
-    /// Finds what is meant by a branch, a commit, both or neither.
-    pub(super) fn resolve(
-        &self,
-        repo: &str,
-        branch: Option<&Branch>,
-        commit: Option<&CommitId>,
-    ) -> Result<Want, GitError> {
-        if let Some(pinned) = commit {
-            let oid = git2::Oid::from_str(pinned.as_str())
-                .map_err(|_| GitError::CommitGone { repo: repo.to_owned(), commit: pinned.clone() })?;
-            return Ok(Want { commit: oid, branch: branch.cloned(), pinned: Some(pinned.clone()) });
-        }
+    /// Finds what is meant.
+    pub(super) fn resolve(&self, repo: &str, asked: &Asked) -> Result<Want, GitError> {
+        let branch = match asked {
+            Asked::Commit { commit, branch } => {
+                let oid = git2::Oid::from_str(commit.as_str())
+                    .map_err(|_| GitError::CommitGone { repo: repo.to_owned(), commit: commit.clone() })?;
+                return Ok(Want { commit: oid, branch: branch.clone(), pinned: Some(commit.clone()) });
+            }
+            Asked::Name(name) => {
+                return match self.named(name.as_str()) {
+                    Some(commit) => Ok(Want { commit, branch: None, pinned: None }),
+                    None if self.refs.is_empty() => Err(GitError::Empty { repo: repo.to_owned() }),
+                    None => Err(self.no_branch(repo, name)),
+                };
+            }
+            Asked::Branch(branch) => Some(branch),
+            Asked::Head => None,
+        };
         if self.refs.is_empty() {
             return Err(GitError::Empty { repo: repo.to_owned() });
         }
         if let Some(branch) = branch {
             return match self.refs.get(&format!("refs/heads/{branch}")) {
                 Some(&commit) => Ok(Want { commit, branch: Some(branch.clone()), pinned: None }),
-                None => {
-                    let hint = self.hint(branch.as_str());
-                    Err(GitError::NoBranch { repo: repo.to_owned(), branch: branch.clone(), hint })
-                }
+                None => Err(self.no_branch(repo, branch)),
             };
         }
         let head = self.head.as_deref();
         let Some(&commit) = self.refs.get("HEAD").or_else(|| head.and_then(|name| self.refs.get(name))) else {
-            return Err(GitError::NoHead { repo: repo.to_owned(), hint: self.branches() });
+            return Err(self.no_head(repo));
         };
-        let branch = head.and_then(|name| name.strip_prefix("refs/heads/")?.parse().ok());
-        Ok(Want { commit, branch, pinned: None })
+        Ok(Want { commit, branch: self.head_branch(), pinned: None })
+    }
+
+    /// The branch that HEAD means.
+    pub(super) fn head_branch(&self) -> Option<Branch> {
+        self.head.as_deref().and_then(|name| name.strip_prefix("refs/heads/")?.parse().ok())
+    }
+
+    pub(super) fn has_branch(&self, branch: &Branch) -> bool {
+        self.refs.contains_key(&format!("refs/heads/{branch}"))
+    }
+
+    pub(super) fn no_head(&self, repo: &str) -> GitError {
+        GitError::NoHead { repo: repo.to_owned(), hint: self.branches() }
+    }
+
+    /// What a branch or a tag of this name holds; a tag may be an object of its own, which names a commit.
+    fn named(&self, name: &str) -> Option<git2::Oid> {
+        let places = ["refs/heads/", "refs/tags/"].map(|place| format!("{place}{name}"));
+        places.iter().find_map(|place| self.refs.get(place).copied())
+    }
+
+    fn no_branch(&self, repo: &str, branch: &Branch) -> GitError {
+        GitError::NoBranch { repo: repo.to_owned(), branch: branch.clone(), hint: self.hint(branch.as_str()) }
     }
 
     /// What somebody who wrote `wrong` may have meant.
@@ -369,7 +415,7 @@ mod tests {
     fn a_missing_branch_comes_with_what_may_be_meant() {
         let check = |branches: &[&str], wrong: &str, expect: &str| {
             let wrong: Branch = wrong.parse().unwrap();
-            let error = listing(branches).resolve("/r", Some(&wrong), None).unwrap_err();
+            let error = listing(branches).resolve("/r", &Asked::Branch(wrong.clone())).unwrap_err();
             assert_eq!(error.to_string(), format!("/r has no branch {:?}. {expect}", wrong.as_str()));
         };
         check(&["main", "next"], "develop", "Its branches: main, next.");
@@ -385,9 +431,9 @@ mod tests {
 
     #[test]
     fn no_head_and_nothing_at_all_are_told_apart() {
-        let error = listing(&["main"]).resolve("/r", None, None).unwrap_err();
+        let error = listing(&["main"]).resolve("/r", &Asked::Head).unwrap_err();
         assert!(matches!(error, GitError::NoHead { .. }), "{error}");
-        let error = Listing::default().resolve("/r", None, None).unwrap_err();
+        let error = Listing::default().resolve("/r", &Asked::Head).unwrap_err();
         assert!(matches!(error, GitError::Empty { .. }), "{error}");
     }
 }

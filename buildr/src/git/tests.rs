@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use git2::{Oid, Repository, Signature};
@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use super::*;
 
 mod changes;
+mod elsewhere;
 
 /// A repository with a work tree, and what is needed to check it out.
 struct Ground {

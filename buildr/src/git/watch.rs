@@ -33,8 +33,8 @@ pub(super) enum Held {
 
 /// Watches one checkout.
 pub(super) struct Watch {
-    /// When the server was last heard; nothing while nobody waits for it.
-    heard: Mutex<Option<Instant>>,
+    /// When which server was last heard; nothing while nobody waits for one.
+    heard: Mutex<Option<(Instant, String)>>,
     held: Mutex<Option<Held>>,
 }
 
@@ -43,9 +43,9 @@ impl Watch {
         Self { heard: Mutex::new(None), held: Mutex::new(None) }
     }
 
-    /// Waits for the server by `talk`.
-    pub(super) fn during<T>(&self, talk: impl FnOnce() -> T) -> T {
-        *lock(&self.heard) = Some(Instant::now());
+    /// Waits for the server of `repo` by `talk`.
+    pub(super) fn during<T>(&self, repo: &str, talk: impl FnOnce() -> T) -> T {
+        *lock(&self.heard) = Some((Instant::now(), repo.to_owned()));
         let done = talk();
         *lock(&self.heard) = None;
         done
@@ -54,18 +54,18 @@ impl Watch {
     /// The server sent something.
     pub(super) fn hear(&self) {
         // One that had been given up counts for nothing.
-        if let Some(heard) = &mut *lock(&self.heard) {
+        if let Some((heard, _)) = &mut *lock(&self.heard) {
             *heard = Instant::now();
         }
     }
 
-    /// Resolves when the server has been waited for so long in vain.
-    pub(super) async fn stalled(&self, limit: Duration) {
+    /// Resolves when a server has been waited for so long in vain, with the repository that was to come from there.
+    pub(super) async fn stalled(&self, limit: Duration) -> String {
         loop {
-            let heard = *lock(&self.heard);
+            let heard = lock(&self.heard).clone();
             match heard {
-                Some(heard) if heard.elapsed() >= limit => return,
-                Some(heard) => sleep_until(heard + limit).await,
+                Some((heard, repo)) if heard.elapsed() >= limit => return repo,
+                Some((heard, _)) => sleep_until(heard + limit).await,
                 None => sleep(BETWEEN_LOOKS).await,
             }
         }
