@@ -4,6 +4,7 @@
 //! [`sink::EventSink`] what happens. The modules stand in a line: each uses only those before it.
 
 pub mod manifest;
+pub mod import;
 pub mod plan;
 pub mod git;
 pub mod sink;

@@ -7,6 +7,7 @@
 mod source;
 mod node;
 mod yaml;
+mod writer;
 mod words;
 mod variable;
 mod language;
@@ -23,8 +24,10 @@ pub use place::find;
 pub use source::Problem;
 
 pub(crate) use language::{Image, Inherit, RetrySaid};
+pub(crate) use node::{Node, Shape};
 pub(crate) use source::{Source, Span, Spanned, quoted};
 pub(crate) use variable::is_inheritable;
+pub(crate) use writer::{Map, Value};
 
 /// The longest manifest that is read, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -121,6 +124,16 @@ pub fn read(bytes: &[u8], file_name: &str) -> Result<Reading, ManifestError> {
     let (manifest, warnings) = check::manifest(source, &root)
         .map_err(|told| ManifestError::Faulty { problems: told.problems, more: told.more })?;
     Ok(Reading { manifest, warnings })
+}
+
+/// Reads any YAML, of one document or several, and asks nothing about what it means: other systems' files.
+///
+/// # Errors
+/// [`ManifestError::Faulty`] with the first thing that is not YAML, or is too large.
+pub(crate) fn documents(bytes: &[u8], file_name: &str) -> Result<(Source, Vec<Node>), ManifestError> {
+    let source = text(bytes, file_name)?;
+    let nodes = yaml::parse_all(&source)?;
+    Ok((source, nodes))
 }
 
 fn text(bytes: &[u8], file_name: &str) -> Result<Source, Problem> {

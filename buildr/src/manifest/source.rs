@@ -52,6 +52,11 @@ impl Source {
         self.text.get(span.start..span.end).unwrap_or("")
     }
 
+    /// The number of the line on which a byte stands, counted from 1.
+    pub(crate) fn line(&self, offset: usize) -> usize {
+        line_starts(&self.text).take_while(|&begin| begin <= offset).count()
+    }
+
     /// The line on which a byte stands, without its end. Within the text.
     pub(crate) fn line_range(&self, offset: usize) -> Range<usize> {
         let offset = self.char_boundary(offset);
@@ -82,7 +87,7 @@ impl Source {
         let line = &self.text[range.clone()];
         Problem {
             file: self.name.clone(),
-            line: line_starts(&self.text).take_while(|&begin| begin <= start).count(),
+            line: self.line(start),
             column: self.text[range.start..start].chars().count() + 1,
             message: without_controls(message.as_ref()),
             help: shortened(&without_controls(help.as_ref()), LONGEST_HELP),

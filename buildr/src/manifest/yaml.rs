@@ -19,18 +19,31 @@ const MAX_DEPTH: usize = 32;
 /// The most anchors, aliases and merge keys, each.
 const MAX_ANCHORS: usize = 1_000;
 
+/// The most documents in a file of another system.
+const MAX_DOCUMENTS: usize = 100;
+
 /// Reads one YAML document. Nothing is asked here about what it means.
 ///
 /// # Errors
 /// The first thing that is not YAML, is too large, or that YAML leaves open and buildr does not (a key that
 /// stands twice, a second document, a key that is no text).
 pub(super) fn parse(source: &Source) -> Result<Node, Problem> {
-    serde_yaml::from_str_with_options::<Raw>(source.text(), options())
+    serde_yaml::from_str_with_options::<Raw>(source.text(), options(2))
         .map(|raw| node(source, raw))
         .map_err(|error| problem(source, &error))
 }
 
-fn options() -> Options {
+/// Reads all documents of a text; empty ones are passed over.
+///
+/// # Errors
+/// As [`parse`], but that a second document is no error.
+pub(super) fn parse_all(source: &Source) -> Result<Vec<Node>, Problem> {
+    serde_yaml::from_multiple_with_options::<Raw>(source.text(), options(MAX_DOCUMENTS))
+        .map(|raws| raws.into_iter().map(|raw| node(source, raw)).collect())
+        .map_err(|error| problem(source, &error))
+}
+
+fn options(documents: usize) -> Options {
     serde_yaml::options! {
         budget: serde_yaml::budget! {
             max_nodes: MAX_NODES,
@@ -39,7 +52,7 @@ fn options() -> Options {
             max_aliases: MAX_ANCHORS,
             max_anchors: MAX_ANCHORS,
             max_merge_keys: MAX_ANCHORS,
-            max_documents: 2,
+            max_documents: documents,
             // One anchor that many stages use is what anchors are for; what it expands to is bounded below.
             enforce_alias_anchor_ratio: false,
         },
@@ -301,6 +314,14 @@ mod tests {
     fn aliases_and_merges_are_where_they_are_defined() {
         check("a: &a [x]\nb: *a", "{a=[x@1:8] b=[x@1:8]}");
         check("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  x: 3\n", "{a={x=1@1:11 y=2@1:17} b={x=3@4:6 y=2@1:17}}");
+    }
+
+    #[test]
+    fn documents_one_after_the_other() {
+        let source = Source::new("f.yml", "---\na: 1\n---\n---\nb: [x]\n...\n".to_owned());
+        let all = parse_all(&source).unwrap();
+        let all: Vec<String> = all.iter().map(|node| shown(&source, node)).collect();
+        assert_eq!(all, ["{a=1@2:4}", "{b=[x@5:5]}"]);
     }
 
     #[test]

@@ -1,0 +1,201 @@
+//! When something runs: conditions of other systems, as lists of maps of `when`. A map is AND, a list is OR.
+
+use crate::manifest::{Map, Value};
+
+/// One map of `when`: for each key the patterns, of which those with `!` exclude.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Condition {
+    keys: Vec<(String, Vec<String>)>,
+    /// Expressions that must all hold.
+    expressions: Vec<String>,
+}
+
+impl Condition {
+    /// That a key has one of these values.
+    pub(super) fn of<T: Into<String>>(key: &str, patterns: impl IntoIterator<Item = T>) -> Self {
+        let mut condition = Self::default();
+        condition.require(key, patterns.into_iter().map(Into::into).collect());
+        condition
+    }
+
+    /// That an expression holds.
+    pub(super) fn expression(expression: String) -> Self {
+        Self { keys: Vec::new(), expressions: vec![expression] }
+    }
+
+    /// Adds what must hold too. Patterns of one key are joined: those with `!` narrow the others.
+    pub(super) fn require(&mut self, key: &str, patterns: Vec<String>) {
+        if patterns.is_empty() {
+            return;
+        }
+        let Some((_, known)) = self.keys.iter_mut().find(|(name, _)| name == key) else {
+            self.keys.push((key.to_owned(), patterns));
+            return;
+        };
+        let (narrowing, wanted): (Vec<String>, Vec<String>) =
+            patterns.into_iter().partition(|one| one.starts_with('!'));
+        let has = known.iter().any(|one| !one.starts_with('!'));
+        if has && !wanted.is_empty() {
+            // Both must hold: what is in both, as far as texts can tell.
+            known.retain(|one| one.starts_with('!') || wanted.contains(one));
+        } else {
+            known.extend(wanted);
+        }
+        narrowing.into_iter().for_each(|one| {
+            if !known.contains(&one) {
+                known.push(one)
+            }
+        });
+    }
+
+    /// Both of them.
+    pub(super) fn and(mut self, other: &Self) -> Self {
+        other.keys.iter().for_each(|(key, patterns)| self.require(key, patterns.clone()));
+        self.expressions.extend(other.expressions.iter().cloned());
+        self
+    }
+
+    /// What holds when this does not, where one map can say it.
+    pub(super) fn negated(&self) -> Option<Self> {
+        match (self.keys.as_slice(), self.expressions.as_slice()) {
+            ([(key, patterns)], []) => {
+                let (no, yes): (Vec<&String>, Vec<&String>) = patterns.iter().partition(|one| one.starts_with('!'));
+                let turned: Vec<String> = match (yes.as_slice(), no.as_slice()) {
+                    (yes, []) => yes.iter().map(|one| format!("!{one}")).collect(),
+                    ([], no) => no.iter().map(|one| one[1..].to_owned()).collect(),
+                    _ => return None,
+                };
+                Some(Self::of(key, turned))
+            }
+            ([], [expression]) => Some(Self::expression(format!("!({expression})"))),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing is asked for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.expressions.is_empty()
+    }
+
+    fn map(&self) -> Map {
+        let mut map = Map::default();
+        let of_tag = self.keys.iter().any(|(key, patterns)| key == "tag" || key == "event" && *patterns == ["tag"]);
+        for (key, patterns) in &self.keys {
+            // A tag has no branch, so it is of no branch that is excluded.
+            if of_tag && key == "branch" && patterns.iter().all(|one| one.starts_with('!')) {
+                continue;
+            }
+            match patterns.as_slice() {
+                [one] => map.set(key, one.as_str()),
+                several => map.set(key, Value::texts(several.iter().map(String::as_str))),
+            }
+        }
+        match self.expressions.as_slice() {
+            [] => {}
+            [one] => map.set("if", one.as_str()),
+            several => {
+                let all: Vec<String> = several.iter().map(|one| format!("({one})")).collect();
+                map.set("if", all.join(" && "));
+            }
+        }
+        map
+    }
+}
+
+/// The value of `when` for conditions of which one must hold; None where nothing is asked for.
+pub(super) fn written(conditions: &[Condition]) -> Option<Value> {
+    if conditions.is_empty() || conditions.iter().any(Condition::is_empty) {
+        return None;
+    }
+    let mut maps: Vec<Value> = Vec::new();
+    for condition in conditions {
+        let map = Value::Map(condition.map());
+        if !maps.contains(&map) {
+            maps.push(map);
+        }
+    }
+    Some(if maps.len() == 1 { maps.remove(0) } else { Value::List(maps) })
+}
+
+/// All of one, each with all of the other.
+pub(super) fn both(one: &[Condition], other: &[Condition]) -> Vec<Condition> {
+    if one.is_empty() {
+        return other.to_vec();
+    }
+    if other.is_empty() {
+        return one.to_vec();
+    }
+    one.iter().flat_map(|left| other.iter().map(|right| left.clone().and(right))).collect()
+}
+
+/// A glob for a regular expression, where one says the same.
+pub(super) fn glob(regex: &str) -> Option<String> {
+    let (body, starts) = regex.strip_prefix('^').map_or((regex, false), |rest| (rest, true));
+    let (body, ends) = match body.strip_suffix('$') {
+        Some(rest) if !rest.ends_with('\\') => (rest, true),
+        _ => (body, false),
+    };
+    let mut glob = String::from(if starts { "" } else { "**" });
+    let mut chars = body.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next()? {
+                c @ ('.' | '/' | '-' | '_') => glob.push(c),
+                _ => return None,
+            },
+            '.' if chars.peek() == Some(&'*') => {
+                chars.next();
+                glob.push_str("**");
+            }
+            c if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '/') => {
+                if matches!(chars.peek(), Some('*' | '+' | '?' | '{')) {
+                    return None;
+                }
+                glob.push(c);
+            }
+            _ => return None,
+        }
+    }
+    if !ends && !glob.ends_with("**") {
+        glob.push_str("**");
+    }
+    Some(glob)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_that_are_globs() {
+        let check = |regex: &str, expect: Option<&str>| assert_eq!(glob(regex).as_deref(), expect, "{regex}");
+        check("^v", Some("v**"));
+        check("^release/", Some("release/**"));
+        check("^main$", Some("main"));
+        check("^feature\\/.*$", Some("feature/**"));
+        check("fix", Some("**fix**"));
+        check("^v\\d+$", None);
+        check("^(a|b)$", None);
+        check("^a+$", None);
+    }
+
+    #[test]
+    fn conditions_are_joined_and_turned() {
+        let mut main = Condition::of("branch", ["main"]);
+        main.require("branch", vec!["!dev".to_owned()]);
+        main.require("event", vec!["push".to_owned()]);
+        let shown = |conditions: &[Condition]| {
+            let mut map = Map::default();
+            map.set("when", written(conditions).unwrap_or_else(|| Value::from("always")));
+            map.document()
+        };
+        assert_eq!(shown(std::slice::from_ref(&main)), "when:\n  branch: [main, '!dev']\n  event: push\n");
+        assert_eq!(shown(&[main.clone(), Condition::default()]), "when: always\n");
+        let not = Condition::of("event", ["tag"]).negated().unwrap();
+        assert_eq!(
+            shown(&[main.clone().and(&not), not]),
+            "when:\n  - {branch: [main, '!dev'], event: [push, '!tag']}\n  - event: '!tag'\n"
+        );
+        assert_eq!(main.negated(), None);
+    }
+}

@@ -1,0 +1,419 @@
+//! The manifest while it is being made: stages with their scripts and variables, and how they are put together.
+
+use std::collections::BTreeSet;
+
+use super::Kind;
+use super::notes::{NoteKind, Notes};
+use super::words;
+use crate::manifest::{Map, Value};
+
+/// The order of keys in a manifest.
+const TOP: [&str; 17] = [
+    "when",
+    "image",
+    "environment",
+    "matrix",
+    "services",
+    "cache",
+    "clone",
+    "workspace",
+    "dir",
+    "agent",
+    "platform",
+    "inputs",
+    "concurrency",
+    "cancel_superseded",
+    "timeout",
+    "stages",
+    "prepare",
+];
+
+/// The order of keys in a stage.
+const STAGE: [&str; 29] = [
+    "needs",
+    "when",
+    "manual",
+    "matrix",
+    "parallel",
+    "agent",
+    "platform",
+    "image",
+    "docker",
+    "privileged",
+    "services",
+    "environment",
+    "secrets",
+    "cache",
+    "clone",
+    "concurrency",
+    "dir",
+    "shell",
+    "timeout",
+    "idle_timeout",
+    "retry",
+    "allow_failure",
+    "trigger",
+    "script",
+    "on_failure",
+    "after",
+    "reports",
+    "artifacts",
+    "resources",
+];
+
+/// Words of the language that a stage of an imported manifest is not called.
+const RESERVED: [&str; 49] = [
+    "version",
+    "image",
+    "platform",
+    "environment",
+    "stages",
+    "prepare",
+    "finally",
+    "services",
+    "matrix",
+    "when",
+    "clone",
+    "repos",
+    "cache",
+    "secrets",
+    "artifacts",
+    "reports",
+    "defaults",
+    "include",
+    "extends",
+    "concurrency",
+    "cancel_superseded",
+    "timeout",
+    "idle_timeout",
+    "retry",
+    "resources",
+    "agent",
+    "privileged",
+    "docker",
+    "shell",
+    "dir",
+    "workspace",
+    "schedule",
+    "inputs",
+    "notify",
+    "priority",
+    "fail_fast",
+    "trigger",
+    "manual",
+    "parallel",
+    "allow_failure",
+    "needs",
+    "script",
+    "after",
+    "on_failure",
+    "generate",
+    "network",
+    "interruptible",
+    "queue_timeout",
+    "stage_parallelism",
+];
+
+/// Variables that every shell and image has.
+const USUAL: [&str; 22] = [
+    "PATH",
+    "HOME",
+    "PWD",
+    "OLDPWD",
+    "USER",
+    "SHELL",
+    "LANG",
+    "IFS",
+    "HOSTNAME",
+    "TMPDIR",
+    "RANDOM",
+    "UID",
+    "EUID",
+    "PPID",
+    "LINENO",
+    "SECONDS",
+    "CI",
+    "BASH_SOURCE",
+    "PIPESTATUS",
+    "SHLVL",
+    "TERM",
+    "LC_ALL",
+];
+
+/// A stage while it is being made.
+#[derive(Debug, Default)]
+pub(super) struct Stage {
+    /// Its name here.
+    pub(super) name: String,
+    /// All but the script and the environment.
+    pub(super) map: Map,
+    /// Its commands.
+    pub(super) script: Vec<String>,
+    /// Its own variables.
+    pub(super) variables: Vec<(String, String)>,
+    /// Names that it reads as secrets.
+    pub(super) secrets: Vec<Value>,
+    /// Variables whose values are in this language already: axes of a matrix.
+    pub(super) ready: Vec<(String, String)>,
+    /// Variables that come from elsewhere.
+    pub(super) known: Vec<String>,
+}
+
+/// The manifest while it is being made.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) kind: Kind,
+    /// All but the stages.
+    pub(super) top: Map,
+    /// In the order of the file.
+    pub(super) stages: Vec<Stage>,
+    /// Names that run one after the other; those in one group beside each other.
+    pub(super) groups: Vec<Vec<String>>,
+    /// Variables of all stages.
+    pub(super) variables: Vec<(String, String)>,
+    /// Those whose values are in this language already.
+    pub(super) ready: Vec<(String, String)>,
+    pub(super) notes: Notes,
+    names: Vec<(String, String)>,
+}
+
+impl Draft {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            top: Map::default(),
+            stages: Vec::new(),
+            groups: Vec::new(),
+            variables: Vec::new(),
+            ready: Vec::new(),
+            notes: Notes::default(),
+            names: Vec::new(),
+        }
+    }
+
+    /// The name of a stage for a name of the source: the same wherever it is asked for, and no other one's.
+    pub(super) fn name(&mut self, foreign: &str) -> String {
+        if let Some((_, own)) = self.names.iter().find(|(known, _)| known == foreign) {
+            return own.clone();
+        }
+        let mut own = String::new();
+        for c in foreign.chars() {
+            let fits = c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+            if fits && (!own.is_empty() || c.is_ascii_alphanumeric()) {
+                own.push(c);
+            } else if !own.is_empty() && !own.ends_with('-') {
+                own.push('-');
+            }
+        }
+        own.truncate(50);
+        let mut own = own.trim_end_matches('-').to_owned();
+        if own.is_empty() {
+            "stage".clone_into(&mut own);
+        }
+        if RESERVED.contains(&own.as_str()) {
+            own += "-stage";
+        }
+        let mut unique = own.clone();
+        let mut number = 2;
+        while self.names.iter().any(|(_, taken)| *taken == unique) {
+            unique = format!("{own}-{number}");
+            number += 1;
+        }
+        self.names.push((foreign.to_owned(), unique.clone()));
+        unique
+    }
+
+    /// Begins a stage, and says so where it is called another name than in the source.
+    pub(super) fn stage(&mut self, foreign: &str) -> Stage {
+        let name = self.name(foreign);
+        let mut stage = Stage { name, ..Stage::default() };
+        if stage.name != foreign {
+            stage.map.remark(format!("called `{foreign}` in {}", self.kind.title()));
+        }
+        stage
+    }
+
+    /// Replaces variables in a declarative value, and tells those that nobody knows. `own` wins over all stages'.
+    pub(super) fn value(&self, map: &mut Map, key: &str, text: &str, own: &[(String, String)]) -> String {
+        let all: Vec<(String, String)> = own.iter().chain(&self.variables).cloned().collect();
+        let (value, unknown) = words::replaced(self.kind, text, &all);
+        for name in unknown {
+            let why =
+                format!("{} sets it and buildr does not; write its value in place of `${name}`", self.kind.title());
+            self.notes.say(map, NoteKind::Look, format!("`${name}` in `{key}: {text}`"), why);
+        }
+        value
+    }
+
+    /// The text of the manifest. `from` is what the source is called.
+    pub(super) fn finish(mut self, from: &str) -> (String, Notes) {
+        let stages = std::mem::take(&mut self.stages);
+        let mut maps = Vec::new();
+        for stage in stages {
+            let name = stage.name.clone();
+            let map = self.closed(stage);
+            maps.push((name, map));
+        }
+        self.set_stages();
+        let variables = std::mem::take(&mut self.variables);
+        if !variables.is_empty() || !self.ready.is_empty() {
+            let vars = self.vars(&variables, true, &self.ready);
+            self.top.set("environment", Map::of("vars", vars));
+        }
+        self.top.sort(&TOP);
+        let remarks = self.top.take_remarks();
+        self.top.remark(format!("Written by `buildr import` from {from} ({}).", self.kind.title()));
+        remarks.into_iter().for_each(|remark| self.top.remark(remark));
+        for key in ["stages", "prepare"] {
+            self.top.set_apart(key);
+        }
+        for (name, map) in maps {
+            self.top.set(&name, map);
+            self.top.set_apart(&name);
+        }
+        (self.top.document(), self.notes)
+    }
+
+    fn set_stages(&mut self) {
+        let groups: Vec<Value> = self
+            .groups
+            .iter()
+            .filter(|group| !group.is_empty())
+            .map(|group| match group.as_slice() {
+                [one] => Value::from(one.as_str()),
+                several => Value::texts(several.iter().map(String::as_str)),
+            })
+            .collect();
+        self.top.set("stages", Value::List(groups));
+    }
+
+    /// `NAME=value` for each variable. `all` tells that these are all stages': they are complete in themselves.
+    fn vars(&self, variables: &[(String, String)], all: bool, ready: &[(String, String)]) -> Value {
+        let mut known = variables.to_vec();
+        if !all {
+            known.extend(self.variables.iter().cloned());
+        }
+        let one = |(name, value): &(String, String)| {
+            let others: Vec<(String, String)> = known.iter().filter(|(other, _)| other != name).cloned().collect();
+            format!("{name}={}", words::replaced(self.kind, value, &others).0)
+        };
+        let ready = ready.iter().map(|(name, value)| format!("{name}={value}"));
+        Value::lines(variables.iter().map(one).chain(ready))
+    }
+
+    /// A stage's map with all that belongs into it.
+    fn closed(&self, mut stage: Stage) -> Map {
+        let does = !stage.script.is_empty() || stage.map.has("trigger");
+        if !does {
+            stage.map.remark(
+                "nothing of this stage's work could be carried over: it fails until somebody writes its script",
+            );
+            stage.script.push(format!("echo 'write the script of the stage {}' >&2; exit 1", stage.name));
+        }
+        let exports = self.exports(&mut stage);
+        if !stage.script.is_empty() {
+            stage.map.set("script", Value::lines(exports.into_iter().chain(std::mem::take(&mut stage.script))));
+        }
+        if !stage.variables.is_empty() || !stage.ready.is_empty() {
+            let vars = self.vars(&stage.variables, false, &stage.ready);
+            stage.map.set("environment", Map::of("vars", vars));
+        }
+        if !stage.secrets.is_empty() {
+            stage.map.set("secrets", Value::List(std::mem::take(&mut stage.secrets)));
+        }
+        stage.map.sort(&STAGE);
+        stage.map
+    }
+
+    /// Lines that give the script the variables of the other system that it reads; tells those that cannot be given.
+    fn exports(&self, stage: &mut Stage) -> Vec<String> {
+        let mut text = stage.script.join("\n");
+        for key in ["after", "on_failure"] {
+            if let Some(Value::Lines(lines)) = stage.map.get(key) {
+                lines.iter().for_each(|line| {
+                    if let Value::Text(line) = line {
+                        text.push('\n');
+                        text += line
+                    }
+                });
+            }
+        }
+        let set = self.set_by(stage, &text);
+        let mut exports = Vec::new();
+        let mut unset = Vec::new();
+        for name in words::used(&text) {
+            if set.contains(&name) || USUAL.contains(&name.as_str()) || name.starts_with("BUILDR") {
+                continue;
+            }
+            match words::in_shell(self.kind, &name) {
+                Some(word) => exports.push(format!("export {name}=\"{word}\"")),
+                None if words::is_systems(self.kind, &name) => {
+                    let why = format!(
+                        "only {} sets it; set it in `environment`, or write what it stands for",
+                        self.kind.title()
+                    );
+                    self.notes.say(
+                        &mut stage.map,
+                        NoteKind::Look,
+                        format!("`${name}` in the script of `{}`", stage.name),
+                        why,
+                    );
+                }
+                None if is_settings(&name) => unset.push(name),
+                None => {}
+            }
+        }
+        if !unset.is_empty() {
+            let names: Vec<String> = unset.iter().map(|name| format!("`${name}`")).collect();
+            let why =
+                format!("nothing in the file sets it; where it is a secret, write `secrets: [{}]`", unset.join(", "));
+            self.notes.say(
+                &mut stage.map,
+                NoteKind::Look,
+                format!("{} in the script of `{}`", names.join(", "), stage.name),
+                why,
+            );
+        }
+        exports
+    }
+
+    /// The variables that a script finds set, or sets.
+    fn set_by(&self, stage: &Stage, script: &str) -> BTreeSet<String> {
+        let mut set: BTreeSet<String> = [&self.variables, &self.ready, &stage.variables, &stage.ready]
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.clone())
+            .collect();
+        set.extend(stage.known.iter().cloned());
+        for secret in &stage.secrets {
+            match secret {
+                Value::Text(name) => drop(set.insert(name.clone())),
+                Value::Map(map) => drop(map.keys().map(|key| set.insert(key.to_owned())).count()),
+                _ => {}
+            }
+        }
+        for name in words::used(script) {
+            let sets =
+                [format!("{name}="), format!("for {name} in"), format!("read {name}"), format!("read -r {name}")];
+            if sets.iter().any(|set| script.contains(set)) {
+                set.insert(name);
+            }
+        }
+        set
+    }
+}
+
+/// Whether a name looks like a setting from outside, not like a script's own variable.
+fn is_settings(name: &str) -> bool {
+    name.len() > 2 && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+}
+
+/// A secret under a name of its own, or the same.
+pub(super) fn secret(variable: &str, name: &str) -> Value {
+    if variable == name { Value::from(name) } else { Map::of(variable, Map::of("from", name)).into() }
+}
+
+/// A text as a shell's word that means just that.
+pub(super) fn shell_word(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}

@@ -1,0 +1,245 @@
+//! GitLab's expressions (`$CI_COMMIT_BRANCH == "main" && $X =~ /y/`), as conditions of which one must hold.
+
+use super::super::conditions::{Condition, both, glob};
+
+/// A word of an expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Word {
+    Variable(String),
+    Text(String),
+    Pattern(String),
+    Null,
+    Sign(&'static str),
+}
+
+/// Why an expression is not carried over.
+pub(super) struct Unclear;
+
+/// What an expression means, and whether it names the default branch, which nobody here knows.
+pub(super) struct Meaning {
+    pub(super) conditions: Vec<Condition>,
+    pub(super) default_branch: bool,
+}
+
+/// Reads an expression. `known` tells whether the file itself sets a variable.
+pub(super) fn meaning(text: &str, known: &dyn Fn(&str) -> bool) -> Result<Meaning, Unclear> {
+    let words = words(text).ok_or(Unclear)?;
+    let default_branch = words.contains(&Word::Variable("CI_DEFAULT_BRANCH".to_owned()));
+    let mut reader = Reader { words, at: 0, known };
+    let conditions = reader.any()?;
+    if reader.at < reader.words.len() { Err(Unclear) } else { Ok(Meaning { conditions, default_branch }) }
+}
+
+fn words(text: &str) -> Option<Vec<Word>> {
+    const SIGNS: [&str; 8] = ["&&", "||", "==", "!=", "=~", "!~", "(", ")"];
+    let mut words = Vec::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        if let Some(sign) = SIGNS.into_iter().find(|sign| rest.starts_with(sign)) {
+            words.push(Word::Sign(sign));
+            rest = &rest[sign.len()..];
+        } else if let Some(after) = rest.strip_prefix('$') {
+            let after = after.strip_prefix('{').unwrap_or(after);
+            let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
+            words.push(Word::Variable(after[..end].to_owned()));
+            rest = after[end..].strip_prefix('}').unwrap_or(&after[end..]);
+        } else if let Some(quote) = rest.chars().next().filter(|c| matches!(c, '"' | '\'')) {
+            let end = rest[1..].find(quote)?;
+            words.push(Word::Text(rest[1..=end].to_owned()));
+            rest = &rest[end + 2..];
+        } else if let Some(after) = rest.strip_prefix('/') {
+            let mut end = after.find('/')?;
+            while after[..end].ends_with('\\') {
+                end += 1 + after[end + 1..].find('/')?;
+            }
+            words.push(Word::Pattern(after[..end].to_owned()));
+            // Flags: only the case of letters, which globs do not leave open.
+            rest = &after[end + 1..];
+            if rest.starts_with(|c: char| c.is_ascii_alphabetic()) {
+                return None;
+            }
+        } else {
+            rest = rest.strip_prefix("null")?;
+            words.push(Word::Null);
+        }
+        rest = rest.trim_start();
+    }
+    Some(words)
+}
+
+struct Reader<'k> {
+    words: Vec<Word>,
+    at: usize,
+    known: &'k dyn Fn(&str) -> bool,
+}
+
+impl Reader<'_> {
+    fn sign(&mut self, sign: &'static str) -> bool {
+        let there = self.words.get(self.at) == Some(&Word::Sign(sign));
+        self.at += usize::from(there);
+        there
+    }
+
+    fn any(&mut self) -> Result<Vec<Condition>, Unclear> {
+        let mut conditions = self.all()?;
+        while self.sign("||") {
+            conditions.extend(self.all()?);
+        }
+        Ok(conditions)
+    }
+
+    fn all(&mut self) -> Result<Vec<Condition>, Unclear> {
+        let mut conditions = self.one()?;
+        while self.sign("&&") {
+            conditions = both(&conditions, &self.one()?);
+        }
+        Ok(conditions)
+    }
+
+    fn one(&mut self) -> Result<Vec<Condition>, Unclear> {
+        if self.sign("(") {
+            let inner = self.any()?;
+            return if self.sign(")") { Ok(inner) } else { Err(Unclear) };
+        }
+        let Some(Word::Variable(name)) = self.words.get(self.at).cloned() else { return Err(Unclear) };
+        self.at += 1;
+        let Some(Word::Sign(sign @ ("==" | "!=" | "=~" | "!~"))) = self.words.get(self.at).cloned() else {
+            return self.set(&name, true);
+        };
+        let value = self.words.get(self.at + 1).cloned().ok_or(Unclear)?;
+        self.at += 2;
+        let is = matches!(sign, "==" | "=~");
+        match value {
+            Word::Null => self.set(&name, !is),
+            Word::Text(text) if text.is_empty() => self.set(&name, !is),
+            Word::Text(text) => self.compared(&name, &text, is),
+            Word::Variable(other) if other == "CI_DEFAULT_BRANCH" => self.compared(&name, "main", is),
+            Word::Pattern(regex) => self.matched(&name, &regex, is),
+            _ => Err(Unclear),
+        }
+    }
+
+    /// Whether a variable is set at all.
+    fn set(&self, name: &str, is: bool) -> Result<Vec<Condition>, Unclear> {
+        let event = match name {
+            "CI_COMMIT_TAG" => "tag",
+            "CI_MERGE_REQUEST_ID" | "CI_MERGE_REQUEST_IID" => "pull_request",
+            "CI_COMMIT_BRANCH" if is => return Ok(vec![Condition::of("branch", ["**"])]),
+            "CI_COMMIT_BRANCH" => return Ok(vec![Condition::of("event", ["tag", "pull_request"])]),
+            _ => {
+                let sign = if is { "!=" } else { "==" };
+                return self.expression(name, format!("{sign} \"\""));
+            }
+        };
+        Ok(vec![Condition::of("event", [format!("{}{event}", if is { "" } else { "!" })])])
+    }
+
+    fn compared(&self, name: &str, text: &str, is: bool) -> Result<Vec<Condition>, Unclear> {
+        let not = if is { "" } else { "!" };
+        if name == "CI_PIPELINE_SOURCE" {
+            let events: &[&str] = match text {
+                "push" => &["push", "tag"],
+                "merge_request_event" => &["pull_request"],
+                "schedule" => &["schedule"],
+                "web" | "api" | "chat" => &["manual"],
+                "pipeline" | "trigger" | "parent_pipeline" => &["upstream"],
+                _ => return Err(Unclear),
+            };
+            return Ok(vec![Condition::of("event", events.iter().map(|event| format!("{not}{event}")))]);
+        }
+        match place(name) {
+            Some((key, event)) => {
+                let mut condition = Condition::of(key, [format!("{not}{}", escaped(text))]);
+                condition.require("event", event.iter().map(|event| (*event).to_owned()).collect());
+                Ok(vec![condition])
+            }
+            None => self.expression(name, format!("{} {text:?}", if is { "==" } else { "!=" })),
+        }
+    }
+
+    fn matched(&self, name: &str, regex: &str, is: bool) -> Result<Vec<Condition>, Unclear> {
+        let not = if is { "" } else { "!" };
+        match place(name) {
+            Some((key, event)) => {
+                let mut condition = match glob(regex) {
+                    Some(glob) => Condition::of(key, [format!("{not}{glob}")]),
+                    None => Condition::expression(format!("{not}{key}.matches({regex:?})")),
+                };
+                condition.require("event", event.iter().map(|event| (*event).to_owned()).collect());
+                if key == "tag" && is {
+                    condition.require("event", vec!["tag".to_owned()]);
+                }
+                Ok(vec![condition])
+            }
+            None if (self.known)(name) => {
+                Ok(vec![Condition::expression(format!("{not}env.{name}.matches({regex:?})"))])
+            }
+            None => Err(Unclear),
+        }
+    }
+
+    /// Of a variable that the file sets: the environment's.
+    fn expression(&self, name: &str, rest: String) -> Result<Vec<Condition>, Unclear> {
+        if (self.known)(name) { Ok(vec![Condition::expression(format!("env.{name} {rest}"))]) } else { Err(Unclear) }
+    }
+}
+
+/// The key of `when` for a variable, and the events in which the variable is set.
+fn place(name: &str) -> Option<(&'static str, &'static [&'static str])> {
+    match name {
+        "CI_COMMIT_BRANCH" | "CI_COMMIT_REF_NAME" => Some(("branch", &[])),
+        "CI_COMMIT_TAG" => Some(("tag", &[])),
+        "CI_MERGE_REQUEST_TARGET_BRANCH_NAME" => Some(("branch", &["pull_request"])),
+        _ => None,
+    }
+}
+
+/// A text that a glob takes for itself.
+fn escaped(text: &str) -> String {
+    text.chars().flat_map(|c| matches!(c, '*' | '?' | '[' | '{' | '!').then_some('\\').into_iter().chain([c])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::conditions::written;
+    use super::*;
+    use crate::manifest::Map;
+
+    #[track_caller]
+    fn check(text: &str, expect: &str) {
+        let known = |name: &str| name == "MODE";
+        let got = meaning(text, &known).map_or("unclear".to_owned(), |meaning| {
+            let mut map = Map::default();
+            if let Some(when) = written(&meaning.conditions) {
+                map.set("when", when);
+            }
+            map.document().trim_end().replace("\n  ", " ").replace("when: ", "")
+        });
+        assert_eq!(got, expect, "{text}");
+    }
+
+    #[test]
+    fn expressions_become_conditions() {
+        check("$CI_COMMIT_BRANCH == \"main\"", "branch: main");
+        check("$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH", "branch: main");
+        check("$CI_COMMIT_BRANCH != 'main'", "branch: '!main'");
+        check("$CI_COMMIT_TAG", "event: tag");
+        check("$CI_COMMIT_TAG == null", "event: '!tag'");
+        check("$CI_COMMIT_TAG =~ /^v/", "tag: v** event: tag");
+        check("$CI_COMMIT_TAG =~ /^v\\d+$/", "event: tag if: tag.matches(\"^v\\\\d+$\")");
+        check("$CI_PIPELINE_SOURCE == 'merge_request_event'", "event: pull_request");
+        check(
+            "$CI_PIPELINE_SOURCE == 'push' && $CI_COMMIT_BRANCH =~ /^release\\//",
+            "event: [push, tag] branch: release/**",
+        );
+        check(
+            "$CI_COMMIT_TAG || ($CI_COMMIT_BRANCH == 'main' && $MODE == \"full\")",
+            "- event: tag - {branch: main, if: env.MODE == \"full\"}",
+        );
+        check("$MODE", "if: env.MODE != \"\"");
+        check("$OTHER == 'x'", "unclear");
+        check("$CI_COMMIT_BRANCH =~ /x/i", "unclear");
+        check("$CI_COMMIT_BRANCH ==", "unclear");
+        check("(", "unclear");
+    }
+}
