@@ -3,148 +3,42 @@
 use std::collections::BTreeSet;
 
 use super::Kind;
+use super::conditions::{Condition, written};
 use super::notes::{NoteKind, Notes};
 use super::words;
 use crate::manifest::{Map, Value};
 
 /// The order of keys in a manifest.
-const TOP: [&str; 17] = [
-    "when",
-    "image",
-    "environment",
-    "matrix",
-    "services",
-    "cache",
-    "clone",
-    "workspace",
-    "dir",
-    "agent",
-    "platform",
-    "inputs",
-    "concurrency",
-    "cancel_superseded",
-    "timeout",
-    "stages",
-    "prepare",
-];
+const TOP: &str = "\
+    when image environment matrix services cache clone workspace dir agent platform inputs concurrency \
+    cancel_superseded timeout stages prepare";
 
 /// The order of keys in a stage.
-const STAGE: [&str; 29] = [
-    "needs",
-    "when",
-    "manual",
-    "matrix",
-    "parallel",
-    "agent",
-    "platform",
-    "image",
-    "docker",
-    "privileged",
-    "services",
-    "environment",
-    "secrets",
-    "cache",
-    "clone",
-    "concurrency",
-    "dir",
-    "shell",
-    "timeout",
-    "idle_timeout",
-    "retry",
-    "allow_failure",
-    "trigger",
-    "script",
-    "on_failure",
-    "after",
-    "reports",
-    "artifacts",
-    "resources",
-];
+const STAGE: &str = "\
+    needs when manual matrix parallel agent platform image docker privileged services environment \
+    secrets cache clone concurrency dir shell timeout idle_timeout retry allow_failure trigger script \
+    on_failure after reports artifacts resources";
 
 /// Words of the language that a stage of an imported manifest is not called.
-const RESERVED: [&str; 49] = [
-    "version",
-    "image",
-    "platform",
-    "environment",
-    "stages",
-    "prepare",
-    "finally",
-    "services",
-    "matrix",
-    "when",
-    "clone",
-    "repos",
-    "cache",
-    "secrets",
-    "artifacts",
-    "reports",
-    "defaults",
-    "include",
-    "extends",
-    "concurrency",
-    "cancel_superseded",
-    "timeout",
-    "idle_timeout",
-    "retry",
-    "resources",
-    "agent",
-    "privileged",
-    "docker",
-    "shell",
-    "dir",
-    "workspace",
-    "schedule",
-    "inputs",
-    "notify",
-    "priority",
-    "fail_fast",
-    "trigger",
-    "manual",
-    "parallel",
-    "allow_failure",
-    "needs",
-    "script",
-    "after",
-    "on_failure",
-    "generate",
-    "network",
-    "interruptible",
-    "queue_timeout",
-    "stage_parallelism",
-];
+const RESERVED: &str = "\
+    version image platform environment stages prepare finally services matrix when clone repos cache \
+    secrets artifacts reports defaults include extends concurrency cancel_superseded timeout \
+    idle_timeout retry resources agent privileged docker shell dir workspace schedule inputs notify \
+    priority fail_fast trigger manual parallel allow_failure needs script after on_failure generate \
+    network interruptible queue_timeout stage_parallelism";
 
 /// Variables that every shell and image has.
-const USUAL: [&str; 22] = [
-    "PATH",
-    "HOME",
-    "PWD",
-    "OLDPWD",
-    "USER",
-    "SHELL",
-    "LANG",
-    "IFS",
-    "HOSTNAME",
-    "TMPDIR",
-    "RANDOM",
-    "UID",
-    "EUID",
-    "PPID",
-    "LINENO",
-    "SECONDS",
-    "CI",
-    "BASH_SOURCE",
-    "PIPESTATUS",
-    "SHLVL",
-    "TERM",
-    "LC_ALL",
-];
+const USUAL: &str = "\
+    PATH HOME PWD OLDPWD USER SHELL LANG IFS HOSTNAME TMPDIR RANDOM UID EUID PPID LINENO SECONDS CI \
+    BASH_SOURCE PIPESTATUS SHLVL TERM LC_ALL";
 
 /// A stage while it is being made.
 #[derive(Debug, Default)]
 pub(super) struct Stage {
     /// Its name here.
     pub(super) name: String,
+    /// What single commands are for, by their index.
+    pub(super) titles: Vec<(usize, String)>,
     /// All but the script and the environment.
     pub(super) map: Map,
     /// Its commands.
@@ -210,7 +104,7 @@ impl Draft {
         if own.is_empty() {
             "stage".clone_into(&mut own);
         }
-        if RESERVED.contains(&own.as_str()) {
+        if RESERVED.split(' ').any(|word| word == own) {
             own += "-stage";
         }
         let mut unique = own.clone();
@@ -260,7 +154,7 @@ impl Draft {
             let vars = self.vars(&variables, true, &self.ready);
             self.top.set("environment", Map::of("vars", vars));
         }
-        self.top.sort(&TOP);
+        self.top.sort(&TOP.split(' ').collect::<Vec<_>>());
         let remarks = self.top.take_remarks();
         self.top.remark(format!("Written by `buildr import` from {from} ({}).", self.kind.title()));
         remarks.into_iter().for_each(|remark| self.top.remark(remark));
@@ -312,7 +206,13 @@ impl Draft {
         }
         let exports = self.exports(&mut stage);
         if !stage.script.is_empty() {
-            stage.map.set("script", Value::lines(exports.into_iter().chain(std::mem::take(&mut stage.script))));
+            let titled = |(index, line): (usize, String)| match stage.titles.iter().find(|(at, _)| *at == index) {
+                Some((_, title)) => Value::Remarked(title.clone(), Box::new(line.into())),
+                None => Value::from(line),
+            };
+            let script = std::mem::take(&mut stage.script).into_iter().enumerate().map(titled);
+            let script: Vec<Value> = exports.into_iter().map(Value::from).chain(script).collect();
+            stage.map.set("script", Value::Lines(script));
         }
         if !stage.variables.is_empty() || !stage.ready.is_empty() {
             let vars = self.vars(&stage.variables, false, &stage.ready);
@@ -321,7 +221,7 @@ impl Draft {
         if !stage.secrets.is_empty() {
             stage.map.set("secrets", Value::List(std::mem::take(&mut stage.secrets)));
         }
-        stage.map.sort(&STAGE);
+        stage.map.sort(&STAGE.split(' ').collect::<Vec<_>>());
         stage.map
     }
 
@@ -342,7 +242,7 @@ impl Draft {
         let mut exports = Vec::new();
         let mut unset = Vec::new();
         for name in words::used(&text) {
-            if set.contains(&name) || USUAL.contains(&name.as_str()) || name.starts_with("BUILDR") {
+            if set.contains(&name) || USUAL.split(' ').any(|usual| usual == name) || name.starts_with("BUILDR") {
                 continue;
             }
             match words::in_shell(self.kind, &name) {
@@ -400,6 +300,16 @@ impl Draft {
             }
         }
         set
+    }
+}
+
+/// Sets the `when` of all stages. A build on a laptop is of no event of the forge's, and is meant to run.
+pub(super) fn top_when(map: &mut Map, mut conditions: Vec<Condition>) {
+    if !conditions.is_empty() && !conditions.iter().any(Condition::is_empty) {
+        conditions.push(Condition::of("event", ["local"]));
+    }
+    if let Some(when) = written(&conditions) {
+        map.set("when", when);
     }
 }
 

@@ -1,14 +1,14 @@
 //! From another system's file to a manifest. The text is for a person to go on with: whatever could not be carried
 //! over stands in it as a comment, and in a list beside it.
 //!
-//! `tree` is the source, and knows what nobody asked for; `notes` is what a person must know; `draft` is the manifest
-//! while it is made, `words` the variables that systems set, `conditions` their `when`. Then a room per system.
+//! `tree` is the source, and knows what nobody asked for; `notes` is what a person must know; `words` are the variables
+//! that systems set, `conditions` their `when`, `draft` is the manifest while it is made. Then a room per system.
 
 mod tree;
 mod notes;
 mod words;
-mod draft;
 mod conditions;
+mod draft;
 mod parts;
 mod gitlab;
 mod github;

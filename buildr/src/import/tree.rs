@@ -35,12 +35,6 @@ impl Tree {
         Planter { source, marks: HashMap::new() }.plant(node, 1)
     }
 
-    /// A value that stands in no file: a default of the system's.
-    pub(super) fn made(text: &str) -> Self {
-        let what = What::Text { text: text.to_owned(), truth: None };
-        Self { line: 0, what, seen: Rc::new(Cell::new(true)) }
-    }
-
     /// A map from these entries, at the place of this value.
     pub(super) fn with_entries(&self, entries: Vec<(String, Self)>) -> Self {
         Self { line: self.line, what: What::Map(entries), seen: Rc::new(Cell::new(true)) }
@@ -120,6 +114,26 @@ impl Tree {
         let number = self.peek()?.parse().ok()?;
         self.seen.set(true);
         Some(number)
+    }
+
+    /// A text, or the only one of a list of texts.
+    pub(super) fn texts_one(&self) -> Option<String> {
+        match self.elements() {
+            [one] => one.text().map(str::to_owned),
+            _ => None,
+        }
+    }
+
+    /// Counts as dealt with when there is nothing in it: the key alone says it.
+    pub(super) fn seen_if_empty(&self) {
+        if matches!(self.what, What::Nothing) || self.entries().is_empty() && self.is_map() {
+            self.seen.set(true);
+        }
+    }
+
+    /// Whether nobody has asked for it, or for any part of it.
+    pub(super) fn is_unseen(&self) -> bool {
+        !self.is_touched()
     }
 
     /// A text, or the texts of a list, however deep: scripts, globs. What is no text stays unasked for.

@@ -21,6 +21,8 @@ pub(crate) enum Value {
     Lines(Vec<Self>),
     /// A map.
     Map(Map),
+    /// An element of [`Value::Lines`] with a comment before it.
+    Remarked(String, Box<Self>),
 }
 
 /// A map to be written, in the order in which its keys were set.
@@ -181,13 +183,13 @@ impl Map {
 impl Value {
     /// Writes what stands behind `key:` or behind a dash, its line's end included.
     fn write(&self, out: &mut String, indent: usize, in_list: bool) {
-        let inner = if in_list { indent } else { indent + 2 };
+        let inner_of = if in_list { indent } else { indent + 2 };
         match self {
-            Self::Text(text) if block(text) => write_block(out, text, inner, in_list),
-            Self::Lines(elements) if !elements.is_empty() => write_list(out, elements, inner, in_list),
+            Self::Text(text) if block(text) => write_block(out, text, inner_of, in_list),
+            Self::Lines(elements) if !elements.is_empty() => write_list(out, elements, inner_of, in_list),
             Self::List(elements) => match self.short(indent) {
                 Some(line) => behind(out, &line, in_list),
-                None => write_list(out, elements, inner, in_list),
+                None => write_list(out, elements, inner_of, in_list),
             },
             Self::Map(map)
                 if in_list && self.short(indent).is_some_and(|line| map.entries.len() > 1 || line.len() < 60) =>
@@ -202,13 +204,17 @@ impl Value {
                     out.truncate(out.trim_end_matches(' ').len());
                     out.push('\n');
                 }
-                map.write(out, inner);
+                map.write(out, inner_of);
             }
             Self::Map(map) => {
                 behind(out, "{}", in_list);
                 for remark in &map.remarks {
-                    comment(out, inner, remark);
+                    comment(out, inner_of, remark);
                 }
+            }
+            Self::Remarked(remark, inner) => {
+                comment(out, inner_of, remark);
+                inner.write(out, indent, in_list);
             }
             Self::Text(_) | Self::Truth(_) | Self::Number(_) | Self::Lines(_) => {
                 behind(out, &self.flow().unwrap_or_default(), in_list);
@@ -233,7 +239,7 @@ impl Value {
                 parts.map(|parts| format!("[{}]", parts.join(", ")))
             }
             Self::Lines(elements) if elements.is_empty() => Some("[]".to_owned()),
-            Self::Lines(_) => None,
+            Self::Lines(_) | Self::Remarked(..) => None,
             Self::Map(map) => map.flow(),
         }
     }
@@ -256,7 +262,11 @@ fn write_list(out: &mut String, elements: &[Value], indent: usize, in_list: bool
     let indent = if in_list { indent + 2 } else { indent };
     out.truncate(out.trim_end_matches(' ').len());
     out.push('\n');
-    for element in elements {
+    for mut element in elements {
+        if let Value::Remarked(remark, inner) = element {
+            comment(out, indent, remark);
+            element = inner;
+        }
         pad(out, indent);
         out.push_str("- ");
         match element {

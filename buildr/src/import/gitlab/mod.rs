@@ -6,8 +6,7 @@ mod artifacts;
 mod job;
 mod rules;
 
-use super::conditions::written;
-use super::draft::Draft;
+use super::draft::{Draft, top_when};
 use super::notes::NoteKind;
 use super::parts::{by_table, variables};
 use super::tree::{Tree, What};
@@ -215,9 +214,7 @@ fn workflow(draft: &mut Draft, tree: &Tree) {
         match key.as_str() {
             "rules" => {
                 let ruled = rules::rules(draft, &mut top, value);
-                if let Some(when) = written(&ruled.conditions) {
-                    top.set("when", when);
-                }
+                top_when(&mut top, ruled.conditions);
             }
             "auto_cancel" => {
                 let on_commit = value.get("on_new_commit");
