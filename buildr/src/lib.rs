@@ -8,7 +8,7 @@ pub mod import;
 pub mod plan;
 pub mod git;
 pub mod sink;
-mod tree;
+mod folder;
 pub mod executor;
 pub mod process;
 pub mod client;

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::globs::Globs;
 use super::{CarryError, disk};
-use crate::tree::{Entry, walk};
+use crate::folder::{Entry, walk};
 
 /// How hard zstd tries: the fastest of its usual levels, for most artifacts are compressed or read once.
 const LEVEL: i32 = 1;

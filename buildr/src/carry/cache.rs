@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::globs::Globs;
 use super::{CarryError, disk};
 use crate::executor::MountOrder;
-use crate::tree::{self, Entry, walk};
+use crate::folder::{self, Entry, walk};
 
 /// Written last into an entry: one without it is not whole.
 const WHOLE: &str = "whole";
@@ -103,7 +103,7 @@ impl CacheStore {
             if !in_workspace || (kept.is_some() && !at.exists()) {
                 fs::create_dir_all(&at).map_err(doing())?;
                 if let Some(kept) = kept {
-                    tree::copy(&kept, &at, &|| false).map_err(doing())?;
+                    folder::copy(&kept, &at, &|| false).map_err(doing())?;
                 }
             }
             if !in_workspace {
@@ -132,7 +132,7 @@ impl CacheStore {
             let moved = !place.in_workspace && fs::rename(&place.at, &target).is_ok();
             if !moved {
                 fs::create_dir(&target).map_err(doing())?;
-                tree::copy(&place.at, &target, &|| false).map_err(doing())?;
+                folder::copy(&place.at, &target, &|| false).map_err(doing())?;
             }
             anything = true;
         }
@@ -147,7 +147,7 @@ impl CacheStore {
         let had = fs::rename(entry, &old).is_ok();
         fs::rename(&made, entry).map_err(doing())?;
         if had {
-            tree::remove(&old).map_err(doing())?;
+            folder::remove(&old).map_err(doing())?;
         }
         self.make_room(entry)
     }
@@ -192,7 +192,7 @@ impl CacheStore {
             }
             if entry != just_kept {
                 let alone = Writing::of(&entry).map_err(disk("make room among the caches"))?;
-                tree::remove(&entry).map_err(disk("make room among the caches"))?;
+                folder::remove(&entry).map_err(disk("make room among the caches"))?;
                 drop(alone);
                 all = all.saturating_sub(bytes);
             }

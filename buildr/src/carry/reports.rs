@@ -11,7 +11,7 @@ use protocol::report::Tests;
 
 use super::globs::Globs;
 use super::{CarryError, disk};
-use crate::tree::{Entry, walk};
+use crate::folder::{Entry, walk};
 
 pub use coverage::CoverageInLog;
 

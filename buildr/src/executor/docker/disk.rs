@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::engine::Engine;
 use super::settings::DiskLimits;
-use crate::tree::{self, Entry};
+use crate::folder::{self, Entry};
 
 /// The time between two looks, at least.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
@@ -177,7 +177,7 @@ impl Drop for GivenUp {
 /// What this process may not look into counts for nothing.
 fn size_of(folder: &Path, given_up: &AtomicBool) -> u64 {
     let (mut bytes, mut several) = (0, HashSet::new());
-    let walked = tree::walk(folder, &mut |entry: &Entry<'_>| {
+    let walked = folder::walk(folder, &mut |entry: &Entry<'_>| {
         if given_up.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::Interrupted.into());
         }

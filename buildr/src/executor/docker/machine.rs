@@ -204,6 +204,6 @@ impl Machine {
 
 async fn remove(folder: &Path) -> std::io::Result<()> {
     let folder = folder.to_owned();
-    let removed = tokio::task::spawn_blocking(move || crate::tree::remove(&folder)).await;
+    let removed = tokio::task::spawn_blocking(move || crate::folder::remove(&folder)).await;
     removed.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }

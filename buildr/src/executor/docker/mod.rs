@@ -2,8 +2,8 @@
 //!
 //! One stage's way: `image` finds or pulls, `order` says what the container is made of, `container` makes
 //! it, attaches, starts and stays to its end, `handoff` is what it is told, `removal` takes it away again.
-//! `sandbox` goes that way for a job, `workspace` is the job's folder on this machine, `tree` how it is walked
-//! through, and `disk` looks how large all that becomes.
+//! `sandbox` goes that way for a job, `workspace` is the job's folder on this machine, and `disk` looks how large all
+//! that becomes.
 
 mod settings;
 mod engine;

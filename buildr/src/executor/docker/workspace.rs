@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::SFlag;
 
 use super::super::Stop;
-use crate::tree::{self, Entry, walk};
+use crate::folder::{self, Entry, walk};
 
 /// Lets every user read and write, and go where somebody may go. What belongs to another user is left as it is,
 /// for only its owner may change that.
@@ -47,7 +47,11 @@ impl Copy {
         let parent = original.parent().unwrap_or(original);
         let folder = tempfile::Builder::new().prefix(".buildr-prepare-").tempdir_in(parent)?;
         fs::set_permissions(folder.path(), fs::metadata(original)?.permissions())?;
-        tree::copy(original, folder.path(), &|| stop.is_cancelled())?;
+        let left_out = folder::copy(original, folder.path(), &|| stop.is_cancelled())?;
+        if let Some(path) = left_out.first() {
+            let doing = format!("{} may not be read", path.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, doing));
+        }
         if stop.is_cancelled() {
             return Ok(None);
         }
@@ -92,8 +96,7 @@ fn newest(folder: &Path) -> io::Result<(i64, i64)> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt as _;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
 
     use super::*;
 

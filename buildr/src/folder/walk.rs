@@ -4,8 +4,6 @@
 //! Nothing is ever opened by its path from the root, so no link is followed, no path is too long, and no file is opened
 //! but folders. All of it blocks: it is called on a thread of its own.
 
-mod copy;
-
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::{File, Permissions};
 use std::io;
@@ -19,8 +17,6 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
-
-pub(crate) use copy::copy;
 
 /// How many folders are open at once; how deep they lie has no limit.
 const OPEN: usize = 32;

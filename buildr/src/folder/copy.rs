@@ -1,0 +1,109 @@
+//! A folder as another one: the same contents, modes and times, and no inode that both have.
+
+use std::fs::{self, File, FileTimes, Permissions};
+use std::io;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nix::sys::stat::SFlag;
+
+use super::walk::{Entry, walk};
+
+/// Copies files, folders and links into a folder that is there and empty, each as it is, until it is told to stop.
+/// Where the file system shares blocks between files, no byte is copied. Gives what it may not read, and has left out.
+///
+/// # Errors
+/// When the disk refuses anything else.
+pub(crate) fn copy(from: &Path, to: &Path, stopped: &dyn Fn() -> bool) -> io::Result<Vec<PathBuf>> {
+    let (mut folders, mut left_out) = (Vec::new(), Vec::new());
+    walk(from, &mut |entry: &Entry<'_>| {
+        let target = to.join(entry.path);
+        match entry.kind() {
+            _ if stopped() => {}
+            SFlag::S_IFLNK => symlink(entry.target()?, &target)?,
+            SFlag::S_IFDIR => {
+                fs::create_dir(&target)?;
+                folders.push((target, entry.mode(), written_at(entry)));
+            }
+            SFlag::S_IFREG => match file(entry, &target) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => left_out.push(entry.path.to_owned()),
+                done => done?,
+            },
+            _ => {}
+        }
+        Ok(())
+    })?;
+    // One that may not be written to could not have been filled, and one that is filled has a new time.
+    for (folder, mode, time) in folders.iter().rev() {
+        if let Some(time) = time {
+            File::open(folder)?.set_times(FileTimes::new().set_modified(*time))?;
+        }
+        fs::set_permissions(folder, Permissions::from_mode(*mode))?;
+    }
+    Ok(left_out)
+}
+
+fn file(entry: &Entry<'_>, target: &Path) -> io::Result<()> {
+    let mut original = entry.open()?;
+    let mut copied = File::create_new(target)?;
+    io::copy(&mut original, &mut copied)?;
+    // Tools such as make and cargo go by it.
+    if let Some(time) = written_at(entry) {
+        copied.set_times(FileTimes::new().set_modified(time))?;
+    }
+    copied.set_permissions(Permissions::from_mode(entry.mode()))
+}
+
+/// None for a time before 1970: such a file is newer in its copy.
+fn written_at(entry: &Entry<'_>) -> Option<SystemTime> {
+    let seconds = u64::try_from(entry.stat.st_mtime).ok()?;
+    let nanoseconds = u32::try_from(entry.stat.st_mtime_nsec).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_is_the_same_and_shares_no_inode() {
+        let place = tempfile::tempdir().unwrap();
+        let (from, to) = (place.path().join("from"), place.path().join("to"));
+        fs::create_dir_all(from.join("a/b")).unwrap();
+        fs::create_dir(&to).unwrap();
+        fs::write(from.join("a/b/run.sh"), "#!/bin/sh").unwrap();
+        fs::hard_link(from.join("a/b/run.sh"), from.join("again")).unwrap();
+        fs::set_permissions(from.join("a/b/run.sh"), Permissions::from_mode(0o750)).unwrap();
+        symlink("/nowhere", from.join("dangling")).unwrap();
+        let long_ago = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 5);
+        File::open(from.join("again")).unwrap().set_modified(long_ago).unwrap();
+        File::open(from.join("a/b")).unwrap().set_modified(long_ago).unwrap();
+        fs::set_permissions(from.join("a/b"), Permissions::from_mode(0o555)).unwrap();
+        assert_eq!(copy(&from, &to, &|| false).unwrap(), Vec::<PathBuf>::new());
+        for path in ["a", "a/b", "a/b/run.sh", "again"] {
+            let (was, is) = (fs::metadata(from.join(path)).unwrap(), fs::metadata(to.join(path)).unwrap());
+            assert_eq!((was.mode(), was.mtime_nsec()), (is.mode(), is.mtime_nsec()), "{path}");
+            assert_ne!(was.ino(), is.ino(), "{path}");
+        }
+        assert_eq!(fs::metadata(to.join("again")).unwrap().modified().unwrap(), long_ago);
+        assert_eq!(fs::read(to.join("a/b/run.sh")).unwrap(), b"#!/bin/sh");
+        assert_eq!(fs::read_link(to.join("dangling")).unwrap(), Path::new("/nowhere"));
+        for folder in [&from, &to] {
+            fs::set_permissions(folder.join("a/b"), Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_copy_ends_when_it_is_told_to() {
+        let place = tempfile::tempdir().unwrap();
+        let (from, to) = (place.path().join("from"), place.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        fs::create_dir(&to).unwrap();
+        fs::write(from.join("a"), "x").unwrap();
+        copy(&from, &to, &|| true).unwrap();
+        assert_eq!(fs::read_dir(&to).unwrap().count(), 0);
+    }
+}
