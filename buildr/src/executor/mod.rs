@@ -187,7 +187,7 @@ pub struct ServiceOrder {
 }
 
 /// Services that are ready, by what their executor calls their network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Served(pub String);
 
 /// Something of this machine that a container sees.
@@ -292,6 +292,12 @@ impl Stop {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One for a part of the work: it ends with this one, and can be ended alone.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        Self { cancel: self.cancel.child_token(), kill: self.kill.child_token(), reason: Arc::default() }
     }
 
     /// SIGTERM, grace, SIGKILL.
