@@ -41,6 +41,11 @@ impl Look {
         Self { colored, width: Term::stdout().size_checked().map(|(_, columns)| usize::from(columns)) }
     }
 
+    /// Whether colours are wanted.
+    pub(super) fn is_colored(&self) -> bool {
+        self.colored == Colored::Yes
+    }
+
     /// The text in its colour.
     pub(super) fn paint(&self, tone: Tone, text: &str) -> String {
         let code = match tone {
