@@ -5,9 +5,10 @@ use std::os::unix::fs::DirBuilderExt as _;
 use git2::{ErrorCode, Repository};
 
 use super::error::GitError;
+use super::listing::{Asked, Listing, Want};
 use super::mirror::Mirror;
 use super::order::Order;
-use super::remote::{Asked, Listing, Progress, Session, Want};
+use super::remote::{Progress, Session};
 use super::watch::Held;
 
 /// How often others may throw the mirror away between our fetch and our reading before that is an error.

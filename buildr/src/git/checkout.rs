@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use git2::build::CheckoutBuilder;
-use git2::{Commit, Repository, RepositoryInitOptions};
+use git2::{Commit, ErrorClass, FileMode, Repository, RepositoryInitOptions};
 use protocol::{Branch, CommitId};
 
 use super::CheckedOut;
 use super::bring::{Brought, bring};
 use super::error::GitError;
 use super::folder::Fresh;
+use super::listing::{Asked, Want};
 use super::mirror::refs_of;
 use super::objects;
 use super::order::Order;
-use super::remote::{Asked, Progress, Want};
+use super::remote::Progress;
 use super::watch::Held;
 
 /// The mode of an index entry that is another repository's commit.
@@ -64,11 +65,11 @@ impl Write<'_> {
         if want.branch.is_none() {
             repository.set_head_detached(want.commit).map_err(broken)?;
         }
+        self.look_at_gitmodules(&repository, &commit)?;
         let mut checkout = CheckoutBuilder::new();
         checkout.force();
         repository.checkout_tree(commit.as_object(), Some(&mut checkout)).map_err(broken)?;
         session.go_on()?;
-        self.note_what_is_not_fetched(&repository).map_err(broken)?;
 
         let (subject, author) = told_of(&commit);
         let name = want.branch.as_ref().map_or("detached", Branch::as_str);
@@ -92,30 +93,30 @@ impl Write<'_> {
         Ok(())
     }
 
-    fn note_what_is_not_fetched(&self, repository: &Repository) -> Result<(), git2::Error> {
-        let (mut submodules, mut large) = (Vec::new(), false);
-        for entry in repository.index()?.iter() {
-            if entry.mode == SUBMODULE {
-                submodules.push(String::from_utf8_lossy(&entry.path).into_owned());
-            } else if entry.path.ends_with(b".gitattributes") {
-                let blob = repository.find_blob(entry.id)?;
-                large |= String::from_utf8_lossy(blob.content()).contains("filter=lfs");
-            }
+    /// libgit2 reads `.gitmodules` while it writes files, and would follow its includes to any place on this disk.
+    fn look_at_gitmodules(&self, repository: &Repository, commit: &Commit<'_>) -> Result<(), GitError> {
+        let tree = commit.tree().map_err(|error| self.not_written(&error))?;
+        let Some(entry) = tree.get_name(".gitmodules") else { return Ok(()) };
+        let list = repository.find_blob(entry.id()).map(|list| String::from_utf8_lossy(list.content()).to_lowercase());
+        match list {
+            Ok(_) if entry.filemode() == i32::from(FileMode::Link) => Err(self.misread("it is no plain file")),
+            Ok(list) if list.contains("[include") => Err(self.misread("it includes another file")),
+            _ => Ok(()),
         }
-        if !submodules.is_empty() {
-            self.brought.session.progress.say(format!("note: submodules are not fetched: {}", submodules.join(", ")));
-        }
-        if large {
-            let note = "note: files kept by git LFS are not fetched; their pointers stand in their places";
-            self.brought.session.progress.say(note.to_owned());
-        }
-        Ok(())
+    }
+
+    fn misread(&self, why: &str) -> GitError {
+        GitError::Gitmodules { repo: self.brought.session.url.clone(), why: why.to_owned() }
     }
 
     /// A failure while writing: the disk's, or else that of the objects just copied.
     fn not_written(&self, error: &git2::Error) -> GitError {
         if self.brought.order.stop.is_cancelled() {
             return GitError::Cancelled;
+        }
+        // The settings of the new repository are our own; the only others that are read are these.
+        if error.class() == ErrorClass::Config {
+            return self.misread(error.message());
         }
         GitError::of_files(error, &self.brought.session.url, "write the checkout to", self.into)
     }

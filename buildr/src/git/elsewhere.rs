@@ -14,7 +14,7 @@ use super::checkout;
 use super::credentials::public_url;
 use super::error::GitError;
 use super::folder::within;
-use super::remote::Asked;
+use super::listing::Asked;
 use super::{CheckedOut, Checkouts};
 
 /// A branch, and the commit that it was at when somebody looked.

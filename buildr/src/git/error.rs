@@ -136,6 +136,22 @@ pub enum GitError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The list of submodules cannot be followed.
+    #[error("the file .gitmodules of {repo} cannot be followed: {why}; correct it")]
+    Gitmodules {
+        /// The repository.
+        repo: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A submodule could not be fetched.
+    #[error("submodule {path}: {source}")]
+    Submodule {
+        /// Where it lies.
+        path: String,
+        /// Why not.
+        source: Box<Self>,
+    },
     /// git refuses a repository of another user.
     #[error(
         "{path} belongs to another user, so git does not trust it; if you do, run: git config --global --add safe.directory {path}"
@@ -187,7 +203,18 @@ impl GitError {
     /// Whether the same call may succeed a little later: only when the network or the server failed.
     #[must_use]
     pub fn retry_worthy(&self) -> bool {
-        matches!(self, Self::Network { .. } | Self::Stalled { .. })
+        match self {
+            Self::Submodule { source, .. } => source.retry_worthy(),
+            _ => matches!(self, Self::Network { .. } | Self::Stalled { .. }),
+        }
+    }
+
+    /// The same, of a submodule.
+    pub(super) fn in_submodule(path: &str, source: Self) -> Self {
+        match source {
+            Self::Cancelled => Self::Cancelled,
+            source => Self::Submodule { path: path.to_owned(), source: Box::new(source) },
+        }
     }
 
     /// For `map_err` where the name of a branch, a tag or a commit is read.

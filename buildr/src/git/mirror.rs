@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{GitError, from_connection};
 use super::folder::remove;
+use super::listing::{Listing, Want};
 use super::objects;
-use super::remote::{Listing, Session, Want};
+use super::remote::Session;
 use super::watch::Held;
 
 /// Between two looks whether another process has let go of a mirror; tasks of this process wake each other.

@@ -3,14 +3,15 @@
 //! The only room that knows libgit2. Two promises hold for every folder that it makes: no inode in it is shared
 //! with anything that outlives the build (root in a container writes through hard links), and no password is in it.
 //!
-//! In a line: error, watch, status, credentials, order, remote (talk), objects (files), folder, mirror, spare, bring
-//! (mirror up to date), checkout, elsewhere (other repositories), tree (a person's own), changes.
+//! In a line: error, watch, status, credentials, order, listing, remote (talk), objects (files), folder, mirror, spare,
+//! bring (mirror up to date), checkout, elsewhere (other repositories), gitmodules, submodules, history, options, tree (a person's own), changes.
 
 mod error;
 mod watch;
 mod status;
 mod credentials;
 mod order;
+mod listing;
 mod remote;
 mod objects;
 mod folder;
@@ -19,6 +20,10 @@ mod spare;
 mod bring;
 mod checkout;
 mod elsewhere;
+mod gitmodules;
+mod submodules;
+mod history;
+mod options;
 mod tree;
 mod changes;
 
@@ -27,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use protocol::plan::CloneOptions;
 use protocol::{Branch, CommitId, RepoUrl};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -38,9 +44,10 @@ pub use elsewhere::{BranchAndCommit, FileAt};
 pub use error::GitError;
 pub use spare::KeptMirror;
 
+use listing::Asked;
 use mirror::Locks;
 use order::Order;
-use remote::{Asked, Progress};
+use remote::Progress;
 use watch::{Ended, Watch};
 
 /// A server that does not even answer the telephone.
@@ -148,8 +155,8 @@ impl Checkouts {
     ///
     /// HEAD is on a branch of that name, `origin` is the URL without password, tags and the remote's branches are
     /// there, and so is the whole history. `progress` gets lines for the build's log; the last sender is dropped
-    /// when this returns, and a reader that is slow makes it wait. Submodules and git LFS are not followed: a line
-    /// says so where there are some.
+    /// when this returns, and a reader that is slow makes it wait. Submodules and git LFS are not followed: that is
+    /// for [`Checkouts::apply_options`].
     ///
     /// Ends soon after `stop`, when the future is dropped, or when the server sends nothing for
     /// [`ClonePolicy::stall`]; others can have the mirror then. Only a connection that waits for its server is left to
@@ -168,6 +175,28 @@ impl Checkouts {
     ) -> Result<CheckedOut, GitError> {
         let (asked, into) = (Asked::of(branch, commit), into.to_owned());
         self.work(repo, stop, &progress, move |order, lines| checkout::run(order, &asked, &into, lines)).await
+    }
+
+    /// Does to a checkout of `repo` what a manifest asks for beyond a plain one, and says in a line each what is there
+    /// and not fetched. `options.none` is the caller's matter, and a filter [`Checkouts::check_out_with`]'s.
+    ///
+    /// Submodules come through mirrors of their own, with the credentials of this machine; those of `repo`'s URL go
+    /// to its own web server alone. After a failure that is worth it, the same call may be made again. Ends soon after
+    /// `stop`, as [`Checkouts::check_out`] does.
+    ///
+    /// # Errors
+    /// See [`GitError`]: among others when `.gitmodules` names a place outside of the checkout, or a way to a
+    /// repository that is not taken.
+    pub async fn apply_options(
+        &self,
+        repo: &RepoUrl,
+        checkout: &Path,
+        options: &CloneOptions,
+        stop: &CancellationToken,
+        progress: mpsc::Sender<String>,
+    ) -> Result<(), GitError> {
+        let (checkout, options) = (checkout.to_owned(), options.clone());
+        self.work(repo, stop, &progress, move |order, lines| options::apply(order, &checkout, &options, lines)).await
     }
 
     /// Does `work` with a repository on a thread that may block, and stays with it only as long as it must.

@@ -30,6 +30,11 @@ pub(super) struct Order {
 }
 
 impl Order {
+    /// The same work, turned to another repository.
+    pub(super) fn at(&self, repo: RepoUrl) -> Self {
+        Self { repo, ..self.clone() }
+    }
+
     /// Whether the policy lets us go there.
     pub(super) fn allowed(&self) -> Result<(), GitError> {
         if self.repo.is_local() && !self.policy.local_repos {

@@ -18,6 +18,7 @@ use super::*;
 
 mod changes;
 mod elsewhere;
+mod options;
 
 /// A repository with a work tree, and what is needed to check it out.
 struct Ground {
@@ -307,22 +308,6 @@ async fn a_stop_before_and_amid_the_copy_leaves_nothing() {
     while lines.recv().await.is_some() {}
     assert!(!into.exists());
     assert!(ground.check_out(None, None, "b").await.is_ok());
-}
-
-#[tokio::test]
-async fn submodules_and_lfs_are_named() {
-    let ground = Ground::with_commit();
-    ground.commit("main", ".gitattributes", "*.bin filter=lfs diff=lfs");
-    let parent = ground.source.head().unwrap().peel_to_commit().unwrap();
-    let mut builder = ground.source.treebuilder(Some(&parent.tree().unwrap())).unwrap();
-    builder.insert("lib", parent.id(), 0o160_000).unwrap();
-    let tree = ground.source.find_tree(builder.write().unwrap()).unwrap();
-    let author = Signature::now("Ada", "ada@example.org").unwrap();
-    ground.source.commit(Some("refs/heads/main"), &author, &author, "sub", &tree, &[&parent]).unwrap();
-    let (done, lines) = ground.check_out_from(&ground.url(), None, None, "a").await;
-    done.unwrap();
-    assert!(lines.contains(&"note: submodules are not fetched: lib".to_owned()), "{lines:?}");
-    assert!(lines.iter().any(|line| line.contains("LFS")), "{lines:?}");
 }
 
 /// A server on loopback that treats each connection in a thread of its own.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use protocol::job::WorkOrder;
+use protocol::plan::CloneOptions;
 use protocol::report::JobEvent;
 use protocol::{Branch, Cause, CommitId, Ending};
 use tokio::sync::mpsc;
@@ -105,8 +106,12 @@ async fn clone(
             }
         };
         let (branch, commit) = (order.branch.as_ref(), order.commit.as_ref());
-        let check_out = checkouts.check_out(&order.repo, branch, commit, into, end, progress);
-        let (done, ()) = tokio::join!(check_out, say);
+        let fetch = async {
+            let done = checkouts.check_out(&order.repo, branch, commit, into, end, progress.clone()).await?;
+            checkouts.apply_options(&order.repo, into, &CloneOptions::default(), end, progress).await?;
+            Ok::<_, GitError>(done)
+        };
+        let (done, ()) = tokio::join!(fetch, say);
         match done {
             Ok(done) => {
                 return Ok(Sourced {
