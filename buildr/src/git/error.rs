@@ -136,6 +136,12 @@ pub enum GitError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// There is nothing committed to be copied.
+    #[error("{} has no commit, so nothing of it is committed; commit it first, or build the tree as it stands", path.display())]
+    NoCommit {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The list of submodules cannot be followed.
     #[error("the file .gitmodules of {repo} cannot be followed: {why}; correct it")]
     Gitmodules {

@@ -4,7 +4,8 @@
 //! with anything that outlives the build (root in a container writes through hard links), and no password is in it.
 //!
 //! In a line: error, watch, status, credentials, order, listing, remote (talk), objects (files), folder, mirror, spare,
-//! bring (mirror up to date), checkout, elsewhere (other repositories), gitmodules, submodules, history, options, tree (a person's own), changes.
+//! bring (mirror up to date), checkout, elsewhere (other repositories), gitmodules, submodules, history, options, tree (a person's own), committed,
+//! changes.
 
 mod error;
 mod watch;
@@ -25,6 +26,7 @@ mod submodules;
 mod history;
 mod options;
 mod tree;
+mod committed;
 mod changes;
 
 use std::future::Future;
@@ -100,14 +102,20 @@ pub struct TreeCopy {
     pub commit: Option<CommitId>,
     /// The branch that the tree is on.
     pub branch: Option<Branch>,
+    /// The tag that the commit has.
+    pub tag: Option<String>,
+    /// The branch that work goes into: the one that the origin's HEAD means, else `main` or `master` if it is there.
+    pub default_branch: Option<Branch>,
     /// The first line of the commit's message, or empty.
     pub subject: String,
     /// Who wrote the commit: the name alone, or empty.
     pub author: String,
     /// When it was committed, in seconds since 1970.
     pub committed_s: Option<i64>,
-    /// Whether the tree differs from its commit: changed, deleted, staged or untracked files.
+    /// Whether the copy differs from its commit: changed, deleted, staged or untracked files.
     pub dirty: bool,
+    /// How many files of the original differ from its commit: changed, deleted, staged or untracked.
+    pub changed: usize,
     /// How many files and links were copied.
     pub files: usize,
     /// What a person should know about the copy, a sentence each.
@@ -249,6 +257,29 @@ pub async fn copy_tree(from: &Path, into: &Path, stop: &CancellationToken) -> Re
     let stop = stop.child_token();
     let _dropped = stop.clone().drop_guard();
     blocking(move || tree::copy(&from, &into, &stop)).await
+}
+
+/// Copies the commit of a person's tree at `from`, exactly, into the new or empty folder `into`; what is not committed
+/// is left out, and [`TreeCopy::changed`] counts it. The rest is as with [`copy_tree`], submodules apart: their folders
+/// are empty, as in a plain checkout.
+///
+/// # Errors
+/// See [`GitError`]: among others when there is no git or no commit. `into` is then as it was before.
+pub async fn copy_committed(from: &Path, into: &Path, stop: &CancellationToken) -> Result<TreeCopy, GitError> {
+    let (from, into) = (from.to_owned(), into.to_owned());
+    let stop = stop.child_token();
+    let _dropped = stop.clone().drop_guard();
+    blocking(move || committed::copy(&from, &into, &stop)).await
+}
+
+/// What [`copy_tree`] tells of a person's tree at `from`, without a copy: for those who build in the tree itself.
+///
+/// # Errors
+/// See [`GitError`].
+pub async fn describe_tree(from: &Path, stop: &CancellationToken) -> Result<TreeCopy, GitError> {
+    let (from, stop) = (from.to_owned(), stop.child_token());
+    let _dropped = stop.clone().drop_guard();
+    blocking(move || tree::look(&from, &stop)).await
 }
 
 /// The files that a build changes, for conditions on paths: what differs between its base and `commit`; without a

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use super::*;
 
 mod changes;
+mod committed;
 mod elsewhere;
 mod options;
 

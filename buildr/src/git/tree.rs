@@ -48,10 +48,22 @@ pub(super) fn copy(from: &Path, into: &Path, stop: &CancellationToken) -> Result
         None => found.walk(&from, Path::new(""), &into, stop)?,
     }
     copy.files = found.write(&from, &into, stop)?;
-    copy.dirty = found.dirty;
+    found.tell(&mut copy);
     copy.notes.append(&mut found.notes);
     fresh.keep();
     Ok(copy)
+}
+
+/// What a copy of the tree at `from` would tell; nothing is written.
+pub(super) fn look(from: &Path, stop: &CancellationToken) -> Result<TreeCopy, GitError> {
+    let from = fs::canonicalize(from).map_err(GitError::disk("read", from))?;
+    let (mut copy, mut found) = (TreeCopy::default(), Found::default());
+    if let Some((repository, prefix)) = work_tree(&from)? {
+        found.list(&repository, &from, &prefix, Path::new(""))?;
+        describe(&repository, &from, &mut copy)?;
+    }
+    found.tell(&mut copy);
+    if stop.is_cancelled() { Err(GitError::Cancelled) } else { Ok(copy) }
 }
 
 /// The repository whose work tree `from` is (in), with the way from its root to `from`. None for a folder that git
@@ -78,7 +90,7 @@ pub(super) fn work_tree(from: &Path) -> Result<Option<(Repository, PathBuf)>, Gi
 struct Found {
     files: BTreeSet<PathBuf>,
     folders: BTreeSet<PathBuf>,
-    dirty: bool,
+    changed: usize,
     notes: Vec<String>,
 }
 
@@ -100,7 +112,7 @@ impl Found {
             if status.is_ignored() {
                 continue;
             }
-            self.dirty = true;
+            self.changed += 1;
             if status.is_wt_deleted() {
                 deleted.insert(path);
             } else if entry.path_bytes().ends_with(b"/") {
@@ -123,9 +135,7 @@ impl Found {
     fn nest(&mut self, from: &Path, below: &Path) -> Result<(), GitError> {
         self.folders.insert(below.to_owned());
         if let Ok(repository) = Repository::open(from) {
-            let dirty = self.dirty;
             self.list(&repository, from, Path::new(""), below)?;
-            self.dirty |= dirty;
             let note = "is a repository of its own: its files are copied as they are, without its history";
             self.notes.push(format!("{} {note}", below.display()));
         }
@@ -159,6 +169,11 @@ impl Found {
             }
         }
         Ok(())
+    }
+
+    fn tell(&self, copy: &mut TreeCopy) {
+        copy.changed = self.changed;
+        copy.dirty = self.changed > 0;
     }
 
     /// Copies all of it and says how many files and links there were.
@@ -212,14 +227,16 @@ fn make_parent(path: &Path) -> Result<(), GitError> {
     }
 }
 
-/// Commit and branch of the tree, if it has them.
-fn describe(repository: &Repository, from: &Path, copy: &mut TreeCopy) -> Result<(), GitError> {
+/// Commit, branch and tag of the tree, if it has them.
+pub(super) fn describe(repository: &Repository, from: &Path, copy: &mut TreeCopy) -> Result<(), GitError> {
     let failed = |error| GitError::tree("read HEAD of", from)(error);
     let head = repository.find_reference("HEAD").map_err(failed)?;
     let branch = head.symbolic_target().map_err(failed)?.and_then(|name| name.strip_prefix("refs/heads/"));
     copy.branch = branch.and_then(|name| name.parse::<Branch>().ok());
+    copy.default_branch = default_branch(repository);
     match head.peel_to_commit() {
         Ok(commit) => {
+            copy.tag = tag_at(repository, commit.id()).map_err(failed)?;
             copy.commit = Some(commit_id(&commit));
             (copy.subject, copy.author) = told_of(&commit);
             copy.committed_s = Some(commit.time().seconds());
@@ -229,6 +246,20 @@ fn describe(repository: &Repository, from: &Path, copy: &mut TreeCopy) -> Result
         Err(error) if matches!(error.code(), ErrorCode::NotFound | ErrorCode::UnbornBranch) => Ok(()),
         Err(error) => Err(failed(error)),
     }
+}
+
+/// The tag of a commit; of several the newest that says who made it, else the last by name.
+fn tag_at(repository: &Repository, commit: git2::Oid) -> Result<Option<String>, git2::Error> {
+    let mut best = None;
+    for (name, oid) in refs_of(repository)? {
+        let Some(name) = name.strip_prefix("refs/tags/") else { continue };
+        let object = repository.find_object(oid, None)?;
+        if object.peel_to_commit().is_ok_and(|tagged| tagged.id() == commit) {
+            let made = object.as_tag().and_then(|tag| Some(tag.tagger()?.when().seconds()));
+            best = best.max(Some((made, name.to_owned())));
+        }
+    }
+    Ok(best.map(|(_, name)| name))
 }
 
 /// The branch that a repository's work goes into: the one that its origin's HEAD means, else `main` or `master`.
@@ -247,7 +278,12 @@ pub(super) fn tip_of(repository: &Repository, branch: &Branch) -> Option<git2::O
 }
 
 /// Gives the copy a `.git` of its own: same objects, branches, tags, HEAD and index; origin without password.
-fn copy_history(source: &Repository, from: &Path, into: &Path, stop: &CancellationToken) -> Result<(), GitError> {
+pub(super) fn copy_history(
+    source: &Repository,
+    from: &Path,
+    into: &Path,
+    stop: &CancellationToken,
+) -> Result<(), GitError> {
     let failed = |error| GitError::tree("copy the history of", from)(error);
     let head = source.find_reference("HEAD").map_err(failed)?;
     let mut options = RepositoryInitOptions::new();
