@@ -48,6 +48,11 @@ impl Condition {
         });
     }
 
+    /// Adds an expression that must hold too.
+    pub(super) fn require_expression(&mut self, expression: String) {
+        self.expressions.push(expression);
+    }
+
     /// Both of them.
     pub(super) fn and(mut self, other: &Self) -> Self {
         other.keys.iter().for_each(|(key, patterns)| self.require(key, patterns.clone()));

@@ -10,7 +10,7 @@ use crate::manifest::{Map, Value};
 
 /// The order of keys in a manifest.
 const TOP: &str = "\
-    when image environment matrix services cache clone workspace dir agent platform inputs concurrency \
+    when image environment matrix services cache clone workspace dir agent platform docker secrets inputs concurrency \
     cancel_superseded timeout stages prepare";
 
 /// The order of keys in a stage.
@@ -47,6 +47,10 @@ pub(super) struct Stage {
     pub(super) variables: Vec<(String, String)>,
     /// Names that it reads as secrets.
     pub(super) secrets: Vec<Value>,
+    /// When it runs: one of these must hold.
+    pub(super) conditions: Vec<Condition>,
+    /// When its image is pulled, where the source says it.
+    pub(super) pull: Option<&'static str>,
     /// Variables whose values are in this language already: axes of a matrix.
     pub(super) ready: Vec<(String, String)>,
     /// Variables that come from elsewhere.
@@ -220,6 +224,14 @@ impl Draft {
         }
         if !stage.secrets.is_empty() {
             stage.map.set("secrets", Value::List(std::mem::take(&mut stage.secrets)));
+        }
+        if let (Some(pull), Some(Value::Text(image))) = (stage.pull, stage.map.get("image").cloned()) {
+            let mut long = Map::of("name", image);
+            long.set("pull", pull);
+            stage.map.set("image", long);
+        }
+        if let Some(when) = written(&stage.conditions) {
+            stage.map.set("when", when);
         }
         stage.map.sort(&STAGE.split(' ').collect::<Vec<_>>());
         stage.map

@@ -216,7 +216,8 @@ impl Value {
                 comment(out, inner_of, remark);
                 inner.write(out, indent, in_list);
             }
-            Self::Text(_) | Self::Truth(_) | Self::Number(_) | Self::Lines(_) => {
+            Self::Text(text) => behind(out, &scalar(text, false), in_list),
+            Self::Truth(_) | Self::Number(_) | Self::Lines(_) => {
                 behind(out, &self.flow().unwrap_or_default(), in_list);
             }
         }

@@ -44,7 +44,11 @@ pub(super) fn step(draft: &mut Draft, stage: &mut Stage, step: &Tree) {
         set_up(draft, stage, language, with);
     } else {
         match action {
-            "actions/checkout" => checkout(draft, stage, with),
+            "actions/checkout" => {
+                uses.told();
+                stage.map.remark(format!("not needed: `{text}`, because every stage has the checkout"));
+                checkout(draft, stage, with);
+            }
             "actions/cache" | "actions/cache/restore" | "actions/cache/save" => cache(draft, stage, action, with),
             "Swatinem/rust-cache" => add_cache(&mut stage.map, &["~/.cargo/registry", "target"], &["Cargo.lock"]),
             "actions/upload-artifact" => upload(draft, stage, with),
@@ -57,7 +61,7 @@ pub(super) fn step(draft: &mut Draft, stage: &mut Stage, step: &Tree) {
                 stage.map.set("docker", Value::Truth(true));
                 draft.notes.moot(&mut stage.map, "uses", uses, "`docker: true` gives the stage a Docker daemon");
             }
-            "docker/login-action" => login(stage, with),
+            "docker/login-action" => login(draft, stage, with),
             "docker/build-push-action" => build_push(draft, stage, with),
             "pnpm/action-setup" => {
                 let version = with
@@ -136,7 +140,6 @@ fn checkout(draft: &mut Draft, stage: &mut Stage, with: &Tree) {
     if !clone.is_empty() {
         draft.top.set("clone", clone);
     }
-    stage.map.remark("not needed: `actions/checkout`, because every stage has the checkout");
 }
 
 /// The image of a language. A second one in the same job is told.
@@ -356,17 +359,20 @@ fn codecov(draft: &Draft, stage: &mut Stage, uses: &Tree, with: &Tree) {
     }
 }
 
-fn login(stage: &mut Stage, with: &Tree) {
+fn login(draft: &Draft, stage: &mut Stage, with: &Tree) {
     stage.map.set("docker", Value::Truth(true));
+    let mut unknown = Vec::new();
     let mut word = |key: &str, usual: &str| {
         let Some(text) = with.get(key).and_then(Tree::text) else { return usual.to_owned() };
         let replaced = expression::in_script(text);
         for secret in &replaced.secrets {
             add_secret(stage, secret, secret);
         }
+        unknown.extend(replaced.unknown);
         replaced.text
     };
     let (registry, user, password) = (word("registry", ""), word("username", ""), word("password", ""));
+    tell_unknown(draft, stage, "docker login", unknown);
     stage.script.push(
         format!("echo \"{password}\" | docker login {registry} --username \"{user}\" --password-stdin")
             .replace("  ", " "),
@@ -408,12 +414,13 @@ fn build_push(draft: &Draft, stage: &mut Stage, with: &Tree) {
         ),
         _ => {}
     }
+    tell_unknown(draft, stage, "docker build", unknown);
+}
+
+/// Tells expressions that stay in a command.
+fn tell_unknown(draft: &Draft, stage: &mut Stage, command: &str, unknown: Vec<String>) {
     for expression in unknown {
-        draft.notes.say(
-            &mut stage.map,
-            NoteKind::Look,
-            format!("`${{{{ {expression} }}}}` in `docker build`"),
-            "write what it stands for",
-        );
+        let what = format!("`${{{{ {expression} }}}}` in `{command}`");
+        draft.notes.say(&mut stage.map, NoteKind::Look, what, "write what it stands for");
     }
 }

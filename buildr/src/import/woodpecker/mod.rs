@@ -1,0 +1,401 @@
+//! `.woodpecker.yml` and `.drone.yml`, which are of one family: what holds for a pipeline, and the order of its steps.
+//! A step is `step`'s, when something runs is `when`'s.
+
+mod step;
+mod when;
+
+use super::conditions::{Condition, both};
+use super::draft::{Draft, top_when};
+use super::notes::NoteKind;
+use super::parts;
+use super::tree::Tree;
+use crate::manifest::{Map, Value};
+
+/// Reads all pipelines of a file: Drone has several documents.
+pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
+    let kind = |tree: &Tree| tree.get("kind").and_then(Tree::text).unwrap_or("pipeline").to_owned();
+    let pipelines: Vec<&Tree> = documents.iter().filter(|document| kind(document) == "pipeline").collect();
+    for other in documents.iter().filter(|document| kind(document) != "pipeline") {
+        let because = match kind(other).as_str() {
+            "secret" => "secrets are no part of a manifest; store it on the farm under its name",
+            "signature" => {
+                "a build of a fork's pull request gets no secrets and no socket, so the file needs no signature"
+            }
+            _ => "there is nothing of the kind here; write by hand what it is for",
+        };
+        draft.notes.lost(&mut draft.top, &kind(other), other, because);
+    }
+    let several = pipelines.len() > 1;
+    let name = |at: usize, tree: &Tree| {
+        tree.get("name").and_then(Tree::text).map_or_else(|| format!("pipeline-{}", at + 1), str::to_owned)
+    };
+    let names: Vec<String> = pipelines.iter().enumerate().map(|(at, tree)| name(at, tree)).collect();
+    let mut ends: Vec<(String, Vec<String>)> = Vec::new();
+    for (pipeline, name) in pipelines.iter().zip(&names) {
+        let prefix = if several { format!("{name}-") } else { String::new() };
+        let last = one(draft, pipeline, &prefix, &ends, name);
+        ends.push((name.clone(), last));
+    }
+    if several {
+        draft.top.remark(format!("The pipelines of the file, one after the other: {}.", names.join(", ")));
+    } else if let Some(name) = pipelines.first().and_then(|tree| tree.get("name")).and_then(Tree::text) {
+        draft.top.remark(format!("The pipeline `{name}`."));
+    }
+}
+
+/// Reads one pipeline; the names of the stages with which it ends. `prefix` stands before names of stages where there
+/// are several; `ends` is how those before it end.
+fn one(draft: &mut Draft, tree: &Tree, prefix: &str, ends: &[(String, Vec<String>)], name: &str) -> Vec<String> {
+    let alone = prefix.is_empty();
+    let mut map = Map::default();
+    let mut conditions = Vec::new();
+    for (key, value) in tree.entries() {
+        match key.as_str() {
+            "when" | "trigger" => conditions = when::conditions(draft, &mut map, key, value),
+            "branches" => conditions = when::branches(draft, &mut map, value),
+            _ => settings(draft, &mut map, key, value),
+        }
+    }
+    let mut after = Vec::new();
+    if let Some(needs) = tree.get("depends_on") {
+        for need in needs.texts() {
+            match ends.iter().find(|(name, _)| *name == need) {
+                Some((_, stages)) => after.extend(stages.iter().cloned()),
+                None => draft.notes.say(
+                    &mut map,
+                    NoteKind::Look,
+                    format!("`depends_on: {need}`"),
+                    "it is a pipeline of another file, or a later one; put its stages before these",
+                ),
+            }
+        }
+    }
+    let steps = tree.get("steps").or_else(|| tree.get("pipeline"));
+    let begun = draft.stages.len();
+    let mut named: Vec<(String, &Tree)> = Vec::new();
+    for (at, step) in steps.map(elements).unwrap_or_default() {
+        let own = step.get("name").and_then(Tree::text).map(str::to_owned).or(at).unwrap_or_else(|| "step".to_owned());
+        draft.name(&format!("{prefix}{own}"));
+        named.push((own, step));
+    }
+    for (own, step) in &named {
+        step::read(draft, prefix, own, step);
+    }
+    for key in ["matrix", "services"] {
+        if let Some(value) = tree.get(key) {
+            if key == "matrix" { matrix(draft, &mut map, value) } else { services(draft, &mut map, value) }
+        }
+    }
+    let last = order(draft, begun, prefix, &named, &after);
+    if alone {
+        top_when(&mut draft.top, conditions);
+        join(&mut draft.top, map);
+    } else {
+        spread(draft, begun, &map, &conditions, name);
+    }
+    last
+}
+
+/// The elements of a list, or the entries of a map under their names.
+fn elements(tree: &Tree) -> Vec<(Option<String>, &Tree)> {
+    if tree.is_map() {
+        return tree.entries().iter().map(|(name, step)| (Some(name.clone()), step)).collect();
+    }
+    tree.elements().iter().map(|step| (None, step)).collect()
+}
+
+/// Puts the keys of one map behind those of another, its comments too.
+fn join(top: &mut Map, mut map: Map) {
+    map.take_remarks().into_iter().for_each(|remark| top.remark(remark));
+    let keys: Vec<String> = map.keys().map(str::to_owned).collect();
+    for key in keys {
+        match (top.get(&key), map.get(&key)) {
+            // Steps that ran beside the others are services too.
+            (Some(Value::Map(known)), Some(Value::Map(more))) if key == "services" => {
+                let mut both = known.clone();
+                join(&mut both, more.clone());
+                top.set(&key, both);
+            }
+            (_, Some(value)) => top.set(&key, value.clone()),
+            (_, None) => {}
+        }
+    }
+}
+
+/// Gives what holds for one pipeline of several to each of its stages.
+fn spread(draft: &mut Draft, begun: usize, map: &Map, conditions: &[Condition], name: &str) {
+    let mut clean = map.clone();
+    let remarks = clean.take_remarks();
+    for (at, stage) in draft.stages[begun..].iter_mut().enumerate() {
+        if at == 0 {
+            stage.map.remark(format!("the pipeline `{name}` begins here"));
+            remarks.iter().for_each(|remark| stage.map.remark(remark.as_str()));
+        }
+        stage.conditions = both(&stage.conditions, conditions);
+        for key in ["platform", "agent", "matrix", "services", "concurrency"] {
+            if let Some(value) = clean.get(key).filter(|_| !stage.map.has(key)) {
+                stage.map.set(key, value.clone());
+            }
+        }
+    }
+    for key in ["clone", "workspace"] {
+        if let Some(value) = clean.get(key) {
+            draft.top.set(key, value.clone());
+        }
+    }
+}
+
+/// The order of the steps: one after the other, or as `depends_on` has it.
+fn order(draft: &mut Draft, begun: usize, prefix: &str, named: &[(String, &Tree)], after: &[String]) -> Vec<String> {
+    let names: Vec<String> = draft.stages[begun..].iter().map(|stage| stage.name.clone()).collect();
+    let graph = named.iter().any(|(_, step)| step.get("depends_on").is_some());
+    let mut needed = Vec::new();
+    if graph {
+        let mut depths: Vec<(String, usize)> = Vec::new();
+        for (own, step) in named {
+            let needs: Vec<String> = step.get("depends_on").map(Tree::texts).unwrap_or_default();
+            let needs: Vec<String> = needs.iter().map(|need| draft.name(&format!("{prefix}{need}"))).collect();
+            let name = draft.name(&format!("{prefix}{own}"));
+            let depth = needs
+                .iter()
+                .filter_map(|need| depths.iter().find(|(name, _)| name == need))
+                .map(|(_, depth)| depth + 1)
+                .max();
+            depths.push((name.clone(), depth.unwrap_or(0)));
+            needed.extend(needs.iter().cloned());
+            let first: Vec<String> = if needs.is_empty() { after.to_vec() } else { needs };
+            if let Some(stage) = draft.stages[begun..].iter_mut().find(|stage| stage.name == name) {
+                stage.map.set("needs", Value::texts(first));
+            }
+        }
+        let deepest = depths.iter().map(|(_, depth)| *depth).max().unwrap_or(0);
+        for depth in 0..=deepest {
+            let group =
+                depths.iter().filter(|(name, at)| *at == depth && names.contains(name)).map(|(name, _)| name.clone());
+            draft.groups.push(group.collect());
+        }
+        return names.into_iter().filter(|name| !needed.contains(name)).collect();
+    }
+    // Old pipelines name groups of steps that run beside each other.
+    let mut open: Option<String> = None;
+    for (own, step) in named {
+        let name = draft.name(&format!("{prefix}{own}"));
+        if !names.contains(&name) {
+            continue;
+        }
+        let group = step.get("group").and_then(Tree::text).map(str::to_owned);
+        match draft.groups.last_mut() {
+            Some(last) if group.is_some() && group == open => last.push(name),
+            _ => draft.groups.push(vec![name]),
+        }
+        open = group;
+    }
+    if let (Some(first), false) = (names.first(), prefix.is_empty()) {
+        if let Some(stage) = draft.stages.iter_mut().find(|stage| stage.name == *first) {
+            stage.map.set("needs", Value::texts(after.to_vec()));
+        }
+        chain(draft, &names);
+    }
+    names.last().cloned().into_iter().collect()
+}
+
+/// Each stage of one pipeline needs the one before it, not those of other pipelines.
+fn chain(draft: &mut Draft, names: &[String]) {
+    for pair in names.windows(2) {
+        if let Some(stage) = draft.stages.iter_mut().find(|stage| stage.name == pair[1]) {
+            if !stage.map.has("needs") {
+                stage.map.set("needs", Value::texts([pair[0].clone()]));
+            }
+        }
+    }
+}
+
+fn settings(draft: &mut Draft, map: &mut Map, key: &str, value: &Tree) {
+    match key {
+        "platform" => {
+            let part = |name: &str, usual: &str| value.get(name).and_then(Tree::text).unwrap_or(usual).to_owned();
+            let text = value.text().map_or_else(|| format!("{}/{}", part("os", "linux"), part("arch", "amd64")), str::to_owned);
+            map.set("platform", text);
+        }
+        "labels" | "node" => {
+            for (name, label) in value.entries() {
+                match (name.as_str(), label.text()) {
+                    ("platform", Some(platform)) => map.set("platform", platform),
+                    (name, Some(label)) => {
+                        let known = match map.get("agent") {
+                            Some(Value::List(known)) => known.clone(),
+                            _ => Vec::new(),
+                        };
+                        let all = known.into_iter().chain([Value::from(format!("{name}={label}"))]).collect();
+                        map.set("agent", Value::List(all));
+                    }
+                    (_, None) => {}
+                }
+            }
+        }
+        "workspace" => workspace(draft, map, value),
+        "clone" => clone(draft, map, value),
+        "skip_clone" => {
+            if value.truth() == Some(true) {
+                map.set("clone", Value::Truth(false));
+            }
+        }
+        "concurrency" => {
+            if let Some(limit) = value.get("limit").and_then(Tree::number) {
+                let group = value.get("group").and_then(Tree::text).unwrap_or("pipeline").to_owned();
+                let mut concurrency = Map::of("group", group);
+                concurrency.set("limit", Value::Number(limit));
+                map.set("concurrency", concurrency);
+            } else if let Some(group) = value.text() {
+                map.set("concurrency", group);
+            }
+        }
+        "environment" => {
+            let variables = parts::variables(value);
+            draft.variables.extend(variables);
+        }
+        "volumes" => draft.notes.lost(map, key, value, "folders of the machine are no part of a build; use `cache` for what is kept, and `docker: true` for Docker"),
+        "image_pull_secrets" => draft.notes.moot(map, key, value, "an agent pulls with the logins of its own Docker configuration; put them there"),
+        "type" => {
+            let kind = value.text().unwrap_or_default();
+            if kind != "docker" {
+                map.remark(format!("look at: the pipeline's type was `{kind}`; here each stage is a container"));
+            }
+        }
+        "runs_on" => {
+            let states = value.texts();
+            map.remark(format!("look at: `runs_on: [{}]`: write `when: {{status: ..}}` for the stages that are meant", states.join(", ")));
+        }
+        _ => {}
+    }
+}
+
+fn workspace(draft: &Draft, map: &mut Map, value: &Tree) {
+    let base = value.get("base").and_then(Tree::text);
+    let path = value.get("path").and_then(Tree::text);
+    let whole = match (base, path) {
+        (Some(base), Some(path)) => format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/')),
+        (Some(base), None) => base.to_owned(),
+        (None, Some(path)) => format!("/{}", path.trim_start_matches('/')),
+        (None, None) => {
+            draft.notes.lost(map, "workspace", value, "it is a path here; write `workspace: /src`");
+            return;
+        }
+    };
+    map.set("workspace", whole);
+}
+
+fn clone(draft: &Draft, map: &mut Map, tree: &Tree) {
+    if tree.get("disable").or_else(|| tree.get("skip")).and_then(Tree::truth) == Some(true)
+        || tree.truth() == Some(false)
+    {
+        map.set("clone", Value::Truth(false));
+        return;
+    }
+    let mut clone = Map::default();
+    if let Some(depth) = tree.get("depth").and_then(Tree::number) {
+        clone.set("depth", Value::Number(depth));
+    }
+    // Woodpecker's is a list, or a map, of steps of a plugin.
+    for (_, step) in elements(tree) {
+        let Some(settings) = step.get("settings") else { continue };
+        if let Some(image) = step.get("image") {
+            draft.notes.moot(map, "clone.image", image, "the agent clones by itself");
+        }
+        for (key, value) in settings.entries() {
+            match key.as_str() {
+                "depth" => {
+                    if let Some(depth) = value.number() {
+                        clone.set("depth", Value::Number(depth));
+                    }
+                }
+                "recursive" if value.truth() == Some(true) => clone.set("submodules", "recursive"),
+                "lfs" => {
+                    if let Some(lfs) = value.truth() {
+                        clone.set("lfs", Value::Truth(lfs));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    if !clone.is_empty() {
+        map.set("clone", clone);
+    }
+}
+
+fn matrix(draft: &Draft, map: &mut Map, tree: &Tree) {
+    let mut matrix = Map::default();
+    for (axis, values) in tree.entries() {
+        if axis == "include" {
+            let mut cells = Vec::new();
+            for cell in values.elements() {
+                let mut written = Map::default();
+                for (key, value) in parts::variables(cell) {
+                    written.set(&key, value);
+                }
+                cells.push(Value::Map(written));
+            }
+            matrix.set("include", Value::Lines(cells));
+        } else {
+            matrix.set(axis, Value::texts(values.texts()));
+        }
+    }
+    if matrix.is_empty() {
+        draft.notes.lost(map, "matrix", tree, "a matrix is a map of axes; write one");
+    } else {
+        map.set("matrix", matrix);
+    }
+}
+
+fn services(draft: &Draft, map: &mut Map, tree: &Tree) {
+    let mut services = Map::default();
+    for (name, service) in elements(tree) {
+        let host = service.get("name").and_then(Tree::text).map(str::to_owned).or(name);
+        let Some(image) = service.get("image").and_then(Tree::text) else { continue };
+        let host = host.unwrap_or_else(|| parts::host_of(image));
+        let image = draft.value(map, "services", image, &[]);
+        if parts::is_docker_daemon(&image) {
+            map.set("docker", Value::Truth(true));
+            draft.notes.moot(
+                map,
+                "services",
+                service,
+                "`docker: true` gives the stages a Docker daemon; remove DOCKER_HOST from their variables",
+            );
+            continue;
+        }
+        let mut environment = None;
+        for (key, value) in service.entries() {
+            match key.as_str() {
+                "name" | "image" => {}
+                "environment" => {
+                    let variables = step::environment(draft, map, value).0;
+                    environment = Some(parts::environment(draft, map, &variables));
+                }
+                "ports" => draft.notes.moot(
+                    map,
+                    &format!("services.{host}.ports"),
+                    value,
+                    "all ports of a service are open to the stages",
+                ),
+                "pull" | "when" | "detach" => draft.notes.lost(
+                    map,
+                    &format!("services.{host}.{key}"),
+                    value,
+                    "a service lives as long as the job; write it under the stage that needs it",
+                ),
+                _ => draft.notes.lost(
+                    map,
+                    &format!("services.{host}.{key}"),
+                    value,
+                    "a service here has an image, an environment and `ready`; put the rest into an image of its own",
+                ),
+            }
+        }
+        services.set(&host, parts::service(image, environment));
+    }
+    if !services.is_empty() {
+        map.set("services", services);
+    }
+}
