@@ -14,7 +14,7 @@ use protocol::{StageName, Variable};
 use super::source::{Source, Span, Spanned};
 
 /// A manifest in which everything has been understood.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Manifest {
     /// The texts that the spans point into.
     pub(crate) source: Source,
@@ -168,7 +168,10 @@ pub(crate) struct Matrix {
     pub(crate) span: Span,
     /// In the order of the file; values as they are written.
     pub(crate) axes: Vec<(Spanned<String>, Vec<Spanned<String>>)>,
+    /// Cells besides those of the axes: each names all axes, and may name others.
     pub(crate) include: Vec<Vec<(Spanned<String>, Spanned<String>)>>,
+    /// Cells that are left out: those in which all of these globs match. What they name are axes, `branch`, `tag` or
+    /// `event`.
     pub(crate) exclude: Vec<Vec<(Spanned<String>, Spanned<String>)>>,
     pub(crate) max: Option<u32>,
     pub(crate) fail_fast: Option<bool>,

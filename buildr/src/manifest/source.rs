@@ -32,7 +32,7 @@ pub(crate) struct Spanned<T> {
 }
 
 /// A manifest's text under the name by which people know it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Source {
     name: String,
     text: String,

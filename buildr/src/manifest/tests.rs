@@ -1,10 +1,39 @@
 //! The language as a whole: what is accepted, and each mistake with what a person is told about it.
 
+use std::fmt::Write as _;
+
 use super::*;
 use insta::assert_snapshot;
 
 fn mistakes(text: &str) -> String {
     read(text.as_bytes(), ".buildr.yml").expect_err(text).to_string()
+}
+
+/// Each wrong manifest of the catalogue is told as the text beside it says: place, mark, reason and remedy.
+/// With BUILDR_TEST_WRITE=1 the texts are written anew; read what changed before you keep it.
+#[test]
+fn the_catalogue_of_wrong_manifests() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wrong");
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.retain(|path| path.extension().is_some_and(|ending| ending == "yml"));
+    cases.sort();
+    assert!(cases.len() >= 60, "{} cases", cases.len());
+    let write = std::env::var_os("BUILDR_TEST_WRITE").is_some();
+    let mut differences = String::new();
+    for case in cases {
+        let got = match read(&std::fs::read(&case).unwrap(), ".buildr.yml") {
+            Err(error) => format!("{error}\n"),
+            Ok(_) => panic!("{} is right", case.display()),
+        };
+        let expected = std::fs::read_to_string(case.with_extension("txt")).unwrap_or_default();
+        if got != expected {
+            writeln!(differences, "{}\n--- expected\n{expected}--- got\n{got}", case.display()).unwrap();
+        }
+        if write {
+            std::fs::write(case.with_extension("txt"), got).unwrap();
+        }
+    }
+    assert!(differences.is_empty() || write, "{differences}");
 }
 
 fn warnings(text: &str) -> String {
@@ -151,812 +180,6 @@ fn forms_of_inherit() {
     let Some(Inherit::Names(names)) = inherit("[LANG, 'HTTP_*']") else { panic!("names") };
     assert_eq!(values(&names), ["LANG", "HTTP_*"]);
     assert_eq!(inherit("[]"), Some(Inherit::Names(Vec::new())));
-}
-
-#[test]
-fn stages_that_are_not_there() {
-    assert_snapshot!(mistakes("image: a
-stages:
-  - biuld
-build:
-  script: make"), @r#"
-        .buildr.yml:3:5: there is no stage "biuld"; did you mean "build"?
-          |
-        3 |   - biuld
-          |     ^^^^^
-          = write `build`, or give the manifest a key `biuld` with a `script`
-        "#);
-    assert_snapshot!(mistakes("stages: [build, deploy]
-build: {script: make}"), @r#"
-        .buildr.yml:1:17: there is no stage "deploy"
-          |
-        1 | stages: [build, deploy]
-          |                 ^^^^^^
-          = write `deploy: {script: [...]}`, or take the name off the list
-        "#);
-    assert_snapshot!(mistakes("stages: [build, test, build]
-build: {script: make}
-test: {script: make}"), @r#"
-        .buildr.yml:1:23: the stage "build" is listed twice
-          |
-        1 | stages: [build, test, build]
-          |                       ^^^^^
-          = write it once: a stage runs once in a build
-        "#);
-    assert_snapshot!(mistakes("image: a"), @"
-        .buildr.yml:1:1: the manifest has no stage, so nothing would run
-          |
-        1 | image: a
-          | ^
-          = write one, such as `build: {script: [make]}`
-        ");
-}
-
-#[test]
-fn stages_of_a_wrong_kind() {
-    assert_snapshot!(mistakes("stages: build
-build: {script: make}"), @r#"
-        .buildr.yml:1:9: "stages" is a list of names, and here stands text
-          |
-        1 | stages: build
-          |         ^^^^^
-          = write `stages: [build, test]`, each a key of the manifest with a `script`
-        "#);
-    assert_snapshot!(mistakes("stages:
-build: {script: make}"), @r#"
-        .buildr.yml:1:1: "stages" is a list of names, and here stands nothing
-          |
-        1 | stages:
-          | ^^^^^^
-          = write `stages: [build, test]`, each a key of the manifest with a `script`
-        "#);
-    assert_snapshot!(mistakes("stages: []
-build: {script: make}"), @r#"
-        .buildr.yml:1:9: "stages" lists nothing, so nothing would run
-          |
-        1 | stages: []
-          |         ^
-          = write `stages: [build, test]`, each a key of the manifest with a `script`
-        "#);
-    assert_snapshot!(mistakes("stages: [build, [unit, lint]]
-build: {script: make}
-unit: {script: make}
-lint: {script: make}"), @r#"
-        .buildr.yml:1:17: this version of buildr does not run stages side by side yet, as a list in "stages" asks
-          |
-        1 | stages: [build, [unit, lint]]
-          |                 ^
-          = write the names one after the other; they run in this order
-        "#);
-    assert_snapshot!(mistakes("stages:
-  - build: {script: make}
-  -"), @r#"
-        .buildr.yml:2:5: "stages" lists names, and here stands a map
-          |
-        2 |   - build: {script: make}
-          |     ^^^^^
-          = write the name of a stage, such as `- build`
-
-        .buildr.yml:3:3: "stages" lists names, and here stands nothing
-          |
-        3 |   -
-          |   ^
-          = write the name of a stage, such as `- build`
-        "#);
-}
-
-#[test]
-fn names_that_no_stage_can_have() {
-    assert_snapshot!(mistakes("stages: ['two words']
-two words: {script: make}"), @r#"
-        .buildr.yml:1:10: "two words" cannot name a stage
-          |
-        1 | stages: ['two words']
-          |          ^^^^^^^^^^^
-          = write 1 to 63 letters, digits, `-`, `_` or `.`, beginning with a letter or digit
-        "#);
-    assert_snapshot!(mistakes("ünit: {script: make}"), @r#"
-        .buildr.yml:1:1: "ünit" cannot name a stage
-          |
-        1 | ünit: {script: make}
-          | ^^^^
-          = write 1 to 63 letters, digits, `-`, `_` or `.`, beginning with a letter or digit
-        "#);
-    assert_snapshot!(mistakes("stages: [build, image, finally]
-image: a
-build: {script: make}"), @r#"
-        .buildr.yml:1:17: "image" is a word of the language and cannot name a stage
-          |
-        1 | stages: [build, image, finally]
-          |                 ^^^^^
-          = write another name, here and at the stage itself
-
-        .buildr.yml:1:24: "finally" is a word of the language and cannot name a stage
-          |
-        1 | stages: [build, image, finally]
-          |                        ^^^^^^^
-          = write another name, here and at the stage itself
-        "#);
-}
-
-#[test]
-fn keys_that_nobody_knows() {
-    assert_snapshot!(mistakes("imgae: a
-build: {script: make}"), @r#"
-        .buildr.yml:1:1: there is no key "imgae"; did you mean "image"?
-          |
-        1 | imgae: a
-          | ^^^^^
-          = write `image`, or begin the key with `x-` if it is yours
-        "#);
-    assert_snapshot!(mistakes("colour: red
-build: {script: make}"), @r#"
-        .buildr.yml:1:1: there is no key "colour"
-          |
-        1 | colour: red
-          | ^^^^^^
-          = write one of `version`, `image`, `environment`, `stages`, `prepare` and `docker`, a stage, or a key that begins with `x-`
-        "#);
-    assert_snapshot!(mistakes("build: {script: make}
-deploy:
-  run_it: now"), @r#"
-        .buildr.yml:2:1: "deploy" is no key of the language, and no stage, as it has no "script"
-          |
-        2 | deploy:
-          | ^^^^^^
-          = write a `script` in it to make it a stage, or begin the key with `x-` if it is yours
-        "#);
-    assert_snapshot!(mistakes("script: make"), @r#"
-        .buildr.yml:1:1: the top level has no key "script"
-          |
-        1 | script: make
-          | ^^^^^^
-          = write it in a stage, such as `build: {script: ...}`
-        "#);
-}
-
-#[test]
-fn keys_that_nobody_knows_in_a_stage() {
-    assert_snapshot!(mistakes("build:
-  scirpt: make"), @r#"
-        .buildr.yml:2:3: the stage "build" has no key "scirpt"; did you mean "script"?
-          |
-        2 |   scirpt: make
-          |   ^^^^^^
-          = write `script`, such as `build: {script: [...]}`
-        "#);
-    assert_snapshot!(mistakes("build:
-  image: a
-  commands: [make]"), @r#"
-        .buildr.yml:3:3: the stage "build" has no key "commands"; did you mean "script"?
-          |
-        3 |   commands: [make]
-          |   ^^^^^^^^
-          = write `script`, such as `build: {script: [...]}`
-        "#);
-    assert_snapshot!(mistakes(r#""日本語": 1
-build: {scríp: "é", script: make}"#), @r#"
-        .buildr.yml:1:1: there is no key "日本語"
-          |
-        1 | "日本語": 1
-          | ^^^^^^^^
-          = write one of `version`, `image`, `environment`, `stages`, `prepare` and `docker`, a stage, or a key that begins with `x-`
-
-        .buildr.yml:2:9: the stage "build" has no key "scríp"; did you mean "script"?
-          |
-        2 | build: {scríp: "é", script: make}
-          |         ^^^^^
-          = write `script`, such as `build: {script: [...]}`
-        "#);
-}
-
-#[test]
-fn keys_that_are_not_known_yet() {
-    assert_snapshot!(mistakes("matrix: {rust: [1, 2]}
-finally: {script: make}
-build: {script: make, needs: []}
-deploy:
-  when: {branch: main}
-  script: make"), @r#"
-        .buildr.yml:1:1: this version of buildr does not know "matrix" yet
-          |
-        1 | matrix: {rust: [1, 2]}
-          | ^^^^^^
-          = take it out: the top level has `version`, `image`, `environment`, `stages`, `prepare` and `docker` today
-
-        .buildr.yml:2:1: this version of buildr does not know "finally" yet
-          |
-        2 | finally: {script: make}
-          | ^^^^^^^
-          = take it out: the top level has `version`, `image`, `environment`, `stages`, `prepare` and `docker` today
-
-        .buildr.yml:3:23: this version of buildr does not know "needs" yet
-          |
-        3 | build: {script: make, needs: []}
-          |                       ^^^^^
-          = take it out: the stage "build" has `script`, `image`, `docker` and `retry` today
-
-        .buildr.yml:5:3: this version of buildr does not know "when" yet
-          |
-        5 |   when: {branch: main}
-          |   ^^^^
-          = take it out: the stage "deploy" has `script`, `image`, `docker` and `retry` today
-        "#);
-    assert_snapshot!(mistakes("trigger: {script: make}"), @r#"
-        .buildr.yml:1:1: this version of buildr does not know "trigger" yet
-          |
-        1 | trigger: {script: make}
-          | ^^^^^^^
-          = take it out: the top level has `version`, `image`, `environment`, `stages`, `prepare` and `docker` today; a stage of this name must be listed in `stages`
-        "#);
-    assert_snapshot!(mistakes("prepare: {script: make, files: [a]}
-build: {script: make}"), @r#"
-        .buildr.yml:1:25: this version of buildr does not know "files" yet
-          |
-        1 | prepare: {script: make, files: [a]}
-          |                         ^^^^^
-          = take it out: "prepare" has `script` today
-        "#);
-}
-
-#[test]
-fn stages_that_would_do_nothing() {
-    assert_snapshot!(mistakes("stages: [build]
-build:
-  image: a"), @r#"
-        .buildr.yml:2:1: the stage "build" has no "script", so it would do nothing
-          |
-        2 | build:
-          | ^^^^^
-          = write `build: {script: [...]}`
-        "#);
-    assert_snapshot!(mistakes("stages: [build]
-build: [make]"), @r#"
-        .buildr.yml:2:8: the stage "build" is a map, and here stands a list
-          |
-        2 | build: [make]
-          |        ^
-          = write `build: {script: [...]}`
-        "#);
-    assert_snapshot!(mistakes("stages: [build]
-build:"), @r#"
-        .buildr.yml:2:1: the stage "build" is a map, and here stands nothing
-          |
-        2 | build:
-          | ^^^^^
-          = write `build: {script: [...]}`
-        "#);
-}
-
-#[test]
-fn scripts_that_are_none() {
-    assert_snapshot!(mistakes("build:
-  script:"), @r#"
-        .buildr.yml:2:3: the script of the stage "build" has no value
-          |
-        2 |   script:
-          |   ^^^^^^
-          = write `script: [make, make test]`, or one command below the other after `- `
-        "#);
-    assert_snapshot!(mistakes("build:
-  script:
-    - make
-    -
-    - ~"), @"
-        .buildr.yml:4:5: this command has no value
-          |
-        4 |     -
-          |     ^
-          = write a command, or take the line out; the texts `null` and `~` must be quoted
-
-        .buildr.yml:5:7: this command has no value
-          |
-        5 |     - ~
-          |       ^
-          = write a command, or take the line out; the texts `null` and `~` must be quoted
-        ");
-    assert_snapshot!(mistakes("build:
-  script: []
-test:
-  script: ['', ' ']"), @r#"
-        .buildr.yml:2:11: the script of the stage "build" is empty, so it would do nothing
-          |
-        2 |   script: []
-          |           ^
-          = write `script: [make, make test]`, or one command below the other after `- `
-
-        .buildr.yml:4:11: the script of the stage "test" is empty, so it would do nothing
-          |
-        4 |   script: ['', ' ']
-          |           ^
-          = write `script: [make, make test]`, or one command below the other after `- `
-        "#);
-    assert_snapshot!(mistakes("build:
-  script: {a: b}"), @r#"
-        .buildr.yml:2:11: the script of the stage "build" is text or a list of texts, not a map
-          |
-        2 |   script: {a: b}
-          |           ^
-          = write `script: [make, make test]`, or one command below the other after `- `
-        "#);
-}
-
-#[test]
-fn commands_that_are_none() {
-    assert_snapshot!(mistakes("build:
-  script:
-    - make
-    - echo 'now: testing'"), @"
-        .buildr.yml:4:7: this command is a map to YAML, because of the `: ` in it
-          |
-        4 |     - echo 'now: testing'
-          |       ^^^^^^^^^
-          = write the whole command in quotes: `- 'echo ''now: testing'''`
-        ");
-    assert_snapshot!(mistakes(r#"build:
-  script: "make\0""#), @r#"
-        .buildr.yml:2:11: this command holds a NUL character, which no program can be given
-          |
-        2 |   script: "make\0"
-          |           ^^^^^^^^
-          = write a command, or take the line out; the texts `null` and `~` must be quoted
-        "#);
-}
-
-#[test]
-fn what_prepare_is_not() {
-    assert_snapshot!(mistakes("stages: [build, prepare]
-prepare: {script: make}
-build: {script: make}"), @r#"
-        .buildr.yml:1:17: "prepare" is listed after another stage, and it always runs before all of them
-          |
-        1 | stages: [build, prepare]
-          |                 ^^^^^^^
-          = write it first, or take it off the list: it runs in any case
-        "#);
-    assert_snapshot!(mistakes("stages: [prepare, build]
-build: {script: make}"), @r#"
-        .buildr.yml:1:10: "prepare" is listed, and the manifest has none
-          |
-        1 | stages: [prepare, build]
-          |          ^^^^^^^
-          = write `prepare: {script: [...]}`, or take it off the list
-        "#);
-    assert_snapshot!(mistakes("stages: [prepare]
-prepare: {script: make}"), @r#"
-        .buildr.yml:1:9: "stages" lists no stage beside "prepare"
-          |
-        1 | stages: [prepare]
-          |         ^
-          = write `stages: [build, test]`, each a key of the manifest with a `script`
-        "#);
-    assert_snapshot!(mistakes("prepare:
-  image: a
-  script: make
-build: {script: make}"), @r#"
-        .buildr.yml:2:3: "prepare" has no image of its own: it makes the image that stages without one start from
-          |
-        2 |   image: a
-          |   ^^^^^
-          = write `image` at the top level, or in the stages that need another
-        "#);
-    assert_snapshot!(mistakes("prepare: {}
-build: {script: make}"), @r#"
-        .buildr.yml:1:1: "prepare" has no "script", so it would do nothing
-          |
-        1 | prepare: {}
-          | ^^^^^^^
-          = write `prepare: {script: [...]}`
-        "#);
-    assert_snapshot!(mistakes("prepare: [make]
-build: {script: make}"), @r#"
-        .buildr.yml:1:10: "prepare" is a map, and here stands a list
-          |
-        1 | prepare: [make]
-          |          ^
-          = write `prepare: {script: [...]}`
-        "#);
-}
-
-#[test]
-fn what_is_no_manifest_at_all() {
-    assert_snapshot!(mistakes("# nothing but this"), @"
-        .buildr.yml:1:1: the manifest is empty
-          |
-        1 | # nothing but this
-          | ^
-          = write `image: ubuntu:latest`, and below it `build: {script: [echo it builds]}`
-        ");
-    assert_snapshot!(mistakes("just text"), @"
-        .buildr.yml:1:1: a manifest is a map of keys and values, not text
-          |
-        1 | just text
-          | ^^^^^^^^^
-          = write `image: ubuntu:latest`, and below it `build: {script: [echo it builds]}`
-        ");
-    assert_snapshot!(mistakes("- build
-- test"), @"
-        .buildr.yml:1:1: a manifest is a map of keys and values, not a list
-          |
-        1 | - build
-          | ^
-          = write `image: ubuntu:latest`, and below it `build: {script: [echo it builds]}`
-        ");
-}
-
-#[test]
-fn plain_values_of_a_wrong_kind() {
-    assert_snapshot!(mistakes("version: 2
-build: {script: make}"), @r#"
-        .buildr.yml:1:10: this buildr reads version 1 of the language, and the manifest is of "2"
-          |
-        1 | version: 2
-          |          ^
-          = write `version: 1`, or leave it out
-        "#);
-    assert_snapshot!(mistakes("version: [1]
-build: {script: make}"), @r#"
-        .buildr.yml:1:10: "version" is a number, not a list
-          |
-        1 | version: [1]
-          |          ^
-          = write `version: 1`, or leave it out
-        "#);
-}
-
-#[test]
-fn images_and_flags_of_a_wrong_kind() {
-    assert_snapshot!(mistakes("image:
-build: {script: make}"), @r#"
-        .buildr.yml:1:1: "image" has no value
-          |
-        1 | image:
-          | ^^^^^
-          = write `image: debian:bookworm-slim`, a name as `docker pull` takes it
-        "#);
-    assert_snapshot!(mistakes("image: [a, b]
-build: {script: make}"), @r#"
-        .buildr.yml:1:8: "image" is text, not a list
-          |
-        1 | image: [a, b]
-          |        ^
-          = write `image: debian:bookworm-slim`, a name as `docker pull` takes it
-        "#);
-    assert_snapshot!(mistakes("image: debian bookworm
-build: {script: make, image: ''}"), @r#"
-        .buildr.yml:1:8: "debian bookworm" is not the name of an image
-          |
-        1 | image: debian bookworm
-          |        ^^^^^^^^^^^^^^^
-          = write `image: debian:bookworm-slim`, a name as `docker pull` takes it
-
-        .buildr.yml:2:30: "" is not the name of an image
-          |
-        2 | build: {script: make, image: ''}
-          |                              ^^
-          = write `image: debian:bookworm-slim`, a name as `docker pull` takes it
-        "#);
-    assert_snapshot!(mistakes("docker: yes
-build: {script: make, docker: 1}"), @r#"
-        .buildr.yml:1:9: "docker" is `true` or `false`, and here stands "yes"
-          |
-        1 | docker: yes
-          |         ^^^
-          = write `docker: true`, or leave it out
-
-        .buildr.yml:2:31: "docker" is `true` or `false`, and here stands "1"
-          |
-        2 | build: {script: make, docker: 1}
-          |                               ^
-          = write `docker: true`, or leave it out
-        "#);
-    assert_snapshot!(mistakes(".img: &img [a]
-build: {script: make, image: *img}
-test: {script: make, image: *img}"), @r#"
-        .buildr.yml:1:12: "image" is text, not a list
-          |
-        1 | .img: &img [a]
-          |            ^
-          = write `image: debian:bookworm-slim`, a name as `docker pull` takes it
-        "#);
-}
-
-#[test]
-fn variables_that_cannot_be_set() {
-    assert_snapshot!(mistakes("environment: [A=b]
-build: {script: make}"), @r#"
-        .buildr.yml:1:14: "environment" is a map, and here stands a list
-          |
-        1 | environment: [A=b]
-          |              ^
-          = write `environment: {vars: [NAME=VALUE]}`
-        "#);
-    assert_snapshot!(mistakes("environment:
-  FOO: bar
-build: {script: make}"), @r#"
-        .buildr.yml:2:3: "environment" has no key "FOO"
-          |
-        2 |   FOO: bar
-          |   ^^^
-          = write `environment: {vars: [NAME=VALUE]}`: "environment" has `inherit` and `vars` today
-        "#);
-}
-
-#[test]
-fn variables_in_a_list_that_cannot_be_set() {
-    assert_snapshot!(mistakes("environment:
-  vars:
-    - FOO
-    - BAR: baz
-    - 1A=b
-    - CI=false
-    - BUILDR_TOKEN=x
-    - [A=b, ~]
-    - =x
-build: {script: make}"), @r#"
-        .buildr.yml:3:7: "FOO" is no NAME=VALUE: there is no `=`
-          |
-        3 |     - FOO
-          |       ^^^
-          = write `- NAME=VALUE`, or `- NAME=` for an empty value; what the agent has comes by `inherit`
-
-        .buildr.yml:4:7: in a list, a variable is written with `=` and not with a colon
-          |
-        4 |     - BAR: baz
-          |       ^^^
-          = write `- BAR=baz`; with a colon in it, in quotes
-
-        .buildr.yml:5:7: "1A" cannot name a variable
-          |
-        5 |     - 1A=b
-          |       ^^^^
-          = write a name of letters, digits and `_` that begins with no digit
-
-        .buildr.yml:6:7: "CI" cannot be set: `CI` and all that begins with `BUILDR_` is set by buildr
-          |
-        6 |     - CI=false
-          |       ^^^^^^^^
-          = write another name
-
-        .buildr.yml:7:7: "BUILDR_TOKEN" cannot be set: `CI` and all that begins with `BUILDR_` is set by buildr
-          |
-        7 |     - BUILDR_TOKEN=x
-          |       ^^^^^^^^^^^^^^
-          = write another name
-
-        .buildr.yml:8:13: a variable in "vars" has no value
-          |
-        8 |     - [A=b, ~]
-          |             ^
-          = write `- NAME=VALUE`
-
-        .buildr.yml:9:7: "" cannot name a variable
-          |
-        9 |     - =x
-          |       ^^
-          = write a name of letters, digits and `_` that begins with no digit
-        "#);
-}
-
-#[test]
-fn variables_in_a_map_that_cannot_be_set() {
-    assert_snapshot!(mistakes("environment:
-  vars:
-    FOO:
-    BAR: [a]
-    a-b: c
-    BUILDR_X: 1
-build: {script: make}"), @r#"
-        .buildr.yml:3:5: the variable "FOO" has no value
-          |
-        3 |     FOO:
-          |     ^^^
-          = write `FOO: ""` for an empty value
-
-        .buildr.yml:4:10: the variable "BAR" is text, not a list
-          |
-        4 |     BAR: [a]
-          |          ^
-          = write `BAR: ""` for an empty value
-
-        .buildr.yml:5:5: "a-b" cannot name a variable
-          |
-        5 |     a-b: c
-          |     ^^^
-          = write a name of letters, digits and `_` that begins with no digit
-
-        .buildr.yml:6:5: "BUILDR_X" cannot be set: `CI` and all that begins with `BUILDR_` is set by buildr
-          |
-        6 |     BUILDR_X: 1
-          |     ^^^^^^^^
-          = write another name
-        "#);
-    assert_snapshot!(mistakes("environment: {vars: A=b}
-build: {script: make}"), @r#"
-        .buildr.yml:1:21: "vars" is a list of NAME=VALUE, or a map, and here stands "A=b"
-          |
-        1 | environment: {vars: A=b}
-          |                     ^^^
-          = write `vars: [NAME=VALUE]`
-        "#);
-}
-
-#[test]
-fn what_cannot_be_inherited() {
-    assert_snapshot!(mistakes("environment:
-  inherit: yes
-build: {script: make}"), @r#"
-        .buildr.yml:2:12: "inherit" is `true`, `false` or a list of names, and here stands "yes"
-          |
-        2 |   inherit: yes
-          |            ^^^
-          = write `true`, `false`, or the names to pass on, such as `[LANG, HTTP_*]`
-        "#);
-    assert_snapshot!(mistakes("environment:
-  inherit: [LANG, 'a b', '', ~, {a: b}]
-build: {script: make}"), @r#"
-        .buildr.yml:2:19: "a b" is not the name of a variable
-          |
-        2 |   inherit: [LANG, 'a b', '', ~, {a: b}]
-          |                   ^^^^^
-          = write a variable's name, in which `*` stands for any text and `?` for one character
-
-        .buildr.yml:2:26: "" is not the name of a variable
-          |
-        2 |   inherit: [LANG, 'a b', '', ~, {a: b}]
-          |                          ^^
-          = write a variable's name, in which `*` stands for any text and `?` for one character
-
-        .buildr.yml:2:30: a name in "inherit" has no value
-          |
-        2 |   inherit: [LANG, 'a b', '', ~, {a: b}]
-          |                              ^
-          = write a variable's name, in which `*` stands for any text and `?` for one character
-
-        .buildr.yml:2:33: a name in "inherit" is text, not a map
-          |
-        2 |   inherit: [LANG, 'a b', '', ~, {a: b}]
-          |                                 ^
-          = write a variable's name, in which `*` stands for any text and `?` for one character
-        "#);
-}
-
-#[test]
-fn what_is_no_yaml() {
-    assert_snapshot!(mistakes("build:
-	script: make"), @"
-        .buildr.yml:2:1: this is not YAML: tabs disallowed within this context (block indentation)
-          |
-        2 |     script: make
-          | ^^^^
-          = write spaces in place of the tab: YAML does not indent with tabs
-        ");
-    assert_snapshot!(mistakes("build:
-  script: echo a: b"), @"
-        .buildr.yml:2:17: this is not YAML: mapping values are not allowed in this context
-          |
-        2 |   script: echo a: b
-          |                 ^
-          = write the text in quotes: in plain text, `: ` makes a key of what stands before it
-        ");
-    assert_snapshot!(mistakes("image: @latest"), @"
-        .buildr.yml:1:8: this is not YAML: unexpected character: `@'
-          |
-        1 | image: @latest
-          |        ^
-          = write the text in quotes: YAML keeps this character for itself
-        ");
-    assert_snapshot!(mistakes("build:
-  script: - make"), @"
-        .buildr.yml:2:11: this is not YAML: block sequence entries are not allowed in this context
-          |
-        2 |   script: - make
-          |           ^
-          = write each `- ` on a line of its own, below the key
-        ");
-    assert_snapshot!(mistakes("stages: [build
-build: {script: make}"), @"
-        .buildr.yml:2:6: this is not YAML: illegal placement of ':' indicator
-          |
-        2 | build: {script: make}
-          |      ^
-          = write it with an eye on the indentation, quotes and brackets of this line and of those before it
-        ");
-    assert_snapshot!(mistakes(r#"image: "debian
-build: {script: make}"#), @"
-        .buildr.yml:2:1: this is not YAML: invalid indentation in multiline quoted scalar
-          |
-        2 | build: {script: make}
-          | ^
-          = write it with an eye on the indentation, quotes and brackets of this line and of those before it
-        ");
-    assert_snapshot!(mistakes("build:
-  script: make
-   image: a"), @"
-        .buildr.yml:3:9: this is not YAML: mapping values are not allowed in this context
-          |
-        3 |    image: a
-          |         ^
-          = write it with an eye on the indentation, quotes and brackets of this line and of those before it
-        ");
-}
-
-#[test]
-fn what_yaml_leaves_open_and_buildr_does_not() {
-    assert_snapshot!(mistakes("image: a
-build: {script: make}
-image: b"), @r#"
-        .buildr.yml:3:1: the key "image" stands twice in this map
-          |
-        3 | image: b
-          | ^^^^^
-          = keep one of the two, or write both values under one key
-        "#);
-    assert_snapshot!(mistakes("build:
-  script: make
-  script: make test"), @r#"
-        .buildr.yml:3:3: the key "script" stands twice in this map
-          |
-        3 |   script: make test
-          |   ^^^^^^
-          = keep one of the two, or write both values under one key
-        "#);
-    assert_snapshot!(mistakes("image: a
----
-image: b"), @"
-        .buildr.yml:3:1: a second YAML document begins here, and a manifest is one
-          |
-        3 | image: b
-          | ^
-          = write all of it in one document, without a `---` between
-        ");
-    assert_snapshot!(mistakes("? [a, b]
-: c"), @"
-        .buildr.yml:1:3: this key is no text
-          |
-        1 | ? [a, b]
-          |   ^
-          = write a name before the colon, such as `build:`
-        ");
-}
-
-#[test]
-fn anchors_that_lead_nowhere() {
-    assert_snapshot!(mistakes("build:
-  script: *commands"), @"
-        .buildr.yml:2:11: no anchor of this name stands before this alias
-          |
-        2 |   script: *commands
-          |           ^
-          = write `&name` before the value that `*name` repeats; text that begins with `*` must be quoted
-        ");
-    assert_snapshot!(mistakes("build:
-  script: &a [*a]"), @"
-        .buildr.yml:2:15: this alias stands within the very value that it repeats
-          |
-        2 |   script: &a [*a]
-          |               ^^
-          = write the `&anchor` at a value that is complete before the alias
-        ");
-    assert_snapshot!(mistakes("build:
-  <<: make"), @"
-        .buildr.yml:2:7: `<<` takes a map, or a list of maps
-          |
-        2 |   <<: make
-          |       ^^^^
-          = write `<<: *name`, where `&name` stands before a map
-        ");
-}
-
-#[test]
-fn what_is_too_large() {
-    assert_snapshot!(mistakes("a: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]"), @"
-        .buildr.yml:1:35: the manifest is too large from here on
-          |
-        1 | a: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]…
-          |                                   ^
-          = write at most 20000 values, counting what aliases repeat, 32 levels of nesting and 1000 anchors
-        ");
 }
 
 #[test]
@@ -1129,25 +352,154 @@ fn anything_can_be_read() {
 fn a_stage_that_must_not_run_twice() {
     check_not_twice("deploy: {script: make deploy, retry: never}", true);
     check_not_twice("deploy: {script: make deploy}", false);
-    assert_snapshot!(mistakes("one: {script: make, retry: 2}
-two: {script: make, retry: [never]}
-three: {script: make, retry: }"), @r#"
-        .buildr.yml:1:28: "retry" can only be `never` in this version of buildr, and here stands "2"
-          |
-        1 | one: {script: make, retry: 2}
-          |                            ^
-          = write `retry: never` for a stage that must not run twice, or leave it out: then it runs again when its agent is lost
+}
 
-        .buildr.yml:2:28: "retry" can only be `never` in this version of buildr, and here stands a list
-          |
-        2 | two: {script: make, retry: [never]}
-          |                            ^
-          = write `retry: never` for a stage that must not run twice, or leave it out: then it runs again when its agent is lost
+/// All of the language in one manifest, each key at least once.
+const WHOLE: &str = r##"
+version: 1
+image: {name: rust:1.90, pull: always, user: "1000:1000", entrypoint: [/init], platform: linux/amd64}
+environment: {inherit: [HTTP_PROXY], vars: [CARGO_TERM_COLOR=always]}
+stages: [build, [unit, lint, docs], package, deploy, downstream]
+cancel_superseded: true
+timeout: 1h30m
+idle_timeout: 10m
+clone: {depth: 50, submodules: recursive, lfs: true, filter: "blob:none"}
+cache: [{paths: [~/.cargo/registry, target], key: [Cargo.lock], name: "rust-${branch}", fallback: [rust-], policy: pull}]
+repos: {lib: {url: "https://git.example.org/lib.git", path: deps/lib, branch: same}, other: /srv/other}
+workspace: /src
+dir: crates/api
+inputs: {TARGET: {choices: [a, b], default: a, description: where to}, NOTE: "", REGION: [eu, us]}
+concurrency: {group: "main-${branch}", limit: 2, order: ready}
+fail_fast: false
+stage_parallelism: 4
+priority: 5
+docker: false
+privileged: false
+shell: bash -euo pipefail {0}
+retry: 1
+resources: {cpu: 0.5, memory: 1.5g, pids: 4096, shm: 64m}
+agent: {os: linux}
+platform: linux/amd64
+secrets: {NPM_TOKEN: npm/token}
+services: {cache: redis:8}
+matrix: {os: [alpine, debian], max: 2}
+when: [main, release/*, "!release/old", {event: [tag, pull_request]}]
+prepare:
+  script: [apt-get update]
+  files: [Cargo.toml]
+  cache: false
+  secrets: [TOKEN]
+  environment: {vars: {A: b}}
+  timeout: 10m
+  shell: bash {0}
+build:
+  script: [cargo build --release]
+  artifacts: [target/release/app, "!target/release/*.d"]
+unit:
+  needs: [build]
+  matrix: {rust: ["1.89", "1.90"], include: [{rust: nightly}], exclude: [{rust: "1.89", branch: "release/*"}], fail_fast: true}
+  image: rust:${matrix.rust}
+  services:
+    db:
+      image: postgres:17
+      environment: [POSTGRES_PASSWORD=x]
+      command: [postgres, -c, fsync=off]
+      ready: pg_isready -U postgres
+      ready_timeout: 90s
+      resources: {memory: 1g}
+      privileged: true
+    web: {image: nginx:1, ready: "http::8080/health"}
+    queue: {image: "rabbitmq:4", ready: "tcp:5672"}
+    mail: {image: "mail:1", ready: "log:/ready in \\d+ s/"}
+  script: [cargo test]
+  reports: {junit: target/junit.xml, coverage: '/covered: ([0-9.]+)%/'}
+  retry: {max: 2, on: [infra, timeout, failed, out_of_memory, 137], delay: 10s}
+  timeout: 20m
+  after: [./tidy.sh]
+lint: {needs: [], script: cargo clippy, allow_failure: [101]}
+docs:
+  when: {path: ["docs/**", "!docs/private/**"], matrix: {os: debian}, if: 'branch == "main"'}
+  script: mdbook build
+  allow_failure: true
+package: {script: make package, parallel: 3, reports: {coverage: lcov.info}, cache: false}
+deploy:
+  needs: [package, docs?]
+  when: [{branch: main, event: push}, {tag: v*, ref: refs/tags/*, status: [success, failure], platform: linux/*}]
+  manual: {ask: "Deploy ${tag}?", allow: [release-team], inputs: {REGION: [eu, us]}, timeout: 2d}
+  concurrency: deploy-prod
+  secrets: [DEPLOY_TOKEN, {SSH_KEY: {from: prod/ssh, file: true}}]
+  resources: {cpu: 2, memory: 4g}
+  agent: [prod-net]
+  platform: linux/arm64
+  privileged: true
+  docker: true
+  dir: deploy
+  shell: sh -e {0}
+  environment: {vars: [A=b]}
+  idle_timeout: 5m
+  artifacts: {paths: log/**, exclude: [log/*.tmp], when: always, expire: 30d}
+  script: [./deploy.sh]
+  on_failure: [./rollback.sh]
+downstream: {trigger: {repo: "https://git.example.org/site.git", branch: main, vars: {FROM: "${commit}"}, wait: true}, manual: Go on?}
+finally: {when: {status: [success, failure, canceled]}, script: [./notify.sh]}
+"##;
 
-        .buildr.yml:3:23: "retry" can only be `never` in this version of buildr, and here stands nothing
-          |
-        3 | three: {script: make, retry: }
-          |                       ^^^^^
-          = write `retry: never` for a stage that must not run twice, or leave it out: then it runs again when its agent is lost
-        "#);
+#[test]
+fn the_whole_language() {
+    let Reading { manifest, warnings } = accepted(WHOLE);
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert_snapshot!(told_without_places(&manifest));
+}
+
+/// What a manifest says, as its fields have it, without where it says it and what it does not say.
+fn told_without_places(manifest: &Manifest) -> String {
+    let shown = format!("{:?}", Manifest { source: Source::default(), ..manifest.clone() });
+    let mut told = String::new();
+    let mut rest = shown.as_str();
+    while let Some((before, after)) = rest.split_once("span: Span {") {
+        told.push_str(before.trim_end_matches(", "));
+        rest = after.split_once('}').unwrap().1.trim_start_matches(", ");
+    }
+    let told = told + rest;
+    let said = regex::Regex::new(r"\w+: (None|\[\])(, )?").unwrap().replace_all(&told, "").into_owned();
+    said.replace("Spanned { value: ", "{").replace(" }, ", " },\n")
+}
+
+#[test]
+fn conditions_in_all_their_forms() {
+    let when = |text: &str| {
+        let manifest = accepted(&format!("build: {{script: make, when: {text}}}")).manifest;
+        let parts = |globs: &language::Globs| {
+            let excluded = globs.exclude.iter().map(|glob| format!("!{}", glob.value));
+            globs.include.iter().map(|glob| glob.value.clone()).chain(excluded).collect::<Vec<_>>().join(" ")
+        };
+        let condition = |condition: &language::Condition| {
+            let branch = condition.branch.as_ref().map(|globs| format!("branch {}", parts(globs)));
+            let event = condition.event.as_ref().map(|events| {
+                format!("event {}", events.iter().map(|event| event.value.name()).collect::<Vec<_>>().join(" "))
+            });
+            let status = condition.status.map(|status| format!("status {status:?}"));
+            [branch, event, status].into_iter().flatten().collect::<Vec<_>>().join(" and ")
+        };
+        manifest.stages[0].when.as_ref().unwrap().any.iter().map(condition).collect::<Vec<_>>().join(" or ")
+    };
+    assert_eq!(when("main"), "branch main");
+    assert_eq!(when("'!main'"), "branch !main");
+    assert_eq!(when("[main, release/*, '!release/1']"), "branch main release/* !release/1");
+    assert_eq!(when("{branch: main, event: push}"), "branch main and event push");
+    assert_eq!(when("[dev, {event: [tag, schedule]}]"), "branch dev or event tag schedule");
+    assert_eq!(when("{status: always}"), "status Always");
+    assert_eq!(when("{status: [success, failure]}"), "status Always");
+    assert_eq!(when("{status: failure}"), "status Failed");
+    assert_eq!(when("{branch: push}"), "branch push");
+}
+
+#[test]
+fn stages_side_by_side() {
+    let order = |text: &str| accepted(text).manifest.order;
+    let stages = "a: {script: a}\nb: {script: b}\nc: {script: c}\n";
+    use language::Element::{Group, One};
+    assert_eq!(order(stages), [One(0), One(1), One(2)]);
+    assert_eq!(order(&format!("stages: [c, [b, a]]\n{stages}")), [One(0), Group(vec![1, 2])]);
+    assert_eq!(order(&format!("stages: [[c], a]\n{stages}")), [One(0), One(1)]);
 }

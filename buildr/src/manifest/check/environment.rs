@@ -3,17 +3,30 @@
 use protocol::Variable;
 
 use super::findings::{Findings, Keys, shown};
+use super::values::flatten;
 use crate::manifest::language::{Environment, Inherit};
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Span, Spanned, quoted};
 use crate::manifest::variable;
-use crate::manifest::words::ENVIRONMENT;
+use crate::manifest::words::{ENVIRONMENT, SERVICE_ENVIRONMENT, Words};
 
-/// What `environment` says.
+/// What `environment` says. A list is its `vars`.
 pub(super) fn read(entry: &Entry, findings: &mut Findings<'_>) -> Environment {
-    let keys = Keys { owner: "\"environment\"".to_owned(), known: &ENVIRONMENT, later: &[], never: &[] };
+    of(entry, &ENVIRONMENT, findings)
+}
+
+/// What `environment` of a service says, which inherits nothing.
+pub(super) fn of_service(entry: &Entry, findings: &mut Findings<'_>) -> Vec<Spanned<Variable>> {
+    of(entry, &SERVICE_ENVIRONMENT, findings).vars
+}
+
+fn of(entry: &Entry, words: &'static Words, findings: &mut Findings<'_>) -> Environment {
     let mut environment = Environment::default();
-    for entry in findings.entries(entry, &keys, "environment: {vars: [NAME=VALUE]}") {
+    if matches!(entry.value.value, Shape::List(_)) {
+        environment.vars = vars(entry, findings);
+        return environment;
+    }
+    for entry in findings.entries(entry, &Keys::of("environment", words), "environment: {vars: [NAME=VALUE]}") {
         match entry.key.value.as_str() {
             "inherit" => environment.inherit = Some(inherit(entry, findings)),
             _ => environment.vars = vars(entry, findings),
@@ -58,7 +71,8 @@ fn glob(node: &Node, place: Span, globs: &mut Vec<Spanned<String>>, findings: &m
     }
 }
 
-fn vars(entry: &Entry, findings: &mut Findings<'_>) -> Vec<Spanned<Variable>> {
+/// Variables: a list of `NAME=VALUE`, or a map.
+pub(super) fn vars(entry: &Entry, findings: &mut Findings<'_>) -> Vec<Spanned<Variable>> {
     let mut vars = Vec::new();
     match &entry.value.value {
         Shape::List(_) => {
@@ -69,7 +83,7 @@ fn vars(entry: &Entry, findings: &mut Findings<'_>) -> Vec<Spanned<Variable>> {
                 let help = format!("write `{}: \"\"` for an empty value", entry.key.value);
                 let what = format!("the variable {}", quoted(&entry.key.value));
                 let value = findings.text(&entry.value, entry.place(), &what, &help);
-                let named = name(&entry.key.value, entry.key.span, findings);
+                let named = can_be_set(&entry.key.value, entry.key.span, findings);
                 vars.extend(
                     value
                         .filter(|_| named)
@@ -104,11 +118,11 @@ fn assignment(node: &Node, place: Span, findings: &mut Findings<'_>) -> Option<S
         findings.error(place, message, help);
         return None;
     };
-    name(before, place, findings).then(|| Spanned { value: Variable::new(before, value), span: text.span })
+    can_be_set(before, place, findings).then(|| Spanned { value: Variable::new(before, value), span: text.span })
 }
 
-/// Whether a variable of this name can be set.
-fn name(name: &str, place: Span, findings: &mut Findings<'_>) -> bool {
+/// Whether a variable of this name can be set; told when it cannot.
+pub(super) fn can_be_set(name: &str, place: Span, findings: &mut Findings<'_>) -> bool {
     if !variable::is_name(name) {
         findings.error(
             place,
@@ -125,17 +139,4 @@ fn name(name: &str, place: Span, findings: &mut Findings<'_>) -> bool {
         return true;
     }
     false
-}
-
-/// Calls `each` with what is no list, and with a place to point at for what stands nowhere.
-fn flatten(node: &Node, place: Span, each: &mut impl FnMut(&Node, Span)) {
-    let place = node.place_or(place);
-    match &node.value {
-        Shape::List(elements) => {
-            for element in elements {
-                flatten(element, place, each);
-            }
-        }
-        _ => each(node, place),
-    }
 }

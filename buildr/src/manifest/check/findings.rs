@@ -1,12 +1,8 @@
-//! What is found wrong while a manifest is read, and the plain values, which are wrong in the same few ways
-//! everywhere.
+//! What is found wrong while a manifest is read.
 
-use protocol::plan::Pull;
-
-use crate::manifest::language::Image;
 use crate::manifest::node::{Entry, Node, Shape};
-use crate::manifest::source::{Problem, Source, Span, Spanned, quoted};
-use crate::manifest::words;
+use crate::manifest::source::{Problem, Source, Span, quoted};
+use crate::manifest::words::{self, Words};
 
 /// The most problems that are told at once: more than a person mends before trying again.
 const MAX_TOLD: usize = 20;
@@ -32,16 +28,19 @@ pub(in crate::manifest) struct Told {
     pub(in crate::manifest) more: usize,
 }
 
-/// The keys of one kind of map.
+/// The keys of a map, and what the map is called.
 pub(super) struct Keys {
     /// What the map is called in a sentence.
     pub(super) owner: String,
-    /// Those that it has.
-    pub(super) known: &'static [&'static str],
-    /// Those that it will have.
-    pub(super) later: &'static [&'static str],
-    /// Those that it will never have, each with what is wrong about it and what to write.
-    pub(super) never: &'static [(&'static str, &'static str, &'static str)],
+    /// The words that it has, and those that it has not.
+    pub(super) words: &'static Words,
+}
+
+impl Keys {
+    /// Of a map that is known by the key before it.
+    pub(super) fn of(key: &str, words: &'static Words) -> Self {
+        Self { owner: quoted(key), words }
+    }
 }
 
 impl<'s> Findings<'s> {
@@ -85,82 +84,52 @@ impl<'s> Findings<'s> {
     }
 
     /// A key of the full language that this version does not have.
-    pub(super) fn later(&mut self, entry: &Entry, help: impl Into<String>) {
+    pub(super) fn later(&mut self, entry: &Entry) {
         let message = format!("this version of buildr does not know {} yet", quoted(&entry.key.value));
-        self.error(entry.key.span, message, help);
+        self.error(entry.key.span, message, "take it out until it does");
+    }
+
+    /// The entries of a key's map, of those whose own keys are known; the others are told and left out.
+    pub(super) fn entries<'n>(&mut self, entry: &'n Entry, keys: &Keys, example: &str) -> Vec<&'n Entry> {
+        self.map(&entry.value, entry.place(), keys, example)
     }
 
     /// The entries of a map whose keys are all known; the others are told and left out.
-    pub(super) fn entries<'n>(&mut self, entry: &'n Entry, keys: &Keys, example: &str) -> Vec<&'n Entry> {
-        let Shape::Map(entries) = &entry.value.value else {
-            let message = format!("{} is a map, and here stands {}", keys.owner, entry.value.value.kind());
-            self.error(entry.place(), message, format!("write `{example}`"));
+    pub(super) fn map<'n>(&mut self, node: &'n Node, place: Span, keys: &Keys, example: &str) -> Vec<&'n Entry> {
+        let Shape::Map(entries) = &node.value else {
+            let message = format!("{} is a map, and here stands {}", keys.owner, shown(&node.value));
+            self.error(place, message, format!("write `{example}`"));
             return Vec::new();
         };
         let mut known = Vec::new();
         for entry in entries {
-            let key = entry.key.value.as_str();
-            if keys.known.contains(&key) {
+            if keys.words.known.contains(&entry.key.value.as_str()) {
                 known.push(entry);
-            } else if let Some((_, message, help)) = keys.never.iter().find(|(never, ..)| *never == key) {
-                self.error(entry.key.span, *message, *help);
-            } else if keys.later.contains(&key) {
-                self.later(entry, format!("take it out: {} has {} today", keys.owner, words::listed(keys.known)));
             } else {
-                let guess = self.guess(key, keys.known.iter().chain(keys.later).copied());
-                let message = format!("{} has no key {}{}", keys.owner, quoted(key), did_you_mean(guess));
-                let help = match guess {
-                    Some(guess) => format!("write `{guess}`, such as `{example}`"),
-                    None => format!("write `{example}`: {} has {} today", keys.owner, words::listed(keys.known)),
-                };
-                self.error(entry.key.span, message, help);
+                self.unknown(entry, keys, example);
             }
         }
         known
     }
 
-    /// One text, as it is written.
-    pub(super) fn text(&mut self, node: &Node, place: Span, what: &str, help: &str) -> Option<Spanned<String>> {
-        match &node.value {
-            Shape::Scalar { text, .. } if text.contains('\0') => {
-                self.error(place, format!("{what} holds a NUL character, which no program can be given"), help);
-                None
-            }
-            Shape::Scalar { text, .. } => Some(Spanned { value: text.clone(), span: node.span }),
-            Shape::Null => {
-                self.error(place, format!("{what} has no value"), help);
-                None
-            }
-            other => {
-                self.error(place, format!("{what} is text, not {}", other.kind()), help);
-                None
-            }
+    /// A key that a map does not have.
+    fn unknown(&mut self, entry: &Entry, keys: &Keys, example: &str) {
+        let key = entry.key.value.as_str();
+        let Words { known, later, never } = keys.words;
+        if let Some((_, message, help)) = never.iter().find(|(never, ..)| *never == key) {
+            self.error(entry.key.span, format!("{} {message}", keys.owner), *help);
+        } else if later.contains(&key) {
+            self.later(entry);
+        } else {
+            let guess = self.guess(key, known.iter().copied());
+            let message = format!("{} has no key {}{}", keys.owner, quoted(key), did_you_mean(guess));
+            let help = match guess {
+                Some(guess) => format!("write `{guess}`, such as `{example}`"),
+                None if known.len() > 8 => format!("write `{example}`; `buildr explain` lists all keys"),
+                None => format!("write `{example}`: {} has {}", keys.owner, words::listed(known)),
+            };
+            self.error(entry.key.span, message, help);
         }
-    }
-
-    /// `true` or `false`.
-    pub(super) fn flag(&mut self, entry: &Entry) -> Option<bool> {
-        let key = &entry.key.value;
-        match &entry.value.value {
-            Shape::Scalar { truth: Some(truth), .. } => return Some(*truth),
-            other => {
-                let message = format!("{} is `true` or `false`, and here stands {}", quoted(key), shown(other));
-                self.error(entry.place(), message, format!("write `{key}: true`, or leave it out"));
-            }
-        }
-        None
-    }
-
-    /// The name of an image.
-    pub(super) fn image(&mut self, entry: &Entry) -> Option<Image> {
-        const HELP: &str = "write `image: debian:bookworm-slim`, a name as `docker pull` takes it";
-        let image = self.text(&entry.value, entry.place(), "\"image\"", HELP)?;
-        let odd = |c: char| c.is_whitespace() || c.is_control();
-        if image.value.is_empty() || image.value.contains(odd) || image.value.starts_with('-') {
-            self.error(entry.place(), format!("{} is not the name of an image", quoted(&image.value)), HELP);
-            return None;
-        }
-        Some(Image { name: image, pull: Pull::Missing, user: None, entrypoint: None, platform: None })
     }
 }
 

@@ -1,16 +1,30 @@
-//! From nodes to a [`Manifest`]: every rule of the language, and all that is wrong in one go.
+//! From nodes to a [`Manifest`]: every rule of the language, and all that is wrong in one go. One file per topic.
 
 mod findings;
+mod values;
 mod environment;
+mod script;
+mod image;
+mod machine;
+mod files;
+mod service;
+mod code;
+mod secrets;
+mod failure;
+mod matrix;
+mod when;
+mod gate;
+mod needs;
 mod stage;
+mod prepare;
+mod order;
 
-use protocol::plan::CloneOptions;
-
-use crate::manifest::language::{Defaults, Element, Environment, Image, Manifest, Prepare, Stage};
+use crate::manifest::language::{Defaults, Element, Manifest};
 use crate::manifest::node::{Entry, Node, Shape};
-use crate::manifest::source::{Problem, Source, Span, Spanned, quoted};
-use crate::manifest::words::{self, NEVER_A_STAGE, TOP, TOP_LATER};
+use crate::manifest::source::{Problem, Source, Span, quoted};
+use crate::manifest::words::{self, NEVER_A_STAGE, STAGE, TOP};
 use findings::{Findings, Told};
+use when::Of;
 
 /// The manifest and its warnings, or all that is wrong with it, in the order of the file.
 pub(super) fn manifest(source: Source, root: &Node) -> Result<(Manifest, Vec<Problem>), Told> {
@@ -18,49 +32,15 @@ pub(super) fn manifest(source: Source, root: &Node) -> Result<(Manifest, Vec<Pro
     let top = Top::of(root, &mut findings).map(|top| top.read(&mut findings));
     let warnings = findings.into_result()?.problems;
     // Without a top level there was an error.
-    let Read { image, environment, docker, prepare, stages } = top.unwrap_or_default();
-    let manifest = Manifest {
-        source,
-        image,
-        environment,
-        prepare,
-        order: (0..stages.len()).map(Element::One).collect(),
-        stages,
-        finally: None,
-        defaults: Defaults { docker, ..Defaults::default() },
-        services: Vec::new(),
-        matrix: None,
-        when: None,
-        clone: CloneOptions::default(),
-        repos: Vec::new(),
-        workspace: None,
-        dir: None,
-        inputs: Vec::new(),
-        concurrency: None,
-        cancel_superseded: None,
-        timeout_ms: None,
-        fail_fast: None,
-        stage_parallelism: None,
-        priority: None,
-    };
+    let manifest = Manifest { source, ..top.unwrap_or_default() };
     Ok((manifest, warnings))
-}
-
-/// What the top level says.
-#[derive(Default)]
-struct Read {
-    image: Option<Image>,
-    environment: Environment,
-    docker: Option<bool>,
-    prepare: Option<Prepare>,
-    stages: Vec<Stage>,
 }
 
 /// The top level before it is read.
 struct Top<'n> {
     entries: &'n [Entry],
     /// What `stages` lists, `prepare` apart; nothing when there is no such key or it is wrong.
-    listed: Option<Vec<Spanned<&'n str>>>,
+    listed: Option<Vec<order::Element<'n>>>,
     /// Whether stages that nobody lists run: there is no `stages`.
     unlisted_run: bool,
 }
@@ -81,9 +61,8 @@ impl<'n> Top<'n> {
             }
         };
         let stages = entries.iter().find(|entry| entry.key.value == "stages");
-        let mut top = Self { entries, listed: None, unlisted_run: stages.is_none() };
-        top.listed = stages.and_then(|stages| top.names(stages, findings));
-        Some(top)
+        let listed = stages.and_then(|stages| order::read(stages, entries, findings));
+        Some(Self { entries, listed, unlisted_run: stages.is_none() })
     }
 
     fn get(&self, key: &str) -> Option<&'n Entry> {
@@ -91,133 +70,79 @@ impl<'n> Top<'n> {
     }
 
     fn lists(&self, key: &str) -> bool {
-        self.listed.iter().flatten().any(|name| name.value == key)
+        self.listed.iter().flatten().flatten().any(|name| name.value == key)
     }
 
-    /// The names that `stages` lists, in order, of those that are there.
-    fn names(&self, stages: &'n Entry, findings: &mut Findings<'_>) -> Option<Vec<Spanned<&'n str>>> {
-        const EXAMPLE: &str = "write `stages: [build, test]`, each a key of the manifest with a `script`";
-        let Shape::List(elements) = &stages.value.value else {
-            let found = stages.value.value.kind();
-            findings.error(stages.place(), format!("\"stages\" is a list of names, and here stands {found}"), EXAMPLE);
-            return None;
-        };
-        if elements.is_empty() {
-            findings.error(stages.place(), "\"stages\" lists nothing, so nothing would run", EXAMPLE);
-        }
-        let mut names: Vec<Spanned<&'n str>> = Vec::new();
-        for (index, element) in elements.iter().enumerate() {
-            let Some(name) = Self::element(element, stages, findings) else { continue };
-            if names.iter().any(|earlier| earlier.value == name.value) {
-                let message = format!("the stage {} is listed twice", quoted(name.value));
-                findings.error(name.span, message, "write it once: a stage runs once in a build");
-            } else if name.value == "prepare" {
-                self.prepare_at(index, name.span, findings);
-            } else if self.names_a_stage(&name, findings) {
-                names.push(name);
-            }
-        }
-        if names.is_empty() && !elements.is_empty() && findings.count() == 0 {
-            findings.error(stages.place(), "\"stages\" lists no stage beside \"prepare\"", EXAMPLE);
-        }
-        Some(names)
-    }
-
-    fn element(element: &'n Node, stages: &Entry, findings: &mut Findings<'_>) -> Option<Spanned<&'n str>> {
-        match &element.value {
-            Shape::Scalar { text, .. } => Some(Spanned { value: text, span: element.span }),
-            Shape::List(_) => {
-                let message =
-                    "this version of buildr does not run stages side by side yet, as a list in \"stages\" asks";
-                findings.error(element.span, message, "write the names one after the other; they run in this order");
-                None
-            }
-            other => {
-                let place = element.place_or(stages.key.span);
-                let message = format!("\"stages\" lists names, and here stands {}", other.kind());
-                findings.error(place, message, "write the name of a stage, such as `- build`");
-                None
-            }
-        }
-    }
-
-    fn prepare_at(&self, index: usize, span: Span, findings: &mut Findings<'_>) {
-        if self.get("prepare").is_none() {
-            findings.error(
-                span,
-                "\"prepare\" is listed, and the manifest has none",
-                "write `prepare: {script: [...]}`, or take it off the list",
-            );
-        } else if index > 0 {
-            findings.error(
-                span,
-                "\"prepare\" is listed after another stage, and it always runs before all of them",
-                "write it first, or take it off the list: it runs in any case",
-            );
-        }
-    }
-
-    fn names_a_stage(&self, name: &Spanned<&str>, findings: &mut Findings<'_>) -> bool {
-        if NEVER_A_STAGE.contains(&name.value) {
-            let message = format!("{} is a word of the language and cannot name a stage", quoted(name.value));
-            findings.error(name.span, message, "write another name, here and at the stage itself");
-            return false;
-        }
-        if stage::name(name, findings).is_none() {
-            return false;
-        }
-        if self.get(name.value).is_some() {
-            return true;
-        }
-        let stages = self.entries.iter().filter(|entry| entry.value.value.has("script"));
-        let names = stages.map(|entry| entry.key.value.as_str()).filter(|name| !NEVER_A_STAGE.contains(name));
-        let guess = findings.guess(name.value, names);
-        let message = format!("there is no stage {}{}", quoted(name.value), findings::did_you_mean(guess));
-        let help = match guess {
-            Some(guess) => format!("write `{guess}`, or give the manifest a key `{}` with a `script`", name.value),
-            None => format!("write `{}: {{script: [...]}}`, or take the name off the list", name.value),
-        };
-        findings.error(name.span, message, help);
-        false
-    }
-
-    fn read(&self, findings: &mut Findings<'_>) -> Read {
-        let mut read = Read::default();
+    fn read(&self, findings: &mut Findings<'_>) -> Manifest {
+        let mut manifest = Manifest::default();
+        let mut names: Vec<&str> = self.listed.iter().flatten().flatten().map(|name| name.value).collect();
+        let mut unlisted = Vec::new();
         for entry in self.entries {
             match entry.key.value.as_str() {
                 listed if self.lists(listed) => {}
-                "version" => version(entry, findings),
-                "image" => read.image = findings.image(entry),
-                "environment" => read.environment = environment::read(entry, findings),
-                "docker" => read.docker = findings.flag(entry),
-                "prepare" => read.prepare = stage::prepare(entry, findings),
-                "stages" => {}
                 free if words::is_free(free) => {}
-                later if TOP_LATER.contains(&later) => self.later(entry, findings),
-                _ if stage::is_meant(entry) => self.unlisted(entry, &mut read, findings),
+                word if TOP.known.contains(&word) => self.word(entry, &mut manifest, findings),
+                later if TOP.later.contains(&later) => findings.later(entry),
+                _ if stage::is_meant(entry) => {
+                    let runs = self.unlisted(entry, &mut manifest, findings);
+                    if runs { &mut names } else { &mut unlisted }.push(&entry.key.value);
+                }
                 _ => self.unknown(entry, findings),
             }
         }
-        for name in self.listed.iter().flatten() {
-            if let Some(entry) = self.get(name.value) {
-                read.stages.extend(stage::read(entry, name.span, findings));
-            }
-        }
-        if read.stages.is_empty() && findings.count() == 0 {
+        self.stages(&mut manifest, findings);
+        if manifest.stages.is_empty() && findings.count() == 0 {
             findings.error(
                 Span::new(0..0),
                 "the manifest has no stage, so nothing would run",
                 "write one, such as `build: {script: [make]}`",
             );
         }
-        read
+        needs::check(&manifest, &names, &unlisted, findings);
+        manifest
     }
 
-    /// A stage that `stages` does not name: it runs when there is no `stages`.
-    fn unlisted(&self, entry: &Entry, read: &mut Read, findings: &mut Findings<'_>) {
+    /// The stages that `stages` lists.
+    fn stages(&self, manifest: &mut Manifest, findings: &mut Findings<'_>) {
+        for element in self.listed.iter().flatten() {
+            let first = manifest.stages.len();
+            for name in element {
+                if let Some(entry) = self.get(name.value) {
+                    manifest.stages.extend(stage::read(entry, name.span, findings));
+                }
+            }
+            let members: Vec<usize> = (first..manifest.stages.len()).collect();
+            manifest.order.extend(match members.as_slice() {
+                [] => None,
+                [one] => Some(Element::One(*one)),
+                _ => Some(Element::Group(members)),
+            });
+        }
+    }
+
+    /// A word of the top level.
+    fn word(&self, entry: &Entry, manifest: &mut Manifest, findings: &mut Findings<'_>) {
+        if !NEVER_A_STAGE.contains(&entry.key.value.as_str()) && entry.value.value.has("script") {
+            let key = &entry.key.value;
+            let message = format!("{} is a word of the language, and here stands a stage", quoted(key));
+            findings.error(
+                entry.key.span,
+                message,
+                format!("write `{key}` into `stages` to make it one, or rename it"),
+            );
+        } else if !for_stages(entry, &mut manifest.defaults, findings) {
+            of_the_build(entry, manifest, findings);
+        }
+    }
+
+    /// A stage that `stages` does not name: it runs when there is no `stages`. Whether it does.
+    fn unlisted(&self, entry: &Entry, manifest: &mut Manifest, findings: &mut Findings<'_>) -> bool {
         // One with a mistyped `script` is read for that to be told.
-        if self.unlisted_run || !entry.value.value.has("script") {
-            read.stages.extend(stage::read(entry, entry.key.span, findings));
+        if self.unlisted_run || !stage::runs(&entry.value.value) {
+            if let Some(stage) = stage::read(entry, entry.key.span, findings) {
+                manifest.order.push(Element::One(manifest.stages.len()));
+                manifest.stages.push(stage);
+            }
         } else {
             let name = &entry.key.value;
             findings.warning(
@@ -226,29 +151,24 @@ impl<'n> Top<'n> {
                 format!("write `{name}` into `stages`, or begin the key with `.` to keep it for later"),
             );
         }
-    }
-
-    fn later(&self, entry: &Entry, findings: &mut Findings<'_>) {
-        let key = &entry.key.value;
-        let named = if entry.value.value.has("script") && !NEVER_A_STAGE.contains(&key.as_str()) {
-            "; a stage of this name must be listed in `stages`"
-        } else {
-            ""
-        };
-        findings.later(entry, format!("take it out: the top level has {} today{named}", words::listed(&TOP)));
+        self.unlisted_run
     }
 
     fn unknown(&self, entry: &Entry, findings: &mut Findings<'_>) {
         let key = entry.key.value.as_str();
         let missing = |word: &&str| self.get(word).is_none();
-        if let Some(guess) = findings.guess(key, TOP.into_iter().filter(missing)) {
+        let of_a_stage = || findings.guess(key, STAGE.known.iter().copied());
+        if STAGE.known.contains(&key) {
+            let message = format!("the top level has no key {}", quoted(key));
+            findings.error(entry.key.span, message, format!("write it in a stage, such as `build: {{{key}: ...}}`"));
+        } else if let Some(guess) = findings.guess(key, TOP.known.iter().copied().filter(missing)) {
             let message = format!("there is no key {}{}", quoted(key), findings::did_you_mean(Some(guess)));
             findings.error(
                 entry.key.span,
                 message,
                 format!("write `{guess}`, or begin the key with `x-` if it is yours"),
             );
-        } else if let Some(word) = findings.guess(key, words::STAGE.into_iter().chain(words::STAGE_LATER)) {
+        } else if let Some(word) = of_a_stage() {
             let message = format!("the top level has no key {}", quoted(key));
             findings.error(entry.key.span, message, format!("write it in a stage, such as `build: {{{word}: ...}}`"));
         } else if matches!(entry.value.value, Shape::Map(_)) {
@@ -260,9 +180,57 @@ impl<'n> Top<'n> {
             );
         } else {
             let message = format!("there is no key {}", quoted(key));
-            let help = format!("write one of {}, a stage, or a key that begins with `x-`", words::listed(&TOP));
+            let help =
+                "write a key of the language (`buildr explain` lists them), a stage, or a key that begins with `x-`";
             findings.error(entry.key.span, message, help);
         }
+    }
+}
+
+/// What holds for stages that do not say otherwise. Whether the key is one of these.
+fn for_stages(entry: &Entry, defaults: &mut Defaults, findings: &mut Findings<'_>) -> bool {
+    match entry.key.value.as_str() {
+        "docker" => defaults.docker = findings.flag(entry),
+        "privileged" => defaults.privileged = findings.flag(entry),
+        "shell" => defaults.shell = stage::shell(entry, findings),
+        "idle_timeout" => defaults.idle_timeout_ms = findings.duration(entry),
+        "retry" => defaults.retry = failure::retry(entry, findings),
+        "resources" => defaults.resources = machine::resources(entry, findings),
+        "agent" => defaults.agent = Some(machine::labels(entry, findings)),
+        "platform" => defaults.platform = image::platform(entry, findings),
+        "cache" => defaults.cache = files::caches(entry, findings),
+        "secrets" => defaults.secrets = secrets::read(entry, findings),
+        _ => return false,
+    }
+    true
+}
+
+/// What is said once for the whole build.
+fn of_the_build(entry: &Entry, manifest: &mut Manifest, findings: &mut Findings<'_>) {
+    match entry.key.value.as_str() {
+        "version" => version(entry, findings),
+        "image" => manifest.image = image::read(entry, findings),
+        "environment" => manifest.environment = environment::read(entry, findings),
+        "prepare" => manifest.prepare = prepare::read(entry, findings),
+        "finally" => manifest.finally = stage::finally(entry, findings),
+        "services" => manifest.services = service::read(entry, findings),
+        "matrix" => manifest.matrix = matrix::read(entry, findings),
+        "when" => manifest.when = when::read(entry, Of::Pipeline, findings),
+        "clone" => manifest.clone = code::clone(entry, findings),
+        "repos" => manifest.repos = code::repos(entry, findings),
+        "workspace" => manifest.workspace = code::workspace(entry, findings),
+        "dir" => manifest.dir = code::dir(entry, findings),
+        "inputs" => manifest.inputs = gate::inputs(entry, findings),
+        "concurrency" => manifest.concurrency = gate::concurrency(entry, findings),
+        "cancel_superseded" => manifest.cancel_superseded = findings.flag(entry),
+        "timeout" => manifest.timeout_ms = findings.duration(entry),
+        "fail_fast" => manifest.fail_fast = findings.flag(entry),
+        "stage_parallelism" => manifest.stage_parallelism = findings.count_of(entry, 1..=256),
+        "priority" => {
+            manifest.priority = findings.whole(entry, -100..=100).and_then(|priority| i32::try_from(priority).ok());
+        }
+        // `stages` and `include` have been read by now.
+        _ => {}
     }
 }
 

@@ -1,72 +1,123 @@
-//! Stages and `prepare`, and the scripts of both.
+//! Stages, and `finally`, which is one.
 
 use protocol::StageName;
 
-use super::findings::{Findings, Keys, shown};
-use crate::manifest::language::{Environment, Prepare, RetrySaid, Stage};
-use crate::manifest::node::{Entry, Node, Shape};
+use super::findings::{Findings, Keys};
+use super::when::Of;
+use super::{code, environment, failure, files, gate, image, machine, matrix, needs, script, secrets, service, when};
+use crate::manifest::language::Stage;
+use crate::manifest::node::{Entry, Shape};
 use crate::manifest::source::{Span, Spanned, quoted};
-use crate::manifest::words::{self, PREPARE, PREPARE_LATER, STAGE, STAGE_LATER};
+use crate::manifest::words::{self, FINALLY, STAGE};
 
-const PREPARE_NEVER: [(&str, &str, &str); 1] = [(
-    "image",
-    "\"prepare\" has no image of its own: it makes the image that stages without one start from",
-    "write `image` at the top level, or in the stages that need another",
-)];
+/// What a stage that triggers another build may say besides.
+const BESIDE_TRIGGER: [&str; 8] =
+    ["trigger", "needs", "when", "matrix", "manual", "concurrency", "allow_failure", "timeout"];
 
 /// One stage. `named` is where it is named: in `stages`, or its own key.
 pub(super) fn read(entry: &Entry, named: Span, findings: &mut Findings<'_>) -> Option<Stage> {
     let name = name(&Spanned { value: entry.key.value.as_str(), span: named }, findings);
     let owner = format!("the stage {}", quoted(&entry.key.value));
     let example = format!("{}: {{script: [...]}}", entry.key.value);
-    let keys = Keys { owner, known: &STAGE, later: &STAGE_LATER, never: &[] };
+    let keys = Keys { owner, words: &STAGE };
     let entries = findings.entries(entry, &keys, &example);
-    let (mut image, mut docker, mut not_twice, mut script) = (None, None, false, None);
-    for entry in &entries {
-        match entry.key.value.as_str() {
-            "image" => image = findings.image(entry),
-            "docker" => docker = findings.flag(entry),
-            "retry" => not_twice = never(entry, findings),
-            _ => script = commands(entry, &keys.owner, findings),
+    let stage = of(name, &entries, &keys.owner, Of::Stage, findings);
+    if entries.iter().any(|entry| entry.key.value == "trigger") {
+        beside_trigger(&entries, &keys.owner, findings);
+    } else {
+        missing_script(entry, &keys.owner, &example, findings);
+    }
+    stage.filter(|stage| stage.trigger.is_some() || !stage.script.is_empty())
+}
+
+/// The stage `finally`.
+pub(super) fn finally(entry: &Entry, findings: &mut Findings<'_>) -> Option<Stage> {
+    const EXAMPLE: &str = "finally: {script: [...]}";
+    let keys = Keys::of("finally", &FINALLY);
+    let name = name(&Spanned { value: "finally", span: entry.key.span }, findings);
+    let entries = findings.entries(entry, &keys, EXAMPLE);
+    let stage = of(name, &entries, &keys.owner, Of::Finally, findings);
+    missing_script(entry, &keys.owner, EXAMPLE, findings);
+    stage.filter(|stage| !stage.script.is_empty())
+}
+
+fn of(
+    name: Option<Spanned<StageName>>,
+    entries: &[&Entry],
+    owner: &str,
+    of: Of,
+    findings: &mut Findings<'_>,
+) -> Option<Stage> {
+    let mut stage = Stage::new(name?, Vec::new());
+    for entry in entries {
+        if !how_it_runs(&mut stage, entry, findings) {
+            when_and_what(&mut stage, entry, owner, of, findings);
         }
     }
-    missing_script(entry, &keys.owner, &example, findings);
-    let retry = not_twice.then_some(RetrySaid::Never);
-    Some(Stage { image, docker, retry, ..Stage::new(name?, script?) })
+    Some(stage)
 }
 
-/// Whether `retry` says `never`, the one thing that it can say today.
-fn never(entry: &Entry, findings: &mut Findings<'_>) -> bool {
-    if matches!(&entry.value.value, Shape::Scalar { text, .. } if text == "never") {
-        return true;
+/// What says how its container runs. Whether the key is one of these.
+fn how_it_runs(stage: &mut Stage, entry: &Entry, findings: &mut Findings<'_>) -> bool {
+    match entry.key.value.as_str() {
+        "image" => stage.image = image::read(entry, findings),
+        "environment" => stage.environment = environment::read(entry, findings),
+        "services" => stage.services = service::read(entry, findings),
+        "timeout" => stage.timeout_ms = findings.duration(entry),
+        "idle_timeout" => stage.idle_timeout_ms = findings.duration(entry),
+        "agent" => stage.agent = Some(machine::labels(entry, findings)),
+        "platform" => stage.platform = image::platform(entry, findings),
+        "resources" => stage.resources = machine::resources(entry, findings),
+        "docker" => stage.docker = findings.flag(entry),
+        "privileged" => stage.privileged = findings.flag(entry),
+        "dir" => stage.dir = code::dir(entry, findings),
+        "shell" => stage.shell = shell(entry, findings),
+        _ => return false,
     }
-    findings.error(
-        entry.place(),
-        format!("\"retry\" can only be `never` in this version of buildr, and here stands {}", shown(&entry.value.value)),
-        "write `retry: never` for a stage that must not run twice, or leave it out: then it runs again when its agent is lost",
-    );
-    false
+    true
 }
 
-/// What `prepare` says.
-pub(super) fn prepare(entry: &Entry, findings: &mut Findings<'_>) -> Option<Prepare> {
-    const EXAMPLE: &str = "prepare: {script: [...]}";
-    let owner = "\"prepare\"".to_owned();
-    let keys = Keys { owner, known: &PREPARE, later: &PREPARE_LATER, never: &PREPARE_NEVER };
-    let mut script = None;
-    for entry in findings.entries(entry, &keys, EXAMPLE) {
-        script = commands(entry, &keys.owner, findings);
+/// What says when it runs, what it does, and what it leaves.
+fn when_and_what(stage: &mut Stage, entry: &Entry, owner: &str, of: Of, findings: &mut Findings<'_>) {
+    let commands = |findings: &mut Findings<'_>| script::commands(entry, owner, findings).unwrap_or_default();
+    match entry.key.value.as_str() {
+        "script" => stage.script = commands(findings),
+        "on_failure" => stage.on_failure = commands(findings),
+        "after" => stage.after = commands(findings),
+        "needs" => stage.needs = Some(needs::read(entry, findings)),
+        "matrix" => stage.matrix = matrix::read(entry, findings),
+        "parallel" => stage.parallel = matrix::shards(entry, findings),
+        "when" => stage.when = when::read(entry, of, findings),
+        "allow_failure" => stage.allow_failure = failure::allowed(entry, findings),
+        "retry" => stage.retry = failure::retry(entry, findings),
+        "artifacts" => stage.artifacts = files::artifacts(entry, findings),
+        "reports" => stage.reports = files::reports(entry, findings),
+        "cache" => stage.cache = Some(files::caches(entry, findings)),
+        "secrets" => stage.secrets = secrets::read(entry, findings),
+        "concurrency" => stage.concurrency = gate::concurrency(entry, findings),
+        "manual" => stage.manual = gate::manual(entry, findings),
+        "trigger" => stage.trigger = gate::trigger(entry, findings),
+        _ => {}
     }
-    missing_script(entry, &keys.owner, EXAMPLE, findings);
-    script.map(|script| Prepare {
-        script,
-        files: None,
-        cache: None,
-        secrets: Vec::new(),
-        environment: Environment::default(),
-        timeout_ms: None,
-        shell: None,
-    })
+}
+
+/// What runs the script: a program, its arguments, and `{0}` where the script's file goes.
+pub(super) fn shell(entry: &Entry, findings: &mut Findings<'_>) -> Option<Spanned<String>> {
+    findings.word(entry, "write `shell: bash -euo pipefail {0}`, in which `{0}` is the script's file")
+}
+
+/// A stage in whose place another build runs has no container that the rest could be about.
+fn beside_trigger(entries: &[&Entry], owner: &str, findings: &mut Findings<'_>) {
+    for entry in entries {
+        let key = entry.key.value.as_str();
+        if !BESIDE_TRIGGER.contains(&key) {
+            findings.error(
+                entry.key.span,
+                format!("{owner} begins another build and runs nothing itself, so it can have no {}", quoted(key)),
+                format!("take it out; beside `trigger` can stand {}", words::listed(&BESIDE_TRIGGER[1..])),
+            );
+        }
+    }
 }
 
 /// A stage's name, when it can be one.
@@ -84,79 +135,27 @@ pub(super) fn name(name: &Spanned<&str>, findings: &mut Findings<'_>) -> Option<
     }
 }
 
-/// Whether a map that `stages` does not list is a stage: it has a `script`, or something mistyped for one.
+/// Whether a map that `stages` does not list is a stage: it has a `script` or a `trigger`, or something mistyped for
+/// a `script`.
 pub(super) fn is_meant(entry: &Entry) -> bool {
     match &entry.value.value {
-        Shape::Map(entries) => entries.iter().any(|entry| words::closest(&entry.key.value, ["script"]).is_some()),
+        Shape::Map(entries) => entries
+            .iter()
+            .any(|entry| entry.key.value == "trigger" || words::closest(&entry.key.value, ["script"]).is_some()),
         _ => false,
     }
 }
 
-fn missing_script(entry: &Entry, owner: &str, example: &str, findings: &mut Findings<'_>) {
+/// Whether a map is complete as a stage.
+pub(super) fn runs(shape: &Shape) -> bool {
+    shape.has("script") || shape.has("trigger")
+}
+
+/// Tells that a map does nothing.
+pub(super) fn missing_script(entry: &Entry, owner: &str, example: &str, findings: &mut Findings<'_>) {
     // A mistyped one has been told.
     if matches!(entry.value.value, Shape::Map(_)) && !is_meant(entry) {
         let message = format!("{owner} has no \"script\", so it would do nothing");
         findings.error(entry.key.span, message, format!("write `{example}`"));
     }
-}
-
-/// The commands of a `script`: one text, or a list in which lists are flattened, so that an anchor can give
-/// several.
-fn commands(entry: &Entry, owner: &str, findings: &mut Findings<'_>) -> Option<Vec<Spanned<String>>> {
-    const EXAMPLE: &str = "write `script: [make, make test]`, or one command below the other after `- `";
-    let before = findings.count();
-    let mut commands = Vec::new();
-    match &entry.value.value {
-        Shape::Null => {
-            findings.error(entry.place(), format!("the script of {owner} has no value"), EXAMPLE);
-        }
-        Shape::Map(_) => {
-            findings.error(
-                entry.place(),
-                format!("the script of {owner} is text or a list of texts, not a map"),
-                EXAMPLE,
-            );
-        }
-        Shape::Scalar { .. } | Shape::List(_) => collect(&entry.value, entry.place(), &mut commands, findings),
-    }
-    if findings.count() > before {
-        return None;
-    }
-    if commands.iter().all(|command| command.value.trim().is_empty()) {
-        findings.error(entry.place(), format!("the script of {owner} is empty, so it would do nothing"), EXAMPLE);
-        return None;
-    }
-    Some(commands)
-}
-
-fn collect(node: &Node, place: Span, commands: &mut Vec<Spanned<String>>, findings: &mut Findings<'_>) {
-    let place = node.place_or(place);
-    match &node.value {
-        Shape::List(elements) => {
-            for element in elements {
-                collect(element, place, commands, findings);
-            }
-        }
-        Shape::Map(entries) => command_with_colon(entries, place, findings),
-        Shape::Null | Shape::Scalar { .. } => {
-            let help = "write a command, or take the line out; the texts `null` and `~` must be quoted";
-            commands.extend(findings.text(node, place, "this command", help));
-        }
-    }
-}
-
-/// `- echo "a: b"` is a map to YAML, and the commonest surprise in files like ours.
-fn command_with_colon(entries: &[Entry], place: Span, findings: &mut Findings<'_>) {
-    let first = entries.first().map_or(place, |entry| entry.key.span);
-    let source = findings.source();
-    let line = &source.text()[source.line_range(first.start)];
-    let command = line.trim_start().trim_start_matches("- ").trim();
-    let quoted = format!("- '{}'", command.replace('\'', "''"));
-    let message = "this command is a map to YAML, because of the `: ` in it";
-    let help = if line.contains(['[', '{', '|', '>']) || command.len() > 80 {
-        "write the whole command in quotes".to_owned()
-    } else {
-        format!("write the whole command in quotes: `{quoted}`")
-    };
-    findings.error(first, message, help);
 }
