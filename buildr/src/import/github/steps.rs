@@ -111,8 +111,9 @@ impl Work {
         let text = replaced.text;
         self.bash |= ["[[", "<<<", "pipefail", "=(", "<(", "source ", "shopt "].iter().any(|word| text.contains(word));
         if let Some(shell) = step.get("shell") {
-            if !self.shell(draft, stage, shell) {
-                step.told();
+            if !self.shell(stage, shell) {
+                let because = "a stage has one shell; run the other program in its script, with the text in a file";
+                draft.notes.lost(&mut stage.map, "steps", step, because);
                 return None;
             }
         }
@@ -139,7 +140,7 @@ impl Work {
     }
 
     /// Notes a step's shell; whether its script can run in the stage's.
-    fn shell(&mut self, draft: &Draft, stage: &mut Stage, tree: &Tree) -> bool {
+    fn shell(&mut self, stage: &mut Stage, tree: &Tree) -> bool {
         match tree.peek().unwrap_or_default() {
             "sh" | "bash" => {
                 self.bash |= tree.text() == Some("bash");
@@ -151,15 +152,7 @@ impl Work {
                 stage.map.remark(format!("look at: a step's shell is `{text}`; here it is the stage's"));
                 true
             }
-            _ => {
-                draft.notes.lost(
-                    &mut stage.map,
-                    "steps.shell",
-                    tree,
-                    "a stage has one shell; run the other program in its script, with the text in a file",
-                );
-                false
-            }
+            _ => false,
         }
     }
 

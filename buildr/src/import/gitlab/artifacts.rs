@@ -72,9 +72,10 @@ fn reports(draft: &Draft, stage: &mut Stage, tree: &Tree) {
             "junit" => add_report(&mut stage.map, "junit", one_or_more(&value.texts())),
             "coverage_report" => {
                 let path = value.get("path").and_then(Tree::text).map(str::to_owned);
-                match (path, value.get("coverage_format").and_then(Tree::peek)) {
+                let format = value.get("coverage_format");
+                match (path, format.and_then(Tree::peek)) {
                     (Some(path), Some("cobertura")) => {
-                        value.told();
+                        format.map(Tree::told);
                         add_report(&mut stage.map, "coverage", path.into());
                     }
                     _ => draft.notes.lost(

@@ -111,6 +111,11 @@ fn settings(draft: &mut Draft, map: &mut Map, own: &[(String, String)], key: &st
             Some(false) => draft.notes.look(map, key, value, "a newer build cancels this one as a whole where `cancel_superseded` is set; `manual` and `concurrency` keep a stage from being cut off"),
             None => {}
         },
+        "inherit" => {
+            if let Some(choice) = value.get("default") {
+                draft.notes.moot(map, "inherit.default", choice, "what the job does not take over is left out here");
+            }
+        }
         "pages" if value.truth() == Some(false) => {}
         _ => {
             by_table(&WITHOUT, &draft.notes, map, key, value);
@@ -269,7 +274,11 @@ fn retry(draft: &Draft, map: &mut Map, tree: &Tree) {
             causes.push(cause.to_owned());
         }
     }
-    causes.extend(tree.get("exit_codes").map(Tree::texts).unwrap_or_default());
+    match tree.get("exit_codes") {
+        Some(codes) if any => draft.notes.moot(map, "retry.exit_codes", codes, "after any failure it is tried again"),
+        Some(codes) => causes.extend(codes.texts()),
+        None => {}
+    }
     if any || causes.is_empty() {
         map.set("retry", Value::Number(max));
     } else {

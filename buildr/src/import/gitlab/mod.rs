@@ -218,8 +218,11 @@ fn workflow(draft: &mut Draft, tree: &Tree) {
             }
             "auto_cancel" => {
                 let on_commit = value.get("on_new_commit");
-                if on_commit.and_then(Tree::peek).is_some_and(|word| word != "none") {
-                    on_commit.map(Tree::told);
+                if on_commit.and_then(Tree::peek).is_some_and(|word| matches!(word, "interruptible" | "conservative")) {
+                    let word = on_commit.and_then(Tree::text).unwrap_or_default();
+                    top.remark(format!(
+                        "look at: `auto_cancel` was `{word}`; here a newer build takes the place of an older one"
+                    ));
                     top.set("cancel_superseded", Value::Truth(true));
                 }
                 let done = top.has("cancel_superseded");

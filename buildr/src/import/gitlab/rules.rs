@@ -36,7 +36,7 @@ pub(super) fn rules(draft: &Draft, map: &mut Map, tree: &Tree) -> Ruled {
             _ => &[],
         };
         kinds = (kinds.0 || word == "manual", kinds.1 || word != "manual");
-        if word == "delayed" {
+        if !["on_success", "always", "on_failure", "manual"].contains(&word.as_str()) {
             draft.notes.lost(map, "rules.when", rule, "stages do not wait for a time; this one begins at once");
         }
         ruled.may_fail |= rule.get("allow_failure").and_then(Tree::truth) == Some(true);

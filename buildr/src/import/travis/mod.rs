@@ -51,7 +51,7 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
         return;
     }
     let mut top = std::mem::take(&mut draft.top);
-    if let (Some(named), None) = (&named, language) {
+    if let Some(named) = named.as_deref().filter(|named| language::named(named).is_none()) {
         let why = "there is no image for it here; write one";
         draft.notes.say(&mut top, NoteKind::Look, format!("`language: {named}`"), why);
     }
@@ -88,6 +88,10 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
         let stage = job(draft, root, work, language, &phase);
         put(&mut groups, &phase, &stage.name);
         draft.stages.push(stage);
+    }
+    let order: Vec<&str> = groups.iter().map(|(name, _)| name.as_str()).collect();
+    if order != ["test"] {
+        draft.top.remark(format!("The stages of Travis CI: {}.", order.join(", ")));
     }
     draft.groups = groups.into_iter().map(|(_, stages)| stages).collect();
 }
@@ -317,14 +321,24 @@ fn cache(draft: &Draft, map: &mut Map, tree: &Tree) {
             }
             caches.push(Value::Map(cache));
         }
-        None => draft.notes.lost(map, "cache", value, "nobody here knows what it means; write `cache` with its paths"),
+        None => draft.notes.lost(
+            map,
+            &format!("cache.{name}"),
+            value,
+            "nobody here knows what it means; write `cache` with its paths",
+        ),
     };
     if tree.is_map() {
         for (key, value) in tree.entries().iter().filter(|(key, _)| key != "directories" && key != "timeout") {
-            if value.truth() == Some(true) {
-                word(key, map, value)
-            } else if value.truth().is_none() {
-                word("", map, value)
+            match value.truth() {
+                Some(true) => word(key, map, value),
+                Some(false) => {}
+                None => draft.notes.lost(
+                    map,
+                    &format!("cache.{key}"),
+                    value,
+                    "it is neither true nor false; write `cache` with its paths",
+                ),
             }
         }
     } else if tree.truth() != Some(false) {
