@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use crate::manifest::{Node, Shape, Source};
+use crate::manifest::{Node, Shape, Text};
 
 /// A value of the source. Copies of one value (aliases, merged templates) share whether they were asked for.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub(super) enum What {
 
 impl Tree {
     /// The tree of a document.
-    pub(super) fn new(source: &Source, node: &Node) -> Self {
+    pub(super) fn new(source: &Text, node: &Node) -> Self {
         Planter { source, marks: HashMap::new() }.plant(node, 1)
     }
 
@@ -211,7 +211,7 @@ impl Tree {
 }
 
 struct Planter<'s> {
-    source: &'s Source,
+    source: &'s Text,
     /// What an alias repeats stands at the place where it is defined.
     marks: HashMap<(usize, usize), Rc<Cell<bool>>>,
 }

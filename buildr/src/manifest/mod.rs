@@ -1,8 +1,9 @@
 //! The manifest: the file in the repository, as it is written.
 //!
-//! [`load`] finds and reads the one of a folder. In it: `place` says which file that is, `yaml` makes nodes of
-//! its text (and is the only file that knows the YAML crate), `check` makes a [`Manifest`] of the nodes and
-//! collects all that is wrong, and `source` shows a person where. What a manifest means is [`crate::plan`]'s.
+//! [`load_project`] finds and reads those of a folder. In it: `place` says which files these are, `yaml` makes nodes
+//! of a text (and is the only file that knows the YAML crate), `include` brings other files' nodes, `check` makes a
+//! [`Manifest`] of them and collects all that is wrong, and `source` shows a person where. What a manifest means is
+//! [`crate::plan`]'s.
 
 mod source;
 mod node;
@@ -11,20 +12,25 @@ mod writer;
 mod words;
 mod variable;
 mod language;
+mod include;
 mod check;
 mod place;
+mod project;
 #[cfg(test)]
 mod tests;
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+pub use include::{Fetched, Included, Includes, NoIncludes, RemoteFile};
 pub use language::Manifest;
 pub use place::find;
+pub use project::{Pipeline, Project, ProjectReading, load_project};
 pub use source::Problem;
 
 pub(crate) use language::{Image, Inherit, RetrySaid};
 pub(crate) use node::{Node, Shape};
+pub(crate) use source::Text;
 pub(crate) use source::{Source, Span, Spanned, quoted};
 pub(crate) use variable::is_inheritable;
 pub(crate) use writer::{Map, Value};
@@ -48,7 +54,7 @@ pub enum ManifestError {
     #[error(
         "there is no manifest{}; write a file .buildr.yml in the project's folder, and three lines will do:\n\n  \
          image: ubuntu:latest\n  build:\n    script: echo \"it builds\"\n",
-        if *.pipelines { ": the folder .buildr is not one, and this version of buildr reads no pipelines from it yet" } else { "" },
+        if *.pipelines { ": the folder .buildr has no file that ends with .yml" } else { "" },
     )]
     Missing {
         /// Whether a folder `.buildr` is there.
@@ -58,13 +64,37 @@ pub enum ManifestError {
     #[error("{name} is a link that leads out of its folder, which buildr does not follow; put the file itself there")]
     Outside {
         /// The link.
-        name: &'static str,
+        name: String,
     },
     /// What has the name of a manifest is a folder, a device or the like.
     #[error("{name} is not a regular file; remove it, and write the manifest in a file of this name")]
     NotAFile {
         /// Which.
-        name: &'static str,
+        name: String,
+    },
+    /// A file of the folder `.buildr` whose name cannot be a pipeline's.
+    #[error(
+        "{name} cannot be a pipeline's file; give it a name of letters, digits, `-`, `_` and `.` before the ending"
+    )]
+    BadPipeline {
+        /// Which.
+        name: String,
+    },
+    /// Two files of one pipeline.
+    #[error("there are two files for the pipeline {name}, {} and {}; keep one of them", files[0], files[1])]
+    PipelineTwice {
+        /// Which.
+        name: String,
+        /// Both.
+        files: [String; 2],
+    },
+    /// More pipelines than a build can have.
+    #[error("the folder .buildr has {count} pipelines, and {most} are the most; put several into one file")]
+    TooManyPipelines {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        most: usize,
     },
     /// The disk or its permissions stand against it.
     #[error("{} could not be read; see that it exists and that this user may read it", path.display())]
@@ -99,48 +129,68 @@ fn told(problems: &[Problem], more: usize) -> String {
     paragraphs.join("\n\n")
 }
 
-/// Finds and reads the manifest of a folder.
+/// Finds and reads the manifest at the root of a folder, without files of other repositories.
 ///
 /// # Errors
 /// When there is none, when it cannot be read, and when something in it is wrong: then all of that at once.
 pub fn load(folder: &Path) -> Result<Reading, ManifestError> {
     let path = find(folder)?;
-    let unreadable = |source| ManifestError::Unreadable { path: path.clone(), source };
-    let file = std::fs::File::open(&path).map_err(unreadable)?;
-    // One byte more than is allowed tells that there are too many; the rest of them is never read.
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    read(&bytes, &path.file_name().unwrap_or_default().to_string_lossy())
+    let shown = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let sources = include::Sources { folder: Some(folder), remote: &NoIncludes };
+    from_file(&path, &shown, &sources).map(|(reading, _)| reading)
 }
 
-/// Reads a manifest. `file_name` is what errors call it.
+/// Reads a manifest. `file_name` is what errors call it. Nothing can be included.
 ///
 /// # Errors
 /// [`ManifestError::Faulty`]: a text that is too long, no UTF-8 or no YAML is told by its first fault, anything
 /// else by all of its faults.
 pub fn read(bytes: &[u8], file_name: &str) -> Result<Reading, ManifestError> {
-    let source = text(bytes, file_name)?;
-    let root = yaml::parse(&source)?;
-    let (manifest, warnings) = check::manifest(source, &root)
-        .map_err(|told| ManifestError::Faulty { problems: told.problems, more: told.more })?;
-    Ok(Reading { manifest, warnings })
+    let sources = include::Sources { folder: None, remote: &NoIncludes };
+    from_bytes(bytes, file_name, None, &sources).map(|(reading, _)| reading)
 }
 
 /// Reads any YAML, of one document or several, and asks nothing about what it means: other systems' files.
 ///
 /// # Errors
 /// [`ManifestError::Faulty`] with the first thing that is not YAML, or is too large.
-pub(crate) fn documents(bytes: &[u8], file_name: &str) -> Result<(Source, Vec<Node>), ManifestError> {
-    let source = text(bytes, file_name)?;
-    let nodes = yaml::parse_all(&source)?;
-    Ok((source, nodes))
+pub(crate) fn documents(bytes: &[u8], file_name: &str) -> Result<(Text, Vec<Node>), ManifestError> {
+    let text = text(bytes, file_name)?;
+    let nodes = yaml::parse_all(&text)?;
+    Ok((text, nodes))
 }
 
-fn text(bytes: &[u8], file_name: &str) -> Result<Source, Problem> {
+/// Reads a manifest from its file, with what it includes. `shown` is what errors call it.
+fn from_file(
+    path: &Path,
+    shown: &str,
+    sources: &include::Sources<'_>,
+) -> Result<(Reading, Vec<Included>), ManifestError> {
+    let unreadable = |source| ManifestError::Unreadable { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    // One byte more than is allowed tells that there are too many; the rest of them is never read.
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    from_bytes(&bytes, shown, Some(path), sources)
+}
+
+fn from_bytes(
+    bytes: &[u8],
+    shown: &str,
+    path: Option<&Path>,
+    sources: &include::Sources<'_>,
+) -> Result<(Reading, Vec<Included>), ManifestError> {
+    let whole = include::read(text(bytes, shown)?, path, sources)?;
+    let (manifest, warnings) = check::manifest(whole.source, &whole.root, &whole.loose)
+        .map_err(|told| ManifestError::Faulty { problems: told.problems, more: told.more })?;
+    Ok((Reading { manifest, warnings }, whole.included))
+}
+
+fn text(bytes: &[u8], file_name: &str) -> Result<Text, Problem> {
     if bytes.len() > MAX_BYTES {
         let start = String::from_utf8_lossy(&bytes[..200]).into_owned();
         let limit = MAX_BYTES >> 20;
-        return Err(Source::new(file_name, start).problem(
+        return Err(Text::new(file_name, start).problem(
             Span::new(0..0),
             format!("the manifest is longer than {limit} MiB"),
             "write what is long in files of the repository, and run these in a `script`",
@@ -148,9 +198,9 @@ fn text(bytes: &[u8], file_name: &str) -> Result<Source, Problem> {
     }
     // Some editors begin a file with a byte order mark.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    std::str::from_utf8(bytes).map(|text| Source::new(file_name, text.to_owned())).map_err(|error| {
+    std::str::from_utf8(bytes).map(|text| Text::new(file_name, text.to_owned())).map_err(|error| {
         let at = error.valid_up_to();
-        let shown = Source::new(file_name, String::from_utf8_lossy(bytes).into_owned());
+        let shown = Text::new(file_name, String::from_utf8_lossy(bytes).into_owned());
         shown.problem(
             Span::new(at..at + char::REPLACEMENT_CHARACTER.len_utf8()),
             "this byte is not UTF-8, the encoding of manifests",

@@ -50,6 +50,25 @@ impl Shape {
 }
 
 impl Spanned<Shape> {
+    /// How many values it is, itself among them.
+    pub(super) fn count(&self) -> usize {
+        match &self.value {
+            Shape::List(elements) => 1 + elements.iter().map(Self::count).sum::<usize>(),
+            Shape::Map(entries) => 1 + entries.iter().map(|entry| entry.value.count()).sum::<usize>(),
+            Shape::Null | Shape::Scalar { .. } => 1,
+        }
+    }
+
+    /// The same value, its places so much further on. Recursion is bounded by the depth of a parsed text.
+    pub(super) fn on(self, by: usize) -> Self {
+        let value = match self.value {
+            Shape::List(elements) => Shape::List(elements.into_iter().map(|element| element.on(by)).collect()),
+            Shape::Map(entries) => Shape::Map(entries.into_iter().map(|entry| entry.on(by)).collect()),
+            plain => plain,
+        };
+        Self { value, span: self.span.on(by) }
+    }
+
     /// The place to point at when it is wrong: what is written of it, or `otherwise` when that is nothing.
     pub(crate) fn place_or(&self, otherwise: Span) -> Span {
         match &self.value {
@@ -63,6 +82,10 @@ impl Spanned<Shape> {
 }
 
 impl Entry {
+    fn on(self, by: usize) -> Self {
+        Self { key: Spanned { value: self.key.value, span: self.key.span.on(by) }, value: self.value.on(by) }
+    }
+
     /// The place to point at when the value is wrong.
     pub(crate) fn place(&self) -> Span {
         self.value.place_or(self.key.span)

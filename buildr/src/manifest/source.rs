@@ -22,6 +22,16 @@ impl Span {
     pub(crate) fn new(range: Range<usize>) -> Self {
         Self { start: range.start, end: range.end }
     }
+
+    /// The same stretch, so much further on.
+    pub(super) fn on(self, by: usize) -> Self {
+        Self { start: self.start + by, end: self.end + by }
+    }
+
+    /// The same stretch, so much further back.
+    fn back(self, by: usize) -> Self {
+        Self { start: self.start - by, end: self.end.saturating_sub(by) }
+    }
 }
 
 /// A value and where it is written. For a value that came through an alias or a merge: where it is defined.
@@ -31,14 +41,14 @@ pub(crate) struct Spanned<T> {
     pub(crate) span: Span,
 }
 
-/// A manifest's text under the name by which people know it.
+/// One file's text under the name by which people know it. Places in it count from its own beginning.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Source {
+pub(crate) struct Text {
     name: String,
     text: String,
 }
 
-impl Source {
+impl Text {
     pub(crate) fn new(name: &str, text: String) -> Self {
         Self { name: name.to_owned(), text }
     }
@@ -97,6 +107,67 @@ impl Source {
 
     fn char_boundary(&self, offset: usize) -> usize {
         self.text.floor_char_boundary(offset)
+    }
+}
+
+/// The texts of a manifest: its own, then those that it includes. Places count through all of them, so that a
+/// [`Span`] is two numbers wherever it points.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    /// Each with its first byte's place; the first one's is 0. Between two of them one place is nobody's, so that an
+    /// end of one is no beginning of another.
+    texts: Vec<(usize, Text)>,
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Text::default().into()
+    }
+}
+
+impl From<Text> for Source {
+    fn from(text: Text) -> Self {
+        Self { texts: vec![(0, text)] }
+    }
+}
+
+impl Source {
+    /// One text. The plan's tests begin with it.
+    #[cfg(test)]
+    pub(crate) fn new(name: &str, text: String) -> Self {
+        Text::new(name, text).into()
+    }
+
+    /// Takes one more text, and says where its places begin.
+    pub(super) fn add(&mut self, text: Text) -> usize {
+        let start = self.texts.last().map_or(0, |(start, last)| start + last.text.len() + 1);
+        self.texts.push((start, text));
+        start
+    }
+
+    /// The text of a stretch; empty when it is none.
+    pub(crate) fn slice(&self, span: Span) -> &str {
+        let (start, text) = self.at(span.start);
+        text.slice(span.back(start))
+    }
+
+    /// The line on which a byte stands, without its end.
+    pub(super) fn line(&self, offset: usize) -> &str {
+        let (start, text) = self.at(offset);
+        &text.text[text.line_range(offset - start)]
+    }
+
+    /// Something that is wrong at a place, and what to write instead.
+    pub(crate) fn problem(&self, span: Span, message: impl AsRef<str>, help: impl AsRef<str>) -> Problem {
+        let (start, text) = self.at(span.start);
+        text.problem(span.back(start), message, help)
+    }
+
+    /// The text that a place is in, and where that begins.
+    fn at(&self, offset: usize) -> (usize, &Text) {
+        let index = self.texts.partition_point(|(start, _)| *start <= offset).saturating_sub(1);
+        let (start, text) = &self.texts[index];
+        (*start, text)
     }
 }
 
@@ -216,7 +287,7 @@ mod tests {
     /// Marks the first `word` of the text.
     fn mark(text: &str, word: &str) -> String {
         let start = text.find(word).unwrap();
-        let source = Source::new("f.yml", text.to_owned());
+        let source = Text::new("f.yml", text.to_owned());
         source.problem(Span::new(start..start + word.len()), "wrong", "write it right").to_string()
     }
 
@@ -286,9 +357,28 @@ mod tests {
                 assert_eq!(shown.lines().count(), 5, "{start}..{end}\n{shown}");
             }
         }
+        let text = Text::new("f", text.to_owned());
         for (line, column) in [(0, 0), (1, 1), (1, 9), (9, 9), (3, 2)] {
-            assert!(source.offset(line, column) <= text.len());
+            assert!(text.offset(line, column) <= text.text().len());
         }
-        assert_eq!((source.offset(3, 1), source.offset(3, 2)), (5, 9));
+        assert_eq!((text.offset(3, 1), text.offset(3, 2)), (5, 9));
+    }
+    #[test]
+    fn places_go_through_all_texts() {
+        let mut source = Source::new("a", "one\ntwo".to_owned());
+        let b = source.add(Text::new("b", String::new()));
+        let c = source.add(Text::new("c", "x: é\ny: z".to_owned()));
+        assert_eq!((b, c), (8, 9));
+        let told = |at: Range<usize>| source.problem(Span::new(at), "m", "h").to_string();
+        assert!(told(4..7).starts_with("a:2:1: m\n  |\n2 | two\n  | ^^^\n"), "{}", told(4..7));
+        assert!(told(7..7).starts_with("a:2:4: m\n"), "{}", told(7..7));
+        assert!(told(8..8).starts_with("b:1:1: m\n"), "{}", told(8..8));
+        assert!(told(c + 3..c + 5).starts_with("c:1:4: m\n  |\n1 | x: é\n  |    ^\n"), "{}", told(c + 3..c + 5));
+        assert_eq!((source.slice(Span::new(c + 6..c + 7)), source.line(c + 7)), ("y", "y: z"));
+        for start in 0..c + 20 {
+            for end in 0..c + 20 {
+                assert_eq!(told(start..end).lines().count(), 5, "{start}..{end}");
+            }
+        }
     }
 }

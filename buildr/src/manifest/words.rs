@@ -35,6 +35,7 @@ pub(super) static TOP: Words = Words {
         "cache",
         "secrets",
         "inputs",
+        "include",
         "clone",
         "repos",
         "workspace",
@@ -54,7 +55,7 @@ pub(super) static TOP: Words = Words {
         "stage_parallelism",
         "priority",
     ],
-    later: &["defaults", "generate", "include", "interruptible", "network", "notify", "queue_timeout", "schedule"],
+    later: &["defaults", "generate", "interruptible", "network", "notify", "queue_timeout", "schedule"],
     never: &[],
 };
 
@@ -89,8 +90,9 @@ pub(super) static STAGE: Words = Words {
         "manual",
         "concurrency",
         "trigger",
+        "extends",
     ],
-    later: &["extends", "generate", "interruptible", "network", "notify", "queue_timeout"],
+    later: &["generate", "interruptible", "network", "notify", "queue_timeout"],
     never: &[
         (
             "on_success",
@@ -130,6 +132,7 @@ pub(super) static FINALLY: Words = Words {
         "resources",
         "agent",
         "platform",
+        "extends",
     ],
     later: STAGE.later,
     never: &[
@@ -153,8 +156,8 @@ pub(super) static FINALLY: Words = Words {
 
 /// Keys of `prepare`.
 pub(super) static PREPARE: Words = Words {
-    known: &["script", "files", "cache", "secrets", "environment", "timeout", "shell"],
-    later: &["extends", "network"],
+    known: &["script", "files", "cache", "secrets", "environment", "timeout", "shell", "extends"],
+    later: &["network"],
     never: &[
         (
             "image",

@@ -401,7 +401,7 @@ fn is_typed(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::node::{Node, Shape};
-    use super::super::source::Source;
+    use super::super::source::Text;
     use super::super::yaml;
     use super::*;
 
@@ -483,7 +483,7 @@ mod tests {
     ];
 
     fn read(text: &str) -> Node {
-        yaml::parse(&Source::new("f.yml", text.to_owned())).unwrap_or_else(|problem| panic!("{text}\n{problem}"))
+        yaml::parse(&Text::new("f.yml", text.to_owned())).unwrap_or_else(|problem| panic!("{text}\n{problem}"))
     }
 
     fn written(node: &Node) -> Value {

@@ -7,7 +7,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{Error, Location, MessageFormatter, NonFiniteFloatPolicy, Options, UserMessageFormatter};
 
 use super::node::{Entry, Node, Shape};
-use super::source::{Problem, Source, Span, Spanned, quoted};
+use super::source::{Problem, Span, Spanned, Text, quoted};
 
 /// The most values that a manifest may hold, those counted again that an alias repeats. The largest that people
 /// have written hold a few thousand; this many take some 20 ms.
@@ -27,7 +27,7 @@ const MAX_DOCUMENTS: usize = 100;
 /// # Errors
 /// The first thing that is not YAML, is too large, or that YAML leaves open and buildr does not (a key that
 /// stands twice, a second document, a key that is no text).
-pub(super) fn parse(source: &Source) -> Result<Node, Problem> {
+pub(super) fn parse(source: &Text) -> Result<Node, Problem> {
     serde_yaml::from_str_with_options::<Raw>(source.text(), options(2))
         .map(|raw| node(source, raw))
         .map_err(|error| problem(source, &error))
@@ -37,7 +37,7 @@ pub(super) fn parse(source: &Source) -> Result<Node, Problem> {
 ///
 /// # Errors
 /// As [`parse`], but that a second document is no error.
-pub(super) fn parse_all(source: &Source) -> Result<Vec<Node>, Problem> {
+pub(super) fn parse_all(source: &Text) -> Result<Vec<Node>, Problem> {
     serde_yaml::from_multiple_with_options::<Raw>(source.text(), options(MAX_DOCUMENTS))
         .map(|raws| raws.into_iter().map(|raw| node(source, raw)).collect())
         .map_err(|error| problem(source, &error))
@@ -145,7 +145,7 @@ impl<'de> Visitor<'de> for ShapeVisitor {
 }
 
 /// Recursion is bounded by [`MAX_DEPTH`].
-fn node(source: &Source, raw: Raw) -> Node {
+fn node(source: &Text, raw: Raw) -> Node {
     let mut span = span(source, &raw.0.defined);
     let value = match raw.0.value {
         RawShape::Null => {
@@ -172,7 +172,7 @@ fn node(source: &Source, raw: Raw) -> Node {
 }
 
 /// The `-` of an element that has nothing behind it: else there is nothing to point at.
-fn dash(source: &Source, nothing: Span) -> Option<Span> {
+fn dash(source: &Text, nothing: Span) -> Option<Span> {
     let line = source.line_range(nothing.start);
     let text = &source.text()[line.clone()];
     let indentation = text.len() - text.trim_start().len();
@@ -182,7 +182,7 @@ fn dash(source: &Source, nothing: Span) -> Option<Span> {
     alone.then(|| Span::new(start..start + 1))
 }
 
-fn span(source: &Source, location: &Location) -> Span {
+fn span(source: &Text, location: &Location) -> Span {
     let bytes = location.span();
     let index = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     match bytes.byte_offset().zip(bytes.byte_len()) {
@@ -194,7 +194,7 @@ fn span(source: &Source, location: &Location) -> Span {
     }
 }
 
-fn problem(source: &Source, error: &Error) -> Problem {
+fn problem(source: &Text, error: &Error) -> Problem {
     let span = error.location().map_or(Span::new(0..0), |location| span(source, &location));
     let mut cause = error;
     while let Error::AliasError { error, .. } | Error::WithSnippet { error, .. } = cause {
@@ -246,7 +246,7 @@ fn problem(source: &Source, error: &Error) -> Problem {
 }
 
 /// What people most often meant where the text is no YAML, and the place that shows it.
-fn advice(source: &Source, span: Span) -> (Span, &'static str) {
+fn advice(source: &Text, span: Span) -> (Span, &'static str) {
     let line = source.line_range(span.start);
     let (before, after) = source.text()[line.clone()].split_at(span.start.saturating_sub(line.start).min(line.len()));
     let blank = |c: char| c == ' ' || c == '\t';
@@ -270,13 +270,13 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expect: &str) {
-        let source = Source::new("f.yml", text.to_owned());
+        let source = Text::new("f.yml", text.to_owned());
         let got = parse(&source).map_or_else(|problem| problem.to_string(), |node| shown(&source, &node));
         assert_eq!(got, expect, "{text}");
     }
 
     /// Text with its place, `+`/`-` for true and false.
-    fn shown(source: &Source, node: &Node) -> String {
+    fn shown(source: &Text, node: &Node) -> String {
         let all = |parts: Vec<String>| parts.join(" ");
         match &node.value {
             Shape::Null => "~".to_owned(),
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn documents_one_after_the_other() {
-        let source = Source::new("f.yml", "---\na: 1\n---\n---\nb: [x]\n...\n".to_owned());
+        let source = Text::new("f.yml", "---\na: 1\n---\n---\nb: [x]\n...\n".to_owned());
         let all = parse_all(&source).unwrap();
         let all: Vec<String> = all.iter().map(|node| shown(&source, node)).collect();
         assert_eq!(all, ["{a=1@2:4}", "{b=[x@5:5]}"]);
@@ -336,7 +336,7 @@ mod tests {
             [aliases, many("["), many("{a: "), many("- "), many("? "), many("[x, &a x, "), many("*a "), many("!")];
         let start = std::time::Instant::now();
         for bomb in bombs {
-            assert!(parse(&Source::new("f", bomb)).is_err());
+            assert!(parse(&Text::new("f", bomb)).is_err());
         }
         // Some 30 ms on an idle machine.
         assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());

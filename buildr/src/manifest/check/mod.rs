@@ -18,7 +18,9 @@ mod needs;
 mod stage;
 mod prepare;
 mod order;
+mod extends;
 
+use crate::manifest::include::{RemoteFile, listed_as_stage};
 use crate::manifest::language::{Defaults, Element, Manifest};
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Problem, Source, Span, quoted};
@@ -27,13 +29,46 @@ use findings::{Findings, Told};
 use when::Of;
 
 /// The manifest and its warnings, or all that is wrong with it, in the order of the file.
-pub(super) fn manifest(source: Source, root: &Node) -> Result<(Manifest, Vec<Problem>), Told> {
+pub(super) fn manifest(
+    source: Source,
+    root: &Node,
+    loose: &[(Span, RemoteFile)],
+) -> Result<(Manifest, Vec<Problem>), Told> {
     let mut findings = Findings::new(&source);
-    let top = Top::of(root, &mut findings).map(|top| top.read(&mut findings));
+    for (place, file) in loose {
+        unpinned(*place, file, &mut findings);
+    }
+    let top = entries(root, &mut findings).and_then(|entries| {
+        let entries = extends::resolve(entries, |key| listed_as_stage(entries, key), &mut findings)?;
+        Some(Top::of(&entries, &mut findings).read(&mut findings))
+    });
     let warnings = findings.into_result()?.problems;
     // Without a top level there was an error.
     let manifest = Manifest { source, ..top.unwrap_or_default() };
     Ok((manifest, warnings))
+}
+
+/// The top level, when it is a map.
+fn entries<'n>(root: &'n Node, findings: &mut Findings<'_>) -> Option<&'n [Entry]> {
+    const FIRST: &str = "write `image: ubuntu:latest`, and below it `build: {script: [echo it builds]}`";
+    match &root.value {
+        Shape::Map(entries) => return Some(entries),
+        Shape::Null => findings.error(Span::new(0..0), "the manifest is empty", FIRST),
+        other => {
+            let message = format!("a manifest is a map of keys and values, not {}", other.kind());
+            findings.error(root.span, message, FIRST);
+        }
+    }
+    None
+}
+
+/// What is included without saying which commit may be another thing tomorrow.
+fn unpinned(place: Span, file: &RemoteFile, findings: &mut Findings<'_>) {
+    let message = match &file.reference {
+        Some(branch) => format!("{} is included from the branch {}, which moves", quoted(&file.file), quoted(branch)),
+        None => format!("{} is included without a `ref`, so what it says may change at any time", quoted(&file.file)),
+    };
+    findings.warning(place, message, "write `ref: v3`, a tag or a commit");
 }
 
 /// The top level before it is read.
@@ -46,23 +81,10 @@ struct Top<'n> {
 }
 
 impl<'n> Top<'n> {
-    fn of(root: &'n Node, findings: &mut Findings<'_>) -> Option<Self> {
-        const FIRST: &str = "write `image: ubuntu:latest`, and below it `build: {script: [echo it builds]}`";
-        let entries = match &root.value {
-            Shape::Map(entries) => entries.as_slice(),
-            Shape::Null => {
-                findings.error(Span::new(0..0), "the manifest is empty", FIRST);
-                return None;
-            }
-            other => {
-                let message = format!("a manifest is a map of keys and values, not {}", other.kind());
-                findings.error(root.span, message, FIRST);
-                return None;
-            }
-        };
+    fn of(entries: &'n [Entry], findings: &mut Findings<'_>) -> Self {
         let stages = entries.iter().find(|entry| entry.key.value == "stages");
         let listed = stages.and_then(|stages| order::read(stages, entries, findings));
-        Some(Self { entries, listed, unlisted_run: stages.is_none() })
+        Self { entries, listed, unlisted_run: stages.is_none() }
     }
 
     fn get(&self, key: &str) -> Option<&'n Entry> {

@@ -50,8 +50,7 @@ fn collect(node: &Node, place: Span, commands: &mut Vec<Spanned<String>>, findin
 /// `- echo "a: b"` is a map to YAML, and the commonest surprise in files like ours.
 fn command_with_colon(entries: &[Entry], place: Span, findings: &mut Findings<'_>) {
     let first = entries.first().map_or(place, |entry| entry.key.span);
-    let source = findings.source();
-    let line = &source.text()[source.line_range(first.start)];
+    let line = findings.source().line(first.start);
     let command = line.trim_start().trim_start_matches("- ").trim();
     let quoted = format!("- '{}'", command.replace('\'', "''"));
     let message = "this command is a map to YAML, because of the `: ` in it";
