@@ -5,6 +5,7 @@
 
 pub mod manifest;
 pub mod import;
+pub mod init;
 pub mod plan;
 pub mod git;
 pub mod sink;

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use super::exit;
 use super::run::RunError;
 use crate::client::ClientError;
+use crate::import::ImportError;
 use crate::process::ProcessError;
 
 /// Why a command did not do what it was asked for.
@@ -25,6 +26,18 @@ pub(super) enum CliError {
     /// A build on this machine could not begin.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// Another system's file is none, or nobody knows whose it is.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A file cannot be written.
+    #[error("failed to write {path}")]
+    Write {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// This process.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -61,7 +74,7 @@ pub(super) enum CliError {
 impl CliError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage { .. } | Self::Run(RunError::Manifest(_)) => exit::USAGE,
+            Self::Usage { .. } | Self::Run(RunError::Manifest(_)) | Self::Import(_) => exit::USAGE,
             // `buildr logs 12 | head` did all that it was asked for.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::DONE,
             _ => exit::OTHER,
@@ -85,7 +98,9 @@ impl CliError {
         let (red, bold, end) = if color { ("\x1b[1;31m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
         let text = match self {
             // A mistake is shown in the lines around it.
-            Self::Run(RunError::Manifest(_)) => text.lines().map(super::look::clean).collect::<Vec<_>>().join("\n"),
+            Self::Run(RunError::Manifest(_)) | Self::Import(_) => {
+                text.lines().map(super::look::clean).collect::<Vec<_>>().join("\n")
+            }
             _ => super::look::clean(&text).into_owned(),
         };
         writeln!(to, "{red}error:{end} {text}")?;

@@ -22,6 +22,8 @@ mod agent;
 mod agents;
 mod builds;
 mod cancel;
+mod init;
+mod import;
 mod incidents;
 mod logs;
 mod rabbit;
@@ -107,6 +109,8 @@ Examples:
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<run::Args>),
+    Init(init::Args),
+    Import(import::Args),
     Submit(submit::Args),
     Builds(builds::Args),
     Status(status::Args),
@@ -124,7 +128,7 @@ enum Command {
 
 /// The commands in the order in which `--help` lists them. Those of other programs are in [`forward::PROGRAMS`].
 const GROUPS: [(&str, &[&str]); 3] = [
-    ("Build here", &["run"]),
+    ("Build here", &["run", "init", "import"]),
     ("Ask a farm", &["submit", "builds", "status", "why", "logs", "cancel", "agents", "incidents"]),
     ("Run a farm", &["up", "coordinator", "agent", "rabbit"]),
 ];
@@ -139,6 +143,8 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
     let code = runtime.block_on(async {
         match command {
             Command::Run(args) => run::run(*args, &globals).await,
+            Command::Init(args) => init::run(&args),
+            Command::Import(args) => import::run(&args),
             Command::Submit(args) => submit::run(args, &globals).await,
             Command::Builds(args) => builds::run(&args, &globals).await,
             Command::Status(args) => status::run(&args, &globals).await,

@@ -41,6 +41,11 @@ impl Condition {
         } else {
             known.extend(wanted);
         }
+        // Plain words that are not among those wanted are excluded already.
+        if key == "event" && known.iter().any(|one| !one.starts_with('!') && !narrowing.contains(&format!("!{one}"))) {
+            known.retain(|one| !narrowing.contains(&format!("!{one}")));
+            return;
+        }
         narrowing.into_iter().for_each(|one| {
             if !known.contains(&one) {
                 known.push(one)
@@ -199,7 +204,7 @@ mod tests {
         let not = Condition::of("event", ["tag"]).negated().unwrap();
         assert_eq!(
             shown(&[main.clone().and(&not), not]),
-            "when:\n  - {branch: [main, '!dev'], event: [push, '!tag']}\n  - event: '!tag'\n"
+            "when: [{branch: [main, '!dev'], event: push}, {event: '!tag'}]\n"
         );
         assert_eq!(main.negated(), None);
     }

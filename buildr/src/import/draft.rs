@@ -155,7 +155,9 @@ impl Draft {
         self.set_stages();
         let variables = std::mem::take(&mut self.variables);
         if !variables.is_empty() || !self.ready.is_empty() {
-            let vars = self.vars(&variables, true, &self.ready);
+            let mut top = std::mem::take(&mut self.top);
+            let vars = self.vars(&mut top, &variables, &variables, &self.ready);
+            self.top = top;
             self.top.set("environment", Map::of("vars", vars));
         }
         self.top.sort(&TOP.split(' ').collect::<Vec<_>>());
@@ -185,18 +187,21 @@ impl Draft {
         self.top.set("stages", Value::List(groups));
     }
 
-    /// `NAME=value` for each variable. `all` tells that these are all stages': they are complete in themselves.
-    fn vars(&self, variables: &[(String, String)], all: bool, ready: &[(String, String)]) -> Value {
-        let mut known = variables.to_vec();
-        if !all {
-            known.extend(self.variables.iter().cloned());
-        }
-        let one = |(name, value): &(String, String)| {
+    /// `NAME=value` for each variable. `known` are those that may stand in a value; `ready` are in this language.
+    fn vars(
+        &self,
+        map: &mut Map,
+        variables: &[(String, String)],
+        known: &[(String, String)],
+        ready: &[(String, String)],
+    ) -> Value {
+        let mut lines = Vec::new();
+        for (name, value) in variables {
             let others: Vec<(String, String)> = known.iter().filter(|(other, _)| other != name).cloned().collect();
-            format!("{name}={}", words::replaced(self.kind, value, &others).0)
-        };
-        let ready = ready.iter().map(|(name, value)| format!("{name}={value}"));
-        Value::lines(variables.iter().map(one).chain(ready))
+            lines.push(format!("{name}={}", self.value(map, name, value, &others)));
+        }
+        lines.extend(ready.iter().map(|(name, value)| format!("{name}={value}")));
+        Value::lines(lines)
     }
 
     /// A stage's map with all that belongs into it.
@@ -219,7 +224,8 @@ impl Draft {
             stage.map.set("script", Value::Lines(script));
         }
         if !stage.variables.is_empty() || !stage.ready.is_empty() {
-            let vars = self.vars(&stage.variables, false, &stage.ready);
+            let known: Vec<(String, String)> = stage.variables.iter().chain(&self.variables).cloned().collect();
+            let vars = self.vars(&mut stage.map, &stage.variables, &known, &stage.ready);
             stage.map.set("environment", Map::of("vars", vars));
         }
         if !stage.secrets.is_empty() {
@@ -230,11 +236,41 @@ impl Draft {
             long.set("pull", pull);
             stage.map.set("image", long);
         }
+        self.look_at_axes(&mut stage.map);
         if let Some(when) = written(&stage.conditions) {
             stage.map.set("when", when);
         }
         stage.map.sort(&STAGE.split(' ').collect::<Vec<_>>());
         stage.map
+    }
+
+    /// Tells values of an axis of which there are probably no images.
+    fn look_at_axes(&self, map: &mut Map) {
+        let (Some(Value::Text(image)), Some(Value::Map(matrix))) = (map.get("image"), map.get("matrix")) else {
+            return;
+        };
+        let odd = |axis: &str, value: &Value| match value {
+            Value::Text(text) => {
+                image.contains(&format!("${{matrix.{axis}}}")) && !text.starts_with(|c: char| c.is_ascii_digit())
+            }
+            _ => false,
+        };
+        let mut found: Vec<String> = Vec::new();
+        for axis in matrix.keys() {
+            let cells = match matrix.get(axis) {
+                Some(Value::List(values)) => values.as_slice(),
+                _ => &[],
+            };
+            found.extend(cells.iter().filter(|value| odd(axis, value)).filter_map(|value| match value {
+                Value::Text(text) => Some(format!("`{text}`")),
+                _ => None,
+            }));
+        }
+        if !found.is_empty() {
+            let what = format!("{} in the matrix", found.join(", "));
+            let why = format!("the image is {image}; write versions of which there are images");
+            self.notes.say(map, NoteKind::Look, what, why);
+        }
     }
 
     /// Lines that give the script the variables of the other system that it reads; tells those that cannot be given.

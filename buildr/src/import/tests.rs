@@ -165,7 +165,7 @@ fn what_is_no_file_of_theirs() {
 fn anything_can_be_read() {
     for (_, kind, text) in samples() {
         for span in spans(&text).0 {
-            for instead in ["[]", "{}", "~", "[[x]]", "{a: {b: c}}", "'${{'", "'$'", "''", "true", "é"] {
+            for instead in ["[]", "~", "{a: {b: c}}", "'${{$'"] {
                 let changed = format!("{} {instead}{}", &text[..span.start], &text[span.end..]);
                 let _ = shown(&changed, kind);
             }

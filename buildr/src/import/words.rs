@@ -182,18 +182,28 @@ fn replace(kind: Kind, text: &str, own: &[(String, String)], unknown: &mut Vec<S
             }
             continue;
         }
+        // An axis is in this language already.
+        if let Some(end) = rest.strip_prefix("{matrix.").and_then(|_| rest.find('}')) {
+            out.push('$');
+            out.push_str(&rest[..=end]);
+            rest = &rest[end + 1..];
+            continue;
+        }
         let braced = rest.strip_prefix('{');
         let name = variable(braced.unwrap_or(rest));
-        let closed = braced.is_none_or(|inner| inner[name.len()..].starts_with('}'));
-        if name.is_empty() || !closed {
+        let behind = braced.map_or("}", |inner| &inner[name.len()..]);
+        let usual = behind.strip_prefix(":-").and_then(|usual| usual.split_once('}')).map(|(usual, _)| usual);
+        if name.is_empty() || !behind.starts_with('}') && usual.is_none() {
             out.push_str(if braced.is_some() { "$$" } else { "$" });
             continue;
         }
-        let whole = name.len() + if braced.is_some() { 2 } else { 0 };
+        let whole = name.len() + if braced.is_some() { 2 } else { 0 } + usual.map_or(0, |usual| usual.len() + 2);
         if let Some((_, value)) = own.iter().find(|(known, _)| known == name).filter(|_| depth < DEEPEST) {
             out.push_str(&replace(kind, value, own, unknown, depth + 1));
         } else if let Some(here) = in_value(kind, name) {
             out.push_str(here);
+        } else if let Some(usual) = usual {
+            out.push_str(usual);
         } else {
             unknown.push(name.to_owned());
             out.push_str(if braced.is_some() { "$$" } else { "$" });
@@ -233,6 +243,7 @@ mod tests {
         check("$X ${Y} $", "$X $${Y} $", &["X", "Y"]);
         check("a$$b $${c}", "a$b $${c}", &[]);
         check("$C", "$C", &["C"]);
-        check("${A:-x}", "$${A:-x}", &[]);
+        check("${A:-x}${Z:-y}${Z:+y}", "aby$${Z:+y}", &[]);
+        check("${matrix.A}", "${matrix.A}", &[]);
     }
 }

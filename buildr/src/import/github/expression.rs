@@ -419,7 +419,7 @@ mod tests {
             "{ case \"${BUILDR_REF:-}\" in 'refs/tags/v'*) true ;; *) false ;; esac && [ \"$BUILDR_EVENT\" = 'push' ]; }",
         );
         check("always()", "status: [success, failure]", "unclear");
-        check("matrix.os == 'x' || failure()", "- if: matrix.os == \"x\" - status: failure", "unclear");
+        check("matrix.os == 'x' || failure()", "[{if: matrix.os == \"x\"}, {status: failure}]", "unclear");
         check("contains(github.event.head_commit.message, 'x')", "unclear", "unclear");
         check("!(github.ref_name == 'a')", "branch: '!a'", "! [ \"${BUILDR_TAG:-${BUILDR_BRANCH:-}}\" = 'a' ]");
         check("a ==", "unclear", "unclear");

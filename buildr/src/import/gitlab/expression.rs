@@ -234,7 +234,7 @@ mod tests {
         );
         check(
             "$CI_COMMIT_TAG || ($CI_COMMIT_BRANCH == 'main' && $MODE == \"full\")",
-            "- event: tag - {branch: main, if: env.MODE == \"full\"}",
+            "[{event: tag}, {branch: main, if: env.MODE == \"full\"}]",
         );
         check("$MODE", "if: env.MODE != \"\"");
         check("$OTHER == 'x'", "unclear");

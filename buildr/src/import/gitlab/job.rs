@@ -32,6 +32,10 @@ pub(super) fn read(draft: &mut Draft, name: &str, job: &Tree) -> Stage {
     if job.get("inherit").and_then(|inherit| inherit.get("variables")).and_then(Tree::truth) == Some(false) {
         stage.map.remark("look at: this job took over no variables of the top level (`inherit: {variables: false}`); here it sees them");
     }
+    // First, for its axes are variables of all that follows.
+    if let Some(parallel) = job.get("parallel") {
+        matrix(&mut stage, parallel);
+    }
     for (key, value) in job.entries() {
         work(draft, &mut stage, key, value);
         let Stage { map, variables, .. } = &mut stage;
@@ -42,9 +46,6 @@ pub(super) fn read(draft: &mut Draft, name: &str, job: &Tree) -> Stage {
         stage.map.set("after", Value::lines(after));
     }
     when(draft, &mut stage, job);
-    if let Some(parallel) = job.get("parallel") {
-        matrix(&mut stage, parallel);
-    }
     stage
 }
 
@@ -120,6 +121,14 @@ fn settings(draft: &mut Draft, map: &mut Map, own: &[(String, String)], key: &st
         _ => {
             by_table(&WITHOUT, &draft.notes, map, key, value);
         }
+    }
+}
+
+/// `cache` or `services` of all jobs.
+pub(super) fn shared(draft: &mut Draft, map: &mut Map, key: &str, value: &Tree) {
+    match key {
+        "cache" => artifacts::cache(draft, map, value),
+        _ => services(draft, map, value, &[]),
     }
 }
 
@@ -356,7 +365,10 @@ fn trigger(draft: &mut Draft, stage: &mut Stage, tree: &Tree) {
     }
     if !stage.variables.is_empty() {
         let mut vars = Map::default();
-        stage.variables.iter().for_each(|(name, value)| vars.set(name, value.as_str()));
+        for (name, value) in &stage.variables {
+            let value = draft.value(&mut stage.map, name, value, &[]);
+            vars.set(name, value);
+        }
         trigger.set("vars", vars);
         stage.variables.clear();
     }
@@ -448,7 +460,7 @@ fn matrix(stage: &mut Stage, tree: &Tree) {
         matrix.set("include", Value::Lines(cells));
     }
     for axis in axes {
-        stage.ready.push((axis.clone(), format!("${{matrix.{axis}}}")));
+        stage.variables.push((axis.clone(), format!("${{matrix.{axis}}}")));
     }
     stage.map.set("matrix", matrix);
 }

@@ -44,6 +44,9 @@ const INHERITED: [&str; 12] = [
     "tags",
 ];
 
+/// Keys of `default` that stand at the top level here too.
+const SHARED: [&str; 2] = ["cache", "services"];
+
 /// Reads a file.
 pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
     // A component's file begins with a document of its own, which holds `spec`.
@@ -66,6 +69,11 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
         .collect();
     everywhere(draft, root);
     let defaults = defaults(root);
+    let mut top = std::mem::take(&mut draft.top);
+    for (key, value) in defaults.iter().filter(|(key, _)| SHARED.contains(&key.as_str())) {
+        job::shared(draft, &mut top, key, value);
+    }
+    draft.top = top;
     let order = stage_order(root);
     let mut groups: Vec<Vec<String>> = vec![Vec::new(); order.len()];
     // Names first, so that whoever needs a job finds it under its own name.
@@ -85,6 +93,12 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
             stage
                 .map
                 .remark(format!("the stage `{phase}` of GitLab CI is not listed in its `stages`; this one runs last"));
+        }
+        for key in SHARED {
+            // What all stages have, and this one does not take over.
+            if draft.top.has(key) && !stage.map.has(key) && !takes_over(&job, key) {
+                stage.map.set(key, if key == "cache" { Value::List(Vec::new()) } else { Value::from(Map::default()) });
+            }
         }
         draft.notes.sweep(&mut stage.map, &job);
         let group = place.unwrap_or_else(|| {
@@ -258,16 +272,19 @@ fn defaults(root: &Tree) -> Vec<(String, Tree)> {
     found
 }
 
-fn with_defaults(job: &Tree, defaults: &[(String, Tree)]) -> Tree {
-    let inherit = job.get("inherit").and_then(|inherit| inherit.get("default"));
-    let wanted = |key: &str| match inherit {
+/// Whether a job takes over a key of the defaults.
+fn takes_over(job: &Tree, key: &str) -> bool {
+    match job.get("inherit").and_then(|inherit| inherit.get("default")) {
         None => true,
         Some(choice) if choice.is_list() => choice.texts().iter().any(|name| name == key),
         Some(choice) => choice.truth() != Some(false),
-    };
+    }
+}
+
+fn with_defaults(job: &Tree, defaults: &[(String, Tree)]) -> Tree {
     let mut entries = job.entries().to_vec();
     for (key, value) in defaults {
-        if !entries.iter().any(|(known, _)| known == key) && wanted(key) {
+        if !entries.iter().any(|(known, _)| known == key) && takes_over(job, key) && !SHARED.contains(&key.as_str()) {
             entries.push((key.clone(), value.clone()));
         }
     }

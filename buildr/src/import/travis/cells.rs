@@ -38,6 +38,7 @@ pub(super) fn set(draft: &mut Draft, stage: &mut Stage, root: &Tree, language: &
     }
     let rows = environment(draft, stage, root);
     if rows.len() > 1 {
+        stage.known.extend(rows.iter().flat_map(|row| pairs(row)).map(|(name, _)| name));
         matrix.set("env", Value::texts(rows));
         stage.script.insert(0, "eval \"export $BUILDR_MATRIX_ENV\"".to_owned());
     } else if let Some(row) = rows.first() {

@@ -70,6 +70,11 @@ fn one(draft: &mut Draft, tree: &Tree, prefix: &str, ends: &[(String, Vec<String
             }
         }
     }
+    if let Some(value) = tree.get("matrix") {
+        let axes = matrix(draft, &mut map, value);
+        // Its axes are variables of all steps.
+        draft.variables.extend(axes.into_iter().map(|axis| (axis.clone(), format!("${{matrix.{axis}}}"))));
+    }
     let steps = tree.get("steps").or_else(|| tree.get("pipeline"));
     let begun = draft.stages.len();
     let mut named: Vec<(String, &Tree)> = Vec::new();
@@ -81,12 +86,16 @@ fn one(draft: &mut Draft, tree: &Tree, prefix: &str, ends: &[(String, Vec<String
     for (own, step) in &named {
         step::read(draft, prefix, own, step);
     }
-    for key in ["matrix", "services"] {
-        if let Some(value) = tree.get(key) {
-            if key == "matrix" { matrix(draft, &mut map, value) } else { services(draft, &mut map, value) }
-        }
+    if let Some(value) = tree.get("services") {
+        services(draft, &mut map, value);
     }
     let last = order(draft, begun, prefix, &named, &after);
+    for (own, step) in &named {
+        let name = draft.name(&format!("{prefix}{own}"));
+        if let Some(stage) = draft.stages.iter_mut().find(|stage| stage.name == name) {
+            draft.notes.sweep(&mut stage.map, step);
+        }
+    }
     if alone {
         top_when(&mut draft.top, conditions);
         join(&mut draft.top, map);
@@ -324,7 +333,9 @@ fn clone(draft: &Draft, map: &mut Map, tree: &Tree) {
     }
 }
 
-fn matrix(draft: &Draft, map: &mut Map, tree: &Tree) {
+/// Sets the matrix; the names of its axes.
+fn matrix(draft: &Draft, map: &mut Map, tree: &Tree) -> Vec<String> {
+    let mut axes: Vec<String> = Vec::new();
     let mut matrix = Map::default();
     for (axis, values) in tree.entries() {
         if axis == "include" {
@@ -333,19 +344,24 @@ fn matrix(draft: &Draft, map: &mut Map, tree: &Tree) {
                 let mut written = Map::default();
                 for (key, value) in parts::variables(cell) {
                     written.set(&key, value);
+                    axes.push(key);
                 }
                 cells.push(Value::Map(written));
             }
             matrix.set("include", Value::Lines(cells));
         } else {
             matrix.set(axis, Value::texts(values.texts()));
+            axes.push(axis.clone());
         }
     }
+    axes.sort();
+    axes.dedup();
     if matrix.is_empty() {
         draft.notes.lost(map, "matrix", tree, "a matrix is a map of axes; write one");
     } else {
         map.set("matrix", matrix);
     }
+    axes
 }
 
 fn services(draft: &Draft, map: &mut Map, tree: &Tree) {

@@ -26,7 +26,6 @@ pub(super) fn read(draft: &mut Draft, prefix: &str, own: &str, step: &Tree) {
     for (key, value) in step.entries() {
         one(draft, &mut stage, key, value);
     }
-    draft.notes.sweep(&mut stage.map, step);
     draft.stages.push(stage);
 }
 
@@ -39,7 +38,8 @@ fn one(draft: &mut Draft, stage: &mut Stage, key: &str, value: &Tree) {
                 map.set("image", image);
             }
         }
-        "commands" => stage.script.extend(value.texts()),
+        // Before they run, `${X}` is replaced there, and `$${X}` is what the shell sees as `${X}`.
+        "commands" => stage.script.extend(value.texts().iter().map(|line| line.replace("$${", "${"))),
         "environment" => {
             let (variables, secrets) = environment(draft, map, value);
             stage.variables.extend(variables);
@@ -81,9 +81,12 @@ fn one(draft: &mut Draft, stage: &mut Stage, key: &str, value: &Tree) {
                 "settings are for plugins, and there are none here; write variables under `environment`",
             );
         }
-        "backend_options" | "resources" => {
-            draft.notes.lost(map, key, value, "see `resources` for what a stage may use")
-        }
+        "backend_options" | "resources" => draft.notes.lost(
+            map,
+            key,
+            value,
+            "it is the language of another backend; see `resources` for what a stage may use",
+        ),
         "network_mode" | "dns" | "extra_hosts" | "devices" | "tmpfs" | "shm_size" | "cap_add" => {
             draft.notes.lost(
                 map,
