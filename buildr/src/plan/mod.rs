@@ -1,28 +1,48 @@
 //! What a manifest means: jobs with edges, in which nothing is left to look up.
 //!
-//! A build of this version is always one job; the list and its edges are what the rest of the farm works with.
+//! [`compile`] goes from the whole to its parts: `order` finds which stage waits for which and which are one job,
+//! `matrix` and `cell` which of them run in which cells, `when` whether they run in this build at all, and `jobs` writes
+//! down what came of it. `scope` puts values in the place of `${names}`.
 
 mod facts;
-mod interpolate;
+mod findings;
+mod scope;
+mod globs;
+mod matrix;
+mod kinds;
+mod expression;
+mod when;
+mod order;
 mod inherit;
+mod inputs;
+mod stage;
+mod pieces;
+mod keys;
+mod cell;
+mod jobs;
+mod warnings;
+#[cfg(test)]
+mod tests;
 
-use std::collections::HashSet;
-
-use protocol::plan::{Image, MAX_PLAN_BYTES};
-use protocol::{JobKey, Plan, PlannedJob, StagePlan, Variable};
+use protocol::job::TriggerKind;
+use protocol::plan::{BuildPlan, MAX_JOBS, MAX_PLAN_BYTES};
+use protocol::{Branch, CommitId, PlannedJob, Variable};
 
 pub use facts::{Facts, USUAL_PLATFORM};
 pub use inherit::inherited;
-pub use interpolate::Names;
 
-use crate::manifest::{self, Inherit, Manifest, ManifestError, Problem, RetrySaid, Source, Span, Spanned};
-use interpolate::Emptiness;
+use crate::manifest::{Manifest, ManifestError, Problem};
+use cell::File;
+use findings::Findings;
+use jobs::{Jobs, Made};
+use keys::Keys;
+use order::Order;
 
-/// The image of a manifest that names none.
-const DEFAULT_IMAGE: &str = "ubuntu:latest";
+/// The most stages that one file may have.
+pub const MAX_STAGES: usize = 1000;
 
-/// The key of a build's only job.
-const ONLY_JOB: &str = "build";
+/// The most variables that one file may set.
+const MAX_VARIABLES: usize = 2000;
 
 /// Why a manifest that can be read cannot be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -39,266 +59,164 @@ pub enum PlanError {
         /// Its length in bytes on the wire.
         bytes: usize,
     },
+    /// There are more jobs than one build may have.
+    #[error(
+        "this manifest makes more than {MAX_JOBS} jobs, and a build has at most so many; \
+         take values out of a `matrix`, write a smaller `parallel`, or split it into several repositories or events"
+    )]
+    TooManyJobs,
+    /// Nobody said what an input is.
+    #[error("the input {name}{about} has no value; give it by `--input {name}=VALUE`{choices}")]
+    MissingInput {
+        /// Which.
+        name: String,
+        /// What it is for, in brackets.
+        about: String,
+        /// What it may be, as the end of the sentence.
+        choices: String,
+    },
+    /// An input has a value that it may not have.
+    #[error("the input {name} cannot be {value:?}; it is one of {choices}")]
+    WrongInput {
+        /// Which.
+        name: String,
+        /// What was given.
+        value: String,
+        /// What it may be.
+        choices: String,
+    },
+    /// A value was given for an input that nobody asks for.
+    #[error("the manifest asks for no input {name:?}: {instead}")]
+    UnknownInput {
+        /// Which.
+        name: String,
+        /// What was most likely meant.
+        instead: String,
+    },
 }
 
-/// Makes jobs of a manifest. `names` is what this build is called and why it began.
+/// What came of a manifest.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The jobs; none when nothing of it runs in this build.
+    pub jobs: Vec<PlannedJob>,
+    /// What holds for the build as a whole.
+    pub build: BuildPlan,
+    /// What is allowed and probably not meant, in the order of the file.
+    pub warnings: Vec<Problem>,
+}
+
+/// Makes jobs of a manifest.
 ///
 /// # Errors
-/// [`PlanError::Manifest`] with every `${name}` that has no meaning; [`PlanError::TooLong`].
-pub fn compile(manifest: &Manifest, names: &Names) -> Result<Vec<PlannedJob>, PlanError> {
-    let mut expansion = Expansion { names, source: &manifest.source, problems: Vec::new() };
-    let plan = plan(manifest, &mut expansion);
-    let mut problems = expansion.problems;
+/// [`PlanError::Manifest`] with all that has no meaning in it; else the first of the others.
+pub fn compile_one(manifest: &Manifest, facts: &Facts) -> Result<Planned, PlanError> {
+    compile_all(&[(None, manifest)], facts)
+}
+
+/// Makes jobs of the pipelines of a repository, each with its name where there are several.
+fn compile_all(pipelines: &[(Option<&str>, &Manifest)], facts: &Facts) -> Result<Planned, PlanError> {
+    let manifests: Vec<&Manifest> = pipelines.iter().map(|(_, manifest)| *manifest).collect();
+    let more_inputs = inputs::others(&manifests, facts)?;
+    let mut planned = Planned { jobs: Vec::new(), build: BuildPlan::default(), warnings: Vec::new() };
+    let (mut problems, mut more) = (Vec::new(), 0);
+    let mut keys = Keys::default();
+    for (pipeline, manifest) in pipelines {
+        let inputs = inputs::values(manifest, facts)?;
+        let mut findings = Findings::new(&manifest.source);
+        let most = MAX_JOBS - planned.jobs.len();
+        let made = file(manifest, *pipeline, facts, (&inputs, &more_inputs), most, &mut keys, &mut findings);
+        match findings.end() {
+            Err(ManifestError::Faulty { problems: found, more: further }) => {
+                problems.extend(found);
+                more += further;
+            }
+            Err(other) => return Err(other.into()),
+            Ok(warnings) => planned.warnings.extend(warnings),
+        }
+        if made.too_many && problems.is_empty() {
+            return Err(PlanError::TooManyJobs);
+        }
+        planned.jobs.extend(made.jobs);
+        merge(&mut planned.build, made.build);
+    }
     if !problems.is_empty() {
-        problems.sort();
-        return Err(ManifestError::Faulty { problems, more: 0 }.into());
+        return Err(ManifestError::Faulty { problems, more }.into());
     }
-    let key: JobKey = ONLY_JOB.parse().expect("the only job's key is a job's key");
-    let jobs = vec![PlannedJob::new(key, plan)];
-    let bytes = serde_json::to_vec(&jobs).expect("a plan is strings, lists and maps, which all have JSON").len();
-    if bytes > MAX_PLAN_BYTES { Err(PlanError::TooLong { bytes }) } else { Ok(jobs) }
+    let bytes = serde_json::to_vec(&(&planned.jobs, &planned.build))
+        .expect("a plan is strings, lists and maps, which all have JSON")
+        .len();
+    if bytes > MAX_PLAN_BYTES { Err(PlanError::TooLong { bytes }) } else { Ok(planned) }
 }
 
-fn plan(manifest: &Manifest, expansion: &mut Expansion<'_>) -> Plan {
-    let stages = manifest.stages.iter().map(|stage| StagePlan {
-        image: stage.image.as_ref().map(|image| expansion.image(image)),
-        docker: stage.docker.or(manifest.defaults.docker).unwrap_or(false),
-        not_twice: stage.retry == Some(RetrySaid::Never),
-        ..StagePlan::new(stage.name.value.clone(), texts(&stage.script))
-    });
-    let stages = stages.collect();
-    let image = manifest.image.as_ref().map_or_else(|| DEFAULT_IMAGE.into(), |image| expansion.image(image));
-    Plan {
-        environment: variables(manifest, expansion),
-        inherit: match &manifest.environment.inherit {
-            None | Some(Inherit::Nothing) => Vec::new(),
-            Some(Inherit::Everything) => vec!["*".to_owned()],
-            Some(Inherit::Names(globs)) => texts(globs),
-        },
-        prepare: manifest.prepare.as_ref().map(|prepare| texts(&prepare.script).into()),
-        ..Plan::new(image, stages)
+fn file<'m>(
+    manifest: &'m Manifest,
+    pipeline: Option<&'m str>,
+    facts: &'m Facts,
+    (inputs, more_inputs): (&'m [Variable], &'m [Variable]),
+    most: usize,
+    keys: &mut Keys,
+    findings: &mut Findings<'m>,
+) -> Made {
+    if !within_caps(manifest, findings) {
+        return Made::default();
     }
+    let Some(order) = Order::of(manifest, findings) else { return Made::default() };
+    let top_axes = manifest.matrix.as_ref().map(matrix::axes).unwrap_or_default();
+    let mut axes = top_axes.clone();
+    axes.extend(manifest.stages.iter().filter_map(|stage| stage.matrix.as_ref()).flat_map(matrix::axes));
+    let file = File { manifest, facts, inputs, axes: &axes, top_axes: &top_axes };
+    warnings::of(&file, &order, findings);
+    Jobs { file, order, pipeline, more_inputs }.make(most, keys, findings)
 }
 
-/// Each name once, where it stands last: there the value is that holds.
-fn variables(manifest: &Manifest, expansion: &mut Expansion<'_>) -> Vec<Variable> {
-    let mut names = HashSet::new();
-    let mut variables = Vec::new();
-    for variable in manifest.environment.vars.iter().rev() {
-        let Variable { name, value } = &variable.value;
-        // Those that do not hold are looked at too, for what is wrong in them.
-        let value = expansion.text(value, variable.span, Emptiness::Allowed);
-        if names.insert(name.as_str()) {
-            variables.push(Variable::new(name.clone(), value));
-        }
+fn within_caps(manifest: &Manifest, findings: &mut Findings<'_>) -> bool {
+    if let Some(stage) = manifest.stages.get(MAX_STAGES) {
+        let message = format!("this is the stage number {}; a file has at most {MAX_STAGES}", MAX_STAGES + 1);
+        findings.problem(stage.name.span, message, "run what belongs together in one script");
+        return false;
     }
-    variables.reverse();
-    variables
+    let own = manifest.stages.iter().chain(&manifest.finally).flat_map(|stage| &stage.environment.vars);
+    if let Some(variable) = manifest.environment.vars.iter().chain(own).nth(MAX_VARIABLES) {
+        let message = format!("this is the variable number {}; a file sets at most {MAX_VARIABLES}", MAX_VARIABLES + 1);
+        findings.problem(variable.span, message, "read them from a file in the `script`");
+        return false;
+    }
+    true
 }
 
-fn texts(spanned: &[Spanned<String>]) -> Vec<String> {
-    spanned.iter().map(|text| text.value.clone()).collect()
+/// What holds for a build of several pipelines: the longest time, the highest priority; of two turns that it could
+/// wait for the first; and nobody's build is cancelled when one of them does not want it.
+fn merge(build: &mut BuildPlan, other: BuildPlan) {
+    build.skipped.extend(other.skipped);
+    build.cancel_superseded = match (build.cancel_superseded, other.cancel_superseded) {
+        (Some(one), Some(two)) => Some(one && two),
+        (one, two) => one.or(two),
+    };
+    build.timeout_ms = build.timeout_ms.max(other.timeout_ms);
+    build.priority = build.priority.max(other.priority);
+    build.concurrency = build.concurrency.take().or(other.concurrency);
 }
 
-/// Puts values in the place of names, and collects what is wrong.
-struct Expansion<'m> {
-    names: &'m Names,
-    source: &'m Source,
-    problems: Vec<Problem>,
+/// What a manifest can say by name about its build: the part of [`Facts`] that a checkout knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// The branch, where there is one.
+    pub branch: Option<Branch>,
+    /// The tag, in a build of one.
+    pub tag: Option<String>,
+    /// The commit; none for a tree outside git.
+    pub commit: Option<CommitId>,
+    /// Why it is built.
+    pub event: TriggerKind,
 }
 
-impl Expansion<'_> {
-    fn image(&mut self, image: &manifest::Image) -> Image {
-        self.text(&image.name.value, image.name.span, Emptiness::Refused).into()
-    }
-
-    fn text(&mut self, text: &str, span: Span, emptiness: Emptiness) -> String {
-        // More than a person mends at once.
-        const MAX_PROBLEMS: usize = 20;
-        if self.problems.len() == MAX_PROBLEMS {
-            return String::new();
-        }
-        self.names.expand(text, span, self.source, emptiness).unwrap_or_else(|problem| {
-            self.problems.push(problem);
-            String::new()
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use insta::assert_snapshot;
-    use protocol::job::TriggerKind;
-
-    fn push() -> Names {
-        Names {
-            branch: Some("main".parse().unwrap()),
-            tag: None,
-            commit: Some("0123456789012345678901234567890123456789".parse().unwrap()),
-            event: TriggerKind::Push,
-        }
-    }
-
-    fn compiled(text: &str, names: &Names) -> Result<Plan, PlanError> {
-        let manifest = crate::manifest::read(text.as_bytes(), ".buildr.yml").unwrap_or_else(|e| panic!("{e}")).manifest;
-        compile(&manifest, names).map(|mut jobs| jobs.remove(0).plan)
-    }
-
-    fn variable(name: &str, value: &str) -> Variable {
-        Variable::new(name, value)
-    }
-
-    fn stage(name: &str, image: Option<&str>, script: &[&str], docker: bool) -> StagePlan {
-        let script = script.iter().map(|&command| command.to_owned()).collect();
-        StagePlan { image: image.map(Image::from), docker, ..StagePlan::new(name.parse().unwrap(), script) }
-    }
-
-    #[track_caller]
-    fn check_environment(vars: &str, expect: &[(&str, &str)]) {
-        let plan = compiled(&format!("environment: {{vars: {vars}}}\nbuild: {{script: make}}"), &push()).unwrap();
-        let got: Vec<_> = plan.environment.iter().map(|it| (it.name.as_str(), it.value.as_str())).collect();
-        assert_eq!(got, expect, "{vars}");
-    }
-
-    fn refused(text: &str) -> String {
-        compiled(text, &push()).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn the_first_manifest_of_all() {
-        let text = "\
-image: 'dockerimage:tag'
-environment:
-  inherit: false
-  vars:
-    - FOO=BAR
-    - API_KEY=<something>
-stages:
-  - build
-  - deploy
-prepare:
-  script:
-    - apk add -U git
-build:
-  script:
-    - ./mvnw package
-deploy:
-  script:
-    - docker push ...
-";
-        let stages =
-            vec![stage("build", None, &["./mvnw package"], false), stage("deploy", None, &["docker push ..."], false)];
-        let plan = Plan {
-            environment: vec![variable("FOO", "BAR"), variable("API_KEY", "<something>")],
-            prepare: Some(vec!["apk add -U git".to_owned()].into()),
-            ..Plan::new("dockerimage:tag", stages)
-        };
-        let manifest = crate::manifest::read(text.as_bytes(), ".buildr.yml").unwrap().manifest;
-        let key = "build".parse().unwrap();
-        assert_eq!(compile(&manifest, &push()).unwrap(), [PlannedJob::new(key, plan)]);
-    }
-
-    #[test]
-    fn what_holds_when_nothing_is_written() {
-        let plan = compiled("build: {script: make}", &push()).unwrap();
-        let stages = vec![stage("build", None, &["make"], false)];
-        assert_eq!(plan, Plan::new("ubuntu:latest", stages));
-    }
-
-    #[test]
-    fn a_stage_overrides_the_top_level() {
-        let text = "image: a\ndocker: true\nb: {script: [x, [y]]}\nc: {script: z, docker: false, image: d}";
-        let expect = [stage("b", None, &["x", "y"], true), stage("c", Some("d"), &["z"], false)];
-        assert_eq!(compiled(text, &push()).unwrap().stages, expect);
-    }
-
-    #[test]
-    fn inherit_becomes_globs() {
-        let inherit = |written: &str| {
-            let text = format!("environment: {{inherit: {written}}}\nbuild: {{script: make}}");
-            compiled(&text, &push()).unwrap().inherit
-        };
-        assert_eq!(inherit("true"), ["*"]);
-        assert!(inherit("false").is_empty());
-        assert_eq!(inherit("[LANG, 'HTTP_*']"), ["LANG", "HTTP_*"]);
-    }
-
-    #[test]
-    fn of_one_name_the_last_value_holds() {
-        check_environment("[A=1, B=2, A=3]", &[("B", "2"), ("A", "3")]);
-        check_environment("{A: 1, B: 2}", &[("A", "1"), ("B", "2")]);
-    }
-
-    #[test]
-    fn values_in_the_place_of_names() {
-        check_environment("['A=${branch}-${event}']", &[("A", "main-push")]);
-        check_environment("['A=${commit}']", &[("A", "0123456789012345678901234567890123456789")]);
-        check_environment("['A=[${tag}]']", &[("A", "[]")]);
-        check_environment("['A=$${branch} $branch $$ $']", &[("A", "${branch} $branch $$ $")]);
-        check_environment("['A=$$${branch}']", &[("A", "$${branch}")]);
-        check_environment("{A: 'é${event}é'}", &[("A", "épushé")]);
-
-        let names = Names { tag: Some("v1".to_owned()), branch: None, event: TriggerKind::Tag, ..push() };
-        let text = "image: 'a:${tag}'\nbuild: {script: 'echo ${tag} ${nope}', image: 'b:${event}'}";
-        let plan = compiled(text, &names).unwrap();
-        assert_eq!(plan.image.name, "a:v1");
-        assert_eq!(plan.stages, [stage("build", Some("b:tag"), &["echo ${tag} ${nope}"], false)]);
-    }
-
-    #[test]
-    fn names_without_a_value() {
-        assert_snapshot!(refused("\
-image: a:${tag}
-environment:
-  vars:
-    - HOME_OF=${HOME}
-    - RUST=${matrix.rust}
-    - OPEN=${branch
-build: {script: make, image: \"b:${nope}\"}
-"), @r#"
-        .buildr.yml:1:10: this build has no tag, so `${tag}` cannot be part of an image's name
-          |
-        1 | image: a:${tag}
-          |          ^^^^^^
-          = write an image that every build can use, or choose it in a `script`
-
-        .buildr.yml:4:15: there is no name "HOME" to put a value in the place of
-          |
-        4 |     - HOME_OF=${HOME}
-          |               ^^^^^^^
-          = write one of `${branch}`, `${tag}`, `${commit}`, `${event}`, or `$${` for a `${` that buildr leaves alone
-
-        .buildr.yml:5:12: this version of buildr does not know the name "matrix.rust" yet
-          |
-        5 |     - RUST=${matrix.rust}
-          |            ^^^^^^^^^^^^^^
-          = write one of `${branch}`, `${tag}`, `${commit}`, `${event}`, or `$${` for a `${` that buildr leaves alone
-
-        .buildr.yml:6:12: this `${` is not closed
-          |
-        6 |     - OPEN=${branch
-          |            ^^
-          = write `${name}`, or `$${` for a `${` that buildr leaves alone
-
-        .buildr.yml:7:33: there is no name "nope" to put a value in the place of
-          |
-        7 | build: {script: make, image: "b:${nope}"}
-          |                                 ^^^^^^^
-          = write one of `${branch}`, `${tag}`, `${commit}`, `${event}`, or `$${` for a `${` that buildr leaves alone
-        "#);
-    }
-
-    #[test]
-    fn a_name_is_found_where_it_is_written() {
-        let refused = refused("environment: {vars: [\"A=\\x24{nope}\"]}\nbuild: {script: make}");
-        assert!(refused.starts_with(".buildr.yml:1:22: there is no name \"nope\""), "{refused}");
-    }
-
-    #[test]
-    fn a_plan_that_is_too_long() {
-        // One megabyte of quotes is two in JSON.
-        let text = format!("build: {{script: '{}'}}", "\"".repeat(900_000));
-        assert!(matches!(compiled(&text, &push()), Err(PlanError::TooLong { bytes }) if bytes > 1_800_000));
-    }
+/// The jobs of a manifest alone; see [`compile_one`].
+///
+/// # Errors
+/// As of [`compile_one`].
+pub fn compile(manifest: &Manifest, names: &Names) -> Result<Vec<PlannedJob>, PlanError> {
+    let Names { branch, tag, commit, event } = names.clone();
+    let facts = Facts { branch, tag, commit, ..Facts::new(event) };
+    compile_one(manifest, &facts).map(|planned| planned.jobs)
 }

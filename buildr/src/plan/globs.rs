@@ -1,0 +1,107 @@
+//! Globs over branches, tags, refs, paths and values: `*` within a segment, `**` across segments, `!` for all but.
+
+use globset::{GlobBuilder, GlobMatcher};
+
+use super::findings::Findings;
+use crate::manifest::{Globs, Spanned, quoted};
+
+/// Globs that were understood.
+pub(super) struct Patterns {
+    /// Everything when empty.
+    include: Vec<GlobMatcher>,
+    exclude: Vec<GlobMatcher>,
+}
+
+impl Patterns {
+    /// Understands what is written; what cannot be is told to `findings`, and then matches nothing.
+    pub(super) fn of(globs: &Globs, findings: &mut Findings<'_>) -> Self {
+        let mut matchers = |globs: &[Spanned<String>]| -> Vec<GlobMatcher> {
+            globs.iter().filter_map(|glob| matcher(glob, findings)).collect()
+        };
+        Self { include: matchers(&globs.include), exclude: matchers(&globs.exclude) }
+    }
+
+    /// Whether one of those that include matches, and none of those that exclude.
+    pub(super) fn matches(&self, text: &str) -> bool {
+        let any = |globs: &[GlobMatcher]| globs.iter().any(|glob| glob.is_match(text));
+        (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
+    }
+}
+
+/// One glob, ready to match.
+pub(super) fn matcher(glob: &Spanned<String>, findings: &mut Findings<'_>) -> Option<GlobMatcher> {
+    // A folder is all that is in it.
+    let text = match glob.value.strip_suffix('/') {
+        Some(folder) => format!("{folder}/**"),
+        None => glob.value.clone(),
+    };
+    match GlobBuilder::new(&text).literal_separator(true).backslash_escape(true).build() {
+        Ok(built) => Some(built.compile_matcher()),
+        Err(error) => {
+            let why = error.kind().to_string();
+            findings.problem(
+                glob.span,
+                format!("{} is not a glob: {why}", quoted(&glob.value)),
+                "write `*` for anything within a folder, `**` for anything in any folder, and `!` before what is left out",
+            );
+            None
+        }
+    }
+}
+
+/// Globs as they are written, for a sentence.
+pub(super) fn written(globs: &Globs) -> String {
+    let include = globs.include.iter().map(|glob| glob.value.clone());
+    let exclude = globs.exclude.iter().map(|glob| format!("!{}", glob.value));
+    let all: Vec<String> = include.chain(exclude).collect();
+    all.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{Source, Span};
+
+    fn matches(globs: &[&str], text: &str) -> bool {
+        let source = Source::new("f.yml", String::new());
+        let mut findings = Findings::new(&source);
+        let spanned = |text: &str| Spanned { value: text.to_owned(), span: Span::new(0..0) };
+        let mut said = Globs::default();
+        for glob in globs {
+            match glob.strip_prefix('!') {
+                Some(glob) => said.exclude.push(spanned(glob)),
+                None => said.include.push(spanned(glob)),
+            }
+        }
+        let patterns = Patterns::of(&said, &mut findings);
+        assert!(findings.is_empty(), "{globs:?}");
+        patterns.matches(text)
+    }
+
+    #[test]
+    fn stars_and_exclusions() {
+        for (globs, text, expect) in [
+            (&["main"][..], "main", true),
+            (&["main"], "Main", false),
+            (&["main"], "main2", false),
+            (&["release/*"], "release/1", true),
+            (&["release/*"], "release/1/fix", false),
+            (&["release/**"], "release/1/fix", true),
+            (&["v*"], "v1.2", true),
+            (&["v[0-9]*"], "vx", false),
+            (&["v{1,2}.*"], "v2.0", true),
+            (&["**/*.rs"], "main.rs", true),
+            (&["**/*.rs"], "a/b/main.rs", true),
+            (&["*.rs"], "a/main.rs", false),
+            (&["docs/"], "docs/a/b.md", true),
+            (&["docs/"], "docs", false),
+            (&["docs/**", "!docs/private/**"], "docs/private/a", false),
+            (&["docs/**", "!docs/private/**"], "docs/a", true),
+            (&["!main"], "other", true),
+            (&["!main"], "main", false),
+            (&[], "anything", true),
+        ] {
+            assert_eq!(matches(globs, text), expect, "{globs:?} {text}");
+        }
+    }
+}

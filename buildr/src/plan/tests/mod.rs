@@ -1,0 +1,3 @@
+//! What manifests mean, rule by rule.
+
+mod first;
