@@ -143,7 +143,7 @@ impl Scope<'_> {
         }
         let help = match closest(axis, self.here.iter().map(String::as_str)) {
             Some(meant) => format!("did you mean `${{matrix.{meant}}}`?"),
-            None if self.here.is_empty() => "write `matrix` in this stage, with an axis of this name".to_owned(),
+            None if self.here.is_empty() => "write a `matrix` with an axis of this name".to_owned(),
             None => format!("the axes are {}", self.here.join(", ")),
         };
         (format!("there is no axis {} here", quoted(axis)), help)

@@ -138,7 +138,7 @@ fn cell(axis: &Spanned<String>, globs: &Globs, place: &Place<'_>, findings: &mut
     if !place.scope.here.contains(&axis.value) {
         let known = place.scope.here.iter().map(String::as_str);
         let help = if place.scope.here.is_empty() {
-            "write `matrix` in this stage, with an axis of this name".to_owned()
+            "write a `matrix` with an axis of this name".to_owned()
         } else {
             instead(&axis.value, known)
         };

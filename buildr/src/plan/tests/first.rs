@@ -136,7 +136,7 @@ build: {script: make, image: \"b:${nope}\"}
           |
         1 | image: a:${tag}
           |          ^^^^^^
-          = write an image that every build can use, or choose it in a `script`
+          = write what every build can use, or keep this stage to such builds by `when`
 
         .buildr.yml:4:15: there is no name "HOME" to put a value in the place of
           |
@@ -144,11 +144,11 @@ build: {script: make, image: \"b:${nope}\"}
           |               ^^^^^^^
           = write one of `${branch}`, `${tag}`, `${commit}`, `${event}`, or `$${` for a `${` that buildr leaves alone
 
-        .buildr.yml:5:12: this version of buildr does not know the name "matrix.rust" yet
+        .buildr.yml:5:12: there is no axis "rust" here
           |
         5 |     - RUST=${matrix.rust}
           |            ^^^^^^^^^^^^^^
-          = write one of `${branch}`, `${tag}`, `${commit}`, `${event}`, or `$${` for a `${` that buildr leaves alone
+          = write a `matrix` with an axis of this name
 
         .buildr.yml:6:12: this `${` is not closed
           |
