@@ -59,12 +59,6 @@ impl<'m> File<'m> {
     /// Whether the pipeline runs at all in a cell.
     pub(super) fn verdict(&self, cell: &[Cell], findings: &mut Findings<'_>) -> Verdict {
         let when = self.manifest.when.as_ref();
-        for condition in when.iter().flat_map(|when| &when.any) {
-            if condition.status.is_some() {
-                let message = "`status` asks how what came before ended, and nothing comes before the whole file";
-                findings.problem(condition.span, message, "write it in the `when` of a stage");
-            }
-        }
         let scope = self.scope(cell, self.top_axes, true);
         let env = if asks(when) { self.env(None, &scope, findings) } else { BTreeMap::new() };
         let platform = self.manifest.defaults.platform.as_ref();

@@ -18,11 +18,6 @@ impl<'m> Findings<'m> {
         Self { source, problems: Vec::new(), warnings: Vec::new(), more: 0 }
     }
 
-    /// The text that the spans point into.
-    pub(super) fn source(&self) -> &'m Source {
-        self.source
-    }
-
     /// Something that has no meaning: no plan is made.
     pub(super) fn problem(&mut self, span: Span, message: impl AsRef<str>, help: impl AsRef<str>) {
         self.add(self.source.problem(span, message, help));

@@ -321,8 +321,8 @@ impl Jobs<'_> {
         let judged = verdict(said.when.as_ref(), &Place { scope, platform, env: &env }, findings);
         let has_status = said.when.iter().flat_map(|when| &when.any).any(|condition| condition.status.is_some());
         let run_on = match judged {
-            Verdict::Runs(status) if has_status => Ok(status),
             Verdict::Runs(_) if made.jobs.is_empty() => Err("nothing runs before it".to_owned()),
+            Verdict::Runs(status) if has_status => Ok(status),
             Verdict::Runs(_) => Ok(RunOn::Always),
             Verdict::Skipped(reason) => Err(reason),
         };

@@ -1,22 +1,20 @@
 //! The cells of a matrix: axes, less what is excluded, more what is included.
 //!
 //! Each combination of the axes' values is a cell, unless an entry of `exclude` matches it. An entry of `include`
-//! whose axes match cells gives these its other values; one that matches none is a cell of its own.
+//! whose axes match cells gives these its other values; one that matches none is a cell of its own. That the entries
+//! name what there is was seen when the manifest was read.
 
 use globset::GlobMatcher;
 use protocol::plan::{Cell, MAX_JOBS};
 
 use super::facts::Facts;
-use super::findings::{Findings, instead};
+use super::findings::Findings;
 use super::globs::matcher;
 use super::scope::shown;
-use crate::manifest::{Matrix, Spanned, quoted};
+use crate::manifest::{Matrix, Spanned};
 
 /// The most combinations that are looked at, before any are excluded.
 const MOST_COMBINATIONS: usize = 16 * MAX_JOBS;
-
-/// What an entry of `exclude` may ask for beside axes.
-const OF_THE_BUILD: [&str; 3] = ["branch", "tag", "event"];
 
 type Entry = [(Spanned<String>, Spanned<String>)];
 
@@ -34,7 +32,6 @@ pub(super) fn axes(matrix: &Matrix) -> Vec<String> {
 
 /// The cells, in the order of the axes, the last of them counting fastest.
 pub(super) fn cells(matrix: &Matrix, facts: &Facts, findings: &mut Findings<'_>) -> Vec<Vec<Cell>> {
-    check_values(matrix, findings);
     let combinations = matrix.axes.iter().fold(1_usize, |all, (_, values)| all.saturating_mul(values.len()));
     if combinations > MOST_COMBINATIONS {
         let message = format!("this matrix has {combinations} cells; a build has at most {MAX_JOBS} jobs");
@@ -42,7 +39,7 @@ pub(super) fn cells(matrix: &Matrix, facts: &Facts, findings: &mut Findings<'_>)
         return Vec::new();
     }
     let mut cells = product(matrix);
-    let excluded: Vec<Exclusion> = matrix.exclude.iter().map(|entry| exclusion(entry, matrix, findings)).collect();
+    let excluded: Vec<Exclusion> = matrix.exclude.iter().map(|entry| exclusion(entry, findings)).collect();
     cells.retain(|cell| !excluded.iter().any(|exclusion| exclusion.covers(cell, facts)));
     include(matrix, &mut cells, findings);
     let axes = axes(matrix);
@@ -50,17 +47,6 @@ pub(super) fn cells(matrix: &Matrix, facts: &Facts, findings: &mut Findings<'_>)
         cell.sort_by_key(|value| axes.iter().position(|axis| *axis == value.axis));
     }
     cells
-}
-
-fn check_values(matrix: &Matrix, findings: &mut Findings<'_>) {
-    for (axis, values) in &matrix.axes {
-        for (at, value) in values.iter().enumerate() {
-            if values[..at].iter().any(|before| before.value == value.value) {
-                let message = format!("{} stands twice in the axis {}", quoted(&value.value), quoted(&axis.value));
-                findings.problem(value.span, message, "take one of them out: each cell runs once");
-            }
-        }
-    }
 }
 
 fn product(matrix: &Matrix) -> Vec<Vec<Cell>> {
@@ -79,48 +65,26 @@ fn product(matrix: &Matrix) -> Vec<Vec<Cell>> {
     cells
 }
 
-/// An entry of `exclude`: all of it must match.
-#[derive(Default)]
-struct Exclusion {
-    axes: Vec<(String, GlobMatcher)>,
-    build: Vec<(String, GlobMatcher)>,
-    /// Something in it was not understood, and told.
-    broken: bool,
-}
+/// An entry of `exclude`: all of it must match, and there must be something in it.
+struct Exclusion(Vec<(String, GlobMatcher)>);
 
-fn exclusion(entry: &Entry, matrix: &Matrix, findings: &mut Findings<'_>) -> Exclusion {
-    let mut made = Exclusion::default();
-    for (key, value) in entry {
-        let is_axis = matrix.axes.iter().any(|(axis, _)| axis.value == key.value);
-        let Some(glob) = matcher(value, findings) else {
-            made.broken = true;
-            continue;
-        };
-        if is_axis {
-            made.axes.push((key.value.clone(), glob));
-        } else if OF_THE_BUILD.contains(&key.value.as_str()) {
-            made.build.push((key.value.clone(), glob));
-        } else {
-            let known = matrix.axes.iter().map(|(axis, _)| axis.value.as_str()).chain(OF_THE_BUILD);
-            let help = instead(&key.value, known);
-            findings.problem(key.span, format!("{} is not an axis of this matrix", quoted(&key.value)), help);
-            made.broken = true;
-        }
-    }
-    made
+fn exclusion(entry: &Entry, findings: &mut Findings<'_>) -> Exclusion {
+    let globs = entry.iter().map(|(key, value)| matcher(value, findings).map(|glob| (key.value.clone(), glob)));
+    let globs: Vec<Option<(String, GlobMatcher)>> = globs.collect();
+    // Of one that was not understood, which is told, nothing is left out.
+    Exclusion(globs.into_iter().collect::<Option<_>>().unwrap_or_default())
 }
 
 impl Exclusion {
     fn covers(&self, cell: &[Cell], facts: &Facts) -> bool {
-        let of_cell = |axis: &str| cell.iter().find(|cell| cell.axis == axis).map(|cell| cell.value.clone());
-        let of_build = |name: &str| match name {
-            "branch" => facts.branch.as_ref().map(ToString::to_string),
-            "tag" => facts.tag.clone(),
-            _ => Some(facts.event.name().to_owned()),
+        let value = |name: &str| match (cell.iter().find(|cell| cell.axis == name), name) {
+            (Some(cell), _) => Some(cell.value.clone()),
+            (None, "branch") => facts.branch.as_ref().map(ToString::to_string),
+            (None, "tag") => facts.tag.clone(),
+            (None, "event") => Some(facts.event.name().to_owned()),
+            (None, _) => None,
         };
-        !self.broken
-            && self.axes.iter().all(|(axis, glob)| of_cell(axis).is_some_and(|value| glob.is_match(value)))
-            && self.build.iter().all(|(name, glob)| of_build(name).is_some_and(|value| glob.is_match(value)))
+        !self.0.is_empty() && self.0.iter().all(|(name, glob)| value(name).is_some_and(|value| glob.is_match(value)))
     }
 }
 

@@ -31,7 +31,7 @@ use protocol::{Branch, CommitId, PlannedJob, Variable};
 pub use facts::{Facts, USUAL_PLATFORM};
 pub use inherit::inherited;
 
-use crate::manifest::{Manifest, ManifestError, Problem};
+use crate::manifest::{Manifest, ManifestError, Problem, Project};
 use cell::File;
 use findings::Findings;
 use jobs::{Jobs, Made};
@@ -114,7 +114,15 @@ pub fn compile_one(manifest: &Manifest, facts: &Facts) -> Result<Planned, PlanEr
     compile_all(&[(None, manifest)], facts)
 }
 
-/// Makes jobs of the pipelines of a repository, each with its name where there are several.
+/// Makes jobs of all pipelines of a project.
+///
+/// # Errors
+/// As of [`compile_one`].
+pub fn compile_project(project: &Project, facts: &Facts) -> Result<Planned, PlanError> {
+    let pipelines = project.pipelines.iter().map(|pipeline| (pipeline.name.as_deref(), &pipeline.manifest));
+    compile_all(&pipelines.collect::<Vec<_>>(), facts)
+}
+
 fn compile_all(pipelines: &[(Option<&str>, &Manifest)], facts: &Facts) -> Result<Planned, PlanError> {
     let manifests: Vec<&Manifest> = pipelines.iter().map(|(_, manifest)| *manifest).collect();
     let more_inputs = inputs::others(&manifests, facts)?;

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::findings::{Findings, instead};
-use crate::manifest::{Element, Manifest, Need, Span, Stage, quoted};
+use super::findings::Findings;
+use crate::manifest::{Element, Manifest, Need, Stage};
 
 /// Stages by their numbers in the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +66,7 @@ impl<'m> Order<'m> {
             for &number in members(element) {
                 before[number] = match &manifest.stages[number].needs {
                     None => earlier.clone(),
-                    Some(needs) => needed(needs, &numbers, count, findings),
+                    Some(needs) => needed(needs, &numbers, count),
                 };
             }
             members(element).iter().for_each(|&number| earlier.insert(number));
@@ -182,20 +182,17 @@ impl<'m> Order<'m> {
             Some((path.len(), need, path))
         });
         let Some((_, need, path)) = circles.min_by_key(|(length, _, _)| *length) else { return };
-        let [only] = path.as_slice() else {
-            let steps: Vec<String> = std::iter::once(path[path.len() - 1])
-                .chain(path.iter().copied())
-                .collect::<Vec<_>>()
-                .windows(2)
-                .map(|step| self.step(step[0], step[1]))
-                .collect();
-            let message = format!("these stages wait for each other: {}", steps.join(", "));
-            let help =
-                "take one of them out of `needs`, or give the one that only stands later in `stages` a `needs` too";
-            return findings.problem(need.name.span, message, help);
-        };
-        let name = &self.manifest.stages[*only].name.value;
-        findings.problem(need.name.span, format!("{name} needs itself"), "take it out of `needs`");
+        let last = path.last().copied();
+        let steps: Vec<String> = last
+            .into_iter()
+            .chain(path.iter().copied())
+            .collect::<Vec<_>>()
+            .windows(2)
+            .map(|step| self.step(step[0], step[1]))
+            .collect();
+        let message = format!("these stages wait for each other: {}", steps.join(", "));
+        let help = "take one of them out of `needs`, or give the one that only stands later in `stages` a `needs` too";
+        findings.problem(need.name.span, message, help);
     }
 
     fn number(&self, need: &Need) -> Option<usize> {
@@ -276,22 +273,9 @@ pub(super) fn is_job(stage: &Stage) -> bool {
         || stage.trigger.is_some()
 }
 
-fn needed(needs: &[Need], numbers: &BTreeMap<&str, usize>, count: usize, findings: &mut Findings<'_>) -> Set {
+/// Those that exist: that all do was seen when the manifest was read.
+fn needed(needs: &[Need], numbers: &BTreeMap<&str, usize>, count: usize) -> Set {
     let mut set = Set::of(count);
-    for Need { name, .. } in needs {
-        match numbers.get(name.value.as_str()) {
-            Some(&number) => set.insert(number),
-            None => unknown(name.value.as_str(), name.span, numbers, findings),
-        }
-    }
+    needs.iter().filter_map(|need| numbers.get(need.name.value.as_str())).for_each(|&number| set.insert(number));
     set
-}
-
-fn unknown(name: &str, span: Span, numbers: &BTreeMap<&str, usize>, findings: &mut Findings<'_>) {
-    let help = match name {
-        "prepare" => "leave it out: every stage comes after `prepare`".to_owned(),
-        "finally" => "leave it out: `finally` comes after all stages".to_owned(),
-        _ => instead(name, numbers.keys().copied()),
-    };
-    findings.problem(span, format!("there is no stage {} to need", quoted(name)), help);
 }

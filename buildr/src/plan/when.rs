@@ -8,7 +8,7 @@ use protocol::job::TriggerKind;
 use protocol::plan::RunOn;
 
 use super::expression;
-use super::findings::{Findings, instead};
+use super::findings::Findings;
 use super::globs::{Patterns, written};
 use super::scope::Scope;
 use crate::manifest::{Condition, Globs, Spanned, When, quoted};
@@ -135,16 +135,6 @@ fn branch(globs: &Globs, patterns: &Patterns, condition: &Condition, place: &Pla
 
 fn cell(axis: &Spanned<String>, globs: &Globs, place: &Place<'_>, findings: &mut Findings<'_>) -> Option<String> {
     let patterns = Patterns::of(globs, findings);
-    if !place.scope.here.contains(&axis.value) {
-        let known = place.scope.here.iter().map(String::as_str);
-        let help = if place.scope.here.is_empty() {
-            "write a `matrix` with an axis of this name".to_owned()
-        } else {
-            instead(&axis.value, known)
-        };
-        findings.problem(axis.span, format!("there is no axis {} here", quoted(&axis.value)), help);
-        return None;
-    }
     match place.scope.cell.iter().find(|cell| cell.axis == axis.value) {
         None => Some(format!("matrix {} {}, and this cell has none", axis.value, written(globs))),
         Some(cell) => unless(patterns.matches(&cell.value), &format!("matrix {}", axis.value), globs, &cell.value),
