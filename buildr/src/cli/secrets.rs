@@ -62,6 +62,9 @@ pub enum SecretError {
         /// Which.
         name: String,
     },
+    /// The environment has no such variable.
+    #[error("the environment has no variable {0:?} to take a secret from; set it, or use --secret-file {0}=FILE")]
+    Unset(String),
     /// So short that every log would be full of masks.
     #[error(
         "{}: the value of {name} has {length} characters, too few to be masked in logs; a secret has {SHORTEST_SECRET} or more",
@@ -105,6 +108,19 @@ impl SecretArgs {
         }
         Ok(secrets)
     }
+}
+
+/// The values of these variables of this process's environment.
+///
+/// # Errors
+/// When one is not set, or cannot be a secret.
+pub(super) fn from_environment(names: &[String]) -> Result<Vec<Variable>, SecretError> {
+    let place = Path::new("the environment");
+    let of = |name: &String| match std::env::var(name) {
+        Ok(value) if is_name(name) => checked(place, name, &value),
+        _ => Err(SecretError::Unset(name.clone())),
+    };
+    names.iter().map(of).collect()
 }
 
 fn lines(path: &Path, secrets: &mut Vec<Variable>) -> Result<(), SecretError> {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use protocol::job::WorkOrder;
-use protocol::plan::{BuildPlan, Gate};
+use protocol::plan::{BuildPlan, Gate, Kept};
 use protocol::{Ending, PlannedJob, Variable};
 
 use super::Rooms;
@@ -47,6 +47,12 @@ pub trait Gatekeeper: Send + Sync {
     /// A sentence for the person who asked for what the plan does not have; then nothing runs.
     fn look_over(&self, _jobs: &mut Vec<PlannedJob>, _build: &mut BuildPlan) -> Result<(), String> {
         Ok(())
+    }
+
+    /// What earlier builds kept of stages that are left out of this one, to be restored before the job's first stage,
+    /// beside what the jobs that it needs kept now.
+    fn kept(&self, _job: &PlannedJob) -> Vec<Kept> {
+        Vec::new()
     }
 
     /// Whether a job with a gate, which could begin now, does. Others go on meanwhile. Dropped when the build is

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Rooms;
 use super::stage::JobLog;
 use crate::executor::Stop;
-use crate::git::{self, Checkouts, GitError};
+use crate::git::{self, Checkouts, GitError, TreeCopy};
 use crate::plan::Names;
 
 /// Where the code of jobs comes from.
@@ -23,6 +23,10 @@ pub enum Source<'a> {
     Clone(&'a Checkouts),
     /// From this folder, as it stands: a person's own tree.
     Tree(&'a Path),
+    /// From this folder, as its commit has it.
+    Committed(&'a Path),
+    /// This folder itself, which every job works in: [`super::WorkFolder::in_place`].
+    InPlace(&'a Path),
 }
 
 /// What is known of the code once it is there.
@@ -84,7 +88,18 @@ pub(super) async fn fetch(
                 }
             }
         }
-        Source::Tree(tree) => copy(tree, into, stop, log).await,
+        Source::Tree(tree) => {
+            let copy = git::copy_tree(tree, into, stop.token()).await;
+            copied("copy of", tree, copy, stop, log).await
+        }
+        Source::Committed(tree) => {
+            let copy = git::copy_committed(tree, into, stop.token()).await;
+            copied("copy of what is committed in", tree, copy, stop, log).await
+        }
+        Source::InPlace(tree) => {
+            let seen = git::describe_tree(tree, stop.token()).await;
+            copied("in place:", tree, seen, stop, log).await
+        }
     }
 }
 
@@ -144,8 +159,14 @@ fn too_long(order: &WorkOrder, limit: Duration) -> Ending {
     Ending::errored(Cause::Clone, message)
 }
 
-async fn copy(tree: &Path, into: &Path, stop: &Stop, log: &JobLog<'_>) -> Result<Sourced, Ending> {
-    let copy = match git::copy_tree(tree, into, stop.token()).await {
+async fn copied(
+    what: &str,
+    tree: &Path,
+    copy: Result<TreeCopy, GitError>,
+    stop: &Stop,
+    log: &JobLog<'_>,
+) -> Result<Sourced, Ending> {
+    let copy = match copy {
         Ok(copy) => copy,
         Err(_) if stop.is_cancelled() => return Err(Ending::cancelled("cancelled during the copy")),
         Err(error) => return Err(clone_failed(&error)),
@@ -156,7 +177,7 @@ async fn copy(tree: &Path, into: &Path, stop: &Stop, log: &JobLog<'_>) -> Result
         None => "which has no commit".to_owned(),
     };
     let files = if copy.files == 1 { "1 file".to_owned() } else { format!("{} files", copy.files) };
-    log.say(&format!("copy of {} ({files}), {at}", tree.display())).await;
+    log.say(&format!("{what} {} ({files}), {at}", tree.display())).await;
     for note in &copy.notes {
         log.say(note).await;
     }

@@ -7,6 +7,7 @@ use protocol::source::InvalidSource;
 
 use super::super::secrets::SecretError;
 use crate::executor::ExecutorError;
+use crate::git::GitError;
 use crate::manifest::ManifestError;
 use crate::runner::WorkspaceError;
 
@@ -40,6 +41,9 @@ pub(in crate::cli) enum RunError {
     /// The secrets.
     #[error(transparent)]
     Secrets(SecretError),
+    /// The tree.
+    #[error(transparent)]
+    Tree(GitError),
     /// The folder for workspaces.
     #[error(transparent)]
     Work(#[from] WorkspaceError),

@@ -3,30 +3,40 @@
 mod error;
 mod life;
 mod screen;
+mod selection;
+mod differences;
+mod owner;
+mod results;
 
 use std::io::{self, stdout};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use protocol::job::{TriggerKind, WorkOrder};
+use protocol::job::WorkOrder;
+use protocol::plan::Kept;
 use protocol::source::InvalidSource;
-use protocol::{JobId, RepoUrl, Variable, task};
+use protocol::{Ending, JobId, Outcome, RepoUrl, Variable, task};
 
 use super::CliError;
 use super::containers::{ContainerArgs, own_environment};
 use super::globals::Globals;
 use super::look::Look;
-use super::secrets::SecretArgs;
+use super::occasion::OccasionArgs;
+use super::secrets::{SecretArgs, from_environment};
 use super::terminal::{Frame, Header, Next, Record, Style, Terminal};
 use crate::executor::Stop;
 use crate::executor::docker::DockerExecutor;
+use crate::git::{self, TreeCopy};
 use crate::manifest;
+use crate::plan::Facts;
 use crate::process::folders;
-use crate::runner::{self, Rooms, SocketMode, SocketPolicy, Source, WorkFolder};
-use crate::sink::BuildSink as _;
+use crate::runner::{self, Rooms, SocketMode, SocketPolicy, Source, Ways, WorkFolder};
+use differences::Here;
 use life::{Life, sweep};
+use owner::{Owner, can_ask, word};
 use screen::{Screen, frame, stop_on_signals, tick};
+use selection::{Selected, SelectionArgs};
 
 pub(super) use error::RunError;
 
@@ -36,16 +46,49 @@ const OUT: &str = ".buildr-out";
 /// Build the folder at hand, in containers, as the farm would
 ///
 /// What is built is a copy: the files that git tracks and those that it does not ignore, changed or not. Ctrl-C cancels
-/// and cleans up; a second one kills at once.
+/// and cleans up; a second one kills at once. The output of every stage and the files that it keeps are in .buildr-out.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The folder with the .buildr.yml
     #[arg(default_value = ".", value_name = "PATH")]
     path: PathBuf,
 
+    /// Which stages.
+    #[command(flatten)]
+    selection: SelectionArgs,
+
+    /// For which occasion.
+    #[command(flatten)]
+    occasion: OccasionArgs,
+
     /// Set a variable in every container; it wins over the manifest's (may be repeated)
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<Variable>,
+
+    /// Secrets.
+    #[command(flatten)]
+    secrets: SecretArgs,
+
+    /// A secret whose value is that of the environment's variable of this name (may be repeated)
+    #[arg(long = "secret", value_name = "NAME")]
+    own_secrets: Vec<String>,
+
+    /// Build what is committed, and nothing else
+    #[arg(long)]
+    committed: bool,
+
+    /// Mount the folder itself, not a copy: what git ignores is there (target, node_modules), and what a build writes
+    /// stays. Stages side by side disturb each other
+    #[arg(long, conflicts_with = "committed")]
+    in_place: bool,
+
+    /// Answer every question with yes: gates open with --input and their defaults
+    #[arg(long, short)]
+    yes: bool,
+
+    /// How many jobs run at once [default: the cores]
+    #[arg(long, short, value_name = "N")]
+    jobs: Option<NonZero<usize>>,
 
     /// Show the output of all stages as it comes, where several run at once too
     #[arg(long, short)]
@@ -58,10 +101,6 @@ pub(super) struct Args {
     /// Where to leave the output of every stage and the files that are kept [default: .buildr-out in the folder]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-
-    /// Secrets.
-    #[command(flatten)]
-    secrets: SecretArgs,
 
     /// How containers are run.
     #[command(flatten)]
@@ -82,46 +121,117 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
     let tree = folder(&args.path)?;
     // What can be known to be wrong is said before anything is copied, pulled or waited for.
     manifest::load(&tree).map_err(RunError::Manifest)?;
-    let secrets = args.secrets.read().map_err(RunError::Secrets)?;
+    let mut secrets = args.secrets.read().map_err(RunError::Secrets)?;
+    secrets.extend(from_environment(&args.own_secrets).map_err(RunError::Secrets)?);
     let life = Life::begin(&folders::cache("run")?)?;
     let connect = DockerExecutor::connect(args.containers.docker(&life.owner(), life.boot));
     let executor = connect.await.map_err(RunError::Executor)?;
     let work = args.containers.work_dir.clone().unwrap_or_else(|| life.folder.join("work"));
     let work = WorkFolder::at(&work).map_err(RunError::Work)?;
     sweep(&life, &work, &args.containers).await?;
-    let order = order(&tree)?;
+    let stop = Stop::new();
+    let seen = git::describe_tree(&tree, stop.token()).await.map_err(RunError::Tree)?;
+    let header = Header {
+        version: env!("CARGO_PKG_VERSION"),
+        project: tree.file_name().map_or_else(|| "/".to_owned(), |name| name.to_string_lossy().into_owned()),
+        commit: seen.commit.as_ref().map(|commit| commit.short().to_owned()),
+        branch: seen.branch.as_ref().map(ToString::to_string),
+        changed: seen.changed,
+        docker: executor.version().await,
+    };
+    let (record, earlier) = record(&args, &tree, &life)?;
+    let archives = results::archives(record.folder());
+    let frame = if args.json { Frame::Json } else { frame() };
+    let style = Style { frame, look: Look::of_stdout(globals.color()), verbose: args.verbose };
+    let screen: Screen = Arc::new(Terminal::new(stdout(), style, record));
+    screen.header(&header).map_err(CliError::Output)?;
+    let own_environment = own_environment();
+    let facts = args.occasion.facts(facts(&seen));
+    let order = order(&tree, &facts)?;
     let rooms = Rooms {
-        source: Source::Tree(&tree),
+        source: match (args.committed, args.in_place) {
+            (true, _) => Source::Committed(&tree),
+            (_, true) => Source::InPlace(&tree),
+            _ => Source::Tree(&tree),
+        },
         executor: &executor,
-        work: &work,
+        work: &if args.in_place { work.in_place(&tree) } else { work },
         socket: &SocketPolicy { mode: SocketMode::Asked, ..SocketPolicy::default() },
-        own_environment: &own_environment(),
+        own_environment: &own_environment,
         more_environment: &args.env,
         secrets: &secrets,
         times: args.containers.limits.times(),
         agent: "local",
-        stage_parallelism: std::thread::available_parallelism().map_or(1, NonZero::get),
-        archives: None,
+        stage_parallelism: cores(),
+        archives: Some(&archives),
     };
-    let record = record(&args, &tree, &life)?;
-    let frame = if args.json { Frame::Json } else { frame() };
-    let style = Style { frame, look: Look::of_stdout(globals.color()), verbose: args.verbose };
-    let terminal: Screen = Arc::new(Terminal::new(stdout(), style, record));
-    terminal
-        .header(&Header { version: env!("CARGO_PKG_VERSION"), project: name_of(&tree), ..Header::default() })
-        .map_err(CliError::Output)?;
-    let stop = Stop::new();
-    let signals = task::spawn("signals", stop_on_signals(Arc::clone(&terminal), stop.clone()));
-    let clock = task::spawn("clock", tick(Arc::clone(&terminal)));
-    let ending = runner::run(&order, &rooms, &*terminal.of_job(None), &stop).await;
+    let owner = Owner {
+        screen: Arc::clone(&screen),
+        selection: &args.selection,
+        occasion: &args.occasion,
+        earlier: &earlier,
+        here: Here {
+            tree: &seen,
+            committed: args.committed,
+            in_place: args.in_place,
+            secrets: &secrets,
+            more_environment: &args.env,
+            own_environment: &own_environment,
+            network: args.containers.network.as_deref(),
+        },
+        inputs: &facts.inputs,
+        yes: args.yes,
+        can_ask: can_ask() && !args.json,
+        selected: Mutex::new(Selected::default()),
+    };
+    let ways = Ways { jobs: args.jobs.map_or_else(cores, NonZero::get), gatekeeper: &owner };
+    let signals = task::spawn("signals", stop_on_signals(Arc::clone(&screen), stop.clone()));
+    let clock = task::spawn("clock", tick(Arc::clone(&screen)));
+    let ending = runner::run_build(&order, &rooms, &ways, &*screen, &stop).await;
     clock.abort();
     signals.abort();
-    match terminal.summary(&ending, &Next::default()) {
+    let earlier = if args.selection.is_partial() { earlier } else { Vec::new() };
+    over(&args, &screen, &header, &ending, &earlier)
+}
+
+/// Leaves the results, and shows how it ended.
+fn over(args: &Args, screen: &Screen, header: &Header, ending: &Ending, earlier: &[Kept]) -> Result<u8, CliError> {
+    let took = u64::try_from(screen.took().as_millis()).unwrap_or(u64::MAX);
+    let written = screen.look_at(|account, record| results::write(account, record, header, ending, earlier, took));
+    let told = match written {
+        Ok(()) => Ok(()),
+        Err(error) => screen.note(&format!("the results could not be left in their folder: {error}")),
+    };
+    match told.and_then(|()| screen.summary(ending, &next(args, screen, ending))) {
         // How the build ended is what was asked for, and nobody sees it.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(CliError::Unread),
         written => written.map_err(CliError::Output)?,
     }
     Ok(ending.outcome.exit_code())
+}
+
+/// What a person may want to do now.
+fn next(args: &Args, screen: &Screen, ending: &Ending) -> Next {
+    let mut commands = Vec::new();
+    if ending.outcome == Outcome::Failed {
+        let failed = screen.look_at(|account, _| {
+            let failed = account.stages.iter().find(|stage| stage.is_bad());
+            failed.map(|stage| (stage.stage.to_string(), stage.stage.as_str() == "prepare"))
+        });
+        let path = if args.path == Path::new(".") {
+            String::new()
+        } else {
+            format!(" {}", word(&args.path.to_string_lossy()))
+        };
+        if let Some((stage, false)) = failed {
+            commands.push(("again from there", format!("buildr run{path} --from {stage}")));
+        }
+    }
+    Next { commands }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 fn folder(path: &Path) -> Result<PathBuf, RunError> {
@@ -132,30 +242,46 @@ fn folder(path: &Path) -> Result<PathBuf, RunError> {
     }
 }
 
-fn order(tree: &Path) -> Result<WorkOrder, RunError> {
+/// What is known of the build before its plan.
+fn facts(tree: &TreeCopy) -> Facts {
+    Facts {
+        branch: tree.branch.clone(),
+        commit: tree.commit.clone(),
+        default_branch: tree.default_branch.clone(),
+        ..Facts::new(protocol::job::TriggerKind::Local)
+    }
+}
+
+fn order(tree: &Path, facts: &Facts) -> Result<WorkOrder, RunError> {
     let repo: Result<RepoUrl, InvalidSource> = tree.to_string_lossy().parse();
     let repo = repo.map_err(|source| RunError::Name { path: tree.to_owned(), source })?;
+    let mut order = WorkOrder::new(JobId::fresh(), facts.event, repo);
     // A person's own tree, on a person's own machine.
-    Ok(WorkOrder { trusted: true, ..WorkOrder::new(JobId::fresh(), TriggerKind::Local, repo) })
+    order.trusted = true;
+    order.branch.clone_from(&facts.branch);
+    order.origin.tag.clone_from(&facts.tag);
+    order.origin.target.clone_from(&facts.target);
+    order.inputs.clone_from(&facts.inputs);
+    Ok(order)
 }
 
-fn name_of(tree: &Path) -> String {
-    tree.file_name().map_or_else(|| "/".to_owned(), |name| name.to_string_lossy().into_owned())
-}
-
-/// The folder of the run. In the tree where nobody named another: unless that cannot be written, or another run does.
-fn record(args: &Args, tree: &Path, life: &Life) -> Result<Record, RunError> {
+/// The folder of the run, and what the one before kept there. In the tree where nobody named another: unless that
+/// cannot be written, or another run does.
+fn record(args: &Args, tree: &Path, life: &Life) -> Result<(Record, Vec<Kept>), RunError> {
     let problem = |path: &Path| {
         let path = path.to_owned();
         move |source| RunError::Disk { doing: "write the results to", path, source }
     };
+    let out = args.out.clone().unwrap_or_else(|| tree.join(OUT));
+    let earlier = results::earlier(&out);
+    let begun = Record::begin(&out);
     if let Some(out) = &args.out {
-        return Record::begin(out).map_err(problem(out))?.ok_or_else(|| RunError::Busy(out.clone()));
+        return Ok((begun.map_err(problem(out))?.ok_or_else(|| RunError::Busy(out.clone()))?, earlier));
     }
-    if let Ok(Some(record)) = Record::begin(&tree.join(OUT)) {
-        return Ok(record);
+    if let Ok(Some(record)) = begun {
+        return Ok((record, earlier));
     }
     let out = life.folder.join("out").join(life.boot.to_string());
     let record = Record::begin(&out).map_err(problem(&out))?;
-    record.ok_or(RunError::Busy(out))
+    Ok((record.ok_or(RunError::Busy(out))?, earlier))
 }

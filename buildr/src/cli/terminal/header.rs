@@ -19,42 +19,41 @@ pub(crate) struct Header {
     pub(crate) changed: usize,
     /// The Docker daemon's version, where it tells one.
     pub(crate) docker: Option<String>,
-    /// What would be otherwise on a farm, a clause each.
-    pub(crate) differences: Vec<String>,
-    /// What a person should know beside that, a sentence each.
-    pub(crate) notes: Vec<String>,
 }
 
-/// How many differences stand in the header's own line.
-const IN_LINE: usize = 1;
-
 impl Header {
-    /// As lines for people.
-    pub(super) fn lines(&self, look: Look) -> Vec<String> {
+    /// As a line for people.
+    pub(super) fn line(&self, look: Look) -> String {
         let project = clean(&self.project);
-        let at = match (&self.commit, &self.branch) {
-            (Some(commit), Some(branch)) => format!("{project} @ {commit} ({})", clean(branch)),
-            (Some(commit), None) => format!("{project} @ {commit}"),
-            (None, _) => project.into_owned(),
-        };
+        let mut of_tree: Vec<String> = self.branch.iter().map(|branch| clean(branch).into_owned()).collect();
+        match self.changed {
+            0 => {}
+            1 => of_tree.push("1 file changed".to_owned()),
+            many => of_tree.push(format!("{many} files changed")),
+        }
+        let mut at = project.into_owned();
+        if let Some(commit) = &self.commit {
+            at = format!("{at} @ {commit}");
+        }
+        if !of_tree.is_empty() {
+            at = format!("{at} ({})", of_tree.join(", "));
+        }
         let mut parts = vec![look.paint(Tone::Strong, &format!("buildr {}", self.version)), at];
         parts.extend(self.docker.as_ref().map(|version| format!("docker {}", clean(version))));
-        let mut below = Vec::new();
-        match self.differences.as_slice() {
-            [] => parts.push(look.paint(Tone::Good, "as on the farm")),
-            few if few.len() <= IN_LINE => {
-                let text = format!("as on the farm, but: {}", clean(&few.join("; ")));
-                parts.push(look.paint(Tone::Odd, &text));
-            }
-            many => {
-                parts.push(look.paint(Tone::Odd, &format!("as on the farm, but for {} differences:", many.len())));
-                below.extend(many.iter().map(|difference| format!("  - {}", clean(difference))));
-            }
+        parts.join(" · ")
+    }
+}
+
+/// What would be otherwise on a farm, as lines for people. Each difference is a clause.
+pub(super) fn differences(look: Look, differences: &[String]) -> Vec<String> {
+    match differences {
+        [] => vec![look.paint(Tone::Good, "as on the farm")],
+        [one] => vec![look.paint(Tone::Odd, &format!("as on the farm, but: {}", clean(one)))],
+        many => {
+            let first = look.paint(Tone::Odd, &format!("as on the farm, but for {} differences:", many.len()));
+            let rest = many.iter().map(|difference| format!("  - {}", clean(difference)));
+            std::iter::once(first).chain(rest).collect()
         }
-        let mut lines = vec![parts.join(" · ")];
-        lines.append(&mut below);
-        lines.extend(self.notes.iter().map(|note| format!("  {}", look.paint(Tone::Faint, &clean(note)))));
-        lines
     }
 }
 
@@ -63,25 +62,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_what_is_built_and_what_is_otherwise() {
-        let lines = |header: &Header| header.lines(Look::plain(None)).join("\n");
+    fn a_line_says_what_is_built() {
+        let line = |header: &Header| header.line(Look::plain(None));
         let mut header = Header { version: "0.3.0", project: "demo".to_owned(), ..Header::default() };
-        assert_eq!(lines(&header), "buildr 0.3.0 · demo · as on the farm");
+        assert_eq!(line(&header), "buildr 0.3.0 · demo");
+        header.changed = 1;
         header.commit = Some("4f1c2a9".to_owned());
+        assert_eq!(line(&header), "buildr 0.3.0 · demo @ 4f1c2a9 (1 file changed)");
         header.branch = Some("main".to_owned());
         header.docker = Some("29.1.0".to_owned());
-        header.differences.push("2 files are not committed".to_owned());
-        assert_eq!(
-            lines(&header),
-            "buildr 0.3.0 · demo @ 4f1c2a9 (main) · docker 29.1.0 · as on the farm, but: 2 files are not committed"
-        );
-        header.differences.push("the secret TOKEN is not given".to_owned());
-        header.notes.push("results: .buildr-out".to_owned());
-        insta::assert_snapshot!(lines(&header), @"
-        buildr 0.3.0 · demo @ 4f1c2a9 (main) · docker 29.1.0 · as on the farm, but for 2 differences:
-          - 2 files are not committed
-          - the secret TOKEN is not given
-          results: .buildr-out
-        ");
+        header.changed = 2;
+        assert_eq!(line(&header), "buildr 0.3.0 · demo @ 4f1c2a9 (main, 2 files changed) · docker 29.1.0");
+    }
+
+    #[test]
+    fn differences_are_counted() {
+        let lines = |all: &[&str]| {
+            let all: Vec<String> = all.iter().map(|&one| one.to_owned()).collect();
+            differences(Look::plain(None), &all).join("\n")
+        };
+        assert_eq!(lines(&[]), "as on the farm");
+        assert_eq!(lines(&["the secret X is not given"]), "as on the farm, but: the secret X is not given");
+        assert_eq!(lines(&["one", "two"]), "as on the farm, but for 2 differences:\n  - one\n  - two");
     }
 }

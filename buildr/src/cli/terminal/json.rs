@@ -27,6 +27,8 @@ struct Line<'a, T> {
 enum Own<'a> {
     /// The build begins.
     Begun { run: &'a Header },
+    /// What would be otherwise on a farm.
+    Differences { differences: &'a [String], notes: &'a [String] },
     /// A log grew.
     Log {
         log: &'a LogName,
@@ -53,6 +55,10 @@ pub(super) struct Json {
 impl Json {
     pub(super) fn begun(at_ms: u64, run: &Header) -> Vec<u8> {
         line(at_ms, None, Own::Begun { run })
+    }
+
+    pub(super) fn differences(at_ms: u64, differences: &[String], notes: &[String]) -> Vec<u8> {
+        line(at_ms, None, Own::Differences { differences, notes })
     }
 
     /// An event; before the end of a job, what is left of its logs.

@@ -18,6 +18,8 @@ const HEAD: usize = 40;
 const TAIL: usize = 160;
 /// How many stages in a row are said to be skipped, each in a line. The block at the end has them all.
 const SKIPPED: usize = 4;
+/// How many bytes wait at most while a question stands there.
+const MOST_HELD: usize = 1 << 20;
 /// What shows that time goes on.
 const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 /// A terminal that says nothing of its size has this one, as they all once had.
@@ -53,6 +55,8 @@ pub(super) struct Live {
     last: HashMap<Place, String>,
     turns: usize,
     skipped: usize,
+    /// What waits to be shown while a question stands there.
+    held: Option<String>,
 }
 
 impl Live {
@@ -66,16 +70,39 @@ impl Live {
             last: HashMap::new(),
             turns: 0,
             skipped: 0,
+            held: None,
         }
+    }
+
+    /// What comes from now on waits.
+    pub(super) fn hold(&mut self) -> Vec<u8> {
+        let text = self.erase();
+        self.held.get_or_insert_default();
+        text.into_bytes()
+    }
+
+    /// What waited is shown.
+    pub(super) fn release(&mut self, account: &Account, look: Look) -> Vec<u8> {
+        let mut text = self.held.take().unwrap_or_default();
+        self.draw(account, look, &mut text);
+        text.into_bytes()
     }
 
     /// Lines that scroll up; the stages that run stand below them again.
     pub(super) fn scroll(&mut self, account: &Account, look: Look, lines: &[String]) -> Vec<u8> {
         let mut text = self.erase();
+        let mut waiting = self.held.take();
+        let to = waiting.as_mut().unwrap_or(&mut text);
         for line in lines {
-            text.push_str(line);
-            text.push('\n');
+            to.push_str(line);
+            to.push('\n');
         }
+        // What is more than a person would scroll back to is not kept from them any longer.
+        if let Some(held) = waiting.take_if(|held| held.len() < MOST_HELD) {
+            self.held = Some(held);
+            return text.into_bytes();
+        }
+        text.extend(waiting);
         self.draw(account, look, &mut text);
         text.into_bytes()
     }

@@ -33,8 +33,8 @@ use verdict::Verdict;
 
 pub(crate) use account::{Account, StageAccount, State};
 pub(crate) use header::Header;
-pub(crate) use record::{Record, file_name};
-pub(crate) use verdict::{Next, shown, size};
+pub(crate) use record::Record;
+pub(crate) use verdict::Next;
 
 /// How often what is live is drawn anew when nothing happens.
 pub(crate) const TURN: Duration = Duration::from_millis(100);
@@ -116,7 +116,36 @@ impl<W: Write + Send> Terminal<W> {
             let line = Json::begun(time::now(), header);
             return screen.write(&line);
         }
-        screen.say(self.look, &header.lines(self.look))
+        screen.say(self.look, &[header.line(self.look)])
+    }
+
+    /// What would be otherwise on a farm, a clause each, and what a person should know beside, a sentence each.
+    ///
+    /// # Errors
+    /// When the output takes no more.
+    pub(crate) fn differences(&self, differences: &[String], notes: &[String]) -> io::Result<()> {
+        let mut screen = self.screen();
+        if matches!(screen.face, Face::Json(_)) {
+            let line = Json::differences(time::now(), differences, notes);
+            return screen.write(&line);
+        }
+        let mut lines = header::differences(self.look, differences);
+        lines.extend(notes.iter().map(|note| self.look.paint(Tone::Faint, &clean(note))));
+        screen.say(self.look, &lines)
+    }
+
+    /// Puts a question where it stays in sight: what happens meanwhile is shown when the answer is there.
+    ///
+    /// # Errors
+    /// When the output takes no more.
+    pub(crate) fn ask(&self, question: &str) -> io::Result<Asking<'_, W>> {
+        let mut screen = self.screen();
+        if let Face::Live(live) = &mut screen.face {
+            let mut bytes = live.hold();
+            bytes.extend_from_slice(question.as_bytes());
+            screen.write(&bytes)?;
+        }
+        Ok(Asking { terminal: self })
     }
 
     /// Something of buildr's own that a person should see now.
@@ -247,6 +276,22 @@ impl<W: Write + Send> Terminal<W> {
             screen.last_shown = Some(path);
         }
         screen.write(&bytes)
+    }
+}
+
+/// A question that was put. With its end the screen goes on.
+pub(crate) struct Asking<'a, W: Write + Send> {
+    terminal: &'a Terminal<W>,
+}
+
+impl<W: Write + Send> Drop for Asking<'_, W> {
+    fn drop(&mut self) {
+        let screen = &mut *self.terminal.screen();
+        if let Face::Live(live) = &mut screen.face {
+            let bytes = live.release(&screen.account, self.terminal.look);
+            // Whoever shows the next thing sees that nobody reads any more.
+            screen.write(&bytes).ok();
+        }
     }
 }
 

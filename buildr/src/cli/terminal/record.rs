@@ -11,7 +11,7 @@ use protocol::{JobKey, LogName, StageName};
 use super::account::Account;
 
 /// The folders that every run begins anew.
-const OF_ONE_RUN: [&str; 2] = ["logs", "reports"];
+const OF_ONE_RUN: [&str; 1] = ["logs"];
 /// The files that every run writes anew.
 const FILES: [&str; 2] = ["result.json", "summary.md"];
 

@@ -50,6 +50,11 @@ impl DockerExecutor {
         let engine = Engine::connect(&settings).await?;
         Ok(Self { machine: Arc::new(Machine::new(engine, settings)) })
     }
+
+    /// The daemon's version, as it tells it.
+    pub async fn version(&self) -> Option<String> {
+        self.machine.engine.quick.version().await.ok()?.version
+    }
 }
 
 #[async_trait]
