@@ -11,7 +11,7 @@ use super::CheckedOut;
 use super::bring::{Brought, bring};
 use super::error::GitError;
 use super::folder::Fresh;
-use super::listing::{Asked, Want};
+use super::listing::{Asked, Listing, Want};
 use super::mirror::refs_of;
 use super::objects;
 use super::order::Order;
@@ -60,7 +60,7 @@ impl Write<'_> {
         drop(shared);
 
         objects::write_refs(repository.path(), &refs_of_clone(kept, want))?;
-        self.configure(&repository, want).map_err(broken)?;
+        configure(&repository, &session.url, self.brought.listing, want).map_err(broken)?;
         let commit = repository.find_commit(want.commit).map_err(broken)?;
         if want.branch.is_none() {
             repository.set_head_detached(want.commit).map_err(broken)?;
@@ -76,21 +76,6 @@ impl Write<'_> {
         session.progress.say(format!("checked out {name} at {:.8}: {subject}", want.commit.to_string()));
         let committed_s = commit.time().seconds();
         Ok(CheckedOut { commit: commit_id(&commit), branch: want.branch.clone(), subject, author, committed_s })
-    }
-
-    fn configure(&self, repository: &Repository, want: &Want) -> Result<(), git2::Error> {
-        repository.remote("origin", &self.brought.session.url)?;
-        // Which branch the work goes into: conditions on paths count from there.
-        if let Some(head) = self.brought.listing.head_branch().filter(|head| self.brought.listing.has_branch(head)) {
-            let target = format!("refs/remotes/origin/{head}");
-            repository.reference_symbolic("refs/remotes/origin/HEAD", &target, true, "clone")?;
-        }
-        if let Some(branch) = &want.branch {
-            let mut config = repository.config()?;
-            config.set_str(&format!("branch.{branch}.remote"), "origin")?;
-            config.set_str(&format!("branch.{branch}.merge"), &format!("refs/heads/{branch}"))?;
-        }
-        Ok(())
     }
 
     /// libgit2 reads `.gitmodules` while it writes files, and would follow its includes to any place on this disk.
@@ -120,6 +105,22 @@ impl Write<'_> {
         }
         GitError::of_files(error, &self.brought.session.url, "write the checkout to", self.into)
     }
+}
+
+/// The settings and the default branch of a clone.
+pub(super) fn configure(repository: &Repository, url: &str, listing: &Listing, want: &Want) -> Result<(), git2::Error> {
+    repository.remote("origin", url)?;
+    // Which branch the work goes into: conditions on paths count from there.
+    if let Some(head) = listing.head_branch().filter(|head| listing.has_branch(head)) {
+        let target = format!("refs/remotes/origin/{head}");
+        repository.reference_symbolic("refs/remotes/origin/HEAD", &target, true, "clone")?;
+    }
+    if let Some(branch) = &want.branch {
+        let mut config = repository.config()?;
+        config.set_str(&format!("branch.{branch}.remote"), "origin")?;
+        config.set_str(&format!("branch.{branch}.merge"), &format!("refs/heads/{branch}"))?;
+    }
+    Ok(())
 }
 
 /// What a commit is called, and who wrote it.

@@ -134,6 +134,12 @@ pub(super) fn public_url(text: &str) -> String {
     url.into()
 }
 
+/// The user and the password that the URL itself carries; either may be empty.
+pub(super) fn user_and_password(repo: &RepoUrl) -> Option<(String, String)> {
+    let found = userinfo(repo)?;
+    Some((found.user, found.password.unwrap_or_default()))
+}
+
 fn userinfo(repo: &RepoUrl) -> Option<Userinfo> {
     if let Ok(url) = Url::parse(repo.reveal()) {
         let known = !url.username().is_empty() || url.password().is_some();

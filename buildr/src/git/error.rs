@@ -142,6 +142,32 @@ pub enum GitError {
         /// The folder.
         path: PathBuf,
     },
+    /// What libgit2 cannot do needs a program that is not there.
+    #[error(
+        "to {doing} a repository the program {program} is needed, and it is not installed here; install it, or leave that option out of `clone`"
+    )]
+    NoProgram {
+        /// The program.
+        program: &'static str,
+        /// What it was to do.
+        doing: &'static str,
+    },
+    /// The `git` program did not succeed. Why, it says in words alone, so nobody knows whether it would the next time.
+    #[error("git failed to {doing} {repo}: {detail}")]
+    Program {
+        /// What it was to do.
+        doing: &'static str,
+        /// The repository.
+        repo: String,
+        /// Its last words.
+        detail: String,
+    },
+    /// No filter of git's.
+    #[error("{filter:?} is not a filter for a clone; write blob:none, tree:0, or blob:limit=1m for another size")]
+    Filter {
+        /// As written.
+        filter: String,
+    },
     /// The list of submodules cannot be followed.
     #[error("the file .gitmodules of {repo} cannot be followed: {why}; correct it")]
     Gitmodules {
@@ -206,12 +232,12 @@ pub enum GitError {
 }
 
 impl GitError {
-    /// Whether the same call may succeed a little later: only when the network or the server failed.
+    /// Whether the same call may succeed a little later: only when the network or the server failed, or perhaps did.
     #[must_use]
     pub fn retry_worthy(&self) -> bool {
         match self {
             Self::Submodule { source, .. } => source.retry_worthy(),
-            _ => matches!(self, Self::Network { .. } | Self::Stalled { .. }),
+            _ => matches!(self, Self::Network { .. } | Self::Stalled { .. } | Self::Program { .. }),
         }
     }
 

@@ -4,7 +4,7 @@
 //! with anything that outlives the build (root in a container writes through hard links), and no password is in it.
 //!
 //! In a line: error, watch, status, credentials, order, listing, remote (talk), objects (files), folder, mirror, spare,
-//! bring (mirror up to date), checkout, elsewhere (other repositories), gitmodules, submodules, history, options, tree (a person's own), committed,
+//! bring (mirror up to date), checkout, elsewhere (other repositories), gitmodules, submodules, history, program (git's own), lfs, options, partial, tree (a person's own), committed,
 //! changes.
 
 mod error;
@@ -24,7 +24,10 @@ mod elsewhere;
 mod gitmodules;
 mod submodules;
 mod history;
+mod program;
+mod lfs;
 mod options;
+mod partial;
 mod tree;
 mod committed;
 mod changes;
@@ -69,6 +72,8 @@ pub struct ClonePolicy {
     pub local_repos: bool,
     /// Whose `.ssh` holds the keys to try.
     pub home: Option<PathBuf>,
+    /// The `git` program, which is called for LFS and for partial clones alone.
+    pub git: PathBuf,
     /// How long a server may send nothing before the connection counts as hung: [`GitError::Stalled`].
     pub stall: Duration,
 }
@@ -76,7 +81,7 @@ pub struct ClonePolicy {
 impl Default for ClonePolicy {
     /// No local repositories; the keys of the user who runs this process.
     fn default() -> Self {
-        Self { local_repos: false, home: std::env::home_dir(), stall: STALL }
+        Self { local_repos: false, home: std::env::home_dir(), git: PathBuf::from("git"), stall: STALL }
     }
 }
 
@@ -128,13 +133,26 @@ pub struct Checkouts {
     cache: PathBuf,
     policy: ClonePolicy,
     locks: Arc<Locks>,
+    filter: Option<String>,
 }
 
 impl Checkouts {
     /// Keeps its mirrors in `cache`, which is made when first needed; other processes may use the same folder.
     #[must_use]
     pub fn new(cache: PathBuf, policy: ClonePolicy) -> Self {
-        Self { cache, policy, locks: Arc::default() }
+        Self { cache, policy, locks: Arc::default(), filter: None }
+    }
+
+    /// The same, whose checkouts are partial clones with this filter of git's (`blob:none`, `blob:limit=1m`, `tree:0`).
+    /// They need the `git` program and go without a mirror, which would hold everything; nothing else is filtered.
+    ///
+    /// # Errors
+    /// When it is no filter.
+    pub fn filtered(&self, filter: &str) -> Result<Self, GitError> {
+        match partial::is_filter(filter) {
+            true => Ok(Self { filter: Some(filter.to_owned()), ..self.clone() }),
+            false => Err(GitError::Filter { filter: filter.to_owned() }),
+        }
     }
 
     /// The mirrors that are kept, in no order.
@@ -182,11 +200,16 @@ impl Checkouts {
         progress: mpsc::Sender<String>,
     ) -> Result<CheckedOut, GitError> {
         let (asked, into) = (Asked::of(branch, commit), into.to_owned());
-        self.work(repo, stop, &progress, move |order, lines| checkout::run(order, &asked, &into, lines)).await
+        let filter = self.filter.clone();
+        self.work(repo, stop, &progress, move |order, lines| match &filter {
+            Some(filter) => partial::run(order, &asked, filter, &into, lines),
+            None => checkout::run(order, &asked, &into, lines),
+        })
+        .await
     }
 
     /// Does to a checkout of `repo` what a manifest asks for beyond a plain one, and says in a line each what is there
-    /// and not fetched. `options.none` is the caller's matter, and a filter [`Checkouts::check_out_with`]'s.
+    /// and not fetched. `options.none` is the caller's matter, and a filter that of [`Checkouts::filtered`].
     ///
     /// Submodules come through mirrors of their own, with the credentials of this machine; those of `repo`'s URL go
     /// to its own web server alone. After a failure that is worth it, the same call may be made again. Ends soon after

@@ -8,6 +8,7 @@ use protocol::plan::{CloneOptions, Submodules as Which};
 
 use super::error::GitError;
 use super::history;
+use super::lfs;
 use super::order::Order;
 use super::remote::Progress;
 use super::submodules::{Submodules, links};
@@ -31,8 +32,11 @@ pub(super) fn apply(
 }
 
 /// What is done to the repository itself and to each of its submodules.
-fn finish(order: &Order, checkout: &Path, options: &CloneOptions, _progress: &Progress) -> Result<(), GitError> {
+fn finish(order: &Order, checkout: &Path, options: &CloneOptions, progress: &Progress) -> Result<(), GitError> {
     order.writes()?;
+    if options.lfs {
+        lfs::pull(order, checkout, progress)?;
+    }
     options.depth.map_or(Ok(()), |depth| history::cut(checkout, depth, &order.stop))
 }
 
@@ -62,23 +66,15 @@ fn note_what_is_not_fetched(checkout: &Path, options: &CloneOptions, progress: &
         }
         Which::None | Which::Recursive => {}
     }
-    if !options.lfs && uses_lfs(&repository)? {
+    let whole = repository.config()?.get_string("extensions.partialclone").is_err();
+    if let Some(filter) = options.filter.as_ref().filter(|_| whole) {
+        progress.say(format!(
+            "note: {filter} filters nothing here: the manifest that asks for it was read from a whole clone"
+        ));
+    }
+    if !options.lfs && lfs::is_used(&repository)? {
         let note = "note: files kept by git LFS are not fetched; their pointers stand in their places";
         progress.say(format!("{note}; to have them, write `clone: {{lfs: true}}`"));
     }
     Ok(())
-}
-
-/// Whether some file of the commit is kept by git LFS.
-pub(super) fn uses_lfs(repository: &Repository) -> Result<bool, git2::Error> {
-    for entry in repository.index()?.iter() {
-        let name = entry.path.rsplit(|byte| *byte == b'/').next();
-        if name == Some(b".gitattributes") && entry.mode != super::checkout::SUBMODULE {
-            let blob = repository.find_blob(entry.id)?;
-            if String::from_utf8_lossy(blob.content()).contains("filter=lfs") {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
 }

@@ -43,7 +43,7 @@ impl Progress {
     }
 
     /// A line about how far we are: left out when the last was just now, or when the reader is behind.
-    fn tick(&self, line: impl FnOnce() -> String) {
+    pub(super) fn tick(&self, line: impl FnOnce() -> String) {
         if self.last.get().elapsed() >= BETWEEN_LINES {
             self.last.set(Instant::now());
             if let Some(lines) = self.lines.upgrade() {

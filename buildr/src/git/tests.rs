@@ -672,7 +672,7 @@ fn one_connection(stream: TcpStream, status: &str, body: &str, tell: &mpsc::Unbo
 
 /// Checkouts of `ground` that call a server hung after so long.
 fn patient(ground: &Ground, stall: Duration) -> Checkouts {
-    Checkouts::new(ground.path("cache"), ClonePolicy { local_repos: false, home: None, stall })
+    Checkouts::new(ground.path("cache"), ClonePolicy { home: None, stall, ..ClonePolicy::default() })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
