@@ -20,6 +20,9 @@ mod changes;
 mod committed;
 mod elsewhere;
 mod options;
+mod private;
+mod submodules;
+mod town;
 
 /// A repository with a work tree, and what is needed to check it out.
 struct Ground {
