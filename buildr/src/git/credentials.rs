@@ -47,6 +47,11 @@ impl Credentials {
         Self { list, next: 0, tried: Vec::new(), userinfo: userinfo(repo) }
     }
 
+    /// None at all.
+    pub(super) fn none() -> Self {
+        Self { list: Vec::new(), next: 0, tried: Vec::new(), userinfo: None }
+    }
+
     /// Answers libgit2's question: the next credential of a kind that the server takes.
     pub(super) fn next(&mut self, url: &str, user: Option<&str>, allowed: CredentialType) -> Result<Cred, git2::Error> {
         let user = user.map(str::to_owned).or_else(|| self.userinfo.as_ref().map(|i| i.user.clone()));

@@ -72,6 +72,8 @@ pub struct ClonePolicy {
     pub local_repos: bool,
     /// Whose `.ssh` holds the keys to try.
     pub home: Option<PathBuf>,
+    /// Whether nobody learns who we are: no key, no helper and no password of a URL is offered.
+    pub anonymous: bool,
     /// The `git` program, which is called for LFS and for partial clones alone.
     pub git: PathBuf,
     /// How long a server may send nothing before the connection counts as hung: [`GitError::Stalled`].
@@ -81,7 +83,8 @@ pub struct ClonePolicy {
 impl Default for ClonePolicy {
     /// No local repositories; the keys of the user who runs this process.
     fn default() -> Self {
-        Self { local_repos: false, home: std::env::home_dir(), git: PathBuf::from("git"), stall: STALL }
+        let git = PathBuf::from("git");
+        Self { local_repos: false, home: std::env::home_dir(), anonymous: false, git, stall: STALL }
     }
 }
 
@@ -153,6 +156,15 @@ impl Checkouts {
             true => Ok(Self { filter: Some(filter.to_owned()), ..self.clone() }),
             false => Err(GitError::Filter { filter: filter.to_owned() }),
         }
+    }
+
+    /// The same, with nothing but what everybody may read: for what an untrusted manifest or commit asks for. Those who
+    /// may not write to a repository could otherwise read by a submodule, an include or another repository's code
+    /// whatever the keys of this machine open.
+    #[must_use]
+    pub fn anonymous(&self) -> Self {
+        let policy = ClonePolicy { anonymous: true, ..self.policy.clone() };
+        Self { policy, ..self.clone() }
     }
 
     /// The mirrors that are kept, in no order.

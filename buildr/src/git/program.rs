@@ -36,6 +36,14 @@ const SETTINGS: [(&str, &str); 5] = [
     ("fetch.recurseSubmodules", "false"),
 ];
 
+/// Nothing of the agent's user: no settings, no `.netrc`, no key.
+const ANONYMOUS: [(&str, &str); 4] = [
+    ("HOME", "/dev/null"),
+    ("GIT_CONFIG_GLOBAL", "/dev/null"),
+    ("GIT_CONFIG_NOSYSTEM", "1"),
+    ("GIT_SSH_COMMAND", "ssh -F /dev/null -o BatchMode=yes -o IdentityAgent=none -o IdentityFile=/dev/null"),
+];
+
 /// What git is called for.
 pub(super) struct Program<'a> {
     pub(super) order: &'a Order,
@@ -109,7 +117,10 @@ impl Program<'_> {
             ("GIT_LFS_SKIP_SMUDGE".to_owned(), "1".to_owned()),
             ("GIT_ALLOW_PROTOCOL".to_owned(), ways.to_owned()),
         ];
-        if ["GIT_SSH_COMMAND", "GIT_SSH"].iter().all(|name| std::env::var_os(name).is_none()) {
+        if self.order.policy.anonymous {
+            settings.push(("credential.helper".to_owned(), String::new()));
+            all.extend(ANONYMOUS.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        } else if ["GIT_SSH_COMMAND", "GIT_SSH"].iter().all(|name| std::env::var_os(name).is_none()) {
             all.push(("GIT_SSH_COMMAND".to_owned(), "ssh -o BatchMode=yes".to_owned()));
         }
         if let Some((server, user, password)) = self.credentials() {
@@ -127,6 +138,9 @@ impl Program<'_> {
 
     /// The server of the URL with the user and password that it is given, if it is a web server and there are some.
     fn credentials(&self) -> Option<(String, String, String)> {
+        if self.order.policy.anonymous {
+            return None;
+        }
         let url = Url::parse(self.order.repo.reveal()).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
         let (user, password) = user_and_password(&self.order.repo)?;
         Some((url.origin().ascii_serialization(), user, password))

@@ -72,13 +72,17 @@ struct HostKey {
 
 impl<'a> Session<'a> {
     pub(super) fn new(order: &'a Order, progress: &'a Progress) -> Self {
+        let credentials = match order.policy.anonymous {
+            true => Credentials::none(),
+            false => Credentials::new(&order.repo, order.policy.home.clone()),
+        };
         Self {
             url: public_url(order.repo.reveal()),
             stop: &order.stop,
             progress,
             watch: &order.watch,
             runtime: &order.runtime,
-            credentials: RefCell::new(Credentials::new(&order.repo, order.policy.home.clone())),
+            credentials: RefCell::new(credentials),
             host_key: RefCell::new(None),
         }
     }

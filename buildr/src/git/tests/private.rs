@@ -172,6 +172,38 @@ async fn a_partial_clone_and_large_files_with_a_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_anonymous_reads_what_everybody_may() {
+    let mut town = Town::new();
+    if !git_is_here(&town) {
+        return;
+    }
+    with_a_large_file(&town);
+    let lib = town.commit("lib", &[("lib.c", Text("lib"))]);
+    let list = listed("lib", "../lib");
+    town.commit("app", &[(".gitmodules", Text(&list)), ("lib", Module(lib))]);
+    let (server, asked) = web(town.folder.path(), false);
+    let url = server.url("http://me:s3cret@127.0.0.1:PORT/app");
+    let checkouts = town.checkouts.clone();
+    // The kept copies, made by somebody who may, open nothing either.
+    town.fetch(&url, &modules(Submodules::Direct), "trusted").await.0.unwrap();
+    town.fetch(&url, &CloneOptions::default(), "a").await.0.unwrap();
+    town.checkouts = checkouts.anonymous();
+    asked.lock().unwrap().clear();
+    let (done, _) = town.fetch(&url, &modules(Submodules::Direct), "a").await;
+    let error = done.unwrap_err().to_string();
+    assert!(error.starts_with("submodule lib: ") && error.ends_with("Credentials tried: none"), "{error}");
+    let stop = CancellationToken::new();
+    let read = town.checkouts.read_file_at(&url, None, "x", 100, &stop).await;
+    assert!(matches!(read, Err(GitError::Denied { .. })), "{read:?}");
+    if lfs_is_here() {
+        let (done, _) = town.fetch(&url, &lfs(), "a").await;
+        assert!(matches!(done, Err(GitError::Program { .. })), "{done:?}");
+    }
+    let asked = asked.lock().unwrap();
+    assert!(!asked.is_empty() && asked.iter().all(|(_, who)| who.is_none()), "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_falls_silent_or_is_stopped_ends() {
     let town = Town::new();
     if !git_is_here(&town) || !lfs_is_here() {
