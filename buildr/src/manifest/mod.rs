@@ -28,12 +28,12 @@ pub use place::find;
 pub use project::{Pipeline, Project, ProjectReading, load_project};
 pub use source::Problem;
 
-pub(crate) use node::{Node, Shape};
-pub(crate) use source::Text;
 pub(crate) use language::{
     Artifacts, Cache, Concurrency, Condition, Coverage, Element, Globs, Image, Inherit, Manual, Matrix, Need, Prepare,
     Repo, Reports, RetrySaid, Service, Stage, Trigger, When,
 };
+pub(crate) use node::{Node, Shape};
+pub(crate) use source::Text;
 pub(crate) use source::{Source, Span, Spanned, quoted};
 pub(crate) use variable::is_inheritable;
 pub(crate) use writer::{Map, Value};

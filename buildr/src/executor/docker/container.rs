@@ -1,41 +1,40 @@
-//! One container's life: made, attached to, started, told what to do, ended. Removing it is the caller's.
+//! One container's life: made, attached to, started, told what to do. `ending` ends it; removing it is the caller's.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use bollard::container::{AttachContainerResults, LogOutput};
-use bollard::exec::StartExecOptions;
+use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::{ContainerCreateBody, ContainerState, ExecConfig};
 use bollard::query_parameters::{
-    AttachContainerOptionsBuilder, ContainerArchiveInfoOptionsBuilder, CreateContainerOptions,
+    AttachContainerOptionsBuilder, ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder,
     KillContainerOptionsBuilder, StartContainerOptions, WaitContainerOptions,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use protocol::StageEnd;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::super::silence::Silence;
-use super::super::{ExecutorError, Output, Stop, millis};
+use super::super::{ExecutorError, Output, Stop};
+use super::ending::Ending;
 use super::engine::{self, Engine};
-use super::handoff;
+use super::handoff::Frame;
 use super::hint::Tail;
+use super::marks::{Marks, Phase, Piece};
 
 /// How long the daemon may take to tell of an end that must already have happened.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long SIGTERM may take to be delivered before SIGKILL is sent instead.
-const DELIVERY: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A container that was made and not yet started.
 #[derive(Debug)]
 pub(super) struct Container<'a> {
-    engine: &'a Engine,
+    pub(super) engine: &'a Engine,
     pub(super) id: String,
     /// For sentences, such as "stage test".
-    title: String,
+    pub(super) title: String,
     /// The image's name, for sentences.
     image: String,
 }
@@ -51,18 +50,23 @@ pub(super) struct Bounds {
     pub(super) too_large: CancellationToken,
     /// How long it has between SIGTERM and SIGKILL.
     pub(super) grace: Duration,
+    /// How long what follows its script may take, each part.
+    pub(super) after: Duration,
     /// How many bytes of memory it may use, 0 when nothing but the machine says so.
     pub(super) memory: u64,
 }
 
 impl<'a> Container<'a> {
+    /// Makes one, of this platform where one is named.
     pub(super) async fn create(
         engine: &'a Engine,
         title: String,
         image: &str,
+        platform: Option<&str>,
         body: ContainerCreateBody,
     ) -> Result<Self, ExecutorError> {
-        let created = engine.quick.create_container(None::<CreateContainerOptions>, body).await;
+        let options = platform.map(|platform| CreateContainerOptionsBuilder::default().platform(platform).build());
+        let created = engine.quick.create_container(options, body).await;
         let id = created.map_err(|error| engine.failed(format!("make the container of {title}"), &error))?.id;
         Ok(Self { engine, id, title, image: image.to_owned() })
     }
@@ -80,27 +84,35 @@ impl<'a> Container<'a> {
     /// Starts it, tells it what to do, and stays until it has ended and all its output is passed on.
     pub(super) async fn run(
         &self,
-        frame: Bytes,
+        frame: Frame,
         output: &Output,
         stop: &Stop,
         bounds: &Bounds,
     ) -> Result<StageEnd, ExecutorError> {
-        let AttachContainerResults { output: printed, input } = self.attach().await?;
+        let AttachContainerResults { output: printed, input } = self.attach(true).await?;
         self.start().await?;
-        // Why it was made to end; empty when it ended by itself.
-        let reason = OnceLock::new();
         let (mut tail, silence) = (Tail::default(), Silence::new());
+        let (phase, seen) = watch::channel(Phase::default());
+        let tidies = frame.mark.is_some();
+        let marks = Marks::of(frame.mark.as_deref());
+        let ending = Ending { container: self, stop, bounds, silence: &silence, tidies, output, phase: seen };
+        let mut reason = None;
         tokio::select! {
-            drained = drain(printed, output, &mut tail, &silence) => {
+            drained = drain(printed, output, &mut tail, &silence, marks, &phase) => {
                 drained.map_err(|error| self.failed("read the output of", &error))?;
             }
-            error = self.end_in_time(stop, bounds, &silence, &reason) => return Err(error),
-            never = feed(input, frame) => match never {},
+            error = ending.in_time(&mut reason) => return Err(error),
+            never = feed(input, frame.bytes) => match never {},
         }
-        let end = self.ending(bounds.memory).await?;
-        if let Some(reason) = reason.into_inner() {
+        let ended = self.ended(bounds.memory).await?;
+        if let Some(reason) = reason {
             return Ok(reason);
         }
+        // What follows the script may have been ended; the script has ended by itself.
+        let end = match (ended, phase.borrow().code()) {
+            (StageEnd::Exited { .. }, Some(code)) => StageEnd::Exited { code },
+            (other, _) => other,
+        };
         if end == (StageEnd::Exited { code: 127 }) && !self.holds("/bin/sh").await? {
             return Err(ExecutorError::NoShell { image: self.image.clone() });
         }
@@ -110,14 +122,14 @@ impl<'a> Container<'a> {
         Ok(end)
     }
 
-    async fn attach(&self) -> Result<AttachContainerResults, ExecutorError> {
-        let options =
-            AttachContainerOptionsBuilder::default().stream(true).stdin(true).stdout(true).stderr(true).build();
-        let attached = self.engine.long.attach_container(&self.id, Some(options)).await;
+    /// Begins to listen to it; to a service nobody speaks.
+    pub(super) async fn attach(&self, speaks: bool) -> Result<AttachContainerResults, ExecutorError> {
+        let options = AttachContainerOptionsBuilder::default().stream(true).stdin(speaks).stdout(true).stderr(true);
+        let attached = self.engine.long.attach_container(&self.id, Some(options.build())).await;
         attached.map_err(|error| self.failed("attach to", &error))
     }
 
-    async fn start(&self) -> Result<(), ExecutorError> {
+    pub(super) async fn start(&self) -> Result<(), ExecutorError> {
         let started = self.engine.quick.start_container(&self.id, None::<StartContainerOptions>).await;
         let Err(error) = started else { return Ok(()) };
         // Where there is no init before it, it is the start that fails when there is nothing to execute.
@@ -128,68 +140,26 @@ impl<'a> Container<'a> {
         Err(self.failed("start", &error))
     }
 
-    async fn state(&self) -> Option<ContainerState> {
+    pub(super) async fn state(&self) -> Option<ContainerState> {
         self.engine.quick.inspect_container(&self.id, None).await.ok()?.state
     }
 
-    /// Waits for a reason to end it and does so, politely first. Returns only when it would not end.
-    async fn end_in_time(
-        &self,
-        stop: &Stop,
-        bounds: &Bounds,
-        silence: &Silence,
-        reason: &OnceLock<StageEnd>,
-    ) -> ExecutorError {
-        let polite = tokio::select! {
-            biased;
-            () = stop.killed() => false,
-            () = stop.cancelled() => true,
-            () = bounds.too_large.cancelled() => false,
-            () = sleep(bounds.timeout) => {
-                let _ = reason.set(StageEnd::TimedOut { limit_ms: millis(bounds.timeout) });
-                true
-            }
-            () = silence.lasts(bounds.idle) => {
-                let limit_ms = millis(bounds.idle.unwrap_or_default());
-                let _ = reason.set(StageEnd::IdleTimedOut { limit_ms });
-                true
-            }
-        };
-        let _ = reason.set(StageEnd::Cancelled);
-        // When SIGTERM cannot be delivered there is nothing to wait for.
-        if polite && matches!(timeout(DELIVERY, self.terminate()).await, Ok(Ok(()))) {
-            tokio::select! {
-                () = stop.killed() => {}
-                () = bounds.too_large.cancelled() => {}
-                () = sleep(bounds.grace) => {}
-            }
-        }
-        // One that has ended while its output still waits for a slow reader is no failure.
-        let reason = loop {
-            let killed = self.kill().await;
-            sleep(PATIENCE).await;
-            if let Err(error) = killed {
-                break engine::reason(&error);
-            }
-            if self.state().await.is_none_or(|state| state.running == Some(true)) {
-                break format!("it still runs {} s after SIGKILL", PATIENCE.as_secs());
-            }
-        };
-        ExecutorError::Daemon { doing: format!("end the container of {}", self.title), reason }
-    }
-
-    /// SIGTERM to every process of it.
-    async fn terminate(&self) -> Result<(), bollard::errors::Error> {
-        let words = ["/bin/sh", "-c", handoff::TERMINATE].map(str::to_owned).to_vec();
+    /// Has a shell of it run this as root, and waits until it has.
+    pub(super) async fn exec(&self, script: &str) -> Result<(), bollard::errors::Error> {
         // The image's user may have started what only root may signal.
-        let config = ExecConfig { cmd: Some(words), user: Some("0".to_owned()), ..ExecConfig::default() };
+        let cmd = Some(["/bin/sh", "-c", script].map(str::to_owned).to_vec());
+        let attach_stdout = Some(true);
+        let config = ExecConfig { cmd, user: Some("0".to_owned()), attach_stdout, ..ExecConfig::default() };
         let exec = self.engine.quick.create_exec(&self.id, config).await?.id;
-        let detached = StartExecOptions { detach: true, ..StartExecOptions::default() };
-        self.engine.quick.start_exec(&exec, Some(detached)).await.map(drop)
+        let started = self.engine.quick.start_exec(&exec, None::<StartExecOptions>).await?;
+        if let StartExecResults::Attached { mut output, .. } = started {
+            while output.next().await.is_some() {}
+        }
+        Ok(())
     }
 
     /// SIGKILL; fine when it has already ended.
-    async fn kill(&self) -> Result<(), bollard::errors::Error> {
+    pub(super) async fn kill(&self) -> Result<(), bollard::errors::Error> {
         let options = KillContainerOptionsBuilder::default().signal("KILL").build();
         match self.engine.quick.kill_container(&self.id, Some(options)).await {
             Err(error) if !matches!(engine::status(&error), Some(404 | 409)) => Err(error),
@@ -198,7 +168,7 @@ impl<'a> Container<'a> {
     }
 
     /// How it ended, once its output has.
-    async fn ending(&self, memory: u64) -> Result<StageEnd, ExecutorError> {
+    async fn ended(&self, memory: u64) -> Result<StageEnd, ExecutorError> {
         let mut waiting = self.engine.long.wait_container(&self.id, None::<WaitContainerOptions>);
         let Ok(waited) = timeout(PATIENCE, waiting.next()).await else {
             let _ = self.kill().await;
@@ -223,7 +193,7 @@ impl<'a> Container<'a> {
         })
     }
 
-    fn failed(&self, doing: &str, error: &bollard::errors::Error) -> ExecutorError {
+    pub(super) fn failed(&self, doing: &str, error: &bollard::errors::Error) -> ExecutorError {
         self.engine.failed(format!("{doing} the container of {}", self.title), error)
     }
 }
@@ -237,21 +207,52 @@ async fn feed(mut input: std::pin::Pin<Box<dyn AsyncWrite + Send>>, frame: Bytes
     std::future::pending().await
 }
 
-/// Passes on everything that is printed, until its end. When nobody listens any more it is read all the same, for
-/// a container that is not read stands still.
+/// Passes on everything that is printed, until its end, and tells the phases. When nobody listens any more it is read
+/// all the same, for a container that is not read stands still.
 async fn drain<S>(
     mut printed: S,
     output: &Output,
     tail: &mut Tail,
     silence: &Silence,
+    mut marks: Marks,
+    phase: &watch::Sender<Phase>,
 ) -> Result<(), bollard::errors::Error>
 where
     S: Stream<Item = Result<LogOutput, bollard::errors::Error>> + Unpin,
 {
+    let mut ends_line = true;
     while let Some(chunk) = printed.next().await {
-        let bytes = chunk?.into_bytes();
-        tail.push(&bytes);
-        let _ = silence.broken_by(output.send(bytes)).await;
+        for piece in marks.push(chunk?.into_bytes()) {
+            let bytes = match piece {
+                Piece::Bytes(bytes) => bytes,
+                Piece::Phase(reached) => {
+                    phase.send_replace(reached);
+                    heading(reached, ends_line)
+                }
+            };
+            if bytes.is_empty() {
+                continue;
+            }
+            ends_line = bytes.ends_with(b"\n");
+            // A hint is for what the script says.
+            if *phase.borrow() == Phase::Script {
+                tail.push(&bytes);
+            }
+            let _ = silence.broken_by(output.send(bytes)).await;
+        }
+    }
+    if let Some(rest) = marks.rest() {
+        let _ = output.send(rest).await;
     }
     Ok(())
+}
+
+/// What stands over what is printed from here on.
+fn heading(phase: Phase, ends_line: bool) -> Bytes {
+    let name = match phase {
+        Phase::Script | Phase::Over(_) => return Bytes::new(),
+        Phase::OnFailure(_) => "on_failure",
+        Phase::After(_) => "after",
+    };
+    Bytes::from(format!("{}buildr: {name}\n", if ends_line { "" } else { "\n" }))
 }

@@ -3,14 +3,15 @@
 //! Nothing here holds a job back: between two looks it may write what it can. A look costs the more the more there is
 //! to look at, so the next one waits twenty times as long as it took, and a second at least.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
+use tokio::sync::Mutex as Turn;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -102,27 +103,82 @@ impl Drop for Seat {
     }
 }
 
-/// What one stage is measured by.
+/// What one job takes, by what there is of it now.
+#[derive(Debug, Default)]
+pub(super) struct Usage {
+    /// Its workspace, copies of it, and what else it has on this disk.
+    folders: Mutex<Vec<PathBuf>>,
+    /// Its containers.
+    containers: Mutex<BTreeSet<String>>,
+    /// Bytes of the image that `prepare` has made, beyond the one that it is made from.
+    image: AtomicU64,
+    /// Of several stages one looks for all.
+    looking: Turn<()>,
+    /// Why the job is ended.
+    why: OnceLock<Excess>,
+    /// Ends its stages.
+    pub(super) end: CancellationToken,
+    /// Kept by a job that was ended to make room, until that is there.
+    seat: Mutex<Option<Seat>>,
+}
+
+/// A container counts, for as long as this lives.
+pub(super) struct Counted<'a> {
+    usage: &'a Usage,
+    container: String,
+}
+
+impl Usage {
+    /// A folder counts from now on.
+    pub(super) fn add_folder(&self, folder: &Path) {
+        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        if !folders.iter().any(|known| known == folder) {
+            folders.push(folder.to_owned());
+        }
+    }
+
+    /// A container counts.
+    pub(super) fn count(&self, container: &str) -> Counted<'_> {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner).insert(container.to_owned());
+        Counted { usage: self, container: container.to_owned() }
+    }
+
+    /// The job has made an image of so many bytes.
+    pub(super) fn set_image(&self, bytes: u64) {
+        self.image.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Why the job was ended, if it was.
+    pub(super) fn excess(&self) -> Option<Excess> {
+        self.why.get().copied()
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.usage.containers.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.container);
+    }
+}
+
+/// How a job is measured.
 pub(super) struct Look<'a> {
     pub(super) engine: &'a Engine,
     pub(super) limits: DiskLimits,
-    /// Folders of the job: its workspace, and the copy that `prepare` sees.
-    pub(super) folders: Vec<PathBuf>,
-    pub(super) container: &'a str,
-    /// Bytes of the image that the job has made.
-    pub(super) image: u64,
+    pub(super) usage: &'a Usage,
+    pub(super) ledger: &'a Ledger,
     /// Where the daemon keeps its things, when that is a folder of this machine.
     pub(super) daemon: Option<&'a Path>,
 }
 
 impl Look<'_> {
-    /// Looks again and again; when the job must end, says why and cancels `end`. Never returns.
-    pub(super) async fn again(
-        &self,
-        seat: &Seat,
-        end: &CancellationToken,
-        why: &OnceLock<Excess>,
-    ) -> std::convert::Infallible {
+    /// Looks again and again; when the job must end, says why and ends it. Never returns.
+    pub(super) async fn again(&self) -> std::convert::Infallible {
+        let _turn = self.usage.looking.lock().await;
+        let seat = self.ledger.seat();
         loop {
             let began = Instant::now();
             let free = self.free();
@@ -130,8 +186,10 @@ impl Look<'_> {
             if self.limits.build.is_some() || free < self.limits.reserve.saturating_mul(2) {
                 let taken = self.taken().await;
                 if let Some(excess) = seat.judge(taken, self.free(), self.limits) {
-                    let _ = why.set(excess);
-                    end.cancel();
+                    let _ = self.usage.why.set(excess);
+                    // Until the place is closed nobody else has to make room.
+                    *self.usage.seat.lock().unwrap_or_else(PoisonError::into_inner) = Some(seat);
+                    self.usage.end.cancel();
                     return std::future::pending().await;
                 }
             } else {
@@ -143,7 +201,8 @@ impl Look<'_> {
 
     /// Bytes that are free for the farm where workspaces, or images, lie: the less of both.
     fn free(&self) -> u64 {
-        let places = self.folders.first().map(PathBuf::as_path).into_iter().chain(self.daemon);
+        let first = self.usage.folders().into_iter().next();
+        let places = first.as_deref().into_iter().chain(self.daemon);
         let free = places.filter_map(|place| statvfs(place).ok());
         #[expect(clippy::useless_conversion, reason = "the fields are narrower on other systems")]
         let free = free.map(|disk| u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size())));
@@ -152,16 +211,22 @@ impl Look<'_> {
 
     /// Bytes that the job has taken. What cannot be measured counts for nothing.
     async fn taken(&self) -> u64 {
-        let options = bollard::query_parameters::InspectContainerOptionsBuilder::default().size(true).build();
-        let layer = self.engine.quick.inspect_container(self.container, Some(options)).await;
-        let layer = layer.ok().and_then(|found| found.size_rw).and_then(|size| u64::try_from(size).ok());
-        let folders = self.folders.clone();
+        let containers: Vec<_> =
+            self.usage.containers.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+        let mut layers = 0;
+        for container in containers {
+            let options = bollard::query_parameters::InspectContainerOptionsBuilder::default().size(true).build();
+            let layer = self.engine.quick.inspect_container(&container, Some(options)).await;
+            let layer = layer.ok().and_then(|found| found.size_rw).and_then(|size| u64::try_from(size).ok());
+            layers += layer.unwrap_or_default();
+        }
+        let folders = self.usage.folders();
         // The walk is given up when nobody waits for it any more.
         let given_up = Arc::new(AtomicBool::new(false));
         let _guard = GivenUp(Arc::clone(&given_up));
         let walked =
             tokio::task::spawn_blocking(move || folders.iter().map(|folder| size_of(folder, &given_up)).sum::<u64>());
-        self.image + layer.unwrap_or_default() + walked.await.unwrap_or_default()
+        self.usage.image.load(Ordering::Relaxed) + layers + walked.await.unwrap_or_default()
     }
 }
 

@@ -6,10 +6,12 @@
 //! - The script's shell reads from a pipe that ends, so that an unclosed quote is an error and not a wait.
 //! - The script runs in the foreground: a shell makes what it starts with `&` deaf to SIGINT for good, and
 //!   programs that are tested with SIGINT would notice. A trapped SIGTERM therefore waits until the script has
-//!   ended; what must end at once is signalled by [`TERMINATE`] from beside it.
+//!   ended; what must end at once is signalled from beside it ([`terminate`], [`kill_script`]).
 //! - Both of its outputs are one pipe, so that a command's announcement and its complaint keep their order.
 //! - After a SIGTERM the wrapper stays until every process has gone, for a shell dies of it at once while its
 //!   children may still be tidying up, and all ends with the wrapper.
+//! - Where something runs after the script, the wrapper lives through what ends the script, and tells in its output,
+//!   by a mark that only this frame knows, how far it is ([`super::marks`]).
 
 use std::fmt::Write as _;
 
@@ -17,56 +19,200 @@ use bytes::Bytes;
 use protocol::Variable;
 use rand::distr::{Alphanumeric, SampleString as _};
 
-use super::super::ExecutorError;
+use super::super::{ExecutorError, StageOrder};
 
 /// The main process of every stage's container, for `/bin/sh -c`. It ends with the script's exit code, or with
 /// 125 when the frame did not arrive whole.
 ///
 /// Its variables have names that no image has in its environment, for a variable that came with that would be
 /// passed on with what is put into it. A shell reads byte by byte; what is long is therefore taken by `head` where there is one.
-pub(super) const WRAPPER: &str = r#"buildr_ended=
+pub(super) const WRAPPER: &str = r#"buildr_ended= buildr_status= buildr_on_failure= buildr_after=
 trap 'buildr_ended=1' TERM
+trap 'buildr_status=cancelled' USR1
+trap 'buildr_status=timed_out' USR2
 read -r buildr_length buildr_mark || exit 125
 buildr_program=$(
   if [ "$buildr_length" -gt 4096 ] && command -v head >/dev/null; then head -c "$buildr_length"
   else while IFS= read -r line; do printf '%s\n' "$line"; [ "$line" != "$buildr_mark" ] || break; done
   fi)
 case $buildr_program in *"$buildr_mark") ;; *) exit 125 ;; esac
-printf '%s\n' "$buildr_program" | /bin/sh -e /dev/fd/3 3<&0 </dev/null 2>&1
+eval "$buildr_program"
+buildr_run() {
+  printf '%s\n' "$buildr_environment" "$buildr_told" "$2" | /bin/sh $1 /dev/fd/3 3<&0 </dev/null 2>&1
+}
+buildr_told=
+buildr_run -e "$buildr_script"
 buildr_code=$?
 [ -z "$buildr_ended" ] || while kill -0 -1; do sleep 0.1 || sleep 1; done 2>/dev/null
+[ -n "$buildr_on_failure$buildr_after" ] || exit $buildr_code
+printf '%s=%s\n' "$buildr_mark" $buildr_code
+case $buildr_status$buildr_code in 0) buildr_status=passed ;; [0-9]*) buildr_status=failed ;; *) ;; esac
+buildr_told="export BUILDR_STAGE_STATUS=$buildr_status"
+case $buildr_status in failed|timed_out)
+  [ -z "$buildr_on_failure" ] || { printf '%s=on_failure\n' "$buildr_mark"; buildr_run '' "$buildr_on_failure"; } ;;
+esac
+[ -z "$buildr_after" ] || { printf '%s=after\n' "$buildr_mark"; buildr_run '' "$buildr_after"; }
 exit $buildr_code
 "#;
 
+/// Finds the shell that runs [`WRAPPER`]: after the init it is the first process of its container.
+const FIND: &str = r#"w=
+for p in /proc/[0-9]*; do
+  p=${p#/proc/}
+  if [ "$p" -gt 1 ] && { [ -z "$w" ] || [ "$p" -lt "$w" ]; }; then w=$p; fi
+done
+"#;
+
+/// SIGKILL to every process of a container but its init and the wrapper, for `/bin/sh -c` beside that: what runs after
+/// the script still can.
+const KILL: &str = r#"for round in 1 2 3; do
+  for p in /proc/[0-9]*; do
+    p=${p#/proc/}
+    [ "$p" = 1 ] || [ "$p" = "$w" ] || [ "$p" = $$ ] || kill -KILL "$p"
+  done
+done 2>/dev/null
+:"#;
+
+/// Why a script is ended from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Somebody asked for it.
+    Cancelled,
+    /// It took, or was silent, too long.
+    TimedOut,
+}
+
 /// SIGTERM to every process of a container but its init and the shell that says so, for `/bin/sh -c` beside
-/// [`WRAPPER`].
-pub(super) const TERMINATE: &str = "kill -TERM -1";
+/// [`WRAPPER`], which hears first why.
+pub(super) fn terminate(why: Why) -> String {
+    let signal = match why {
+        Why::Cancelled => "USR1",
+        Why::TimedOut => "USR2",
+    };
+    format!("{FIND}kill -{signal} \"$w\"; kill -TERM -1")
+}
+
+/// As [`KILL`].
+pub(super) fn kill_script() -> String {
+    format!("{FIND}{KILL}")
+}
 
 /// Variables that some shells hold read-only: setting one ends such a shell, so failing to is no matter.
 const READONLY: [&str; 6] = ["UID", "EUID", "PPID", "SHELLOPTS", "BASHOPTS", "BASH_VERSINFO"];
 
-/// One stage's frame, as [`WRAPPER`] reads it.
+/// What a container is told, and how it tells what it does.
+#[derive(Debug, Clone)]
+pub(super) struct Frame {
+    /// For its standard input.
+    pub(super) bytes: Bytes,
+    /// By which it marks how far it is; none when nothing runs after the script.
+    pub(super) mark: Option<String>,
+}
+
+/// One stage's frame, as [`WRAPPER`] reads it. `mount` is where it sees its workspace.
 ///
 /// # Errors
 /// When something holds a NUL, which no shell can take.
-pub(super) fn frame(environment: &[Variable], script: &[String]) -> Result<Bytes, ExecutorError> {
-    let mut program = "exec 3<&-\n".to_owned();
+pub(super) fn frame(environment: &[Variable], stage: &StageOrder, mount: &str) -> Result<Frame, ExecutorError> {
+    let mut exports = "exec 3<&-\n".to_owned();
     for variable in environment.iter().filter(|variable| is_name(&variable.name)) {
-        export(&mut program, variable);
+        export(&mut exports, variable);
     }
-    for command in script {
-        announce(&mut program, command);
-        program.push_str(command);
-        // The empty line ends a command that itself ends with a backslash.
-        program.push_str("\n\n");
+    let mut program = String::new();
+    let mut part = |name: &str, text: &str| {
+        let _ = writeln!(program, "buildr_{name}={}", quoted(text));
+    };
+    part("environment", &exports);
+    part("script", &script(stage, mount));
+    for (name, commands) in [("on_failure", &stage.on_failure), ("after", &stage.after)] {
+        if !commands.is_empty() {
+            part(name, &format!("{}{}", enter(stage, mount, Missing::IsFine), in_turn(commands)));
+        }
     }
     if program.contains('\0') {
         let sentence = "the script or its environment holds a NUL character, which no shell can take; remove it";
         return Err(ExecutorError::Refused(sentence.to_owned()));
     }
     let mark = format!("#{}", Alphanumeric.sample_string(&mut rand::rng(), 24));
-    let _ = writeln!(program, "exit\n{mark}");
-    Ok(Bytes::from(format!("{} {mark}\n{program}", program.len())))
+    let _ = writeln!(program, "{mark}");
+    let tidies = !(stage.on_failure.is_empty() && stage.after.is_empty());
+    let bytes = Bytes::from(format!("{} {mark}\n{program}", program.len()));
+    Ok(Frame { bytes, mark: tidies.then_some(mark) })
+}
+
+/// The stage's own commands, in its folder, by its shell.
+fn script(stage: &StageOrder, mount: &str) -> String {
+    let mut text = enter(stage, mount, Missing::IsAFailure);
+    match &stage.shell {
+        None => text.push_str(&in_turn(&stage.script)),
+        Some(shell) => by_another_shell(&mut text, shell, &stage.script),
+    }
+    text.push_str("exit\n");
+    text
+}
+
+/// Each command, announced before it runs.
+fn in_turn(commands: &[String]) -> String {
+    let mut text = String::new();
+    for command in commands {
+        announce(&mut text, command);
+        text.push_str(command);
+        // The empty line ends a command that itself ends with a backslash.
+        text.push_str("\n\n");
+    }
+    text
+}
+
+/// Writes the script to a file of the container, where that can be, and has the shell run it.
+fn by_another_shell(text: &mut String, shell: &str, commands: &[String]) {
+    let name = format!("buildr-{}", Alphanumeric.sample_string(&mut rand::rng(), 12));
+    let file = "\"$buildr_file\"";
+    let runs = if shell.contains("{0}") { shell.replace("{0}", file) } else { format!("{shell} {file}") };
+    announce(text, &commands.join("\n"));
+    let _ = write!(
+        text,
+        r#"for buildr_folder in "${{TMPDIR:-/tmp}}" /dev/shm /var/tmp .; do
+  buildr_file=$buildr_folder/{name}
+  if (printf '%s\n' {} >"$buildr_file") 2>/dev/null; then break; fi
+  buildr_file=
+done
+if [ -z "$buildr_file" ]; then
+  echo "buildr: the script could not be written to a file: the container has no folder that its user may write to"
+  exit 1
+fi
+buildr_code=0
+{runs} || buildr_code=$?
+rm -f "$buildr_file" 2>/dev/null || :
+exit $buildr_code
+"#,
+        quoted(&commands.join("\n"))
+    );
+}
+
+/// What it means that a stage's folder is not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    IsAFailure,
+    IsFine,
+}
+
+/// Goes to the folder in which a stage's commands begin.
+fn enter(stage: &StageOrder, mount: &str, missing: Missing) -> String {
+    let Some(folder) = stage.dir.as_deref().filter(|folder| !folder.is_empty()) else { return String::new() };
+    let folder =
+        if folder.starts_with('/') { folder.to_owned() } else { format!("{}/{folder}", mount.trim_end_matches('/')) };
+    let otherwise = match missing {
+        Missing::IsFine => ":".to_owned(),
+        Missing::IsAFailure => {
+            let sentence = format!(
+                "buildr: the folder {folder}, in which stage {} begins (dir), is not there; have it made by an \
+                 earlier stage, or correct dir",
+                stage.name
+            );
+            format!("{{ printf '%s\\n' {}; exit 1; }}", quoted(&sentence))
+        }
+    };
+    format!("cd {} 2>/dev/null || {otherwise}\n", quoted(&folder))
 }
 
 /// Whether a shell can set a variable of this name.
@@ -135,10 +281,14 @@ mod tests {
         (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    fn stage(script: &[&str]) -> StageOrder {
+        let script = script.iter().map(|command| (*command).to_owned()).collect();
+        StageOrder::new("test".parse().unwrap(), script, std::time::Duration::from_secs(60))
+    }
+
     fn check(environment: &[(&str, &str)], script: &[&str], code: i32, printed: &str) {
         let environment: Vec<_> = environment.iter().map(|(name, value)| Variable::new(*name, *value)).collect();
-        let script: Vec<_> = script.iter().map(|command| (*command).to_owned()).collect();
-        let frame = frame(&environment, &script).unwrap();
+        let frame = frame(&environment, &stage(script), "/").unwrap().bytes;
         assert!(!shells().is_empty(), "this machine has no shell that is known");
         for shell in shells() {
             assert_eq!(run(&shell, &frame), (code, printed.to_owned()), "{shell:?} {script:?}");
@@ -178,7 +328,7 @@ mod tests {
 
     #[test]
     fn an_unclosed_quote_ends_instead_of_waiting() {
-        let frame = frame(&[], &["echo before".to_owned(), "echo 'x".to_owned()]).unwrap();
+        let frame = frame(&[], &stage(&["echo before", "echo 'x"]), "/").unwrap().bytes;
         for shell in shells() {
             let (code, printed) = run(&shell, &frame);
             assert_ne!(code, 0, "{shell:?}");
@@ -207,7 +357,7 @@ mod tests {
 
     #[test]
     fn half_a_frame_is_never_begun() {
-        let whole = frame(&[], &["echo no".to_owned()]).unwrap();
+        let whole = frame(&[], &stage(&["echo no"]), "/").unwrap().bytes;
         for shell in shells() {
             for length in [0, 3, whole.len() / 2, whole.len() - 2] {
                 let mut child = Command::new(&shell[0])
@@ -224,9 +374,68 @@ mod tests {
         }
     }
 
+    /// How a whole stage ends in each shell, with its marks told by a plain word.
+    fn check_stage(stage: &StageOrder, code: i32, printed: &str) {
+        let frame = frame(&[Variable::new("A", "a")], stage, "/").unwrap();
+        for shell in shells() {
+            let (ended, text) = run(&shell, &frame.bytes);
+            let text = frame.mark.as_ref().map_or(text.clone(), |mark| text.replace(mark, "MARK"));
+            assert_eq!((ended, text.as_str()), (code, printed), "{shell:?}");
+        }
+    }
+
+    #[test]
+    fn what_follows_a_script_knows_how_it_ended_and_changes_nothing() {
+        let with = |script: &[&str], on_failure: &[&str], after: &[&str]| {
+            let list = |commands: &[&str]| commands.iter().map(|command| (*command).to_owned()).collect();
+            StageOrder { on_failure: list(on_failure), after: list(after), ..stage(script) }
+        };
+        let tells = "echo $A $BUILDR_STAGE_STATUS";
+        check_stage(
+            &with(&["B=b"], &["echo no"], &[tells, "false", "exit 9"]),
+            0,
+            "\
+             $ B=b\nMARK=0\nMARK=after\n$ echo $A $BUILDR_STAGE_STATUS\na passed\n$ false\n$ exit 9\n",
+        );
+        check_stage(
+            &with(&["exit 7"], &[tells, "exit 1"], &["echo x"]),
+            7,
+            "\
+             $ exit 7\nMARK=7\nMARK=on_failure\n$ echo $A $BUILDR_STAGE_STATUS\na failed\n$ exit 1\n\
+             MARK=after\n$ echo x\nx\n",
+        );
+        check_stage(&with(&["false"], &["echo x"], &[]), 1, "$ false\nMARK=1\nMARK=on_failure\n$ echo x\nx\n");
+        check_stage(&with(&["true"], &["echo no"], &[]), 0, "$ true\nMARK=0\n");
+    }
+
+    #[test]
+    fn a_stage_begins_in_its_folder() {
+        let within = |dir: &str| StageOrder { dir: Some(dir.to_owned()), ..stage(&["pwd"]) };
+        check_stage(&within("/usr/lib"), 0, "$ pwd\n/usr/lib\n");
+        check_stage(&within("usr/./lib"), 0, "$ pwd\n/usr/lib\n");
+        let sentence = "buildr: the folder /it's/not there, in which stage test begins (dir), is not there; have it made \
+                        by an earlier stage, or correct dir\n";
+        check_stage(&within("/it's/not there"), 1, sentence);
+        let after = StageOrder { after: vec!["echo still".to_owned()], ..within("/not-there") };
+        let text = sentence.replace("/it's/not there", "/not-there");
+        check_stage(&after, 1, &format!("{text}MARK=1\nMARK=after\n$ echo still\nstill\n"));
+    }
+
+    #[test]
+    fn a_script_may_have_another_shell() {
+        let by = |shell: &str, script: &[&str]| StageOrder { shell: Some(shell.to_owned()), ..stage(script) };
+        check_stage(
+            &by("sh {0} x", &["echo \"it's $1 $A\"", "false", "exit 3"]),
+            3,
+            "$ echo \"it's $1 $A\" …\nit's x a\n",
+        );
+        check_stage(&by("cat", &["line 1", "$2 'x' \\"]), 0, "$ line 1 …\nline 1\n$2 'x' \\\n");
+        check_stage(&by("exit 4;", &["x"]), 4, "$ x\n");
+    }
+
     #[test]
     fn a_nul_is_refused() {
-        assert!(frame(&[], &["echo \0".to_owned()]).is_err());
-        assert!(frame(&[Variable::new("A", "\0")], &[]).is_err());
+        assert!(frame(&[], &stage(&["echo \0"]), "/").is_err());
+        assert!(frame(&[Variable::new("A", "\0")], &stage(&[]), "/").is_err());
     }
 }

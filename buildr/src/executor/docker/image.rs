@@ -1,9 +1,10 @@
 //! Images: found at hand, or pulled.
 
-use bollard::models::ImageConfig;
+use bollard::models::{ImageConfig, ImageInspect};
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use protocol::plan::{self, Pull};
 use tokio::time::timeout;
 
 use super::super::{ExecutorError, Output, Stop};
@@ -21,64 +22,143 @@ pub(super) struct Image {
     pub(super) id: String,
     /// What its containers are made with.
     pub(super) config: ImageConfig,
+    /// What its name meant in its registry, `sha256:…`; its own id where no registry knows it.
+    pub(super) digest: String,
+    /// Who runs its containers in place of its own user.
+    pub(super) user: Option<String>,
+    /// What starts a container's main process.
+    pub(super) entrypoint: Option<Vec<String>>,
+    /// What its containers are made for, where that was asked for.
+    pub(super) platform: Option<String>,
 }
 
 impl Image {
+    /// Who its processes run as; nothing for the usual one.
+    pub(super) fn user(&self) -> &str {
+        self.user.as_deref().or(self.config.user.as_deref()).unwrap_or_default()
+    }
+
     /// Whether its processes run as root, who may write anywhere.
     pub(super) fn runs_as_root(&self) -> bool {
-        let user = self.config.user.as_deref().unwrap_or_default();
-        matches!(user.split(':').next().unwrap_or_default(), "" | "0" | "root")
+        matches!(self.user().split(':').next().unwrap_or_default(), "" | "0" | "root")
+    }
+
+    /// The same image, used as somebody wants to.
+    pub(super) fn used_as(&self, wanted: &plan::Image) -> Self {
+        Self {
+            name: wanted.name.clone(),
+            user: wanted.user.clone(),
+            entrypoint: wanted.entrypoint.clone(),
+            platform: wanted.platform.clone(),
+            ..self.clone()
+        }
     }
 }
 
-/// Finds an image, and pulls it when it is not there. `None` when it was told to stop.
+/// Finds an image, and pulls it when it is not there, or in any case when that is wanted. `None` when it was told to
+/// stop.
 pub(super) async fn obtain(
     engine: &Engine,
-    name: &str,
+    wanted: &plan::Image,
     settings: &DockerSettings,
     pulled: &Pulled,
     output: &Output,
     stop: &Stop,
 ) -> Result<Option<Image>, ExecutorError> {
-    let pull = |reason: String| ExecutorError::Pull { image: name.to_owned(), reason };
+    let name = &wanted.name;
+    let pull = |reason: String| ExecutorError::Pull { image: name.clone(), reason };
     let Some(reference) = reference(name) else {
         return Err(pull(
             "that is not an image's name; write it like debian:12 or registry.example.org/team/tools:1".to_owned(),
         ));
     };
-    if let Some(image) = find(engine, name, &reference).await? {
-        return Ok(Some(image));
+    let here = find(engine, wanted, &reference).await?;
+    if let Some(image) = here.as_ref().filter(|_| wanted.pull == Pull::Missing) {
+        return Ok(Some(image.clone()));
     }
-    let _ = output.send(Bytes::from(format!("buildr: pulling {name}\n"))).await;
+    let of = wanted.platform.as_ref().map(|platform| format!(" for {platform}")).unwrap_or_default();
+    let _ = output.send(Bytes::from(format!("buildr: pulling {name}{of}\n"))).await;
+    let fetch = fetch(engine, &reference, wanted.platform.as_deref(), settings, output);
     let fetched = tokio::select! {
-        fetched = timeout(settings.pull.whole, fetch(engine, &reference, settings, output)) => {
-            fetched.unwrap_or(Err(Failed::TooLong))
-        }
+        fetched = timeout(settings.pull.whole, fetch) => fetched.unwrap_or(Err(Failed::TooLong)),
         () = stop.cancelled() => return Ok(None),
     };
-    // A stream that ended in an error may have done its work all the same, so the daemon has the last word.
-    match (find(engine, name, &reference).await?, fetched) {
-        (Some(image), _) => {
-            pulled.record(&reference, &image.id);
+    // A stream that ended in an error may have done its work all the same, so the daemon has the last word; but what
+    // was here before proves nothing.
+    match (find(engine, wanted, &reference).await?, fetched) {
+        (Some(image), fetched) if fetched.is_ok() || here.as_ref().is_none_or(|old| old.id != image.id) => {
+            // One that was here before, for another platform or in another version, is somebody else's.
+            if here.is_none() && wanted.platform.is_none() || pulled.is_ours(&reference) {
+                pulled.record(&reference, &image.id);
+            }
             Ok(Some(image))
         }
-        (None, Ok(())) => Err(pull("the registry sent it, yet the daemon does not have it; try again".to_owned())),
-        (None, Err(Failed::Refused(error))) => Err(pull(advice(&reference, &error))),
-        (None, Err(failed)) => Err(pull(failed.sentence(&reference, settings.pull))),
+        (_, Ok(())) => Err(pull(missing(wanted))),
+        (_, Err(Failed::Refused(error))) => Err(pull(advice(&reference, &error))),
+        (_, Err(failed)) => Err(pull(failed.sentence(&reference, settings.pull))),
     }
 }
 
-/// The image as the daemon has it now.
-async fn find(engine: &Engine, name: &str, reference: &str) -> Result<Option<Image>, ExecutorError> {
+/// Why an image is not there although it was pulled.
+fn missing(wanted: &plan::Image) -> String {
+    match &wanted.platform {
+        Some(platform) => {
+            format!("the registry has it, but not for {platform}; name another platform, or another image")
+        }
+        None => "the registry sent it, yet the daemon does not have it; try again".to_owned(),
+    }
+}
+
+/// The image as the daemon has it now, if it is made for the platform that is wanted.
+async fn find(engine: &Engine, wanted: &plan::Image, reference: &str) -> Result<Option<Image>, ExecutorError> {
+    let name = &wanted.name;
     match engine.quick.inspect_image(reference).await {
-        Ok(found) => Ok(Some(Image {
-            name: name.to_owned(),
-            id: found.id.unwrap_or_else(|| reference.to_owned()),
-            config: found.config.unwrap_or_default(),
-        })),
+        Ok(found) if !is_for(&found, wanted.platform.as_deref()) => Ok(None),
+        Ok(found) => {
+            let id = found.id.unwrap_or_else(|| reference.to_owned());
+            let image = Image {
+                name: name.clone(),
+                digest: digest(&found.repo_digests.unwrap_or_default(), reference).unwrap_or_else(|| id.clone()),
+                id,
+                config: found.config.unwrap_or_default(),
+                user: None,
+                entrypoint: None,
+                platform: None,
+            };
+            Ok(Some(image.used_as(wanted)))
+        }
         Err(error) if engine::is_absent(&error) => Ok(None),
         Err(error) => Err(engine.failed(format!("look for the image {name:?}"), &error)),
     }
+}
+
+/// Whether an image is made for a platform such as `linux/arm64` or `linux/arm/v7`; each is where none is asked for.
+fn is_for(image: &ImageInspect, platform: Option<&str>) -> bool {
+    let Some(platform) = platform else { return true };
+    let mut parts = platform.split('/');
+    let is = |part: Option<&str>, has: &Option<String>| {
+        let has = has.as_deref().unwrap_or_default();
+        part.is_none_or(|part| has.is_empty() || part.eq_ignore_ascii_case(has))
+    };
+    is(parts.next(), &image.os) && is(parts.next(), &image.architecture) && is(parts.next(), &image.variant)
+}
+
+/// What this reference's repository calls an image, by what all repositories that had it call it.
+fn digest(all: &[String], reference: &str) -> Option<String> {
+    let wanted = repository(reference);
+    let of = all.iter().filter_map(|one| one.split_once('@'));
+    of.into_iter().find(|(name, _)| repository(name) == wanted).map(|(_, digest)| digest.to_owned())
+}
+
+/// An image's repository, in the form that is the same however it is written.
+fn repository(reference: &str) -> &str {
+    let name = reference.split('@').next().unwrap_or(reference);
+    let name = match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => name,
+    };
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    name.strip_prefix("library/").unwrap_or(name)
 }
 
 /// By how many bytes an image is larger than the one that it was made from.
@@ -116,7 +196,13 @@ impl Failed {
 }
 
 /// Has the daemon pull it. Dropping this ends the pull too, for the daemon sees that nobody waits for it.
-async fn fetch(engine: &Engine, reference: &str, settings: &DockerSettings, output: &Output) -> Result<(), Failed> {
+async fn fetch(
+    engine: &Engine,
+    reference: &str,
+    platform: Option<&str>,
+    settings: &DockerSettings,
+    output: &Output,
+) -> Result<(), Failed> {
     let mut credentials = None;
     if let Some(folder) = settings.credentials.clone() {
         let reference = reference.to_owned();
@@ -128,7 +214,8 @@ async fn fetch(engine: &Engine, reference: &str, settings: &DockerSettings, outp
             }
         }
     }
-    let options = CreateImageOptionsBuilder::default().from_image(reference).build();
+    let options = CreateImageOptionsBuilder::default().from_image(reference);
+    let options = platform.into_iter().fold(options, CreateImageOptionsBuilder::platform).build();
     let mut progress = engine.long.create_image(Some(options), None, credentials);
     // It tells of each piece that comes, and is silent when none does.
     while let Some(step) = timeout(settings.pull.stall, progress.next()).await.map_err(|_| Failed::Stalled)? {
@@ -182,12 +269,48 @@ mod tests {
         check("-a", None);
     }
 
+    fn plain() -> Image {
+        let text = String::new;
+        let config = ImageConfig::default();
+        Image { name: text(), id: text(), config, digest: text(), user: None, entrypoint: None, platform: None }
+    }
+
+    #[test]
+    fn a_digest_is_that_of_the_name_that_was_used() {
+        let all = ["debian@sha256:a", "localhost:5000/x/y@sha256:b", "docker.io/library/ubuntu@sha256:c"];
+        let all = all.map(str::to_owned);
+        let check = |reference: &str, expected: Option<&str>| {
+            assert_eq!(digest(&all, reference).as_deref(), expected, "{reference}");
+        };
+        check("debian:12", Some("sha256:a"));
+        check("docker.io/library/debian:latest", Some("sha256:a"));
+        check("localhost:5000/x/y:1", Some("sha256:b"));
+        check("localhost:5000/x/y@sha256:0", Some("sha256:b"));
+        check("ubuntu:latest", Some("sha256:c"));
+        check("other:latest", None);
+    }
+
+    #[test]
+    fn an_image_is_for_a_platform_as_far_as_it_says_so() {
+        let image = |variant: Option<&str>| ImageInspect {
+            os: Some("linux".to_owned()),
+            architecture: Some("arm".to_owned()),
+            variant: variant.map(str::to_owned),
+            ..ImageInspect::default()
+        };
+        assert!(is_for(&image(None), None) && is_for(&image(None), Some("linux/arm")));
+        assert!(is_for(&image(Some("v7")), Some("linux/arm/v7")) && is_for(&image(None), Some("linux/arm/v7")));
+        assert!(!is_for(&image(Some("v6")), Some("linux/arm/v7")) && !is_for(&image(None), Some("linux/amd64")));
+    }
+
     #[test]
     fn root_goes_by_several_names() {
         let check = |user: Option<&str>, expected: bool| {
             let config = ImageConfig { user: user.map(str::to_owned), ..ImageConfig::default() };
-            let image = Image { name: String::new(), id: String::new(), config };
+            let image = Image { config, ..plain() };
             assert_eq!(image.runs_as_root(), expected, "{user:?}");
+            let other = plan::Image { user: Some("1000".to_owned()), ..plan::Image::from("x") };
+            assert!(!image.used_as(&other).runs_as_root());
         };
         check(None, true);
         check(Some(""), true);

@@ -1,6 +1,7 @@
 //! The labels by which everything that is made is known, and found again.
 
 use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Whose it is.
 const AGENT: &str = "buildr.agent";
@@ -10,6 +11,8 @@ const JOB: &str = "buildr.job";
 const STAGE: &str = "buildr.stage";
 /// Tells apart two places that were made for one job.
 const SANDBOX: &str = "buildr.sandbox";
+/// Until when an image is kept that outlives its job, in seconds since 1970.
+const UNTIL: &str = "buildr.until";
 
 /// What one place's things are marked with.
 #[derive(Debug, Clone)]
@@ -33,6 +36,26 @@ impl Labels {
     pub(super) fn filter(&self) -> HashMap<String, Vec<String>> {
         only(format!("{SANDBOX}={}", self.sandbox))
     }
+}
+
+/// The labels of an image that outlives its job by so long. It has no owner: whoever comes by when the time is over
+/// removes it.
+pub(super) fn of_kept_for(time: Duration) -> HashMap<String, String> {
+    HashMap::from([(UNTIL.to_owned(), (now() + time.as_secs()).to_string())])
+}
+
+/// Finds what outlives its job.
+pub(super) fn of_kept() -> HashMap<String, Vec<String>> {
+    only(UNTIL.to_owned())
+}
+
+/// Whether the time is over for which something was kept; never for what was not.
+pub(super) fn is_over(labels: &HashMap<String, String>) -> bool {
+    labels.get(UNTIL).is_some_and(|until| until.parse::<u64>().map_or(true, |until| until <= now()))
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Finds what any life of this owner made.
@@ -78,5 +101,12 @@ mod tests {
         check(Some("now"), Some(""), false);
         check(Some("now"), None, false);
         check(None, Some("closed"), false);
+    }
+
+    #[test]
+    fn what_is_kept_is_kept_for_its_time() {
+        assert!(!is_over(&HashMap::new()));
+        assert!(!is_over(&of_kept_for(Duration::from_secs(60))) && is_over(&of_kept_for(Duration::ZERO)));
+        assert!(is_over(&HashMap::from([(UNTIL.to_owned(), "?".to_owned())])));
     }
 }

@@ -14,8 +14,12 @@ use super::super::{ExecutorError, StageOrder};
 use super::container::{Bounds, Container};
 use super::disk::Ledger;
 use super::engine::Engine;
+use super::image::Image;
+use super::kept::KeptStage;
 use super::labels::{self, Labels};
 use super::order::Order;
+use super::powers::Powers;
+use super::prepared::Making;
 use super::pulled::Pulled;
 use super::removal;
 use super::settings::DockerSettings;
@@ -23,18 +27,19 @@ use super::settings::DockerSettings;
 /// How many images are tried for a container that removes a folder, before it is given up.
 const HELPING_IMAGES: usize = 5;
 
-/// What to do about a folder that the daemon does not see.
-const CHOOSE: &str = "choose one that it sees by --work-dir: a daemon in a virtual machine sees only the folders that \
-                      are shared with it, and one in or beside a container needs the folder at the same path on both \
-                      sides";
-
 /// The daemon, this machine's rules, and what has been learnt about both.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) engine: Engine,
     pub(super) settings: DockerSettings,
-    /// Folders whose children the daemon is known to see as this process does.
-    proven: Mutex<HashSet<PathBuf>>,
+    /// Whether the daemon sees the children of a folder as this process does, where that was found out.
+    shared: Mutex<HashMap<PathBuf, bool>>,
+    /// What the daemon can do.
+    powers: OnceCell<Powers>,
+    /// The prepared images that are being made, by their keys: whoever wants one waits for it.
+    pub(super) making: Making,
+    /// What was kept of stages that failed.
+    pub(super) kept: Mutex<Vec<KeptStage>>,
     /// An image that is known to be here.
     at_hand: Mutex<Option<String>>,
     /// The images that were pulled.
@@ -66,7 +71,10 @@ impl Machine {
         Self {
             engine,
             settings,
-            proven: Mutex::default(),
+            shared: Mutex::default(),
+            powers: OnceCell::new(),
+            making: Making::default(),
+            kept: Mutex::default(),
             at_hand: Mutex::default(),
             pulled,
             live: Arc::default(),
@@ -85,56 +93,77 @@ impl Machine {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).contains(sandbox)
     }
 
+    /// What the daemon can do.
+    pub(super) async fn powers(&self) -> &Powers {
+        self.powers.get_or_init(|| Powers::ask(&self.engine)).await
+    }
+
+    /// Makes a container. Whether the daemon sees its folders is found out at the first: if not, they are carried to
+    /// it (and `order` says so).
     pub(super) async fn create<'a>(
         &'a self,
-        order: &Order<'_>,
-        stage: &StageOrder,
-        folder: &Path,
+        order: &mut Order<'_>,
+        title: &str,
     ) -> Result<Container<'a>, ExecutorError> {
-        let title = format!("stage {}", stage.name);
-        let created = Container::create(&self.engine, title, &order.image.name, order.body()).await;
-        match created {
-            Err(ExecutorError::Daemon { doing, reason }) if !self.is_proven(folder) => {
-                let reason = format!("{reason}. If the daemon does not see {}, {CHOOSE}", folder.display());
-                Err(ExecutorError::Daemon { doing, reason })
+        let (folder, mount) = order.workspace;
+        let made = async |order: &Order<'_>| {
+            let Image { name, platform, .. } = order.image;
+            Container::create(&self.engine, title.to_owned(), name, platform.as_deref(), order.body()).await
+        };
+        order.shared = self.is_shared(folder) != Some(false);
+        let first = made(order).await;
+        let refused = match first {
+            Ok(container) if order.shared && self.is_shared(folder).is_none() => {
+                match self.prove(&container, folder, mount).await {
+                    Ok(true) => return Ok(container),
+                    Ok(false) => removal::container(&self.engine, &container.id).await?,
+                    Err(error) => {
+                        removal::container(&self.engine, &container.id).await?;
+                        return Err(error);
+                    }
+                }
+                None
             }
-            other => other,
+            // A daemon may refuse to mount what it does not see.
+            Err(error @ ExecutorError::Daemon { .. }) if self.is_shared(folder).is_none() => Some(error),
+            other => return other,
+        };
+        order.shared = false;
+        match (made(order).await, refused) {
+            (Ok(container), _) => {
+                self.note_shared(folder, false);
+                Ok(container)
+            }
+            // It was not the folder.
+            (Err(_), Some(first)) => Err(first),
+            (Err(error), None) => Err(error),
         }
     }
 
     /// Makes sure, once per place on the disk, that the daemon mounts the very folder that this process sees.
-    pub(super) async fn prove(
-        &self,
-        container: &Container<'_>,
-        folder: &Path,
-        mount: &str,
-    ) -> Result<(), ExecutorError> {
-        if self.is_proven(folder) {
-            return Ok(());
-        }
+    async fn prove(&self, container: &Container<'_>, folder: &Path, mount: &str) -> Result<bool, ExecutorError> {
         let name = format!(".buildr-probe-{}", Uuid::new_v4());
         let probe = folder.join(&name);
         let disk = |source| ExecutorError::Disk { doing: format!("write {}", probe.display()), source };
         std::fs::write(&probe, "").map_err(disk)?;
         let seen = container.holds(&format!("{mount}/{name}")).await;
         std::fs::remove_file(&probe).map_err(disk)?;
-        if seen? {
-            self.keep_proof(folder);
-            return Ok(());
+        let seen = seen?;
+        if seen {
+            self.note_shared(folder, true);
         }
-        Err(ExecutorError::Daemon {
-            doing: format!("mount {}", folder.display()),
-            reason: format!("the Docker daemon sees another folder at that path; {CHOOSE}"),
-        })
+        Ok(seen)
     }
 
-    pub(super) fn bounds(&self, stage: &StageOrder) -> Bounds {
+    /// What bounds a stage's container.
+    pub(super) fn bounds(&self, stage: &StageOrder, powers: &Powers) -> Bounds {
         Bounds {
             timeout: stage.timeout,
             idle: stage.idle,
             too_large: CancellationToken::new(),
             grace: self.settings.grace,
-            memory: self.settings.limits.memory.unwrap_or_default(),
+            after: self.settings.after,
+            memory: self.settings.limits.within(stage.resources, powers).memory.unwrap_or_default(),
         }
     }
 
@@ -161,14 +190,15 @@ impl Machine {
         Ok(named.collect())
     }
 
-    fn is_proven(&self, folder: &Path) -> bool {
+    /// Whether the daemon sees a folder; nothing while nobody knows.
+    pub(super) fn is_shared(&self, folder: &Path) -> Option<bool> {
         let parent = folder.parent().unwrap_or(folder);
-        self.proven.lock().unwrap_or_else(PoisonError::into_inner).contains(parent)
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).get(parent).copied()
     }
 
-    fn keep_proof(&self, folder: &Path) {
+    fn note_shared(&self, folder: &Path, is_shared: bool) {
         let parent = folder.parent().unwrap_or(folder).to_path_buf();
-        self.proven.lock().unwrap_or_else(PoisonError::into_inner).insert(parent);
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).insert(parent, is_shared);
     }
 
     pub(super) fn remember(&self, image: &str) {
@@ -196,7 +226,7 @@ impl Machine {
     }
 
     /// The labels of what is made for no job in particular.
-    fn labels(&self) -> Labels {
+    pub(super) fn labels(&self) -> Labels {
         let DockerSettings { owner, boot, .. } = &self.settings;
         Labels { owner: owner.clone(), boot: boot.clone(), job: String::new(), sandbox: String::new() }
     }

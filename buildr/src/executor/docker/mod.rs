@@ -1,26 +1,39 @@
 //! Runs containers through a Docker daemon. Only this room names bollard.
 //!
 //! One stage's way: `image` finds or pulls, `order` says what the container is made of, `container` makes
-//! it, attaches, starts and stays to its end, `handoff` is what it is told, `removal` takes it away again.
-//! `sandbox` goes that way for a job, `workspace` is the job's folder on this machine, and `disk` looks how large all
-//! that becomes.
+//! it, attaches and starts, `handoff` is what it is told, `marks` how it tells how far it is, `ending` ends it, `removal`
+//! takes it away again, and `carried` brings folders to a daemon that does not see them. `sandbox` goes that way for a
+//! job: `stage` for its stages, `prepare` for the image that they start from, `services` and `ready` for what runs
+//! beside them, `kept` for what a person looks into later. `workspace` is the job's folder on this machine, and
+//! `disk` looks how large all that becomes. `powers` is what the daemon can do.
 
+mod powers;
 mod settings;
 mod engine;
 mod auth;
 mod hint;
 mod handoff;
+mod marks;
 mod pulled;
 mod image;
 mod labels;
-mod order;
+mod ending;
 mod container;
+mod carried;
+mod order;
 mod removal;
 mod spare;
 mod notice;
 mod disk;
 mod workspace;
+mod prepared;
+mod kept;
 mod machine;
+mod images;
+mod stage;
+mod ready;
+mod services;
+mod prepare;
 mod sandbox;
 
 use std::path::{Path, PathBuf};
@@ -31,8 +44,9 @@ use async_trait::async_trait;
 use super::{Executor, ExecutorError, Sandbox, SandboxOrder, Spare, Swept};
 use engine::Engine;
 use machine::Machine;
-use sandbox::{DockerSandbox, Place};
+use sandbox::DockerSandbox;
 
+pub use kept::{KeptStage, ShellTerminal};
 pub use settings::{DiskLimits, DockerSettings, Limits, PullLimits};
 
 /// Opens places for jobs on a Docker daemon.
@@ -55,12 +69,29 @@ impl DockerExecutor {
     pub async fn version(&self) -> Option<String> {
         self.machine.engine.quick.version().await.ok()?.version
     }
+
+    /// What this process has kept of stages that failed ([`super::KeepContainers::Failed`]), in the order of their
+    /// ends.
+    #[must_use]
+    pub fn kept(&self) -> Vec<KeptStage> {
+        sandbox::lock(&self.machine.kept).clone()
+    }
+
+    /// Gives a person a shell in the state of a stage that failed: its container's files, its workspace and mounts as
+    /// far as they are still there, its environment. Services are not there. Returns the shell's exit code; the
+    /// container is removed.
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached or refuses.
+    pub async fn shell(&self, kept: &KeptStage, terminal: ShellTerminal) -> Result<i64, ExecutorError> {
+        kept::shell(&self.machine, kept, terminal).await
+    }
 }
 
 #[async_trait]
 impl Executor for DockerExecutor {
     async fn open(&self, order: SandboxOrder) -> Result<Box<dyn Sandbox>, ExecutorError> {
-        Ok(Box::new(Place::new(DockerSandbox::new(Arc::clone(&self.machine), order))))
+        Ok(Box::new(DockerSandbox::new(Arc::clone(&self.machine), order)))
     }
 
     async fn sweep(&self) -> Result<Swept, ExecutorError> {
@@ -84,4 +115,9 @@ impl Executor for DockerExecutor {
     async fn remove_spare(&self, spare: &Spare) -> Result<bool, ExecutorError> {
         spare::remove(&self.machine.engine, &self.machine.pulled, spare).await
     }
+}
+
+/// What the daemon at the other end cannot do, each as a sentence that says what to do about it; empty for Docker as root.
+pub async fn limits_of(executor: &DockerExecutor) -> Vec<String> {
+    executor.machine.powers().await.sentences()
 }

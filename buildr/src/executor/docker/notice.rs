@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::super::{Output, StageOrder};
 use super::handoff;
+use super::powers::Powers;
 
 /// How many paths a warning names before it counts.
 const NAMED: usize = 5;
@@ -49,4 +50,18 @@ pub(super) async fn warn_of_strangers(
          build starts is its own to remove\n"
     );
     let _ = output.send(Bytes::from(line)).await;
+}
+
+/// What the daemon cannot do for a job.
+pub(super) async fn say_what_is_missing(powers: &Powers, shared: bool, output: &Output) {
+    if !shared {
+        let line = "buildr: the Docker daemon does not see this machine's folders: the workspace is brought to it before \
+                    each stage, and back after it\n";
+        let _ = output.send(Bytes::from_static(line.as_bytes())).await;
+    }
+    let missing = powers.missing_limits();
+    if !missing.is_empty() {
+        let line = format!("buildr: the daemon cannot limit {}, so nothing is limited there\n", missing.join(", "));
+        let _ = output.send(Bytes::from(line)).await;
+    }
 }

@@ -6,12 +6,17 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use bollard::models::{
-    ContainerConfig, ContainerCreateBody, HostConfig, HostConfigLogConfig, ImageConfig, Mount, MountType,
+    ContainerConfig, ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, ImageConfig, Mount, MountType,
+    MountVolumeOptions,
 };
 use protocol::Variable;
+use protocol::plan::Resources;
 
+use super::super::MountOrder;
+use super::carried;
 use super::handoff::WRAPPER;
 use super::image::Image;
+use super::powers::Powers;
 use super::settings::DockerSettings;
 
 /// Rights that no build needs and that reach beyond its container. Dropping all would break apt, apk and npm.
@@ -37,24 +42,38 @@ const DOCKER_CONFIG: &str = "/run/buildr/docker-config";
 /// Where every Docker client looks for the daemon.
 const SOCKET: &str = "/var/run/docker.sock";
 
-/// What one stage's container is made of.
+/// What one container is made of.
 #[derive(Debug)]
 pub(super) struct Order<'a> {
     pub(super) settings: &'a DockerSettings,
+    pub(super) powers: &'a Powers,
     pub(super) image: &'a Image,
     pub(super) labels: HashMap<String, String>,
     /// The folder on this machine, and where the container sees it.
     pub(super) workspace: (&'a Path, &'a str),
+    /// What else it sees of this machine.
+    pub(super) mounts: &'a [MountOrder],
+    /// Whether the daemon sees this machine's folders; if not, their contents are carried to volumes.
+    pub(super) shared: bool,
     /// The daemon's socket, when this stage gets it.
     pub(super) socket: Option<&'a Path>,
+    /// What it asks for of the machine.
+    pub(super) resources: Resources,
+    pub(super) privileged: bool,
+    /// The network of the services that it sees, in place of this machine's setting.
+    pub(super) network: Option<&'a str>,
 }
 
 impl Order<'_> {
+    /// A stage's container, which waits for what it is told.
     pub(super) fn body(&self) -> ContainerCreateBody {
+        let mut entrypoint = self.image.entrypoint.clone().unwrap_or_default();
+        entrypoint.extend(["/bin/sh", "-c", WRAPPER].map(str::to_owned));
         ContainerCreateBody {
             image: Some(self.image.id.clone()),
-            entrypoint: Some(["/bin/sh", "-c", WRAPPER].map(str::to_owned).to_vec()),
+            entrypoint: Some(entrypoint),
             cmd: Some(Vec::new()),
+            user: self.image.user.clone(),
             working_dir: Some(self.workspace.1.to_owned()),
             labels: Some(self.labels.clone()),
             attach_stdin: Some(true),
@@ -63,6 +82,8 @@ impl Order<'_> {
             open_stdin: Some(true),
             // When this process dies before the hand-off, the wrapper's input ends and it with it.
             stdin_once: Some(true),
+            // Its own health is for services.
+            healthcheck: self.image.config.healthcheck.is_some().then(no_health_check),
             host_config: Some(self.host_config()),
             ..ContainerCreateBody::default()
         }
@@ -84,43 +105,81 @@ impl Order<'_> {
     }
 
     fn host_config(&self) -> HostConfig {
-        let limits = &self.settings.limits;
-        let memory = limits.memory.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
-        let security = (!self.settings.allow_new_privileges).then(|| vec!["no-new-privileges".to_owned()]);
         // The socket belongs to a group; root needs no membership.
         let group = self.socket.filter(|_| !self.image.runs_as_root()).and_then(|path| path.metadata().ok());
         HostConfig {
             init: Some(true),
-            log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
-            network_mode: self.settings.network.clone(),
-            mounts: Some(self.mounts()),
-            cap_drop: Some(DROPPED.map(str::to_owned).to_vec()),
-            security_opt: security,
-            pids_limit: Some(i64::from(limits.pids)),
-            memory,
-            memory_swap: memory,
-            #[expect(clippy::cast_possible_truncation, reason = "a float becomes the nearest integer that there is")]
-            nano_cpus: limits.cpus.map(|cpus| (cpus * 1e9) as i64),
+            network_mode: self.network.map(str::to_owned).or_else(|| self.settings.network.clone()),
+            mounts: Some(self.all_mounts()),
             group_add: group.map(|metadata| vec![metadata.gid().to_string()]),
-            ..HostConfig::default()
+            ..bounded(self.settings, self.powers, self.resources, self.privileged)
         }
     }
 
-    fn mounts(&self) -> Vec<Mount> {
-        let mut mounts = vec![bind(self.workspace.0, self.workspace.1, false)];
-        if let Some(bundle) = &self.settings.ca_bundle {
-            mounts.push(bind(bundle, CA_BUNDLE, true));
+    /// All that it sees of this machine but the daemon's socket.
+    pub(super) fn seen(&self) -> Vec<MountOrder> {
+        let (source, target) = self.workspace;
+        let mut seen = vec![MountOrder { source: source.to_owned(), target: target.to_owned(), read_only: false }];
+        seen.extend(self.mounts.iter().cloned());
+        let read_only = |source: &Path, target: &str| MountOrder {
+            source: source.to_owned(),
+            target: target.to_owned(),
+            read_only: true,
+        };
+        seen.extend(self.settings.ca_bundle.as_deref().map(|bundle| read_only(bundle, CA_BUNDLE)));
+        if self.socket.is_some() {
+            seen.extend(self.passed_credentials().map(|folder| read_only(folder, DOCKER_CONFIG)));
         }
-        if let Some(socket) = self.socket {
-            mounts.push(bind(socket, SOCKET, false));
-            mounts.extend(self.passed_credentials().map(|folder| bind(folder, DOCKER_CONFIG, true)));
-        }
+        seen
+    }
+
+    fn all_mounts(&self) -> Vec<Mount> {
+        let seen = self.seen();
+        let mut mounts: Vec<Mount> = if self.shared {
+            seen.iter().map(|mount| bind(&mount.source, &mount.target, mount.read_only)).collect()
+        } else {
+            carried::folders(&seen)
+                .into_iter()
+                .map(|(folder, of_image)| volume(folder, of_image, &self.labels))
+                .collect()
+        };
+        mounts.extend(self.socket.map(|socket| bind(socket, SOCKET, false)));
         mounts
     }
 
     fn passed_credentials(&self) -> Option<&Path> {
         self.settings.credentials.as_deref().filter(|_| self.settings.docker_config)
     }
+}
+
+/// What every container of a job is bounded by, a stage's and a service's.
+pub(super) fn bounded(
+    settings: &DockerSettings,
+    powers: &Powers,
+    resources: Resources,
+    privileged: bool,
+) -> HostConfig {
+    let allowed = settings.limits.within(resources, powers);
+    let size = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let memory = allowed.memory.map(size);
+    let security = (!settings.allow_new_privileges).then(|| vec!["no-new-privileges".to_owned()]);
+    HostConfig {
+        log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+        privileged: privileged.then_some(true),
+        cap_drop: (!privileged).then(|| DROPPED.map(str::to_owned).to_vec()),
+        security_opt: security.filter(|_| !privileged),
+        pids_limit: allowed.pids.map(size),
+        memory,
+        memory_swap: memory,
+        nano_cpus: allowed.cpu_milli.map(|milli| size(milli.saturating_mul(1_000_000))),
+        shm_size: resources.shm_bytes.map(size),
+        ..HostConfig::default()
+    }
+}
+
+/// A health check that is none.
+pub(super) fn no_health_check() -> HealthConfig {
+    HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }
 }
 
 /// The configuration of an image that `prepare` has made: the base image's own, to the letter. What is left out
@@ -142,12 +201,26 @@ pub(super) fn as_the_base(base: &ImageConfig) -> ContainerConfig {
 }
 
 /// A mount that fails when its source is missing, instead of making an empty folder there.
-fn bind(source: &Path, target: &str, read_only: bool) -> Mount {
+pub(super) fn bind(source: &Path, target: &str, read_only: bool) -> Mount {
     Mount {
         typ: Some(MountType::BIND),
         source: Some(source.to_string_lossy().into_owned()),
         target: Some(target.to_owned()),
         read_only: Some(read_only),
+        ..Mount::default()
+    }
+}
+
+/// A volume without a name, which goes with its container; with what the image has there, or empty.
+pub(super) fn volume(target: String, of_image: bool, labels: &HashMap<String, String>) -> Mount {
+    Mount {
+        typ: Some(MountType::VOLUME),
+        target: Some(target),
+        volume_options: Some(MountVolumeOptions {
+            no_copy: Some(!of_image),
+            labels: Some(labels.clone()),
+            ..MountVolumeOptions::default()
+        }),
         ..Mount::default()
     }
 }
@@ -160,7 +233,24 @@ mod tests {
 
     fn image(user: &str) -> Image {
         let config = ImageConfig { user: Some(user.to_owned()), ..ImageConfig::default() };
-        Image { name: "x".to_owned(), id: "sha256:0".to_owned(), config }
+        let (name, id) = ("x".to_owned(), "sha256:0".to_owned());
+        Image { digest: id.clone(), name, id, config, user: None, entrypoint: None, platform: None }
+    }
+
+    fn order<'a>(settings: &'a DockerSettings, powers: &'a Powers, image: &'a Image) -> Order<'a> {
+        Order {
+            settings,
+            powers,
+            image,
+            labels: HashMap::new(),
+            workspace: (Path::new("/w"), "/app"),
+            mounts: &[],
+            shared: true,
+            socket: None,
+            resources: Resources::default(),
+            privileged: false,
+            network: None,
+        }
     }
 
     #[test]
@@ -168,9 +258,8 @@ mod tests {
         let check = |change: &dyn Fn(&mut DockerSettings), socket: Option<&Path>, targets: &[&str], names: &[&str]| {
             let mut settings = DockerSettings::new("me", "now");
             change(&mut settings);
-            let image = image("1000");
-            let workspace = (Path::new("/w"), "/app");
-            let order = Order { settings: &settings, image: &image, labels: HashMap::new(), workspace, socket };
+            let (image, powers) = (image("1000"), Powers::of_a_whole_daemon(2));
+            let order = Order { socket, ..order(&settings, &powers, &image) };
             let mounts = order.body().host_config.unwrap().mounts.unwrap();
             let seen: Vec<_> = mounts.iter().map(|mount| mount.target.as_deref().unwrap()).collect();
             assert_eq!(seen, targets);
@@ -187,21 +276,39 @@ mod tests {
             settings.docker_config = true;
         };
         check(&config, None, &["/app"], &[]);
-        check(&config, socket, &["/app", SOCKET, DOCKER_CONFIG], &["BUILDR_WORKSPACE_HOST", "DOCKER_CONFIG"]);
+        check(&config, socket, &["/app", DOCKER_CONFIG, SOCKET], &["BUILDR_WORKSPACE_HOST", "DOCKER_CONFIG"]);
     }
 
     #[test]
     fn a_container_is_no_more_than_it_must_be() {
         let settings = DockerSettings::new("me", "now");
-        let image = image("");
-        let workspace = (Path::new("/w"), "/app");
-        let order = Order { settings: &settings, image: &image, labels: HashMap::new(), workspace, socket: None };
-        let body = order.body();
+        let (image, powers) = (image(""), Powers::of_a_whole_daemon(2));
+        let body = order(&settings, &powers, &image).body();
         assert_eq!(body.env, None, "nothing of one build may be in what the daemon keeps");
         let host = body.host_config.unwrap();
         assert_eq!(host.privileged, None);
         assert_eq!(host.pids_limit, Some(4096));
         assert_eq!(host.security_opt.unwrap(), ["no-new-privileges"]);
         assert_eq!(host.cap_drop.unwrap(), DROPPED);
+    }
+
+    #[test]
+    fn an_image_is_used_as_it_is_asked_for() {
+        let settings = DockerSettings::new("me", "now");
+        let powers = Powers::of_a_whole_daemon(2);
+        let image = Image {
+            user: Some("7".to_owned()),
+            entrypoint: Some(vec!["/usr/bin/env".to_owned(), "A=b".to_owned()]),
+            ..image("1000")
+        };
+        let order = Order { network: Some("services"), privileged: true, ..order(&settings, &powers, &image) };
+        let body = order.body();
+        assert_eq!(body.entrypoint.unwrap()[..4], ["/usr/bin/env", "A=b", "/bin/sh", "-c"]);
+        assert_eq!(body.user.as_deref(), Some("7"));
+        let host = body.host_config.unwrap();
+        assert_eq!(
+            (host.privileged, host.cap_drop, host.network_mode.as_deref()),
+            (Some(true), None, Some("services"))
+        );
     }
 }

@@ -71,6 +71,11 @@ impl Pulled {
         self.write(&inner);
     }
 
+    /// Whether this name came by our own pull.
+    pub(super) fn is_ours(&self, name: &str) -> bool {
+        self.lock().images.contains_key(name)
+    }
+
     /// Uses an image. None: it is being removed at this moment, and has to be looked for anew.
     pub(super) fn use_image(&self, id: &str) -> Option<Use> {
         let mut inner = self.lock();

@@ -54,7 +54,22 @@ pub(super) async fn image(engine: &Engine, id: &str) -> Result<(), ExecutorError
     Ok(())
 }
 
-/// Removes every container and image that the filter finds, until none is found.
+/// Removes a network. One that is gone already is fine.
+pub(super) async fn network(engine: &Engine, id: &str) -> Result<(), ExecutorError> {
+    let mut wait = FIRST_WAIT;
+    for left in (0..TRIES).rev() {
+        match engine.quick.remove_network(id).await {
+            Ok(()) => return Ok(()),
+            Err(error) if engine::is_absent(&error) => return Ok(()),
+            Err(error) if left == 0 => return Err(engine.failed(format!("remove the network {id}"), &error)),
+            Err(_) => tokio::time::sleep(wait).await,
+        }
+        wait *= 2;
+    }
+    Ok(())
+}
+
+/// Removes everything that the filter finds, until nothing is found.
 pub(super) async fn all(engine: &Engine, filter: &HashMap<String, Vec<String>>) -> Result<(), ExecutorError> {
     for _ in 0..TRIES {
         let found = containers(engine, filter).await?;
@@ -65,12 +80,13 @@ pub(super) async fn all(engine: &Engine, filter: &HashMap<String, Vec<String>>) 
         for (id, _) in &images {
             image(engine, id).await?;
         }
-        if found.is_empty() && images.is_empty() {
+        let others = others(engine, filter, |_| true).await?;
+        if found.is_empty() && images.is_empty() && others == 0 {
             return Ok(());
         }
     }
-    let reason = "they are still there after they have been removed; the next sweep tries again".to_owned();
-    Err(ExecutorError::Daemon { doing: "remove the job's containers".to_owned(), reason })
+    let reason = "it is still there after it has been removed; the next sweep tries again".to_owned();
+    Err(ExecutorError::Daemon { doing: "remove what the job made".to_owned(), reason })
 }
 
 /// Removes everything that this owner made and nobody uses any more.
@@ -96,7 +112,21 @@ pub(super) async fn sweep(
         }
     }
     swept.others = others(engine, &filter, is_left).await?;
+    swept.images += expired(engine).await?;
     Ok(swept)
+}
+
+/// Removes the images that were kept for a time which is over, whoever made them; one that is in use stays until it is
+/// not. Gives how many.
+async fn expired(engine: &Engine) -> Result<usize, ExecutorError> {
+    let mut removed = 0;
+    for (id, labels) in images(engine, &labels::of_kept()).await? {
+        if labels::is_over(&labels) {
+            let options = RemoveImageOptionsBuilder::default().force(true).build();
+            removed += usize::from(engine.long.remove_image(&id, Some(options), None).await.is_ok());
+        }
+    }
+    Ok(removed)
 }
 
 /// Removes a folder from within a container, where root may remove what this process may not.
@@ -172,10 +202,10 @@ async fn others(
     let mut removed = 0;
     let options = ListNetworksOptionsBuilder::default().filters(filter).build();
     let found = engine.quick.list_networks(Some(options)).await;
-    for network in found.map_err(|error| engine.failed("list networks", &error))? {
-        let stale = is_left(&network.labels.unwrap_or_default());
-        if let Some(id) = network.id.filter(|_| stale) {
-            removed += usize::from(engine.quick.remove_network(&id).await.is_ok());
+    for one in found.map_err(|error| engine.failed("list networks", &error))? {
+        let stale = is_left(&one.labels.unwrap_or_default());
+        if let Some(id) = one.id.filter(|_| stale) {
+            removed += usize::from(network(engine, &id).await.is_ok());
         }
     }
     let options = ListVolumesOptionsBuilder::default().filters(filter).build();

@@ -1,59 +1,47 @@
-//! A job's place on Docker: one fresh container per stage, and an image when the job prepares one.
+//! A job's place on Docker: one fresh container per stage, an image when the job prepares one, and its services.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bollard::query_parameters::CommitContainerOptionsBuilder;
-use bytes::Bytes;
 use protocol::{StageEnd, task};
-use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::super::{
     ExecutorError, Output, PrepareOrder, Sandbox, SandboxOrder, Served, ServiceOrder, SocketGrant, StageOrder, Stop,
 };
-use super::container::{Bounds, Container};
-use super::disk::{Look, Seat};
-use super::handoff;
-use super::image::{self, Image};
+use super::disk::Usage;
+use super::image::Image;
+use super::images::Images;
 use super::labels::Labels;
 use super::machine::{Live, Machine};
 use super::notice;
-use super::order::{self, Order};
-use super::pulled::Use;
 use super::removal;
-use super::settings::DiskLimits;
-use super::workspace::{self, Copy};
+use super::services::Services;
+use super::workspace;
 
-/// How long an image that is being removed is left alone before it is looked for again.
-const GOING: Duration = Duration::from_millis(100);
-
-/// A place for one job.
+/// A place for one job. Several of its stages may run at once.
 pub(super) struct DockerSandbox {
-    machine: Arc<Machine>,
-    order: SandboxOrder,
-    labels: Labels,
-    /// What each name of an image means within this job, whatever is pulled or tagged meanwhile.
-    images: HashMap<String, Image>,
+    pub(super) machine: Arc<Machine>,
+    pub(super) order: SandboxOrder,
+    pub(super) labels: Labels,
+    pub(super) images: Images,
     /// What stages without an image of their own start from, once `prepare` has made it.
-    prepared: Option<Image>,
-    /// The user whose containers may write to the workspace as it now is.
-    opened_for: Option<String>,
+    pub(super) prepared: Mutex<Option<Image>>,
+    /// By folder: the user whose containers may write to it as it now is.
+    opened: Mutex<HashMap<PathBuf, String>>,
     /// Containers that are being removed while the job goes on.
-    removals: Vec<JoinHandle<()>>,
+    removals: Mutex<Vec<JoinHandle<()>>>,
     /// Copies of the workspace, removed when the place is closed.
-    copies: Vec<PathBuf>,
-    /// Keeps what this place uses from being removed to make room.
-    uses: Vec<Use>,
+    pub(super) copies: Mutex<Vec<PathBuf>>,
+    pub(super) usage: Usage,
+    pub(super) services: Services,
+    /// Whether what the daemon cannot do was said.
+    noted: AtomicBool,
     _live: Live,
-    /// Bytes of the image that `prepare` has made, beyond the one that it is made from.
-    made: u64,
-    /// Kept by a job that was ended to make room, until that is there.
-    seat: Option<Seat>,
 }
 
 impl DockerSandbox {
@@ -65,46 +53,26 @@ impl DockerSandbox {
             sandbox: Uuid::new_v4().to_string(),
         };
         let live = machine.begin(&labels.sandbox);
+        let usage = Usage::default();
+        usage.add_folder(&order.workspace);
         Self {
             machine,
             order,
             labels,
-            images: HashMap::new(),
-            prepared: None,
-            opened_for: None,
-            removals: Vec::new(),
-            copies: Vec::new(),
-            uses: Vec::new(),
+            images: Images::default(),
+            prepared: Mutex::default(),
+            opened: Mutex::default(),
+            removals: Mutex::default(),
+            copies: Mutex::default(),
+            usage,
+            services: Services::default(),
+            noted: AtomicBool::new(false),
             _live: live,
-            made: 0,
-            seat: None,
         }
-    }
-
-    /// The image of this name; nothing when it was told to stop.
-    async fn image(&mut self, name: &str, output: &Output, stop: &Stop) -> Result<Option<Image>, ExecutorError> {
-        if let Some(known) = self.images.get(name) {
-            return Ok(Some(known.clone()));
-        }
-        let Machine { engine, settings, pulled, .. } = &*self.machine;
-        let (found, used) = loop {
-            let Some(found) = image::obtain(engine, name, settings, pulled, output, stop).await? else {
-                return Ok(None);
-            };
-            match pulled.use_image(&found.id) {
-                Some(used) => break (found, used),
-                // It is just being removed to make room.
-                None => tokio::time::sleep(GOING).await,
-            }
-        };
-        self.uses.push(used);
-        self.machine.remember(&found.id);
-        self.images.insert(name.to_owned(), found.clone());
-        Ok(Some(found))
     }
 
     /// The socket's path, when this stage gets it.
-    fn socket(&self, stage: &StageOrder) -> Result<Option<PathBuf>, ExecutorError> {
+    pub(super) fn socket(&self, stage: &StageOrder) -> Result<Option<PathBuf>, ExecutorError> {
         let given = match self.order.docker_socket {
             SocketGrant::Always => true,
             SocketGrant::Asked => stage.docker,
@@ -127,232 +95,134 @@ impl DockerSandbox {
         self.machine.settings.socket().ok_or_else(none).map(Some)
     }
 
-    /// Runs a stage's script in a fresh container over this folder; gives the container, ended and not removed.
-    async fn live(
-        &mut self,
-        stage: &StageOrder,
-        image: &Image,
-        folder: &Path,
-        output: &Output,
-        stop: &Stop,
-    ) -> Result<(String, StageEnd), ExecutorError> {
-        let machine = Arc::clone(&self.machine);
-        let socket = self.socket(stage)?;
-        let before = if socket.is_some() { machine.strangers().await? } else { HashMap::new() };
-        let mount = self.order.mount.clone();
-        let order = Order {
-            settings: &machine.settings,
-            image,
-            labels: self.labels.of_stage(stage.name.as_str()),
-            workspace: (folder, &mount),
-            socket: socket.as_deref(),
-        };
-        let mut environment = order.environment();
-        environment.extend(stage.environment.iter().cloned());
-        let frame = handoff::frame(&environment, &stage.script)?;
-        notice::warn_of_names(stage, output).await;
-        let container = machine.create(&order, stage, folder).await?;
-        let bounds = machine.bounds(stage);
-        let ended = match machine.prove(&container, folder, &mount).await {
-            Ok(()) => self.watched(&container, frame, output, stop, &bounds).await,
-            Err(error) => Err(error),
-        };
-        if socket.is_some() {
-            notice::warn_of_strangers(&before, &machine.strangers().await.unwrap_or_default(), output).await;
+    /// Refuses what asks for a privileged container and may not have one.
+    pub(super) fn privilege(&self, who: &str, asks: bool) -> Result<(), ExecutorError> {
+        if !asks || self.order.privileged {
+            return Ok(());
         }
-        let id = container.id;
-        match ended {
-            Ok(end) => Ok((id, end)),
-            Err(error) => {
-                self.remove_aside(id);
-                Err(error)
+        Err(ExecutorError::Refused(format!(
+            "{who} asks for a privileged container (privileged: true), which is root on its machine, and this agent does \
+             not give to this repository; its owner decides that by privileged and trusted_repos in the agent's settings"
+        )))
+    }
+
+    /// What can be refused before anything is pulled.
+    fn allow(&self, stage: &StageOrder) -> Result<(), ExecutorError> {
+        self.socket(stage)?;
+        self.privilege(&format!("stage {}", stage.name), stage.privileged)
+    }
+
+    /// What a stage starts from; nothing when it was told to stop.
+    async fn image(&self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<Option<Image>, ExecutorError> {
+        let prepared = lock(&self.prepared).clone();
+        match (&stage.image, prepared) {
+            (None, Some(prepared)) => Ok(Some(prepared)),
+            (own, _) => {
+                let wanted = own.as_ref().unwrap_or(&self.order.image);
+                self.images.obtain(&self.machine, wanted, output, stop).await
             }
         }
     }
 
-    /// Runs a container, and ends it when its job has taken more of the disk than it may.
-    async fn watched(
-        &mut self,
-        container: &Container<'_>,
-        frame: Bytes,
-        output: &Output,
-        stop: &Stop,
-        bounds: &Bounds,
-    ) -> Result<StageEnd, ExecutorError> {
-        let machine = Arc::clone(&self.machine);
-        let limits = machine.settings.disk;
-        if limits == DiskLimits::default() {
-            return container.run(frame, output, stop, bounds).await;
-        }
-        let mut folders = vec![self.order.workspace.clone()];
-        folders.extend(self.copies.iter().cloned());
-        let (seat, why) = (machine.ledger.seat(), OnceLock::new());
-        let daemon = machine.daemon_folder().await;
-        let look =
-            Look { engine: &machine.engine, limits, folders, container: &container.id, image: self.made, daemon };
-        let ended = tokio::select! {
-            ended = container.run(frame, output, stop, bounds) => ended,
-            never = look.again(&seat, &bounds.too_large, &why) => match never {},
-        };
-        match why.into_inner() {
-            Some(excess) => {
-                // Until the place is closed nobody else has to make room.
-                self.seat = Some(seat);
-                Err(ExecutorError::TooLarge(excess.to_string()))
-            }
-            None => ended,
+    /// Says once what the daemon cannot do for this job.
+    pub(super) async fn note(&self, shared: bool, output: &Output) {
+        let powers = self.machine.powers().await;
+        if !self.noted.swap(true, Ordering::Relaxed) {
+            notice::say_what_is_missing(powers, shared, output).await;
         }
     }
 
     /// Removes a container while the job goes on; closing the place makes sure of it.
-    fn remove_aside(&mut self, id: String) {
+    pub(super) fn remove_aside(&self, id: String) {
         let machine = Arc::clone(&self.machine);
-        self.removals.push(task::spawn("container removal", async move {
+        lock(&self.removals).push(task::spawn("container removal", async move {
             if let Err(error) = removal::container(&machine.engine, &id).await {
                 tracing::warn!(%error, "a container is left to the closing of its job's place");
             }
         }));
     }
 
-    /// Makes an image of what `prepare` left.
-    async fn commit(&mut self, container: &str, base: &Image, stage: &StageOrder) -> Result<(), ExecutorError> {
-        let options = CommitContainerOptionsBuilder::default()
-            .container(container)
-            .repo("buildr-prepared")
-            .tag(&tag(&self.order.job))
-            .pause(false)
-            .build();
-        let mut config = order::as_the_base(&base.config);
-        config.labels = Some(self.labels.of_stage(stage.name.as_str()));
-        let engine = &self.machine.engine;
-        let committed = engine.long.commit_container(options, config).await;
-        let id = committed.map_err(|error| engine.failed("keep what prepare made as an image", &error))?.id;
-        self.made = image::grown(engine, &base.id, &id).await;
-        self.prepared = Some(Image { id, ..base.clone() });
+    /// Lets this image's user write to a folder.
+    pub(super) async fn open_folder(&self, folder: &Path, image: &Image) -> Result<(), ExecutorError> {
+        let is_owner = image.runs_as_root() && !self.machine.powers().await.remapped;
+        let user = image.user().to_owned();
+        if !is_owner && lock(&self.opened).get(folder) != Some(&user) {
+            let path = folder.to_owned();
+            blocking("make the workspace writable", move || workspace::open_to_all(&path)).await?;
+        }
+        // Whoever writes now leaves files that others may not write to.
+        lock(&self.opened).insert(folder.to_owned(), if is_owner { String::new() } else { user });
         Ok(())
-    }
-
-    /// A copy of the workspace that `prepare` may write to; nothing when it was told to stop.
-    async fn copy(&mut self, image: &Image, stop: &Stop) -> Result<Option<Copy>, ExecutorError> {
-        let (original, as_root, watched) = (self.order.workspace.clone(), image.runs_as_root(), stop.clone());
-        let copied = blocking("copy the workspace for prepare", move || {
-            if !as_root {
-                workspace::open_to_all(&original)?;
-            }
-            Copy::make(&original, &watched)
-        });
-        let copied = copied.await?;
-        self.copies.extend(copied.iter().map(|copy| copy.folder.clone()));
-        Ok(copied)
-    }
-
-    /// Lets this image's user write to the workspace.
-    async fn open_workspace(&mut self, image: &Image) -> Result<(), ExecutorError> {
-        let user = image.config.user.clone();
-        if !image.runs_as_root() && self.opened_for != user {
-            let folder = self.order.workspace.clone();
-            blocking("make the workspace writable", move || workspace::open_to_all(&folder)).await?;
-        }
-        self.opened_for = user;
-        Ok(())
-    }
-}
-
-impl DockerSandbox {
-    async fn prepare(&mut self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError> {
-        // A refusal comes before a pull.
-        self.socket(stage)?;
-        let name = self.order.image.name.clone();
-        let Some(image) = self.image(&name, output, stop).await? else { return Ok(StageEnd::Cancelled) };
-        let copy = self.copy(&image, stop).await?;
-        let Some(copy) = copy.filter(|_| !stop.is_cancelled()) else { return Ok(StageEnd::Cancelled) };
-        let (container, end) = self.live(stage, &image, &copy.folder, output, stop).await?;
-        let made = if end.passed() { self.commit(&container, &image, stage).await } else { Ok(()) };
-        self.remove_aside(container);
-        made?;
-        let written = blocking("look at what prepare wrote", move || copy.written()).await?;
-        notice::warn_of_writes(&self.order.mount, &written, output).await;
-        Ok(end)
-    }
-
-    async fn run(&mut self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError> {
-        self.socket(stage)?;
-        let image = match (&stage.image, &self.prepared) {
-            (None, Some(prepared)) => Some(prepared.clone()),
-            (own, _) => {
-                let name = own.as_ref().map_or_else(|| self.order.image.name.clone(), |image| image.name.clone());
-                self.image(&name, output, stop).await?
-            }
-        };
-        let Some(image) = image.filter(|_| !stop.is_cancelled()) else { return Ok(StageEnd::Cancelled) };
-        self.open_workspace(&image).await?;
-        let folder = self.order.workspace.clone();
-        let (container, end) = self.live(stage, &image, &folder, output, stop).await?;
-        self.remove_aside(container);
-        Ok(end)
-    }
-
-    async fn close(mut self: Box<Self>) -> Result<(), ExecutorError> {
-        for removal in self.removals.drain(..) {
-            if let Err(error) = removal.await {
-                tracing::warn!(%error, "the removal of a container ended unusually");
-            }
-        }
-        let removed = removal::all(&self.machine.engine, &self.labels.filter()).await;
-        for copy in self.copies.drain(..) {
-            self.machine.discard(&copy).await?;
-        }
-        drop(self.seat.take());
-        removed
-    }
-}
-
-/// A place whose stages run one after the other.
-pub(super) struct Place(Mutex<DockerSandbox>);
-
-impl Place {
-    pub(super) fn new(sandbox: DockerSandbox) -> Self {
-        Self(Mutex::new(sandbox))
     }
 }
 
 #[async_trait]
-impl Sandbox for Place {
+impl Sandbox for DockerSandbox {
     async fn prepare(&self, order: &PrepareOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError> {
-        self.0.lock().await.prepare(&order.stage, output, stop).await
+        self.allow(&order.stage)?;
+        match self.images.obtain(&self.machine, &self.order.image, output, stop).await? {
+            Some(base) => self.make_image(order, &base, output, stop).await,
+            None => Ok(StageEnd::Cancelled),
+        }
     }
 
     async fn serve(
         &self,
         services: Vec<ServiceOrder>,
-        _beside: Option<&Served>,
-        _stop: &Stop,
+        beside: Option<&Served>,
+        stop: &Stop,
     ) -> Result<Served, ExecutorError> {
-        match services.first() {
-            Some(order) => Err(ExecutorError::NotReady {
-                service: order.service.name.clone(),
-                reason: "this version runs no services".to_owned(),
-            }),
-            None => Ok(Served(String::new())),
+        for order in &services {
+            self.privilege(&format!("service {}", order.service.name), order.service.privileged)?;
         }
+        self.begin_services(services, beside, stop).await
     }
 
-    async fn dismiss(&self, _served: Served) {}
-
-    async fn digest(&self, image: &protocol::plan::Image) -> Option<String> {
-        self.0.lock().await.images.get(&image.name).map(|image| image.id.clone())
+    async fn dismiss(&self, served: Served) {
+        self.services.end(&self.machine.engine, &served).await;
     }
 
     async fn run(&self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError> {
-        self.0.lock().await.run(stage, output, stop).await
+        self.allow(stage)?;
+        let image = self.image(stage, output, stop).await?;
+        let Some(image) = image.filter(|_| !stop.is_cancelled()) else { return Ok(StageEnd::Cancelled) };
+        let folder = stage.folder.as_ref().unwrap_or(&self.order.workspace);
+        self.usage.add_folder(folder);
+        self.open_folder(folder, &image).await?;
+        let (container, end) = self.live(stage, &image, folder, true, output, stop).await?;
+        let kept = self.keep(&container, stage, &image, &end, output).await;
+        self.remove_aside(container);
+        kept.map(|()| end)
+    }
+
+    async fn digest(&self, image: &protocol::plan::Image) -> Option<String> {
+        self.images.digest(image).await
     }
 
     async fn close(self: Box<Self>) -> Result<(), ExecutorError> {
-        Box::new(self.0.into_inner()).close().await
+        let removals: Vec<_> = lock(&self.removals).drain(..).collect();
+        for removal in removals {
+            if let Err(error) = removal.await {
+                tracing::warn!(%error, "the removal of a container ended unusually");
+            }
+        }
+        let removed = removal::all(&self.machine.engine, &self.labels.filter()).await;
+        self.services.forget().await;
+        let copies: Vec<_> = lock(&self.copies).drain(..).collect();
+        for copy in copies {
+            self.machine.discard(&copy).await?;
+        }
+        removed
     }
 }
 
-async fn blocking<T, F>(doing: &str, work: F) -> Result<T, ExecutorError>
+/// What is held is whole whatever panicked beside it: each change is one step.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does what blocks on a thread of its own.
+pub(super) async fn blocking<T, F>(doing: &str, work: F) -> Result<T, ExecutorError>
 where
     T: Send + 'static,
     F: FnOnce() -> std::io::Result<T> + Send + 'static,
@@ -360,26 +230,4 @@ where
     let done = tokio::task::spawn_blocking(work).await;
     let done = done.unwrap_or_else(|error| Err(std::io::Error::other(error)));
     done.map_err(|source| ExecutorError::Disk { doing: doing.to_owned(), source })
-}
-
-/// A job's name as the tag of an image.
-fn tag(job: &str) -> String {
-    let allowed = |c: char| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' };
-    let tag: String = job.chars().map(allowed).take(100).collect();
-    let tag = tag.trim_start_matches(['.', '-']);
-    if tag.is_empty() { "job".to_owned() } else { tag.to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_jobs_name_becomes_a_tag() {
-        let check = |job: &str, expected: &str| assert_eq!(tag(job), expected);
-        check("0192-ab", "0192-ab");
-        check("--x", "x");
-        check("a b/c", "a-b-c");
-        check("", "job");
-    }
 }

@@ -3,6 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use protocol::plan::Resources;
+
+use super::super::AFTER_TIMEOUT;
+use super::powers::Powers;
+
 /// How containers are made on this machine, and whose they are.
 #[derive(Debug, Clone)]
 pub struct DockerSettings {
@@ -24,6 +29,8 @@ pub struct DockerSettings {
     pub pull: PullLimits,
     /// How long a stage's processes have between SIGTERM and SIGKILL.
     pub grace: Duration,
+    /// How long what follows a stage's script may take, each part.
+    pub after: Duration,
     /// Whether processes may gain rights by set-user-id programs; `sudo` needs it.
     pub allow_new_privileges: bool,
     /// The folder with Docker's own `config.json`: the credentials for pulls.
@@ -70,6 +77,33 @@ pub struct Limits {
     pub pids: u32,
 }
 
+/// What one container gets, of what it asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Allowed {
+    /// Bytes.
+    pub(super) memory: Option<u64>,
+    /// Thousandths of a core.
+    pub(super) cpu_milli: Option<u64>,
+    /// Processes and threads.
+    pub(super) pids: Option<u64>,
+}
+
+impl Limits {
+    /// The less of what is asked for and what one may have, as far as the daemon can hold anybody to it.
+    pub(super) fn within(&self, asked: Resources, powers: &Powers) -> Allowed {
+        let less = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the nearest there is")]
+        let cpus = self.cpus.map(|cpus| (cpus * 1e3) as u64);
+        // A daemon refuses to give more cores than it has.
+        let asked_cpus = less(asked.cpu_milli, asked.cpu_milli.and(powers.cores).map(|cores| cores * 1000));
+        Allowed {
+            memory: less(asked.memory_bytes, self.memory).filter(|_| powers.memory),
+            cpu_milli: less(asked_cpus, cpus).filter(|_| powers.cpus),
+            pids: less(asked.pids, Some(u64::from(self.pids))).filter(|_| powers.pids),
+        }
+    }
+}
+
 impl DockerSettings {
     /// The settings that nobody changed.
     #[must_use]
@@ -84,11 +118,22 @@ impl DockerSettings {
             limits: Limits { memory: None, cpus: None, pids: 4096 },
             pull: PullLimits::default(),
             grace: Duration::from_secs(10),
+            after: AFTER_TIMEOUT,
             allow_new_privileges: false,
             credentials: None,
             docker_config: false,
             pulled_images: None,
         }
+    }
+
+    /// The network that the owner has named, which a container is on beside that of its services.
+    pub(super) fn further_network(&self) -> Option<&str> {
+        self.network.as_deref().filter(|name| !matches!(*name, "" | "bridge" | "default" | "host" | "none"))
+    }
+
+    /// Whether containers reach nothing outside.
+    pub(super) fn is_shut(&self) -> bool {
+        self.network.as_deref() == Some("none")
     }
 
     /// The daemon's socket on this machine, when it is one.
@@ -97,5 +142,30 @@ impl DockerSettings {
             None | Some("") => Some(PathBuf::from("/var/run/docker.sock")),
             Some(host) => host.strip_prefix("unix://").map(PathBuf::from),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_gets_what_one_asks_for_up_to_what_one_may_have() {
+        let limits = Limits { memory: Some(100), cpus: Some(1.5), pids: 50 };
+        let asked = |memory_bytes, cpu_milli, pids| Resources { memory_bytes, cpu_milli, pids, shm_bytes: None };
+        let check = |limits: &Limits, asked: Resources, memory, cpu_milli, pids| {
+            let allowed = limits.within(asked, &Powers::of_a_whole_daemon(2));
+            assert_eq!(allowed, Allowed { memory, cpu_milli, pids }, "{asked:?}");
+        };
+        check(&limits, Resources::default(), Some(100), Some(1500), Some(50));
+        check(&limits, asked(Some(10), Some(500), Some(5)), Some(10), Some(500), Some(5));
+        check(&limits, asked(Some(1000), Some(9000), Some(500)), Some(100), Some(1500), Some(50));
+        let none = Limits { memory: None, cpus: None, pids: 50 };
+        check(&none, asked(Some(1000), Some(9000), None), Some(1000), Some(2000), Some(50));
+        let weak = Powers { memory: false, cpus: false, pids: false, ..Powers::of_a_whole_daemon(2) };
+        assert_eq!(
+            limits.within(asked(Some(1), Some(1), Some(1)), &weak),
+            Allowed { memory: None, cpu_milli: None, pids: None }
+        );
     }
 }

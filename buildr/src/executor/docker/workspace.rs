@@ -5,9 +5,10 @@
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+use globset::GlobSet;
 use nix::sys::stat::SFlag;
 
 use super::super::Stop;
@@ -42,12 +43,15 @@ pub(super) struct Copy {
 }
 
 impl Copy {
-    /// Copies a folder to a new one beside it. Nothing when it was told to stop.
-    pub(super) fn make(original: &Path, stop: &Stop) -> io::Result<Option<Self>> {
+    /// Copies a folder, or only those of its files, to a new one beside it. Nothing when it was told to stop.
+    pub(super) fn make(original: &Path, only: Option<&GlobSet>, stop: &Stop) -> io::Result<Option<Self>> {
         let parent = original.parent().unwrap_or(original);
         let folder = tempfile::Builder::new().prefix(".buildr-prepare-").tempdir_in(parent)?;
         fs::set_permissions(folder.path(), fs::metadata(original)?.permissions())?;
-        let left_out = folder::copy(original, folder.path(), &|| stop.is_cancelled())?;
+        let left_out = match only {
+            Some(only) => copy_only(original, folder.path(), only, stop).map(|()| Vec::new())?,
+            None => folder::copy(original, folder.path(), &|| stop.is_cancelled())?,
+        };
         if let Some(path) = left_out.first() {
             let doing = format!("{} may not be read", path.display());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, doing));
@@ -85,6 +89,38 @@ impl Copy {
     }
 }
 
+/// Copies the files that are meant, each as it is and with the folders that lead to it, until it is told to stop.
+fn copy_only(from: &Path, to: &Path, only: &GlobSet, stop: &Stop) -> io::Result<()> {
+    walk(from, &mut |entry: &Entry<'_>| {
+        if stop.is_cancelled() || entry.is_folder() || !only.is_match(entry.path) {
+            return Ok(());
+        }
+        make_folders_above(from, to, entry.path)?;
+        let target = to.join(entry.path);
+        match entry.kind() {
+            SFlag::S_IFLNK => symlink(entry.target()?, &target)?,
+            SFlag::S_IFREG => {
+                io::copy(&mut entry.open()?, &mut fs::File::create_new(&target)?)?;
+                fs::set_permissions(&target, Permissions::from_mode(entry.mode()))?;
+            }
+            _ => {}
+        }
+        Ok(())
+    })
+}
+
+/// Makes the folders that lead to a file, as they are where it comes from.
+fn make_folders_above(from: &Path, to: &Path, file: &Path) -> io::Result<()> {
+    let above: Vec<_> = file.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()).collect();
+    for folder in above.into_iter().rev() {
+        if !to.join(folder).exists() {
+            fs::create_dir(to.join(folder))?;
+            fs::set_permissions(to.join(folder), fs::metadata(from.join(folder))?.permissions())?;
+        }
+    }
+    Ok(())
+}
+
 fn newest(folder: &Path) -> io::Result<(i64, i64)> {
     let mut newest = (0, 0);
     walk(folder, &mut |entry: &Entry<'_>| {
@@ -115,7 +151,7 @@ mod tests {
     #[test]
     fn a_copy_has_all_and_tells_what_was_written() {
         let parent = checkout();
-        let copy = Copy::make(&parent.path().join("checkout"), &Stop::new()).unwrap().unwrap();
+        let copy = Copy::make(&parent.path().join("checkout"), None, &Stop::new()).unwrap().unwrap();
         let within = |path: &str| copy.folder.join(path);
         assert_eq!(fs::read(within("src/deep/a.txt")).unwrap(), b"a");
         assert_eq!(fs::metadata(within("run.sh")).unwrap().mode() & 0o777, 0o750);
@@ -130,11 +166,23 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_may_have_some_files_only() {
+        let parent = checkout();
+        let only = globset::GlobSet::builder().add(globset::Glob::new("src/deep/*").unwrap()).build().unwrap();
+        fs::set_permissions(parent.path().join("checkout/src"), Permissions::from_mode(0o750)).unwrap();
+        let copy = Copy::make(&parent.path().join("checkout"), Some(&only), &Stop::new()).unwrap().unwrap();
+        assert_eq!(fs::read(copy.folder.join("src/deep/a.txt")).unwrap(), b"a");
+        assert_eq!(fs::read_dir(&copy.folder).unwrap().count(), 1);
+        assert_eq!(fs::metadata(copy.folder.join("src")).unwrap().mode() & 0o777, 0o750);
+        assert_eq!(copy.written().unwrap(), Vec::<PathBuf>::new());
+    }
+
+    #[test]
     fn a_copy_that_is_stopped_leaves_nothing() {
         let parent = checkout();
         let stop = Stop::new();
         stop.cancel();
-        assert!(Copy::make(&parent.path().join("checkout"), &stop).unwrap().is_none());
+        assert!(Copy::make(&parent.path().join("checkout"), None, &stop).unwrap().is_none());
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
     }
 

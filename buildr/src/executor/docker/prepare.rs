@@ -1,0 +1,147 @@
+//! How the image is made that later stages start from, or found where an earlier build has made it.
+
+use std::sync::Arc;
+
+use bollard::query_parameters::CommitContainerOptionsBuilder;
+use bytes::Bytes;
+use protocol::StageEnd;
+
+use super::super::{ExecutorError, Output, PrepareOrder, Stop};
+use super::image::{self, Image};
+use super::labels;
+use super::notice;
+use super::order;
+use super::prepared::{self, KEPT_FOR, REPOSITORY};
+use super::sandbox::{DockerSandbox, blocking, lock};
+use super::workspace::{self, Copy};
+
+impl DockerSandbox {
+    /// Makes the prepared image, or takes the one that an earlier build of the same contents has made.
+    pub(super) async fn make_image(
+        &self,
+        order: &PrepareOrder,
+        base: &Image,
+        output: &Output,
+        stop: &Stop,
+    ) -> Result<StageEnd, ExecutorError> {
+        let copy = self.copy(order, base, stop).await?;
+        let Some(copy) = copy.filter(|_| !stop.is_cancelled()) else { return Ok(StageEnd::Cancelled) };
+        // What sees the whole checkout is another image at each commit, and not worth keeping.
+        if !order.cache || order.files.is_none() {
+            return self.prepare_in(order, base, copy, None, output, stop).await;
+        }
+        let key = self.key(order, base, &copy).await?;
+        let making = Arc::clone(&self.machine);
+        let Some(_turn) = making.making.begin(&key, stop).await else { return Ok(StageEnd::Cancelled) };
+        let engine = &self.machine.engine;
+        let used = match prepared::find(engine, &key, base).await? {
+            // One that is being removed at this moment is made anew.
+            Some(found) => self.machine.pulled.use_image(&found.id).map(|used| (found, used)),
+            None => None,
+        };
+        let Some((found, used)) = used else {
+            return self.prepare_in(order, base, copy, Some(&key), output, stop).await;
+        };
+        self.images.keep(used);
+        let line =
+            "buildr: prepare is as it was: its image is taken from an earlier build (cache: false makes it anew)\n";
+        let _ = output.send(Bytes::from_static(line.as_bytes())).await;
+        *lock(&self.prepared) = Some(found);
+        Ok(StageEnd::Exited { code: 0 })
+    }
+
+    /// Runs `prepare` over its copy of the workspace, and makes an image of what it left.
+    async fn prepare_in(
+        &self,
+        order: &PrepareOrder,
+        base: &Image,
+        copy: Copy,
+        key: Option<&str>,
+        output: &Output,
+        stop: &Stop,
+    ) -> Result<StageEnd, ExecutorError> {
+        let (container, end) = self.live(&order.stage, base, &copy.folder, false, output, stop).await?;
+        let made = if end.passed() { self.commit(&container, base, order, key).await } else { Ok(()) };
+        self.remove_aside(container);
+        made?;
+        let written = blocking("look at what prepare wrote", move || copy.written()).await?;
+        notice::warn_of_writes(&self.order.mount, &written, output).await;
+        Ok(end)
+    }
+
+    async fn key(&self, order: &PrepareOrder, base: &Image, copy: &Copy) -> Result<String, ExecutorError> {
+        let (order, base, mount, folder) = (order.clone(), base.clone(), self.order.mount.clone(), copy.folder.clone());
+        blocking("read the files of prepare", move || prepared::key(&order, &base, &mount, &folder)).await
+    }
+
+    /// Makes an image of what `prepare` left: this job's alone, or everybody's under its key.
+    async fn commit(
+        &self,
+        container: &str,
+        base: &Image,
+        order: &PrepareOrder,
+        key: Option<&str>,
+    ) -> Result<(), ExecutorError> {
+        let tag = key.map_or_else(|| tag(&self.order.job), str::to_owned);
+        let options =
+            CommitContainerOptionsBuilder::default().container(container).repo(REPOSITORY).tag(&tag).pause(false);
+        let mut config = order::as_the_base(&base.config);
+        config.labels = Some(match key {
+            Some(_) => labels::of_kept_for(KEPT_FOR),
+            None => self.labels.of_stage(order.stage.name.as_str()),
+        });
+        let engine = &self.machine.engine;
+        let committed = engine.long.commit_container(options.build(), config).await;
+        let id = committed.map_err(|error| engine.failed("keep what prepare made as an image", &error))?.id;
+        match key {
+            Some(key) => {
+                self.machine.pulled.record(&prepared::name(key), &id);
+                self.machine.pulled.use_image(&id).into_iter().for_each(|used| self.images.keep(used));
+            }
+            None => self.usage.set_image(image::grown(engine, &base.id, &id).await),
+        }
+        *lock(&self.prepared) = Some(Image { id, ..base.clone() });
+        Ok(())
+    }
+
+    /// A copy of the workspace that `prepare` may write to; nothing when it was told to stop.
+    async fn copy(&self, order: &PrepareOrder, base: &Image, stop: &Stop) -> Result<Option<Copy>, ExecutorError> {
+        let only = order.files.as_deref().map(prepared::globs).transpose()?;
+        let is_owner = base.runs_as_root() && !self.machine.powers().await.remapped;
+        let (original, watched) = (self.order.workspace.clone(), stop.clone());
+        let copied = blocking("copy the workspace for prepare", move || {
+            if !is_owner {
+                workspace::open_to_all(&original)?;
+            }
+            Copy::make(&original, only.as_ref(), &watched)
+        });
+        let copied = copied.await?;
+        if let Some(copy) = &copied {
+            self.usage.add_folder(&copy.folder);
+            lock(&self.copies).push(copy.folder.clone());
+        }
+        Ok(copied)
+    }
+}
+
+/// A job's name as the tag of an image.
+fn tag(job: &str) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' };
+    let tag: String = job.chars().map(allowed).take(100).collect();
+    let tag = tag.trim_start_matches(['.', '-']);
+    if tag.is_empty() { "job".to_owned() } else { tag.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jobs_name_becomes_a_tag() {
+        let check = |job: &str, expected: &str| assert_eq!(tag(job), expected);
+        check("0192-ab", "0192-ab");
+        check("--x", "x");
+        check("a b/c", "a-b-c");
+        check("", "job");
+    }
+}

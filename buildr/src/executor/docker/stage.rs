@@ -1,0 +1,145 @@
+//! One stage's container in its job's place: what it is made of, what is carried to it, what watches it, what becomes
+//! of it.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bollard::models::NetworkConnectRequest;
+use protocol::StageEnd;
+
+use super::super::{ExecutorError, Output, StageOrder, Stop};
+use super::carried;
+use super::container::{Bounds, Container};
+use super::disk::Look;
+use super::handoff::{self, Frame};
+use super::image::Image;
+use super::machine::Machine;
+use super::notice;
+use super::order::Order;
+use super::removal;
+use super::sandbox::DockerSandbox;
+use super::settings::DiskLimits;
+
+impl DockerSandbox {
+    /// Runs a stage's script in a fresh container over this folder, which keeps what was written to it when `keeps`
+    /// says so; gives the container, ended and not removed.
+    pub(super) async fn live(
+        &self,
+        stage: &StageOrder,
+        image: &Image,
+        folder: &Path,
+        keeps: bool,
+        output: &Output,
+        stop: &Stop,
+    ) -> Result<(String, StageEnd), ExecutorError> {
+        let machine = Arc::clone(&self.machine);
+        let socket = self.socket(stage)?;
+        let before = if socket.is_some() { machine.strangers().await? } else { HashMap::new() };
+        let network = stage.network.as_ref().map(|served| served.0.clone());
+        let mut order = Order {
+            settings: &machine.settings,
+            powers: machine.powers().await,
+            image,
+            labels: self.labels.of_stage(stage.name.as_str()),
+            workspace: (folder, &self.order.mount),
+            mounts: &stage.mounts,
+            shared: true,
+            socket: socket.as_deref(),
+            resources: stage.resources,
+            privileged: stage.privileged,
+            network: network.as_deref(),
+        };
+        let mut environment = order.environment();
+        environment.extend(stage.environment.iter().cloned());
+        let frame = handoff::frame(&environment, stage, &self.order.mount)?;
+        notice::warn_of_names(stage, output).await;
+        let container = machine.create(&mut order, &format!("stage {}", stage.name)).await?;
+        self.note(order.shared, output).await;
+        let ended = self.in_its_time(&container, &order, stage, frame, keeps, output, stop).await;
+        if socket.is_some() {
+            notice::warn_of_strangers(&before, &machine.strangers().await.unwrap_or_default(), output).await;
+        }
+        let id = container.id;
+        match ended {
+            Ok(end) => Ok((id, end)),
+            Err(error) => {
+                self.remove_aside(id);
+                Err(error)
+            }
+        }
+    }
+
+    /// From a container that was made to one that has ended.
+    #[expect(clippy::too_many_arguments, reason = "it is one function with the one above, cut in two")]
+    async fn in_its_time(
+        &self,
+        container: &Container<'_>,
+        order: &Order<'_>,
+        stage: &StageOrder,
+        frame: Frame,
+        keeps: bool,
+        output: &Output,
+        stop: &Stop,
+    ) -> Result<StageEnd, ExecutorError> {
+        let machine = &self.machine;
+        if order.network.is_some() {
+            connect_further(machine, &container.id).await?;
+        }
+        if order.shared {
+            return self.watched(container, frame, output, stop, stage).await;
+        }
+        let mut seen = order.seen();
+        carried::bring(container, &seen).await?;
+        let ended = self.watched(container, frame, output, stop, stage).await?;
+        if !keeps {
+            seen.remove(0);
+        }
+        carried::fetch(&machine.engine, &container.id, &seen).await?;
+        Ok(ended)
+    }
+
+    /// Runs a container, and ends it when its job has taken more of the disk than it may.
+    async fn watched(
+        &self,
+        container: &Container<'_>,
+        frame: Frame,
+        output: &Output,
+        stop: &Stop,
+        stage: &StageOrder,
+    ) -> Result<StageEnd, ExecutorError> {
+        let machine = &self.machine;
+        let limits = machine.settings.disk;
+        let too_large = self.usage.end.clone();
+        let bounds = Bounds { too_large, ..machine.bounds(stage, machine.powers().await) };
+        if limits == DiskLimits::default() {
+            return container.run(frame, output, stop, &bounds).await;
+        }
+        let _counted = self.usage.count(&container.id);
+        let (engine, daemon) = (&machine.engine, machine.daemon_folder().await);
+        let look = Look { engine, limits, usage: &self.usage, ledger: &machine.ledger, daemon };
+        let ended = tokio::select! {
+            ended = container.run(frame, output, stop, &bounds) => ended,
+            never = look.again() => match never {},
+        };
+        match self.usage.excess() {
+            Some(excess) => Err(ExecutorError::TooLarge(excess.to_string())),
+            None => ended,
+        }
+    }
+}
+
+/// A container that sees services still reaches what stands on the network which this machine's owner has named.
+pub(super) async fn connect_further(machine: &Machine, container: &str) -> Result<(), ExecutorError> {
+    let Some(network) = machine.settings.further_network() else { return Ok(()) };
+    let request = NetworkConnectRequest { container: container.to_owned(), endpoint_config: None };
+    let connected = machine.engine.quick.connect_network(network, request).await;
+    connected.map_err(|error| machine.engine.failed(format!("connect a stage with the network {network:?}"), &error))
+}
+
+/// Removes a container that was left, in the background of a place.
+pub(super) async fn gone(machine: &Machine, container: &str) {
+    if let Err(error) = removal::container(&machine.engine, container).await {
+        tracing::warn!(%error, "a container is left to the closing of its job's place");
+    }
+}
