@@ -49,7 +49,7 @@ impl Copy {
         let folder = tempfile::Builder::new().prefix(".buildr-prepare-").tempdir_in(parent)?;
         fs::set_permissions(folder.path(), fs::metadata(original)?.permissions())?;
         let left_out = match only {
-            Some(only) => copy_only(original, folder.path(), only, stop).map(|()| Vec::new())?,
+            Some(only) => copy_some(original, folder.path(), only, stop)?,
             None => folder::copy(original, folder.path(), &|| stop.is_cancelled())?,
         };
         if let Some(path) = left_out.first() {
@@ -89,24 +89,32 @@ impl Copy {
     }
 }
 
-/// Copies the files that are meant, each as it is and with the folders that lead to it, until it is told to stop.
-fn copy_only(from: &Path, to: &Path, only: &GlobSet, stop: &Stop) -> io::Result<()> {
+/// Copies those of a folder's files and links, with the folders that lead to them; gives what may not be read.
+fn copy_some(from: &Path, to: &Path, only: &GlobSet, stop: &Stop) -> io::Result<Vec<PathBuf>> {
+    let mut left_out = Vec::new();
     walk(from, &mut |entry: &Entry<'_>| {
-        if stop.is_cancelled() || entry.is_folder() || !only.is_match(entry.path) {
+        if stop.is_cancelled() || !only.is_match(entry.path) {
             return Ok(());
         }
-        make_folders_above(from, to, entry.path)?;
         let target = to.join(entry.path);
         match entry.kind() {
-            SFlag::S_IFLNK => symlink(entry.target()?, &target)?,
-            SFlag::S_IFREG => {
-                io::copy(&mut entry.open()?, &mut fs::File::create_new(&target)?)?;
-                fs::set_permissions(&target, Permissions::from_mode(entry.mode()))?;
+            SFlag::S_IFLNK => {
+                make_folders_above(from, to, entry.path)?;
+                symlink(entry.target()?, &target)?;
             }
+            SFlag::S_IFREG => match entry.open() {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => left_out.push(entry.path.to_owned()),
+                opened => {
+                    make_folders_above(from, to, entry.path)?;
+                    io::copy(&mut opened?, &mut fs::File::create_new(&target)?)?;
+                    fs::set_permissions(&target, Permissions::from_mode(entry.mode()))?;
+                }
+            },
             _ => {}
         }
         Ok(())
-    })
+    })?;
+    Ok(left_out)
 }
 
 /// Makes the folders that lead to a file, as they are where it comes from.
@@ -132,7 +140,7 @@ fn newest(folder: &Path) -> io::Result<(i64, i64)> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt as _, symlink};
+    use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
 
