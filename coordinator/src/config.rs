@@ -39,6 +39,8 @@ pub struct Config {
     pub trusted_repos: Vec<RepoGlob>,
     /// The longest archive of one stage's artifacts, in bytes.
     pub artifact_limit: u64,
+    /// Which builds are cancelled by a newer one of the same branch, where the manifest does not say.
+    pub supersede: Supersede,
     /// How long a job survives the silence of its agent.
     pub lease: Duration,
     /// How often an agent gives a sign of life.
@@ -102,6 +104,17 @@ pub enum LocalRepos {
     Allowed,
 }
 
+/// Which builds are cancelled by a newer one of the same branch or pull request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Supersede {
+    /// None.
+    Never,
+    /// Those of pull requests.
+    PullRequests,
+    /// All.
+    Always,
+}
+
 /// The port that `buildr` looks at unless told otherwise.
 pub(crate) const DEFAULT_PORT: u16 = 8700;
 
@@ -121,6 +134,7 @@ impl Config {
             local_repos: LocalRepos::Refused,
             trusted_repos: Vec::new(),
             artifact_limit: 2 << 30,
+            supersede: Supersede::PullRequests,
             lease: Duration::from_secs(60),
             heartbeat: Duration::from_secs(15),
             beacon: BEACON_EVERY,

@@ -1,13 +1,13 @@
 //! From a trigger to a build with its first job, in one transaction.
 
 use buildr::process::clock::now_ms;
-use protocol::job::{ReplyTo, TriggerKind};
-use protocol::{Branch, BuildNumber, JobId, JobKey, LabelSet, RepoUrl};
+use protocol::job::{Origin, ReplyTo, TriggerKind};
+use protocol::{Branch, BuildNumber, CommitId, JobId, JobKey, LabelSet, RepoUrl, Variable};
 
 use crate::config::{Config, LocalRepos};
 use crate::desk::Desk;
 use crate::feed::Change;
-use crate::store::{NewBuild, NewJob, StoreError, Transaction};
+use crate::store::{NewBuild, StoreError, Transaction};
 
 /// Why a build should begin.
 #[derive(Debug, Clone)]
@@ -22,6 +22,31 @@ pub(crate) struct Trigger {
     pub(crate) labels: LabelSet,
     /// Who wants to hear how it goes.
     pub(crate) reply: Option<ReplyTo>,
+    /// What happened, beyond its kind.
+    pub(crate) origin: Origin,
+    /// Which commit, when one was named.
+    pub(crate) commit: Option<CommitId>,
+    /// The values that it is given.
+    pub(crate) inputs: Vec<Variable>,
+    /// The job in whose place it is begun.
+    pub(crate) parent: Option<JobId>,
+}
+
+impl Trigger {
+    /// To build this repository, and nothing else.
+    pub(crate) fn new(repo: RepoUrl, kind: TriggerKind) -> Self {
+        Self {
+            repo,
+            branch: None,
+            kind,
+            labels: LabelSet::default(),
+            reply: None,
+            origin: Origin::default(),
+            commit: None,
+            inputs: Vec::new(),
+            parent: None,
+        }
+    }
 }
 
 /// Why a trigger begins no build.
@@ -71,16 +96,50 @@ pub(crate) async fn begin(
         trigger: trigger.kind,
         trusted: is_trusted(config, trigger),
         reply: trigger.reply.clone(),
+        origin: trigger.origin.clone(),
+        commit: trigger.commit.clone(),
+        inputs: trigger.inputs.clone(),
+        parent: trigger.parent,
     };
     let build = tx.insert_build(&build, now_ms).await?;
-    let job = NewJob { key: planning_key(), needs: Vec::new(), labels: trigger.labels.clone(), plan: None };
-    let job = tx.insert_job(build, &job, now_ms).await?;
+    let job = tx.insert_job(build, &planning_key(), &trigger.labels, now_ms).await?;
     Ok((build, job))
 }
 
 /// The key of a job that is yet to be planned. No planned job has it, for no stage's name begins so.
 pub(crate) fn planning_key() -> JobKey {
     "(plan)".parse().expect("it is a key of printable characters")
+}
+
+/// The most values that are handed from one to the other.
+const MOST_VARIABLES: usize = 256;
+
+/// The most bytes that they take together.
+const VARIABLES_BYTES: usize = 64 << 10;
+
+/// Whether these are variables that a container can have: what people and users' containers say is checked here.
+///
+/// # Errors
+/// Says what is wrong with them.
+pub(crate) fn check_variables(variables: &[Variable]) -> Result<(), String> {
+    let bytes: usize = variables.iter().map(|variable| variable.name.len() + variable.value.len()).sum();
+    if variables.len() > MOST_VARIABLES || bytes > VARIABLES_BYTES {
+        let limit = VARIABLES_BYTES >> 10;
+        return Err(format!("at most {MOST_VARIABLES} values of {limit} KiB together can be handed on"));
+    }
+    for Variable { name, value } in variables {
+        let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        if !first || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            return Err(format!("{name:?} is no name of a variable; write letters, digits and '_'"));
+        }
+        if value.contains('\0') {
+            return Err(format!("the value of {name} holds a NUL"));
+        }
+        if name == "CI" || name.starts_with("BUILDR_") {
+            return Err(format!("{name} is one of buildr's own variables, and cannot be set"));
+        }
+    }
+    Ok(())
 }
 
 /// Whoever has the API's token may start trusted builds; a message that anybody may have published starts one only

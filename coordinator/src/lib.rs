@@ -18,6 +18,7 @@ mod intake;
 mod why;
 mod dispatcher;
 mod tracker;
+mod downstream;
 mod watchdog;
 pub mod embedded;
 mod web;
@@ -100,6 +101,7 @@ async fn work(desk: Arc<Desk>, listener: TcpListener, shutdown: CancellationToke
     parts.start("log keeper", lasting(tracker::keep_logs(desk.clone(), stop.clone())));
     parts.start("outbox", lasting(tracker::send_outbox(desk.clone(), stop.clone())));
     parts.start("watchdog", lasting(watchdog::run(desk.clone(), stop.clone())));
+    parts.start("downstream", lasting(downstream::run(desk.clone(), stop.clone())));
     parts.start("beacon", lasting(watchdog::beacon::run(desk.clone(), stop.clone())));
     parts.start("web", web::serve(desk.clone(), listener, stop.clone()));
 

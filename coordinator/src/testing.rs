@@ -75,8 +75,7 @@ impl Farm {
     /// Begins a build.
     pub(crate) async fn submit(&self) -> BuildNumber {
         let repo = "https://me:secret@example.org/x".parse().unwrap();
-        let trigger =
-            Trigger { repo, branch: None, kind: TriggerKind::Manual, labels: LabelSet::default(), reply: None };
+        let trigger = Trigger::new(repo, TriggerKind::Manual);
         intake::submit(&self.desk, &trigger, None).await.unwrap()
     }
 

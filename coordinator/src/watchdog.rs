@@ -3,6 +3,7 @@
 //! pause of the machine, a broken line or a full queue every lease gets its full time again.
 
 pub(crate) mod beacon;
+mod countdown;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::desk::Desk;
 use crate::feed::Change;
 use crate::store::{Attempt, StoreError, UnfinishedLog};
 use crate::tracker::{Answers, lay_aside_given_up};
+use countdown::Countdown;
 
 /// How often a job is tried when agents are lost under it.
 const MAX_ATTEMPTS: u32 = 2;
@@ -36,7 +38,11 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
     let desk = &*desk;
     let every = (desk.config.lease / 10).clamp(Duration::from_millis(50), Duration::from_secs(5));
     let mut watch = Watch { desk, line: None, last: Instant::now(), awaited: Awaited::default() };
+    let mut countdown = Countdown::default();
     loop {
+        if let Err(error) = countdown.look(desk, Instant::now()).await {
+            tracing::warn!("what takes too long is not looked for at present: {error}");
+        }
         match watch.look().await {
             Ok(()) | Err(WatchError::Link(LinkError::Closed)) => {}
             Err(error) => tracing::warn!("silent agents are not looked for at present: {error}"),
@@ -101,6 +107,7 @@ async fn let_happen(
         answers.say(Change::Log(job.build));
         answers.say(Change::Outbox);
     }
+    answers.follow(tx.take_effects());
     tx.commit().await?;
     answers.give(desk).await;
     Ok(())

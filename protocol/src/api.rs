@@ -1,17 +1,26 @@
 //! The types of the coordinator's HTTP API, `/api/v1`: JSON that the command line and scripts read.
 
 mod agents;
+mod jobs;
 mod wait;
 mod why;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{BuildNumber, LogName, StageName};
+use crate::job::Origin;
 use crate::outcome::StageOutcome;
+use crate::plan::{SkippedStage, Variable};
+use crate::report::Tests;
 use crate::source::{Branch, CommitId, RepoUrl};
 
 pub use agents::{AgentView, Approve, Forgotten, Pause, Paused, Revoke};
-pub use wait::{BusyQueue, NearAgent, NeededJob, PausedAgent, SeenAgent, WaitReason, WaitingAgent, coming, span};
+pub use jobs::{ApproveJob, Approved, GateView, JobView, KeptView, TryView};
+pub use wait::{
+    Asked, BusyQueue, NearAgent, NeededJob, PausedAgent, SeenAgent, WaitReason, WaitingAgent, coming, span,
+};
 pub use why::{IncompleteLog, Loss, LostAttempt, NotRun, RunningJob, WaitingJob, Why};
 
 /// The header in which a client says who asks, such as `ada@laptop`: for people to read, and no proof of anything.
@@ -29,6 +38,23 @@ pub struct Submit {
     /// Which branch; the remote's HEAD without one.
     #[serde(default)]
     pub branch: Option<Branch>,
+    /// Which tag, in place of a branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// Which commit of it; the newest without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<CommitId>,
+    /// What the manifest asks for under `inputs`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, String>,
+}
+
+impl Submit {
+    /// What a branch of a repository has now, or the remote's HEAD.
+    #[must_use]
+    pub fn new(repo: RepoUrl, branch: Option<Branch>) -> Self {
+        Self { repo, branch, tag: None, commit: None, inputs: BTreeMap::new() }
+    }
 }
 
 /// Where a build or a job stands, for people: an outcome's name once it is over.
@@ -49,6 +75,8 @@ pub enum Status {
     Errored,
     /// Over: somebody ended it.
     Cancelled,
+    /// Over: it was passed over. Only jobs stand so, never builds.
+    Skipped,
 }
 
 impl Status {
@@ -69,6 +97,7 @@ impl Status {
             Self::Failed => "failed",
             Self::Errored => "errored",
             Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
         }
     }
 }
@@ -118,6 +147,28 @@ pub struct BuildView {
     pub exit_code: Option<u8>,
     /// Its attempts, oldest first; the last one counts.
     pub attempts: Vec<AttemptView>,
+    /// Its jobs in the order of the plan, once it is planned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<JobView>,
+    /// The stages that were passed over when it was planned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedStage>,
+    /// The values that it was given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Variable>,
+    /// What began it, beyond its kind.
+    #[serde(default, skip_serializing_if = "Origin::is_empty")]
+    pub origin: Origin,
+}
+
+impl BuildView {
+    /// A build of which is known what a list shows of it.
+    #[must_use]
+    pub fn new(build: BuildRow) -> Self {
+        let (attempts, jobs) = (Vec::new(), Vec::new());
+        let (skipped, inputs) = (Vec::new(), Vec::new());
+        Self { build, exit_code: None, attempts, jobs, skipped, inputs, origin: Origin::default() }
+    }
 }
 
 /// One taking of a job by an agent.
@@ -155,9 +206,46 @@ pub struct StageView {
     pub result: Option<StageOutcome>,
     /// How long it took, once it is over.
     pub duration_ms: Option<u64>,
+    /// The digest that the image's name meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Its tries that were followed by another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tries: Vec<TryView>,
+    /// What its reports say of its tests; those that failed are named first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tests: Option<Tests>,
+    /// How much of the code its tests covered, in hundredths of a per cent of the lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<u32>,
+    /// What it wrote for people, in Markdown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// The files that it left for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifacts: Option<KeptView>,
 }
 
-/// One log of an attempt. Its bytes: `GET /api/v1/builds/N/logs/NAME?attempt=N&from=BYTE`.
+impl StageView {
+    /// A stage that has begun, or was passed over, of which nothing else is known.
+    #[must_use]
+    pub fn new(name: StageName, image: impl Into<String>) -> Self {
+        Self {
+            name,
+            image: image.into(),
+            result: None,
+            duration_ms: None,
+            digest: None,
+            tries: Vec::new(),
+            tests: None,
+            coverage: None,
+            summary: None,
+            artifacts: None,
+        }
+    }
+}
+
+/// One log of an attempt. Its bytes: `GET /api/v1/builds/N/logs/NAME?attempt=N&job=KEY&from=BYTE`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LogView {
     /// Its name: a stage's, or the job's own.

@@ -268,7 +268,9 @@ pub struct Origin {
 }
 
 impl Origin {
-    fn is_empty(&self) -> bool {
+    /// Whether nothing is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }

@@ -330,7 +330,7 @@ async fn full_under_the_store(farm: &mut Farm, disk: &Disk) {
     let number = farm.api().begin(waits).await;
     farm.api().until_said(number, "wait", "begun\n").await;
     let repository = Repository::with_manifest(SMALL);
-    let submit = protocol::api::Submit { repo: repository.url(), branch: None };
+    let submit = protocol::api::Submit::new(repository.url(), None);
     disk.fill(0);
     // The database's log has some room of its own, which is used up first: what is accepted meanwhile is kept.
     let mut accepted = Vec::new();

@@ -188,7 +188,7 @@ fn words(oak: &AgentId, boot: BootId, held: ClaimId) -> [Report; 5] {
     };
     [
         event(JobEvent::Finished { ending: Ending::passed() }),
-        event(JobEvent::Planned { jobs: Vec::new(), build: BuildPlan::default() }),
+        event(JobEvent::Planned { jobs: Vec::new(), build: protocol::plan::BuildPlan::default() }),
         Report::Abandoned { agent: oak.clone(), claim: held },
         Report::Bye { agent: oak.clone(), boot },
         Report::Heartbeat(beat),

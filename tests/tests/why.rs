@@ -227,7 +227,7 @@ async fn why_it_ran_and_what_was_passed_over() {
         let manifest = "image: x\nstages: [one, two]\none: {script: [exit 7]}\ntwo: {script: [print 2]}\n";
         let repository = Repository::with_manifest(manifest);
         let client = farm.api().client.clone().asked_by("ada@laptop");
-        let order = protocol::api::Submit { repo: repository.url(), branch: None };
+        let order = protocol::api::Submit::new(repository.url(), None);
         let number = client.submit(&order).await.unwrap().build.number;
         farm.api().until_is(number, Status::Failed).await;
         let told = why(farm, number).await;

@@ -145,7 +145,7 @@ mod tests {
                 .collect(),
         };
         let attempts = vec![attempt(1, &["0-job"]), attempt(2, &["0-job", "build", "test"])];
-        let view = BuildView { build: row(7, Status::Failed), exit_code: Some(1), attempts };
+        let view = BuildView { exit_code: Some(1), attempts, ..BuildView::new(row(7, Status::Failed)) };
         let check_one = |log: Option<&str>, attempt, expect: Result<(), &str>| {
             let selection = Selection { log: log.map(|log| log.parse().unwrap()), attempt };
             match (check(&view, &selection), expect) {

@@ -77,7 +77,7 @@ impl Look {
 /// The tone of a build's status.
 pub(super) fn tone(status: Status) -> Tone {
     match status {
-        Status::Queued => Tone::Faint,
+        Status::Queued | Status::Skipped => Tone::Faint,
         Status::Running => Tone::Busy,
         Status::Cancelling | Status::Cancelled => Tone::Odd,
         Status::Passed => Tone::Good,

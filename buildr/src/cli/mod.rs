@@ -20,6 +20,7 @@ mod watch;
 
 mod agent;
 mod agents;
+mod approve;
 mod builds;
 mod cancel;
 mod init;
@@ -115,6 +116,7 @@ enum Command {
     Builds(builds::Args),
     Status(status::Args),
     Logs(logs::Args),
+    Approve(approve::Args),
     Cancel(cancel::Args),
     Agents(agents::Args),
     Why(why::Args),
@@ -129,7 +131,7 @@ enum Command {
 /// The commands in the order in which `--help` lists them. Those of other programs are in [`forward::PROGRAMS`].
 const GROUPS: [(&str, &[&str]); 3] = [
     ("Build here", &["run", "init", "import"]),
-    ("Ask a farm", &["submit", "builds", "status", "why", "logs", "cancel", "agents", "incidents"]),
+    ("Ask a farm", &["submit", "builds", "status", "why", "logs", "approve", "cancel", "agents", "incidents"]),
     ("Run a farm", &["up", "coordinator", "agent", "rabbit"]),
 ];
 
@@ -149,6 +151,7 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
             Command::Builds(args) => builds::run(&args, &globals).await,
             Command::Status(args) => status::run(&args, &globals).await,
             Command::Logs(args) => logs::run(args, &globals).await,
+            Command::Approve(args) => approve::run(args, &globals).await,
             Command::Cancel(args) => cancel::run(args, &globals).await,
             Command::Agents(args) => agents::run(&args, &globals).await,
             Command::Rabbit(args) => rabbit::run(args),
@@ -236,6 +239,14 @@ fn command() -> clap::Command {
 fn build_number(text: &str) -> Result<BuildNumber, String> {
     let digits = text.strip_prefix('#').unwrap_or(text);
     digits.parse().map(BuildNumber).map_err(|_| "a build's number is written like 12".to_owned())
+}
+
+/// Reads a value with its name, as `NAME=VALUE`.
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it like NAME=VALUE".to_owned()),
+    }
 }
 
 /// JSON as people and programs read it.

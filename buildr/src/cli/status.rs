@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     fn stage(name: &str, result: Option<StageOutcome>, duration_ms: Option<u64>) -> StageView {
-        StageView { name: name.parse().unwrap(), image: "debian:bookworm".to_owned(), result, duration_ms }
+        StageView { result, duration_ms, ..StageView::new(name.parse().unwrap(), "debian:bookworm") }
     }
 
     #[test]
@@ -155,8 +155,11 @@ mod tests {
         };
         let message = Some("stage test: exit code 1".to_owned());
         let build = BuildRow { message, ..row(12, Status::Failed) };
-        let text =
-            shown(&BuildView { build, exit_code: Some(1), attempts: vec![attempt] }, &Look::plain(None), 1_120_000);
+        let text = shown(
+            &BuildView { exit_code: Some(1), attempts: vec![attempt], ..BuildView::new(build) },
+            &Look::plain(None),
+            1_120_000,
+        );
         let expect = "\
 build #12 failed in 34.5s: stage test: exit code 1
   repo     https://example.org/team/parser.git

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use protocol::api::Submit;
 use protocol::source::InvalidSource;
-use protocol::{Branch, RepoUrl};
+use protocol::{Branch, CommitId, RepoUrl};
 
 use super::globals::Globals;
 use super::look::Look;
@@ -21,16 +21,25 @@ pub(super) struct Args {
     /// Which branch; without it, the one that the repository's HEAD names
     #[arg(long, short)]
     branch: Option<Branch>,
+    /// Which tag, in place of a branch
+    #[arg(long, conflicts_with = "branch")]
+    tag: Option<String>,
+    /// Which commit; without it the newest one
+    #[arg(long, value_name = "ID")]
+    commit: Option<CommitId>,
+    /// A value that the manifest asks for under `inputs`; may be given several times
+    #[arg(long = "input", short, value_name = "NAME=VALUE", value_parser = super::assignment)]
+    inputs: Vec<(String, String)>,
     /// Follow the output, and end with the build's exit code
     #[arg(long, short)]
     watch: bool,
 }
 
 pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
-    let Args { repo, branch, watch: watches } = args;
+    let Args { repo, branch, tag, commit, inputs, watch: watches } = args;
     let repo = repository(&repo, Path::new("."))?;
     let farm = globals.farm()?;
-    let view = farm.submit(&Submit { repo, branch }).await?;
+    let view = farm.submit(&Submit { repo, branch, tag, commit, inputs: inputs.into_iter().collect() }).await?;
     let number = view.build.number;
     let branch = view.build.branch.as_ref().map(|branch| format!(", branch {branch}")).unwrap_or_default();
     let accepted = format!("build {number} of {}{branch}\n", super::builds::short_name(&view.build.repo));

@@ -115,6 +115,7 @@ pub(super) fn exit_code(view: &BuildView) -> u8 {
         Status::Passed => Outcome::Passed.exit_code(),
         Status::Failed => Outcome::Failed.exit_code(),
         Status::Cancelled => Outcome::Cancelled.exit_code(),
+        Status::Skipped => exit::DONE,
         Status::Errored | Status::Queued | Status::Running | Status::Cancelling => exit::OTHER,
     })
 }
@@ -220,11 +221,8 @@ mod tests {
             logs: vec![],
         };
         let attempts = if status == Status::Queued { vec![] } else { vec![attempt] };
-        BuildView {
-            build: BuildRow { message: message.map(str::to_owned), ..row(7, status) },
-            exit_code: None,
-            attempts,
-        }
+        let build = BuildRow { message: message.map(str::to_owned), ..row(7, status) };
+        BuildView { attempts, ..BuildView::new(build) }
     }
 
     fn written(frame: Frame, selection: Selection) -> String {

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use protocol::api::{
-    ASKED_BY, AgentView, ApiError, Approve, BuildView, Builds, CancelRequest, Cancelled, Forgotten, Incidents,
-    LogTimes, Pause, Revoke, Submit, Why,
+    ASKED_BY, AgentView, ApiError, Approve, ApproveJob, Approved, BuildView, Builds, CancelRequest, Cancelled,
+    Forgotten, Incidents, LogTimes, Pause, Revoke, Submit, Why,
 };
 use protocol::{AgentId, BuildNumber};
 use reqwest::header::{HeaderValue, LOCATION};
@@ -123,6 +123,14 @@ impl Farm {
     /// As [`Farm::submit`].
     pub async fn cancel(&self, number: BuildNumber, reason: Option<String>) -> Result<Cancelled, ClientError> {
         self.post(&["builds", &number.0.to_string(), "cancel"], &CancelRequest { reason }).await
+    }
+
+    /// Says at a job's gate whether it may begin.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn approve_job(&self, number: BuildNumber, said: &ApproveJob) -> Result<Approved, ClientError> {
+        self.post(&["builds", &number.0.to_string(), "approve"], said).await
     }
 
     /// A log's bytes from `from` on, up to `until` (both counted from the log's beginning).

@@ -135,7 +135,7 @@ async fn what_is_asked_is_as_the_api_has_it() {
     ];
     let (url, serving) = serve(answers).await;
     let farm = Farm::new(url.join("/farm/").unwrap(), Some("secret".to_owned())).unwrap();
-    let order = Submit { repo: "https://x/y".parse().unwrap(), branch: Some("main".parse().unwrap()) };
+    let order = Submit::new("https://x/y".parse().unwrap(), Some("main".parse().unwrap()));
     assert_eq!(farm.submit(&order).await.unwrap().build.number, BuildNumber(7));
     farm.builds(Some(BuildNumber(20)), 5).await.unwrap();
     farm.cancel(BuildNumber(7), Some("wrong branch".to_owned())).await.unwrap();

@@ -179,8 +179,10 @@ impl Runner<'_> {
             log.say(&format!("warning: {warning}")).await;
         }
         let mut jobs = plan::compile(&reading.manifest, &sourced.names(self.order)).map_err(|error| bad(&error))?;
-        self.tell(JobEvent::Planned { jobs: jobs.clone(), build: BuildPlan::default() }).await?;
-        Ok(if jobs.len() == 1 { jobs.pop().map(|job| job.plan) } else { None })
+        let build = BuildPlan::default();
+        let goes_on = jobs.len() == 1 && jobs[0].goes_on(&build);
+        self.tell(JobEvent::Planned { jobs: jobs.clone(), build }).await?;
+        Ok(if goes_on { jobs.pop().map(|job| job.plan) } else { None })
     }
 
     /// `prepare`, then one stage after the other, until one of them ends badly.

@@ -1,8 +1,9 @@
 //! Attempts: one taking of a job by one agent, known by its claim. Also the claims that came to nothing.
 
-use protocol::api::{Loss, Status};
+use protocol::api::{Loss, Status, TryView};
 use protocol::identity::SealingKey;
 use protocol::outcome::{Outcome, StageOutcome};
+use protocol::report::Tests;
 use protocol::{AgentId, BootId, BuildNumber, ClaimId, JobId, StageName};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -67,6 +68,21 @@ impl AttemptState {
             outcome => Self::Ended(status(outcome)?),
         })
     }
+}
+
+/// Something about a stage besides its beginning and end.
+#[derive(Debug, Clone)]
+pub(crate) enum Detail {
+    /// What the name of its image meant.
+    Digest(String),
+    /// What its reports say of its tests.
+    Tests(Tests),
+    /// How much of the code these covered, in hundredths of a per cent of the lines.
+    Coverage(u32),
+    /// What it wrote for people.
+    Summary(String),
+    /// A try that was followed by another.
+    Tried(TryView),
 }
 
 /// A claim that takes a job.
@@ -185,12 +201,15 @@ impl Transaction {
         stage: &StageName,
         image: &str,
     ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO stages (claim, name, image) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
-            .bind(claim.reveal())
-            .bind(stage.as_str())
-            .bind(image)
-            .execute(&mut *self.tx)
-            .await?;
+        sqlx::query(
+            "INSERT INTO stages (claim, name, image) VALUES ($1, $2, $3)
+             ON CONFLICT DO UPDATE SET image = excluded.image WHERE image = ''",
+        )
+        .bind(claim.reveal())
+        .bind(stage.as_str())
+        .bind(image)
+        .execute(&mut *self.tx)
+        .await?;
         Ok(())
     }
 
@@ -212,6 +231,45 @@ impl Transaction {
         .bind(int(duration_ms))
         .execute(&mut *self.tx)
         .await?;
+        Ok(())
+    }
+
+    /// Writes down something about a stage; one that has not begun is noted with it.
+    pub(crate) async fn stage_detail(
+        &mut self,
+        claim: ClaimId,
+        stage: &StageName,
+        detail: &Detail,
+    ) -> Result<(), StoreError> {
+        let (statement, value) = match detail {
+            Detail::Digest(digest) => (
+                "INSERT INTO stages (claim, name, image, digest) VALUES ($1, $2, '', $3)
+                 ON CONFLICT DO UPDATE SET digest = excluded.digest",
+                digest.clone(),
+            ),
+            Detail::Tests(tests) => (
+                "INSERT INTO stages (claim, name, image, tests) VALUES ($1, $2, '', $3)
+                 ON CONFLICT DO UPDATE SET tests = excluded.tests",
+                to_json("stage's tests", tests)?,
+            ),
+            Detail::Coverage(lines) => (
+                "INSERT INTO stages (claim, name, image, coverage) VALUES ($1, $2, '', CAST($3 AS INTEGER))
+                 ON CONFLICT DO UPDATE SET coverage = excluded.coverage",
+                lines.to_string(),
+            ),
+            Detail::Summary(text) => (
+                "INSERT INTO stages (claim, name, image, summary) VALUES ($1, $2, '', $3)
+                 ON CONFLICT DO UPDATE SET summary = excluded.summary",
+                text.clone(),
+            ),
+            Detail::Tried(tried) => (
+                "INSERT INTO stages (claim, name, image, tries) VALUES ($1, $2, '', json_array(json($3)))
+                 ON CONFLICT DO UPDATE SET tries = json_insert(coalesce(tries, '[]'), '$[#]', json($3))",
+                to_json("stage's try", tried)?,
+            ),
+        };
+        let written = sqlx::query(statement).bind(claim.reveal()).bind(stage.as_str()).bind(value);
+        written.execute(&mut *self.tx).await?;
         Ok(())
     }
 

@@ -1,9 +1,9 @@
 //! Builds: one trigger on one commit. A build stands where its jobs stand.
 
 use protocol::api::Status;
-use protocol::job::{ReplyTo, StatusMessage, TriggerKind};
-use protocol::outcome::{Ending, Outcome};
-use protocol::{Branch, BuildNumber, CommitId, RepoUrl};
+use protocol::job::{Origin, ReplyTo, StatusMessage, TriggerKind};
+use protocol::outcome::{Cause, Ending, Outcome};
+use protocol::{Branch, BuildNumber, CommitId, JobId, RepoUrl, Variable};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
@@ -22,6 +22,14 @@ pub(crate) struct NewBuild {
     pub(crate) trusted: bool,
     /// Who wants to hear how it goes.
     pub(crate) reply: Option<ReplyTo>,
+    /// What began it, beyond its kind.
+    pub(crate) origin: Origin,
+    /// The commit, when one was named.
+    pub(crate) commit: Option<CommitId>,
+    /// The values that it was given.
+    pub(crate) inputs: Vec<Variable>,
+    /// The job in whose place it is begun.
+    pub(crate) parent: Option<JobId>,
 }
 
 /// A build as its grants and replies need it.
@@ -39,6 +47,12 @@ pub(crate) struct Build {
     pub(crate) trigger: TriggerKind,
     /// Whether its jobs may be given secrets and the Docker socket.
     pub(crate) trusted: bool,
+    /// What began it, beyond its kind.
+    pub(crate) origin: Origin,
+    /// The values that it was given.
+    pub(crate) inputs: Vec<Variable>,
+    /// Whether it was asked for without a branch.
+    pub(crate) of_head: bool,
     /// Where it stands.
     pub(crate) status: Status,
     /// How it ended, once it has.
@@ -51,8 +65,9 @@ impl Transaction {
     /// Begins a build, without a job as yet.
     pub(crate) async fn insert_build(&mut self, build: &NewBuild, now_ms: u64) -> Result<BuildNumber, StoreError> {
         let inserted = sqlx::query(
-            "INSERT INTO builds (repo, branch, trigger, trusted, status, created_ms, reply_queue, reply_correlation)
-             VALUES ($1, $2, $3, $4, 'queued', $5, $6, $7)",
+            "INSERT INTO builds (repo, branch, trigger, trusted, status, created_ms, reply_queue, reply_correlation,
+                                 origin, inputs, commit_id, of_head, parent)
+             VALUES ($1, $2, $3, $4, 'queued', $5, $6, $7, $8, $9, $10, $11, $12)",
         )
         .bind(build.repo.reveal())
         .bind(build.branch.as_ref().map(Branch::as_str))
@@ -61,6 +76,11 @@ impl Transaction {
         .bind(int(now_ms))
         .bind(build.reply.as_ref().map(|reply| reply.queue.as_str()))
         .bind(build.reply.as_ref().and_then(|reply| reply.correlation_id.as_deref()))
+        .bind(to_json("origin", &build.origin)?)
+        .bind(to_json("inputs", &build.inputs)?)
+        .bind(build.commit.as_ref().map(CommitId::as_str))
+        .bind(build.branch.is_none() && build.origin.tag.is_none() && build.commit.is_none())
+        .bind(build.parent.map(|parent| parent.to_string()))
         .execute(&mut *self.tx)
         .await?;
         Ok(BuildNumber(natural(inserted.last_insert_rowid())))
@@ -85,6 +105,38 @@ impl Transaction {
         row.as_ref().map(build_of).transpose()
     }
 
+    /// The builds that led to one, the nearest first: each began the one before it.
+    pub(crate) async fn upstream_of(&mut self, number: BuildNumber) -> Result<Vec<Build>, StoreError> {
+        let rows = sqlx::query(
+            "WITH RECURSIVE chain (number, depth) AS (
+                 SELECT $1, 0
+                 UNION ALL
+                 SELECT j.build, depth + 1 FROM chain
+                 JOIN builds b ON b.number = chain.number JOIN jobs j ON j.id = b.parent WHERE depth < 100
+             )
+             SELECT builds.* FROM chain JOIN builds ON builds.number = chain.number WHERE depth > 0 ORDER BY depth",
+        )
+        .bind(int(number.0))
+        .fetch_all(&mut *self.tx)
+        .await?;
+        rows.iter().map(build_of).collect()
+    }
+
+    /// The commit of the newest build of the same branch that passed.
+    pub(crate) async fn last_green(&mut self, build: &Build) -> Result<Option<CommitId>, StoreError> {
+        let Some(branch) = &build.branch else { return Ok(None) };
+        let row = sqlx::query(
+            "SELECT commit_id FROM builds WHERE repo = $1 AND branch = $2 AND number < $3 AND status = 'passed'
+                    AND commit_id IS NOT NULL ORDER BY number DESC LIMIT 1",
+        )
+        .bind(build.repo.reveal())
+        .bind(branch.as_str())
+        .bind(int(build.number.0))
+        .fetch_optional(&mut *self.tx)
+        .await?;
+        row.map(|row| name(&row, "commit_id")).transpose()
+    }
+
     /// Pins a build to the first commit that is reported for it. Later ones change nothing.
     pub(crate) async fn pin(
         &mut self,
@@ -96,7 +148,7 @@ impl Transaction {
     ) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE builds SET commit_id = $2, branch = coalesce(branch, $3), subject = $4, author = $5
-             WHERE number = $1 AND commit_id IS NULL AND subject IS NULL",
+             WHERE number = $1 AND (commit_id IS NULL OR commit_id = $2) AND subject IS NULL",
         )
         .bind(int(number.0))
         .bind(commit.map(CommitId::as_str))
@@ -110,11 +162,15 @@ impl Transaction {
 
     /// Folds the jobs of a build into where it stands, and puts what its publisher wants to hear into the outbox.
     pub(super) async fn fold(&mut self, number: BuildNumber, now_ms: u64) -> Result<(), StoreError> {
-        let rows = sqlx::query("SELECT state, cancelling, ending FROM jobs WHERE build = $1")
-            .bind(int(number.0))
-            .fetch_all(&mut *self.tx)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT state, cancelling, ending, child, skipped, ended_for, coalesce(terms ->> '$.finally', 0) AS finally
+             FROM jobs WHERE build = $1 ORDER BY rowid",
+        )
+        .bind(int(number.0))
+        .fetch_all(&mut *self.tx)
+        .await?;
         let (status, ending) = folded(&rows)?;
+        let (status, ending) = self.timed_out(number, status, ending).await?;
         let ended_ms = ending.is_some().then(|| int(now_ms));
         let begins = matches!(status, Status::Running | Status::Cancelling);
         sqlx::query(
@@ -131,6 +187,30 @@ impl Transaction {
         .execute(&mut *self.tx)
         .await?;
         self.tell_publisher(number).await
+    }
+
+    /// What was cancelled because it took too long was not ended by a person.
+    async fn timed_out(
+        &mut self,
+        number: BuildNumber,
+        status: Status,
+        ending: Option<Ending>,
+    ) -> Result<(Status, Option<Ending>), StoreError> {
+        let Some(cancelled) = ending.as_ref().filter(|ending| ending.outcome == Outcome::Cancelled) else {
+            return Ok((status, ending));
+        };
+        let row =
+            sqlx::query("SELECT coalesce(left_ms = 0, 0) AS timed_out, cancel_asked FROM builds WHERE number = $1")
+                .bind(int(number.0))
+                .fetch_one(&mut *self.tx)
+                .await?;
+        if !row.try_get::<bool, _>("timed_out")? {
+            return Ok((status, ending));
+        }
+        let reason: Option<String> = row.try_get("cancel_asked")?;
+        let message = reason.or_else(|| cancelled.message.clone()).unwrap_or_default();
+        let ending = Ending { stage: cancelled.stage.clone(), ..Ending::errored(Cause::Limit, message) };
+        Ok((Status::Errored, Some(ending)))
     }
 
     /// The publisher of an injected job hears of the beginning once, and of the end.
@@ -199,7 +279,7 @@ fn trigger(text: &str) -> Result<TriggerKind, StoreError> {
         .ok_or_else(|| StoreError::Damaged { what: "trigger", reason: format!("{text:?} is none") })
 }
 
-fn build_of(row: &SqliteRow) -> Result<Build, StoreError> {
+pub(super) fn build_of(row: &SqliteRow) -> Result<Build, StoreError> {
     let reply = row.try_get::<Option<String>, _>("reply_queue")?;
     let correlation_id = row.try_get("reply_correlation")?;
     Ok(Build {
@@ -209,6 +289,9 @@ fn build_of(row: &SqliteRow) -> Result<Build, StoreError> {
         commit: name_or_none(row, "commit_id")?,
         trigger: trigger(row.try_get("trigger")?)?,
         trusted: row.try_get("trusted")?,
+        origin: json_or_none(row, "origin")?.unwrap_or_default(),
+        inputs: json_or_none(row, "inputs")?.unwrap_or_default(),
+        of_head: row.try_get("of_head")?,
         status: status(row.try_get("status")?)?,
         ending: json_or_none(row, "ending")?,
         reply: reply.map(|queue| ReplyTo { queue, correlation_id }),
@@ -218,22 +301,50 @@ fn build_of(row: &SqliteRow) -> Result<Build, StoreError> {
 
 fn folded(jobs: &[SqliteRow]) -> Result<(Status, Option<Ending>), StoreError> {
     let mut status = Status::Queued;
-    let mut endings: Vec<Ending> = Vec::new();
+    let mut over = 0;
+    // An end that counts, and that of the build's last job, which counts in its own way.
+    let (mut worst, mut last): (Option<Ending>, Option<Ending>) = (None, None);
     for row in jobs {
         let cancelling = row.try_get::<Option<&str>, _>("cancelling")?.is_some();
+        let is_there = |column| Ok::<_, StoreError>(row.try_get::<Option<&str>, _>(column)?.is_some());
+        let elsewhere = row.try_get::<Option<i64>, _>("child")?.is_some();
         match row.try_get::<&str, _>("state")? {
             "running" if cancelling => status = Status::Cancelling,
+            "queued" if elsewhere && cancelling => status = Status::Cancelling,
             "running" if status != Status::Cancelling => status = Status::Running,
-            _ => endings.extend(json_or_none::<Ending>(row, "ending")?),
+            "queued" if elsewhere && status != Status::Cancelling => status = Status::Running,
+            _ => {}
+        }
+        let Some(ending) = json_or_none::<Ending>(row, "ending")? else { continue };
+        over += 1;
+        let for_another = is_there("ended_for")? && ending.outcome == Outcome::Cancelled;
+        if is_there("skipped")? || for_another {
+            continue;
+        }
+        if row.try_get::<bool, _>("finally")? {
+            last = Some(ending);
+        } else {
+            worst = Some(worst.map_or_else(|| ending.clone(), |worst| worse(worst, ending.clone())));
         }
     }
-    if endings.len() < jobs.len() {
+    if over < jobs.len() || jobs.is_empty() {
         // Between two of its jobs a build is under way, though no agent works on it at this moment.
-        let between = status == Status::Queued && !endings.is_empty();
+        let between = status == Status::Queued && over > 0;
         return Ok((if between { Status::Running } else { status }, None));
     }
-    let Some(worst) = endings.into_iter().reduce(worse) else { return Ok((status, None)) };
-    Ok((status_of(worst.outcome), Some(worst)))
+    let ending = with_last(worst.unwrap_or_else(Ending::passed), last);
+    Ok((status_of(ending.outcome), Some(ending)))
+}
+
+/// A `finally` that did not pass makes a build failed that had passed, and changes nothing else.
+fn with_last(worst: Ending, last: Option<Ending>) -> Ending {
+    match last {
+        Some(last) if worst.outcome == Outcome::Passed && last.outcome != Outcome::Passed => {
+            let what = last.message.unwrap_or_else(|| last.outcome.to_string());
+            Ending { outcome: Outcome::Failed, message: Some(format!("finally: {what}")), stage: last.stage }
+        }
+        _ => worst,
+    }
 }
 
 fn worse(one: Ending, other: Ending) -> Ending {

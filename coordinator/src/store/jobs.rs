@@ -1,26 +1,14 @@
 //! Jobs: the work orders of a build. Every change of one's state goes through [`JobState::after`] here.
 
-use protocol::outcome::{Ending, Outcome};
+use protocol::outcome::Ending;
 use protocol::state::{Happening, Ignored, JobState};
-use protocol::{AgentId, BuildNumber, ClaimId, JobId, JobKey, LabelSet, Plan};
+use protocol::{AgentId, BuildNumber, ClaimId, JobId, JobKey, LabelSet, Plan, PlannedJob};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::attempts::{AttemptState, Taking};
+use super::terms::{Answer, Terms};
 use super::{Store, StoreError, Transaction, int, json, json_or_none, name, natural, small, to_json};
-
-/// A job that is to be.
-#[derive(Debug, Clone)]
-pub(crate) struct NewJob {
-    /// Its name within the build.
-    pub(crate) key: JobKey,
-    /// The jobs that must have passed before it is offered.
-    pub(crate) needs: Vec<JobKey>,
-    /// What its agent must have.
-    pub(crate) labels: LabelSet,
-    /// What it does; without one it plans.
-    pub(crate) plan: Option<Plan>,
-}
 
 /// A job as it stands.
 #[derive(Debug, Clone)]
@@ -35,11 +23,19 @@ pub(crate) struct Job {
     pub(crate) labels: LabelSet,
     /// What it does, once it is planned.
     pub(crate) plan: Option<Plan>,
+    /// When it may begin, once it is planned.
+    pub(crate) terms: Terms,
+    /// What a person said at its gate.
+    pub(crate) answer: Option<Answer>,
     /// Where it stands.
     pub(crate) state: JobState,
-    /// How many of the jobs that it needs have not passed yet.
-    pub(crate) unmet: u32,
+    /// Whether agents may have it: its turn has come.
+    pub(crate) may_begin: bool,
 }
+
+/// How long a build's last job may be in work, whatever its agent says: its own time, and as much again for clone and
+/// pull.
+const LAST_MS: u64 = 2 * 5 * 60 * 1000;
 
 /// What a happening did: the state that followed, or why it changed nothing.
 pub(crate) type Applied = Result<JobState, Ignored>;
@@ -71,25 +67,51 @@ impl Store {
 }
 
 impl Transaction {
-    /// Adds a job to a build. One of the same key that is there already stays as it is.
+    /// Adds the job that plans a build, to be taken by an agent with these labels.
     pub(crate) async fn insert_job(
         &mut self,
         build: BuildNumber,
-        job: &NewJob,
+        key: &JobKey,
+        labels: &LabelSet,
         now_ms: u64,
     ) -> Result<JobId, StoreError> {
         let id = JobId::fresh();
         sqlx::query(
-            "INSERT INTO jobs (id, build, key, needs, labels, plan, state, unmet, created_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7, $8) ON CONFLICT (build, key) DO NOTHING",
+            "INSERT INTO jobs (id, build, key, needs, labels, state, unmet, created_ms)
+             VALUES ($1, $2, $3, '[]', $4, 'queued', 0, $5)",
+        )
+        .bind(id.to_string())
+        .bind(int(build.0))
+        .bind(key.as_str())
+        .bind(to_json("labels", labels)?)
+        .bind(int(now_ms))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(id)
+    }
+
+    /// Adds a planned job to a build; [`Transaction::advance`] says then whether its turn has come. One of the same key
+    /// that is there already stays as it is.
+    pub(crate) async fn insert_planned(
+        &mut self,
+        build: BuildNumber,
+        job: &PlannedJob,
+        now_ms: u64,
+    ) -> Result<JobId, StoreError> {
+        let id = JobId::fresh();
+        sqlx::query(
+            "INSERT INTO jobs (id, build, key, needs, labels, plan, terms, grp, left_ms, state, unmet, created_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'queued', 1, $10) ON CONFLICT (build, key) DO NOTHING",
         )
         .bind(id.to_string())
         .bind(int(build.0))
         .bind(job.key.as_str())
         .bind(to_json("needs", &job.needs)?)
         .bind(to_json("labels", &job.labels)?)
-        .bind(job.plan.as_ref().map(|plan| to_json("plan", plan)).transpose()?)
-        .bind(i64::try_from(job.needs.len()).unwrap_or(i64::MAX))
+        .bind(to_json("plan", &job.plan)?)
+        .bind(to_json("terms", &Terms::of(job))?)
+        .bind(job.concurrency.as_ref().map(|concurrency| concurrency.group.as_str()))
+        .bind(if job.finally { Some(LAST_MS) } else { job.gate.as_ref().and_then(|gate| gate.timeout_ms) }.map(int))
         .bind(int(now_ms))
         .execute(&mut *self.tx)
         .await?;
@@ -113,11 +135,12 @@ impl Transaction {
     }
 
     /// Gives a job its plan, and the key that the plan has for it.
-    pub(crate) async fn plan_job(&mut self, job: &Job, key: &JobKey, plan: &Plan) -> Result<(), StoreError> {
-        sqlx::query("UPDATE jobs SET key = $2, plan = $3 WHERE id = $1")
+    pub(crate) async fn plan_job(&mut self, job: &Job, planned: &PlannedJob) -> Result<(), StoreError> {
+        sqlx::query("UPDATE jobs SET key = $2, plan = $3, terms = $4 WHERE id = $1")
             .bind(job.id.to_string())
-            .bind(key.as_str())
-            .bind(to_json("plan", plan)?)
+            .bind(planned.key.as_str())
+            .bind(to_json("plan", &planned.plan)?)
+            .bind(to_json("terms", &Terms::of(planned))?)
             .execute(&mut *self.tx)
             .await?;
         Ok(())
@@ -133,25 +156,17 @@ impl Transaction {
         Ok(applied)
     }
 
-    /// Lets something happen to a job: its state, its attempt, the jobs that need it and its build change together.
+    /// Lets something happen to a job: its state, its attempt, the jobs whose turn comes by it or never comes, and the
+    /// builds that this concerns change together.
     pub(crate) async fn apply(&mut self, job: &Job, happening: &Happening, now_ms: u64) -> Result<Applied, StoreError> {
         let applied = self.step(job, happening, now_ms).await?;
-        // Those that need what did not pass end with it, and so do those that need them.
-        let mut ended: Vec<(JobKey, Ending)> = ended(job, &applied).into_iter().collect();
-        while let Some((key, ending)) = ended.pop() {
-            for dependent in self.dependents(job.build, &key, ending.outcome).await? {
-                let needs = Happening::NeedEnded { need: key.clone(), outcome: ending.outcome };
-                let applied = self.step(&dependent, &needs, now_ms).await?;
-                ended.extend(self::ended(&dependent, &applied));
-            }
-        }
         if applied.is_ok() {
-            self.fold(job.build, now_ms).await?;
+            self.advance(job.build, now_ms).await?;
         }
         Ok(applied)
     }
 
-    async fn step(&mut self, job: &Job, happening: &Happening, now_ms: u64) -> Result<Applied, StoreError> {
+    pub(super) async fn step(&mut self, job: &Job, happening: &Happening, now_ms: u64) -> Result<Applied, StoreError> {
         let after = match job.state.clone().after(happening) {
             Ok(after) => after,
             Err(ignored) => return Ok(Err(ignored)),
@@ -167,12 +182,12 @@ impl Transaction {
         let columns = Columns::of(after)?;
         let attempts = match after {
             // An end says nothing of attempts: the count stays.
-            JobState::Ended(_) => None,
+            JobState::Ended(_) | JobState::Skipped { .. } | JobState::Elsewhere { .. } => None,
             _ => Some(columns.attempts),
         };
         let written = sqlx::query(
             "UPDATE jobs SET state = $2, attempts = coalesce($3, attempts), claim = $4, agent = $5, cancelling = $6,
-                    ending = $7, offered_ms = NULL
+                    ending = $7, offered_ms = NULL, child = coalesce($11, child), skipped = $12
              WHERE id = $1 AND state = $8 AND claim IS $9 AND cancelling IS $10",
         )
         .bind(job.id.to_string())
@@ -184,42 +199,12 @@ impl Transaction {
         .bind(columns.ending);
         let before = Columns::of(&job.state)?;
         let written = written.bind(before.state).bind(before.claim).bind(before.cancelling);
+        let written = written.bind(columns.child).bind(columns.skipped);
         if written.execute(&mut *self.tx).await?.rows_affected() != 1 {
             let reason = "it changed since it was read in the same transaction".to_owned();
             return Err(StoreError::Damaged { what: "job", reason });
         }
         Ok(())
-    }
-
-    /// The jobs that will never run now that `key` ended so; when it passed, those that need it come nearer instead.
-    async fn dependents(&mut self, build: BuildNumber, key: &JobKey, outcome: Outcome) -> Result<Vec<Job>, StoreError> {
-        if outcome == Outcome::Passed {
-            sqlx::query(
-                "UPDATE jobs SET unmet = unmet - 1 WHERE build = $1 AND state = 'queued'
-                 AND EXISTS (SELECT 1 FROM json_each(jobs.needs) WHERE value = $2)",
-            )
-            .bind(int(build.0))
-            .bind(key.as_str())
-            .execute(&mut *self.tx)
-            .await?;
-            return Ok(Vec::new());
-        }
-        let rows = sqlx::query(
-            "SELECT * FROM jobs WHERE build = $1 AND state = 'queued'
-             AND EXISTS (SELECT 1 FROM json_each(jobs.needs) WHERE value = $2)",
-        )
-        .bind(int(build.0))
-        .bind(key.as_str())
-        .fetch_all(&mut *self.tx)
-        .await?;
-        rows.iter().map(job_of).collect()
-    }
-}
-
-fn ended(job: &Job, applied: &Applied) -> Option<(JobKey, Ending)> {
-    match applied {
-        Ok(JobState::Ended(ending)) => Some((job.key.clone(), ending.clone())),
-        _ => None,
     }
 }
 
@@ -242,6 +227,8 @@ struct Columns {
     agent: Option<String>,
     cancelling: Option<String>,
     ending: Option<String>,
+    child: Option<i64>,
+    skipped: Option<String>,
 }
 
 impl Columns {
@@ -254,7 +241,17 @@ impl Columns {
                 claim: Some(claim.reveal()),
                 agent: Some(agent.to_string()),
                 cancelling: cancelling.clone(),
-                ending: None,
+                ..Self::default()
+            },
+            // On nobody's queue, and in no agent's hands.
+            JobState::Elsewhere { build, cancelling } => {
+                Self { state: "queued", cancelling: cancelling.clone(), child: Some(int(build.0)), ..Self::default() }
+            }
+            JobState::Skipped { reason } => Self {
+                state: "ended",
+                ending: Some(to_json("ending", &Ending::passed())?),
+                skipped: Some(reason.clone()),
+                ..Self::default()
             },
             JobState::Ended(ending) => {
                 Self { state: "ended", ending: Some(to_json("ending", ending)?), ..Self::default() }
@@ -264,24 +261,32 @@ impl Columns {
 }
 
 fn job_of(row: &SqliteRow) -> Result<Job, StoreError> {
-    let attempts = small(row.try_get("attempts")?);
-    let state = match row.try_get::<&str, _>("state")? {
-        "queued" => JobState::Queued { attempts },
-        "running" => JobState::Running {
-            claim: name(row, "claim")?,
-            agent: name(row, "agent")?,
-            attempt: attempts,
-            cancelling: row.try_get("cancelling")?,
-        },
-        _ => JobState::Ended(json(row, "ending")?),
-    };
     Ok(Job {
         id: name(row, "id")?,
         build: BuildNumber(natural(row.try_get("build")?)),
         key: name(row, "key")?,
         labels: json(row, "labels")?,
         plan: json_or_none(row, "plan")?,
-        state,
-        unmet: small(row.try_get("unmet")?),
+        terms: json_or_none(row, "terms")?.unwrap_or_default(),
+        answer: json_or_none(row, "answer")?,
+        state: state_of(row)?,
+        may_begin: row.try_get::<i64, _>("unmet")? == 0,
+    })
+}
+
+/// A job's state, from a row that has all columns of one.
+pub(super) fn state_of(row: &SqliteRow) -> Result<JobState, StoreError> {
+    let attempts = small(row.try_get("attempts")?);
+    let cancelling: Option<String> = row.try_get("cancelling")?;
+    let child: Option<i64> = row.try_get("child")?;
+    let skipped: Option<String> = row.try_get("skipped")?;
+    Ok(match (row.try_get::<&str, _>("state")?, child, skipped) {
+        ("queued", None, _) => JobState::Queued { attempts },
+        ("queued", Some(child), _) => JobState::Elsewhere { build: BuildNumber(natural(child)), cancelling },
+        ("running", ..) => {
+            JobState::Running { claim: name(row, "claim")?, agent: name(row, "agent")?, attempt: attempts, cancelling }
+        }
+        (_, _, Some(reason)) => JobState::Skipped { reason },
+        _ => JobState::Ended(json(row, "ending")?),
     })
 }

@@ -9,14 +9,20 @@ mod adoptions;
 mod agents;
 mod attempts;
 mod builds;
+mod course;
+mod handed;
 mod history;
 mod incidents;
+mod job_views;
 mod jobs;
 mod log_files;
 mod logs;
 mod outbox;
+mod planned;
 mod queue;
 mod schedule;
+mod terms;
+mod timed;
 mod views;
 mod why;
 
@@ -36,14 +42,19 @@ use sqlx::{Connection as _, Row as _, SqlSafeStr as _, Sqlite, SqliteConnection,
 
 pub(crate) use adoptions::{Adoption, Settled};
 pub(crate) use agents::Agent;
-pub(crate) use attempts::{Attempt, AttemptState, Taking};
-pub(crate) use builds::NewBuild;
+pub(crate) use attempts::{Attempt, AttemptState, Detail, Taking};
+pub(crate) use builds::{Build, NewBuild};
+pub(crate) use course::{AskedToEnd, AtGate, Effects, Spare};
+pub(crate) use handed::Archive;
 pub(crate) use history::Work;
-pub(crate) use jobs::{Applied, Job, NewJob};
+pub(crate) use job_views::Held;
+pub(crate) use jobs::{Applied, Job};
 pub(crate) use log_files::{LogFiles, LogPlace, Piece};
 pub(crate) use logs::{LogMark, LogTarget, UnfinishedLog};
 pub(crate) use queue::{InLine, InWork};
 pub(crate) use schedule::{Offerable, POSTPONED_MS, Waiting};
+pub(crate) use terms::Answer;
+pub(crate) use timed::Timed;
 pub(crate) use views::{Page, Snapshot};
 
 /// Why the store could not do what was asked.
@@ -190,7 +201,8 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub(crate) async fn write(&self) -> Result<Transaction, StoreError> {
-        Ok(Transaction { tx: self.writer.begin_with("BEGIN IMMEDIATE").await? })
+        let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        Ok(Transaction { tx, effects: Effects::default() })
     }
 
     /// What agents sent could be stored, or why not. What could not is sent again, so this does not outlive its cause.
@@ -223,6 +235,7 @@ impl Store {
 /// Some changes that are made together or not at all. Dropped, it changed nothing.
 pub(crate) struct Transaction {
     tx: sqlx::Transaction<'static, Sqlite>,
+    effects: Effects,
 }
 
 impl Transaction {
@@ -255,11 +268,12 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 }
 
 /// How the schema came to be, step by step; one that has landed is never changed.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "why", include_str!("../../migrations/0002_why.sql")),
     (3, "incidents", include_str!("../../migrations/0003_incidents.sql")),
     (4, "not twice", include_str!("../../migrations/0004_not_twice.sql")),
+    (5, "several jobs", include_str!("../../migrations/0005_several_jobs.sql")),
 ];
 
 async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {

@@ -50,7 +50,7 @@ impl Store {
             "WITH turns AS (
                  SELECT j.id, j.build, j.key, j.labels, j.state, j.attempts, j.created_ms, j.offered_ms, b.repo, b.branch,
                         row_number() OVER (
-                            PARTITION BY b.repo ORDER BY j.state = 'queued', j.offered_ms IS NULL, j.id
+                            PARTITION BY b.repo ORDER BY j.state = 'queued', j.offered_ms IS NULL, b.priority DESC, j.id
                         ) AS turn
                  FROM jobs j JOIN builds b ON b.number = j.build
                  WHERE j.state <> 'ended' AND j.unmet = 0

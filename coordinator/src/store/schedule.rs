@@ -84,7 +84,7 @@ impl Store {
             "WITH turns AS (
                  SELECT j.id, j.build, j.labels, j.state, j.offered_ms, j.not_before_ms, b.repo, b.branch,
                         row_number() OVER (
-                            PARTITION BY b.repo ORDER BY j.state = 'queued', j.offered_ms IS NULL, j.id
+                            PARTITION BY b.repo ORDER BY j.state = 'queued', j.offered_ms IS NULL, b.priority DESC, j.id
                         ) AS turn
                  FROM jobs j JOIN builds b ON b.number = j.build
                  WHERE j.state <> 'ended' AND j.unmet = 0
@@ -109,6 +109,15 @@ impl Store {
             })
         };
         rows.iter().map(offerable).collect()
+    }
+
+    /// The jobs in whose place another build is to be begun now.
+    pub(crate) async fn to_send_on(&self) -> Result<Vec<JobId>, StoreError> {
+        let rows =
+            sqlx::query("SELECT id FROM jobs WHERE state <> 'ended' AND unmet < 0 AND child IS NULL ORDER BY id")
+                .fetch_all(&self.readers)
+                .await?;
+        rows.iter().map(|row| name(row, "id")).collect()
     }
 
     /// The label sets of all jobs that are not over.

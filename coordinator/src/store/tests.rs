@@ -1,23 +1,37 @@
 //! The store on a real database in a folder of its own.
 
 use protocol::identity::{Identity, OneTimeKey};
-use protocol::job::TriggerKind;
+use protocol::job::{Origin, TriggerKind};
 use protocol::outcome::{Outcome, StageOutcome};
 use protocol::report::Hello;
 use protocol::state::{Happening, JobState};
-use protocol::{BootId, ClaimId, JobId, LabelSet};
+use protocol::{BootId, BuildNumber, ClaimId, JobId, LabelSet, Plan, PlannedJob};
 
 use super::jobs::Applied;
 use super::*;
 
 fn build() -> NewBuild {
     let repo = "https://me:secret@example.org/x".parse().unwrap();
-    NewBuild { repo, branch: Some("main".parse().unwrap()), trigger: TriggerKind::Manual, trusted: true, reply: None }
+    NewBuild {
+        repo,
+        branch: Some("main".parse().unwrap()),
+        trigger: TriggerKind::Manual,
+        trusted: true,
+        reply: None,
+        origin: Origin::default(),
+        commit: None,
+        inputs: Vec::new(),
+        parent: None,
+    }
 }
 
-fn job(key: &str, needs: &[&str]) -> NewJob {
+async fn insert_job(tx: &mut Transaction, number: BuildNumber) -> JobId {
+    tx.insert_job(number, &"build".parse().unwrap(), &LabelSet::default(), 1).await.unwrap()
+}
+
+fn planned(key: &str, needs: &[&str]) -> PlannedJob {
     let needs = needs.iter().map(|need| need.parse().unwrap()).collect();
-    NewJob { key: key.parse().unwrap(), needs, labels: LabelSet::default(), plan: None }
+    PlannedJob { needs, ..PlannedJob::new(key.parse().unwrap(), Plan::new("x", Vec::new())) }
 }
 
 fn taking() -> Taking {
@@ -65,7 +79,7 @@ async fn all_of_it_is_there_after_a_restart() {
     let identity = Identity::generate().unwrap();
     let mut tx = store.write().await.unwrap();
     let number = tx.insert_build(&build(), 1).await.unwrap();
-    let id = tx.insert_job(number, &job("build", &[]), 1).await.unwrap();
+    let id = insert_job(&mut tx, number).await;
     let found = tx.job(id).await.unwrap().unwrap();
     tx.take(&found, &taking, 5).await.unwrap().unwrap();
     tx.pin(number, Some(&"0123456789".repeat(4).parse().unwrap()), None, "first\nsecond", "me").await.unwrap();
@@ -116,7 +130,7 @@ async fn of_racing_claims_one_wins() {
     let store = Store::open(folder.path()).await.unwrap();
     let mut tx = store.write().await.unwrap();
     let number = tx.insert_build(&build(), 1).await.unwrap();
-    let id = tx.insert_job(number, &job("build", &[]), 1).await.unwrap();
+    let id = insert_job(&mut tx, number).await;
     tx.commit().await.unwrap();
     let claims: Vec<Taking> = (0..8).map(|_| taking()).collect();
     let results = futures_util::future::join_all(claims.iter().map(|taking| take(&store, id, taking))).await;
@@ -130,10 +144,11 @@ async fn jobs_wait_for_what_they_need_and_end_with_it() {
     let store = Store::open(folder.path()).await.unwrap();
     let mut tx = store.write().await.unwrap();
     let number = tx.insert_build(&build(), 1).await.unwrap();
-    let compile = tx.insert_job(number, &job("compile", &[]), 1).await.unwrap();
-    let test = tx.insert_job(number, &job("test", &["compile"]), 1).await.unwrap();
-    tx.insert_job(number, &job("deploy", &["compile", "test"]), 1).await.unwrap();
-    tx.insert_job(number, &job("test", &[]), 1).await.unwrap();
+    let compile = tx.insert_planned(number, &planned("compile", &[]), 1).await.unwrap();
+    let test = tx.insert_planned(number, &planned("test", &["compile"]), 1).await.unwrap();
+    tx.insert_planned(number, &planned("deploy", &["compile", "test"]), 1).await.unwrap();
+    tx.insert_planned(number, &planned("test", &[]), 1).await.unwrap();
+    tx.advance(number, 1).await.unwrap();
     assert_eq!(tx.jobs(number).await.unwrap().len(), 3, "a key stands for one job");
     tx.commit().await.unwrap();
     let offerable = async || -> Vec<JobId> {
@@ -165,7 +180,7 @@ async fn repositories_take_turns() {
     for repo in ["a", "a", "a", "b", "a", "c"] {
         let repo = format!("https://example.org/{repo}").parse().unwrap();
         let number = tx.insert_build(&NewBuild { repo, ..build() }, 1).await.unwrap();
-        tx.insert_job(number, &job("build", &[]), 1).await.unwrap();
+        insert_job(&mut tx, number).await;
     }
     tx.commit().await.unwrap();
     let next = async |most| {

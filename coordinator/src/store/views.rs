@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 
-use protocol::api::{AttemptView, BuildRow, BuildView, StageView, Status};
+use protocol::api::{AttemptView, BuildRow, BuildView, KeptView, StageView, Status};
 use protocol::outcome::Ending;
 use protocol::{BuildNumber, ClaimId, RepoUrl};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
+use protocol::plan::BuildPlan;
+
 use super::attempts::AttemptState;
 use super::builds::status;
+use super::job_views::job_views;
 use super::log_files::LogPlace;
 use super::logs::LogMark;
 use super::{Store, StoreError, int, json_or_none, name, name_or_none, natural, small};
@@ -19,7 +22,7 @@ use super::{Store, StoreError, int, json_or_none, name, name_or_none, natural, s
 pub(crate) struct Snapshot {
     /// What is shown of it.
     pub(crate) view: BuildView,
-    /// Whether a job of it waits that could run now.
+    /// Whether a job of it waits.
     pub(crate) waits: bool,
     /// Its logs, by the number of the attempt as the view has it.
     pub(crate) logs: Vec<(u32, LogMark)>,
@@ -55,7 +58,7 @@ impl Store {
         // One transaction, so that all of it is of the same moment.
         let mut tx = self.readers.begin().await?;
         let row = sqlx::query(
-            "SELECT *, EXISTS (SELECT 1 FROM jobs WHERE build = number AND state = 'queued' AND unmet = 0) AS waits
+            "SELECT *, EXISTS (SELECT 1 FROM jobs WHERE build = number AND state = 'queued') AS waits
              FROM builds WHERE number = $1",
         )
         .bind(int(number.0))
@@ -81,7 +84,17 @@ impl Store {
             }
             attempts.push(attempt);
         }
-        Ok(Some(Snapshot { view: BuildView { build, exit_code, attempts }, waits, logs }))
+        let plan: BuildPlan = json_or_none(&row, "plan")?.unwrap_or_default();
+        let view = BuildView {
+            build,
+            exit_code,
+            attempts,
+            jobs: job_views(&mut tx, number).await?,
+            skipped: plan.skipped,
+            inputs: json_or_none(&row, "inputs")?.unwrap_or_default(),
+            origin: json_or_none(&row, "origin")?.unwrap_or_default(),
+        };
+        Ok(Some(Snapshot { view, waits, logs }))
     }
 }
 
@@ -101,7 +114,9 @@ async fn stages(
     number: BuildNumber,
 ) -> Result<HashMap<ClaimId, Vec<StageView>>, StoreError> {
     let rows = sqlx::query(
-        "SELECT s.* FROM stages s JOIN attempts a ON a.claim = s.claim JOIN jobs j ON j.id = a.job
+        "SELECT s.*, k.files, k.bytes, k.sha256 FROM stages s
+         JOIN attempts a ON a.claim = s.claim JOIN jobs j ON j.id = a.job
+         LEFT JOIN kept k ON k.claim = s.claim AND k.stage = s.name
          WHERE j.build = $1 ORDER BY s.rowid",
     )
     .bind(int(number.0))
@@ -110,11 +125,22 @@ async fn stages(
     let mut stages: HashMap<ClaimId, Vec<StageView>> = HashMap::new();
     for row in &rows {
         let duration_ms: Option<i64> = row.try_get("duration_ms")?;
+        let files: Option<i64> = row.try_get("files")?;
+        let kept = |files: i64| {
+            let (bytes, sha256) = (natural(row.try_get("bytes")?), row.try_get("sha256")?);
+            Ok::<_, StoreError>(KeptView { files: natural(files), bytes, sha256 })
+        };
         stages.entry(name(row, "claim")?).or_default().push(StageView {
             name: name(row, "name")?,
             image: row.try_get("image")?,
             result: json_or_none(row, "result")?,
             duration_ms: duration_ms.map(natural),
+            digest: row.try_get("digest")?,
+            tries: json_or_none(row, "tries")?.unwrap_or_default(),
+            tests: json_or_none(row, "tests")?,
+            coverage: row.try_get("coverage")?,
+            summary: row.try_get("summary")?,
+            artifacts: files.map(kept).transpose()?,
         });
     }
     Ok(stages)

@@ -1,64 +1,47 @@
 //! What stands behind a build besides its attempts: who asked for it, and the jobs of it that had none.
 
-use protocol::api::{NeededJob, NotRun, Status};
+use protocol::api::NotRun;
 use protocol::outcome::Ending;
-use protocol::{AgentId, BuildNumber, JobKey};
+use protocol::{AgentId, BuildNumber};
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
 
-use super::builds::{status, status_of};
-use super::{Store, StoreError, int, json, json_or_none, name, natural, small};
+use super::job_views::{Held, held};
+use super::{Store, StoreError, int, json_or_none, name, natural};
 
 /// What stands behind a build.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Background {
     /// Who asked for it, as that one said; of a message by hand, the queue that it lay on and who found it there.
     pub(crate) by: Option<String>,
-    /// Its jobs that wait for others of it, with when they were made and what they wait for.
-    pub(crate) needing: Vec<(JobKey, u64, Vec<NeededJob>)>,
+    /// Its jobs that wait for something else than an agent.
+    pub(crate) held: Vec<Held>,
     /// Its jobs that ended without an attempt.
     pub(crate) not_run: Vec<NotRun>,
-}
-
-/// A job of a build, as far as it matters here.
-struct Sibling {
-    key: JobKey,
-    needs: Vec<JobKey>,
-    status: Status,
-    unmet: u32,
-    ending: Option<Ending>,
-    tried: bool,
-    created_ms: u64,
 }
 
 impl Store {
     /// What stands behind a build.
     pub(crate) async fn background(&self, number: BuildNumber) -> Result<Background, StoreError> {
+        let mut tx = self.readers.begin().await?;
         let rows = sqlx::query(
-            "SELECT key, needs, state, cancelling, unmet, ending, created_ms,
-                    EXISTS (SELECT 1 FROM attempts WHERE job = jobs.id AND attempts.state <> 'abandoned') AS tried
-             FROM jobs WHERE build = $1 ORDER BY rowid",
+            "SELECT key, ending, skipped FROM jobs WHERE build = $1 AND child IS NULL
+                    AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.job = jobs.id AND a.state <> 'abandoned')
+             ORDER BY rowid",
         )
         .bind(int(number.0))
-        .fetch_all(&self.readers)
+        .fetch_all(&mut *tx)
         .await?;
-        let jobs = rows.iter().map(sibling).collect::<Result<Vec<_>, _>>()?;
-        let standing = |key: &JobKey| jobs.iter().find(|job| job.key == *key).map(|job| job.status);
-        let open = |needs: &[JobKey]| -> Vec<NeededJob> {
-            let need = |job: &JobKey| Some(NeededJob { job: job.clone(), status: standing(job)? });
-            needs.iter().filter_map(need).filter(|need| need.status != Status::Passed).collect()
-        };
-        let needing = jobs.iter().filter(|job| job.status == Status::Queued && job.unmet > 0);
-        let untried = jobs.iter().filter(|job| !job.tried);
-        let not_run = untried.filter_map(|job| {
-            let why = job.ending.as_ref()?.message.clone()?;
-            Some(NotRun { job: job.key.clone(), stage: None, why })
-        });
-        Ok(Background {
-            by: self.asker(number).await?,
-            needing: needing.map(|job| (job.key.clone(), job.created_ms, open(&job.needs))).collect(),
-            not_run: not_run.collect(),
-        })
+        let mut not_run = Vec::new();
+        for row in &rows {
+            let skipped: Option<String> = row.try_get("skipped")?;
+            let ended = json_or_none::<Ending>(row, "ending")?.and_then(|ending| ending.message);
+            if let Some(why) = skipped.or(ended) {
+                not_run.push(NotRun { job: name(row, "key")?, stage: None, why });
+            }
+        }
+        let held = held(&mut tx, number).await?;
+        drop(tx);
+        Ok(Background { by: self.asker(number).await?, held, not_run })
     }
 
     async fn asker(&self, number: BuildNumber) -> Result<Option<String>, StoreError> {
@@ -98,23 +81,4 @@ impl Store {
         .await?;
         row.map(|row| Ok((name(&row, "name")?, natural(row.try_get("seen_ms")?)))).transpose()
     }
-}
-
-fn sibling(row: &SqliteRow) -> Result<Sibling, StoreError> {
-    let ending: Option<Ending> = json_or_none(row, "ending")?;
-    let cancelling: Option<&str> = row.try_get("cancelling")?;
-    let status = match (&ending, row.try_get::<&str, _>("state")?) {
-        (Some(ending), _) => status_of(ending.outcome),
-        (None, _) if cancelling.is_some() => Status::Cancelling,
-        (None, state) => status(state)?,
-    };
-    Ok(Sibling {
-        key: name(row, "key")?,
-        needs: json(row, "needs")?,
-        status,
-        unmet: small(row.try_get("unmet")?),
-        ending,
-        tried: row.try_get("tried")?,
-        created_ms: natural(row.try_get("created_ms")?),
-    })
 }

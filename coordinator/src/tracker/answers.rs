@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::desk::Desk;
 use crate::feed::Change;
 use crate::presence::Sighting;
+use crate::store::{AskedToEnd, Effects};
 
 /// Controls for agents, changes for listeners, and who was seen.
 #[derive(Default)]
@@ -96,6 +97,17 @@ impl Answers {
     /// The job of a claim was asked to end.
     pub(crate) fn cancel_asked(&mut self, claim: ClaimId) {
         self.sights.push(Sight::CancelAsked(claim));
+    }
+
+    /// What followed in the store besides: who is asked to end, and which builds changed.
+    pub(crate) fn follow(&mut self, effects: Effects) {
+        for AskedToEnd { claim, agent, reason } in effects.ending {
+            self.cancel_asked(claim);
+            self.tell(&agent, Control::Cancel { claim, reason });
+        }
+        for build in effects.builds {
+            self.say(Change::Build(build));
+        }
     }
 
     /// A claim is no longer current.

@@ -1,9 +1,9 @@
 //! Who is given which job. The same claim is always answered the same, with a grant that is sealed anew.
 
 use protocol::api::IncidentKind;
-use protocol::control::{Control, Grant};
+use protocol::control::Control;
 use protocol::identity::Signed;
-use protocol::job::{TriggerKind, WorkOrder};
+use protocol::job::TriggerKind;
 use protocol::report::{Claim, ClaimSubject};
 use protocol::state::{Happening, JobState};
 use protocol::{AgentId, ClaimId, JobId, LabelSet};
@@ -75,31 +75,6 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Grants a current claim: the first time, and again whenever its agent has not heard of it.
-    pub(super) async fn grant(&mut self, attempt: &Attempt, job: &Job) -> Result<(), StoreError> {
-        let Some(build) = self.tx.build(job.build).await? else { return Ok(()) };
-        let config = &self.desk.config;
-        let order = WorkOrder {
-            build: Some(build.number),
-            attempt: attempt.attempt,
-            branch: build.branch,
-            commit: build.commit,
-            plan: job.plan.clone(),
-            trusted: build.trusted,
-            depot: self.desk.archives.for_attempt(job.id, attempt.attempt, attempt.claim),
-            ..WorkOrder::new(job.id, build.trigger, build.repo)
-        };
-        let milliseconds = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let grant = Grant {
-            claim: attempt.claim,
-            order,
-            lease_ms: milliseconds(config.lease),
-            heartbeat_ms: milliseconds(config.heartbeat),
-        };
-        self.answers.grant(&attempt.agent, attempt.sealing.clone(), grant);
-        Ok(())
-    }
-
     pub(super) fn say_denied(&mut self, agent: &AgentId, claim: ClaimId, reason: String) -> Result<(), StoreError> {
         self.answers.tell(agent, Control::Denied { claim, reason });
         Ok(())
@@ -133,8 +108,8 @@ impl Turn<'_> {
             let reason = format!("agent {} has not all of the labels {} approved", agent.name, job.labels);
             return self.deny(claim, reason).await;
         }
-        if job.unmet > 0 && job.state.claim().is_none() {
-            return self.deny(claim, "the job waits for others of its build".to_owned()).await;
+        if !job.may_begin && job.state.claim().is_none() {
+            return self.deny(claim, "it is not the job's turn".to_owned()).await;
         }
         let taking =
             Taking { claim: claim.claim, agent: claim.agent.clone(), boot: claim.boot, sealing: claim.sealing.clone() };
@@ -197,11 +172,10 @@ impl Turn<'_> {
             return Ok(Ok(job));
         }
         let trigger = Trigger {
-            repo: repo.clone(),
             branch: branch.clone(),
-            kind: TriggerKind::Injected,
             labels: labels_of(&claim.queue),
             reply: allowed(reply.as_ref()),
+            ..Trigger::new(repo.clone(), TriggerKind::Injected)
         };
         match intake::begin(self.tx, &self.desk.config, &trigger, self.now_ms).await {
             Ok((build, job)) => {

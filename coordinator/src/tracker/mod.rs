@@ -6,11 +6,15 @@ mod answers;
 mod cancel;
 mod claims;
 mod enrolment;
+mod gates;
 mod given_up;
 mod standing;
 mod heartbeat;
 mod logs;
 mod outbox;
+mod noted;
+mod orders;
+mod planned;
 mod progress;
 mod voices;
 
@@ -32,6 +36,7 @@ use crate::store::{Sent, StoreError, Transaction};
 pub(crate) use answers::Answers;
 pub(crate) use cancel::cancel;
 pub(crate) use enrolment::{Approval, approve};
+pub(crate) use gates::{GateRefusal, answer};
 pub(crate) use given_up::lay_aside_given_up;
 pub(crate) use logs::run as keep_logs;
 pub(crate) use outbox::run as send_outbox;
@@ -113,6 +118,7 @@ async fn apply_together(desk: &Desk, reports: &[Incoming]) -> Result<Answers, St
     for report in reports {
         turn.take(report).await?;
     }
+    answers.follow(tx.take_effects());
     tx.commit().await?;
     Ok(answers)
 }

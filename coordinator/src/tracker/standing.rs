@@ -93,6 +93,7 @@ pub(crate) async fn revoke(desk: &Desk, name: &AgentId, reason: &str) -> Result<
     for id in tx.jobs_with(name).await? {
         taken += usize::from(take_away(&mut tx, &mut answers, id, reason, now).await?);
     }
+    answers.follow(tx.take_effects());
     tx.commit().await?;
     answers.tell(name, Control::NotEnrolled { reason: not_taken(&agent), boot: None });
     desk.presence.amend(name, |seen| seen.belongs = Belongs::NoLonger);

@@ -10,19 +10,19 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use protocol::api::{
-    ASKED_BY, BuildRow, BuildView, Builds, CancelRequest, Cancelled, Incidents, LogTimes, Status, Submit, WaitingJob,
-    Why,
+    ASKED_BY, ApproveJob, Approved, BuildRow, BuildView, Builds, CancelRequest, Cancelled, Incidents, JobView,
+    LogTimes, Status, Submit, WaitingJob, Why,
 };
-use protocol::job::TriggerKind;
+use protocol::job::{Origin, TriggerKind};
 use protocol::link::Health;
-use protocol::{BuildNumber, LabelSet};
+use protocol::{Branch, BuildNumber, Variable};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Web;
 use super::follow::{Follower, LogReader, times};
 use super::refusal::Refusal;
-use crate::intake::{self, Trigger};
+use crate::intake::{self, Trigger, check_variables};
 use crate::store::{LogMark, Page, Snapshot};
 use crate::{tracker, why};
 
@@ -41,6 +41,8 @@ pub(super) fn router() -> Router<Arc<Web>> {
         .route("/builds/{number}", get(build))
         .route("/builds/{number}/follow", get(follow))
         .route("/builds/{number}/cancel", post(cancel))
+        .route("/builds/{number}/approve", post(approve))
+        .route("/builds/{number}/jobs/{key}/approve", post(approve_one))
         .route("/builds/{number}/logs/{log}", get(log))
         .route("/builds/{number}/logs/{log}/times", get(log_times))
         .route("/builds/{number}/why", get(why_one))
@@ -93,7 +95,20 @@ pub(super) async fn whole(web: &Web, number: BuildNumber) -> Answer<Whole> {
         return Ok(Whole { view, logs, waiting: Vec::new() });
     }
     let waiting = why::waits(&web.desk).await?.of(number).to_vec();
+    for job in &mut view.jobs {
+        let waits = waiting.iter().find(|waiting| waiting.job == job.key);
+        job.message = job.message.take().or_else(|| waits.map(|waiting| waiting.sentence.clone()));
+    }
     said_why(&mut view.build, &waiting);
+    if view.build.status.is_over() || view.build.message.is_some() {
+        return Ok(Whole { view, logs, waiting });
+    }
+    // Where nothing of it could run now, what stands before the first that waits is the build's reason.
+    let at_work = view.jobs.iter().any(|job| matches!(job.status, Status::Running | Status::Cancelling));
+    let asks = |job: &&JobView| job.gate.as_ref().is_some_and(|gate| gate.open);
+    let held = |job: &&JobView| job.status == Status::Queued && job.message.is_some() && !at_work;
+    let first = view.jobs.iter().find(asks).or_else(|| view.jobs.iter().find(held));
+    view.build.message = first.and_then(|job| Some(format!("{}: {}", job.key, job.message.as_ref()?)));
     Ok(Whole { view, logs, waiting })
 }
 
@@ -146,8 +161,17 @@ async fn submit(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<(StatusCode, Json<BuildView>)> {
-    let Submit { repo, branch } = json(body)?;
-    let trigger = Trigger { repo, branch, kind: TriggerKind::Manual, labels: LabelSet::default(), reply: None };
+    let Submit { repo, branch, tag, commit, inputs } = json(body)?;
+    if branch.is_some() && tag.is_some() {
+        return Err(Refusal::bad_request("a build is of a branch or of a tag; name one of them"));
+    }
+    // A tag is a name of the same making.
+    let tag = tag.map(|tag| tag.parse::<Branch>()).transpose();
+    let tag = tag.map_err(|error| Refusal::bad_request(format!("the tag cannot be: {error}")))?;
+    let inputs: Vec<Variable> = inputs.into_iter().map(|(name, value)| Variable { name, value }).collect();
+    check_variables(&inputs).map_err(Refusal::bad_request)?;
+    let origin = Origin { tag: tag.map(|tag| tag.to_string()), ..Origin::default() };
+    let trigger = Trigger { branch, origin, commit, inputs, ..Trigger::new(repo, TriggerKind::Manual) };
     let number = intake::submit(&web.desk, &trigger, asked_by(&headers).as_deref()).await?;
     Ok((StatusCode::CREATED, Json(whole(&web, number).await?.view)))
 }
@@ -200,9 +224,37 @@ async fn cancel(
     Ok(Json(Cancelled { status: done.status, message }))
 }
 
+async fn approve(
+    State(web): State<Arc<Web>>,
+    Path(text): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<Json<Approved>> {
+    said_at_gate(&web, &text, json_or_default(body)?, &headers).await
+}
+
+async fn approve_one(
+    State(web): State<Arc<Web>>,
+    Path((text, key)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<Json<Approved>> {
+    let said: ApproveJob = json_or_default(body)?;
+    let job = key.parse().map_err(|error| Refusal::bad_request(format!("{error}")))?;
+    said_at_gate(&web, &text, ApproveJob { job: Some(job), ..said }, &headers).await
+}
+
+async fn said_at_gate(web: &Web, text: &str, answer: ApproveJob, headers: &HeaderMap) -> Answer<Json<Approved>> {
+    let number = number(text)?;
+    let answer = ApproveJob { reason: said(answer.reason.clone()), ..answer };
+    let by = asked_by(headers);
+    Ok(Json(tracker::answer(&web.desk, number, &answer, by.as_deref()).await?))
+}
+
 #[derive(Deserialize)]
 struct LogQuery {
     attempt: Option<u32>,
+    job: Option<String>,
     from: Option<u64>,
     follow: Option<bool>,
 }
@@ -213,8 +265,8 @@ async fn log(
     query: Result<Query<LogQuery>, QueryRejection>,
 ) -> Answer<Response> {
     let number = number(&text)?;
-    let LogQuery { attempt, from, follow } = asked(query)?;
-    let mark = log_mark(&web, number, &log, attempt).await?;
+    let LogQuery { attempt, job, from, follow } = asked(query)?;
+    let mark = log_mark(&web, number, &log, (attempt, job.as_deref())).await?;
     let reader = LogReader::new(web, number, mark, from.unwrap_or(0), follow.unwrap_or(false));
     Ok(streamed("application/octet-stream", Body::from_stream(reader.stream())))
 }
@@ -225,20 +277,26 @@ async fn log_times(
     Path((text, log)): Path<(String, String)>,
     query: Result<Query<LogQuery>, QueryRejection>,
 ) -> Answer<Json<LogTimes>> {
-    let (_, mark) = log_mark(&web, number(&text)?, &log, asked(query)?.attempt).await?;
+    let LogQuery { attempt, job, .. } = asked(query)?;
+    let (_, mark) = log_mark(&web, number(&text)?, &log, (attempt, job.as_deref())).await?;
     let pieces = times(&web, &mark).await;
     let pieces = pieces.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     Ok(Json(LogTimes { pieces }))
 }
 
-/// A log by its name, of the last attempt that has it unless one is named.
-async fn log_mark(web: &Web, number: BuildNumber, log: &str, attempt: Option<u32>) -> Answer<(u32, LogMark)> {
+/// A log by its name, of the last attempt that has it unless one is named, or a job.
+async fn log_mark(
+    web: &Web,
+    number: BuildNumber,
+    log: &str,
+    (attempt, job): (Option<u32>, Option<&str>),
+) -> Answer<(u32, LogMark)> {
     let snapshot = whole(web, number).await?;
-    let found = snapshot
-        .logs
-        .iter()
-        .rev()
-        .find(|(place, mark)| mark.log.as_str() == log && attempt.is_none_or(|attempt| attempt == *place));
+    let is_meant = |place: u32| {
+        let of_job = || snapshot.view.attempts.iter().any(|one| one.attempt == place && Some(one.job.as_str()) == job);
+        attempt.is_none_or(|attempt| attempt == place) && (job.is_none() || of_job())
+    };
+    let found = snapshot.logs.iter().rev().find(|(place, mark)| mark.log.as_str() == log && is_meant(*place));
     let Some((attempt, mark)) = found else {
         let names: Vec<&str> = snapshot.logs.iter().map(|(_, mark)| mark.log.as_str()).collect();
         let known = if names.is_empty() { "none so far".to_owned() } else { names.join(", ") };

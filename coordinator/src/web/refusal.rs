@@ -7,7 +7,7 @@ use protocol::api::ApiError;
 
 use crate::intake::IntakeError;
 use crate::store::StoreError;
-use crate::tracker::AgentRefusal;
+use crate::tracker::{AgentRefusal, GateRefusal};
 
 /// A status of 4xx or 5xx with a sentence.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,6 +71,19 @@ impl From<AgentRefusal> for Refusal {
                 Self::conflict(refusal.to_string())
             }
         }
+    }
+}
+
+impl From<GateRefusal> for Refusal {
+    fn from(refusal: GateRefusal) -> Self {
+        let status = match refusal {
+            GateRefusal::Store(error) => return error.into(),
+            GateRefusal::NoBuild(_) | GateRefusal::NoJob(..) => StatusCode::NOT_FOUND,
+            GateRefusal::Inputs(..) => StatusCode::BAD_REQUEST,
+            GateRefusal::NotAllowed(..) => StatusCode::FORBIDDEN,
+            GateRefusal::NoGate(_) | GateRefusal::Several(..) | GateRefusal::NotOpen(..) => StatusCode::CONFLICT,
+        };
+        Self::new(status, refusal.to_string())
     }
 }
 

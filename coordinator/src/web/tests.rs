@@ -92,7 +92,7 @@ async fn every_refusal_is_a_sentence() {
 async fn a_build_through_the_api() {
     let folder = tempdir().unwrap();
     let farm = Farm::start(&folder).await;
-    let body = serde_json::to_string(&Submit { repo: "https://u:pw@example.org/x".parse().unwrap(), branch: None });
+    let body = serde_json::to_string(&Submit::new("https://u:pw@example.org/x".parse().unwrap(), None));
     let (status, _, answer) = ask(&farm, "POST /api/v1/builds", &writer(&folder), &body.unwrap()).await;
     let view: BuildView = serde_json::from_str(&answer).unwrap();
     assert_eq!((status, view.build.number.0), (201, 1));

@@ -2,15 +2,13 @@
 
 use buildr::process::clock::now_ms;
 use protocol::StageOutcome;
-use protocol::api::{
-    AttemptView, BuildView, IncompleteLog, LostAttempt, NotRun, RunningJob, WaitReason, WaitingJob, Why,
-};
+use protocol::api::{AttemptView, BuildView, IncompleteLog, LostAttempt, NotRun, RunningJob, WaitingJob, Why};
 use protocol::{AgentId, JobKey};
 use tokio::time::Instant;
 
 use super::{History, milliseconds};
 use crate::desk::Desk;
-use crate::store::StoreError;
+use crate::store::{Held, StoreError};
 
 /// All that is known of why a build is where it is, of which these jobs could run now and wait.
 ///
@@ -20,8 +18,7 @@ pub(crate) async fn why(desk: &Desk, view: BuildView, mut waiting: Vec<WaitingJo
     let now = now_ms();
     let number = view.build.number;
     let background = desk.store.background(number).await?;
-    waiting.extend(background.needing.into_iter().map(|(job, created_ms, jobs)| {
-        let why = WaitReason::Needs { jobs };
+    waiting.extend(background.held.into_iter().map(|Held { key: job, created_ms, why }| {
         let sentence = WaitingJob::sentence(&why, 1, None);
         WaitingJob { job, attempt: 1, lost_with: None, for_ms: now.saturating_sub(created_ms), why, sentence }
     }));
@@ -116,7 +113,7 @@ mod tests {
     use super::*;
 
     fn attempt(number: u32, state: &str, result: Option<StageOutcome>) -> AttemptView {
-        let stage = StageView { name: "test".parse().unwrap(), image: "x".to_owned(), result, duration_ms: None };
+        let stage = StageView { result, ..StageView::new("test".parse().unwrap(), "x") };
         AttemptView {
             job: "build".to_owned(),
             attempt: number,

@@ -71,7 +71,7 @@ fn the_first_thing_in_the_way_is_the_reason() {
 
 async fn submit(desk: &Desk) -> BuildNumber {
     let repo = "https://example.org/x".parse().unwrap();
-    let trigger = Trigger { repo, branch: None, kind: TriggerKind::Manual, labels: LabelSet::default(), reply: None };
+    let trigger = Trigger::new(repo, TriggerKind::Manual);
     intake::submit(desk, &trigger, None).await.unwrap()
 }
 
@@ -147,6 +147,6 @@ async fn a_job_that_needs_another() {
     let story = told().await;
     assert!(story.waiting.is_empty() && story.running.is_empty(), "{story:#?}");
     let not_run: Vec<_> = story.not_run.iter().map(|job| (job.job.as_str(), job.why.as_str())).collect();
-    assert_eq!(not_run, [("test", "was not run: it needs compile, which ended as errored (pull)")]);
+    assert_eq!(not_run, [("test", "it needs compile, which ended as errored (pull)")]);
     farm.stop().await;
 }

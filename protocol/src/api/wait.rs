@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Status;
-use crate::id::{AgentId, JobKey, LabelSet};
+use crate::id::{AgentId, BuildNumber, JobKey, LabelSet};
 
 /// Why a job waits. Times are in milliseconds, counted back or on from the moment of the answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,26 @@ pub enum WaitReason {
     Needs {
         /// Those that have not passed yet.
         jobs: Vec<NeededJob>,
+    },
+    /// A person must let it begin.
+    Approval(Asked),
+    /// Its build, or it itself, waits for its turn in a concurrency group.
+    Group {
+        /// Which.
+        group: String,
+        /// The builds that have their turn, when there are as many as may.
+        held_by: Vec<BuildNumber>,
+        /// The older build that comes first, when one does.
+        behind: Option<BuildNumber>,
+        /// Whether that one is not planned yet, so that nobody knows what it needs.
+        unplanned: bool,
+    },
+    /// As many of its matrix or its shards as may are at it.
+    Lane {
+        /// Their name.
+        lane: String,
+        /// How many may be.
+        max: u32,
     },
     /// The coordinator cannot reach the message broker.
     BrokerAway {
@@ -87,10 +107,28 @@ impl WaitReason {
             Self::NoAgent { last: Some(last), .. } => last.ago_ms = 0,
             Self::AllBusy(queue) => queue.expected_ms = None,
             Self::CatchingUp { backlog } => *backlog = 0,
+            Self::Approval(asked) => asked.left_ms = None,
             _ => {}
         }
         steady
     }
+}
+
+/// What a person is asked at a gate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Of which build.
+    pub build: BuildNumber,
+    /// Of which job.
+    pub job: JobKey,
+    /// The question.
+    pub ask: Option<String>,
+    /// Who may answer; anybody who may start builds when empty.
+    pub allow: Vec<String>,
+    /// The values that must be filled in.
+    pub inputs: Vec<String>,
+    /// After how long without an answer it is skipped.
+    pub left_ms: Option<u64>,
 }
 
 /// A job's place behind others.
@@ -158,6 +196,20 @@ impl fmt::Display for WaitReason {
                 let jobs = list(jobs, |need| format!("{} ({})", need.job, need.status.name()));
                 write!(f, "waits for other jobs of its build: {jobs}")
             }
+            Self::Approval(asked) => asked.fmt(f),
+            Self::Group { group, held_by, behind, unplanned } => {
+                write!(f, "waits for its turn: ")?;
+                match behind {
+                    Some(older) if *unplanned => {
+                        write!(f, "the older build {older} is not planned yet, and may come first in group {group}")
+                    }
+                    Some(older) => write!(f, "the older build {older} comes first in group {group}"),
+                    None => write!(f, "group {group} is held by {}", list(held_by, ToString::to_string)),
+                }
+            }
+            Self::Lane { lane, max } => {
+                write!(f, "waits for the others beside it: at most {max} of {lane} run at once")
+            }
             Self::BrokerAway { why, for_ms } => {
                 write!(f, "waits: the message broker has not been reached for {} ({why})", span(*for_ms))
             }
@@ -183,6 +235,32 @@ impl fmt::Display for WaitReason {
             }
             Self::Offered { for_ms } => write!(f, "waits to be taken by an agent, on offer for {}", span(*for_ms)),
             Self::Unknown => f.write_str("waits for a reason that this version of buildr does not know"),
+        }
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { build, job, ask, allow, inputs, left_ms } = self;
+        f.write_str("waits for approval")?;
+        if let Some(ask) = ask {
+            write!(f, " ({ask})")?;
+        }
+        if !allow.is_empty() {
+            write!(f, " by {}", allow.join(" or "))?;
+        }
+        // As a shell takes it.
+        let key = job.as_str();
+        let plain = key.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
+        let key = if plain { key.to_owned() } else { format!("'{}'", key.replace('\'', "'\\''")) };
+        write!(f, ": run `buildr approve {} {key}", build.0)?;
+        for input in inputs {
+            write!(f, " --input {input}=VALUE")?;
+        }
+        f.write_str("`")?;
+        match left_ms {
+            Some(left) => write!(f, "; without an answer it is skipped {}", coming(*left)),
+            None => Ok(()),
         }
     }
 }
@@ -276,6 +354,31 @@ mod tests {
         let agent: AgentId = "a1".parse().unwrap();
         let need = NeededJob { job: "compile".parse().unwrap(), status: Status::Running };
         check(&WaitReason::Needs { jobs: vec![need] }, "waits for other jobs of its build: compile (running)");
+        let asked = |job: &str, allow: &[&str], inputs: &[&str], left_ms| {
+            let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+            let (job, ask) = (job.parse().unwrap(), Some("Deploy?".to_owned()));
+            let (allow, inputs) = (texts(allow), texts(inputs));
+            WaitReason::Approval(Asked { build: BuildNumber(12), job, ask, allow, inputs, left_ms })
+        };
+        check(&asked("deploy", &[], &[], None), "waits for approval (Deploy?): run `buildr approve 12 deploy`");
+        check(
+            &asked("deploy (to=prod)", &["ada", "bob"], &["VERSION"], Some(60_000)),
+            "waits for approval (Deploy?) by ada or bob: run `buildr approve 12 'deploy (to=prod)' --input VERSION=VALUE`; without an answer it is skipped in 1 min",
+        );
+        let group = |held_by: &[u64], behind: Option<u64>, unplanned| WaitReason::Group {
+            group: "prod".to_owned(),
+            held_by: held_by.iter().copied().map(BuildNumber).collect(),
+            behind: behind.map(BuildNumber),
+            unplanned,
+        };
+        check(&group(&[12], None, false), "waits for its turn: group prod is held by #12");
+        check(&group(&[], Some(9), false), "waits for its turn: the older build #9 comes first in group prod");
+        check(
+            &group(&[], Some(9), true),
+            "waits for its turn: the older build #9 is not planned yet, and may come first in group prod",
+        );
+        let lane = WaitReason::Lane { lane: "test".to_owned(), max: 2 };
+        check(&lane, "waits for the others beside it: at most 2 of test run at once");
         let why = "connection refused".to_owned();
         let away = WaitReason::BrokerAway { why: why.clone(), for_ms: 185_000 };
         check(&away, "waits: the message broker has not been reached for 3 min 5 s (connection refused)");

@@ -50,7 +50,7 @@ impl Api {
     /// Begins a build of what lies elsewhere.
     pub async fn submit_url(&self, repo: RepoUrl, branch: Option<&str>) -> BuildNumber {
         let branch = branch.map(|branch| branch.parse().expect("a branch"));
-        self.client.submit(&Submit { repo, branch }).await.expect("a build").build.number
+        self.client.submit(&Submit::new(repo, branch)).await.expect("a build").build.number
     }
 
     /// A build as it stands.

@@ -92,7 +92,7 @@ impl Course<'_> {
     async fn submit(&mut self, repositories: &[Repository]) {
         let place = usize::try_from(self.chance.within(0..SHAPES.len() as u64)).unwrap_or(0);
         if self.farm.has_coordinator() {
-            let order = Submit { repo: repositories[place].url(), branch: None };
+            let order = Submit::new(repositories[place].url(), None);
             let view = self.farm.api().client.submit(&order).await.expect("a build");
             self.builds.push((view.build.number, place));
         }

@@ -102,7 +102,7 @@ impl<'f> Thrower<'f> {
     /// Submits until it is sure that it arrived: an answer may be lost, and then the list of builds tells.
     async fn submit(&self, place: usize, branch: &str) {
         let url = self.farm.repositories[place].url();
-        let order = Submit { repo: url, branch: Some(branch.parse().expect("a branch")) };
+        let order = Submit::new(url, Some(branch.parse().expect("a branch")));
         loop {
             if self.farm.api.submit(&order).await.is_ok() {
                 return;

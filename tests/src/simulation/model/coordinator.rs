@@ -292,6 +292,8 @@ impl World {
         let told = match &after {
             JobState::Queued { attempts } => format!("is queued, {attempts} attempts lost"),
             JobState::Running { claim, attempt, .. } => format!("is run, attempt {attempt}, under {}", short(*claim)),
+            JobState::Elsewhere { build, .. } => format!("is waited for in build {build}"),
+            JobState::Skipped { reason } => format!("is skipped: {reason}"),
             JobState::Ended(ending) => format!("has ended: {}", ending.outcome),
         };
         self.tell(&format!("job {job} {told}"));

@@ -1,0 +1,487 @@
+//! The course of builds: whose turn comes, who never will, and who has to end, after something happened to one job.
+//! [`protocol::course`] decides; here is what it decides about, and what follows, all in the caller's transaction.
+
+use std::collections::{BTreeSet, HashMap};
+
+use protocol::course::{self, At, Blocked, Member, Place, Turn};
+use protocol::outcome::{Ending, Outcome};
+use protocol::plan::{Concurrency, Gate};
+use protocol::state::{Happening, JobState};
+use protocol::{AgentId, BuildNumber, ClaimId, JobId, JobKey};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
+
+use super::jobs::state_of;
+use super::terms::{Answer, Terms};
+use super::{StoreError, Transaction, int, json, json_or_none, name, natural, to_json};
+
+/// What followed in a transaction, to be said once it is on the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Claims that were asked to end.
+    pub(crate) ending: Vec<AskedToEnd>,
+    /// Builds that changed.
+    pub(crate) builds: BTreeSet<BuildNumber>,
+}
+
+/// A claim that was asked to end.
+#[derive(Debug, Clone)]
+pub(crate) struct AskedToEnd {
+    /// Which.
+    pub(crate) claim: ClaimId,
+    /// Whose.
+    pub(crate) agent: AgentId,
+    /// Who and why, as a sentence.
+    pub(crate) reason: String,
+}
+
+/// What a cancel leaves alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spare {
+    /// Nothing but a `finally`, the first time.
+    Nothing,
+    /// Besides, what is in work and must not be cut short: jobs with a gate or a group.
+    Guarded,
+}
+
+/// A job and its gate.
+#[derive(Debug, Clone)]
+pub(crate) struct AtGate {
+    /// Which job.
+    pub(crate) id: JobId,
+    /// Its name within the build.
+    pub(crate) key: JobKey,
+    /// Its gate, when it has one.
+    pub(crate) gate: Option<Gate>,
+    /// Whether a person let it begin.
+    pub(crate) answered: bool,
+    /// Who, as that one said.
+    pub(crate) answered_by: Option<String>,
+}
+
+/// A planned job as the course sees it.
+#[derive(Debug, Clone)]
+pub(super) struct Course {
+    pub(super) id: JobId,
+    pub(super) member: Member,
+    pub(super) terms: Terms,
+}
+
+/// A build that is to be cancelled, and why.
+struct Cancel {
+    build: BuildNumber,
+    reason: String,
+    spare: Spare,
+}
+
+/// What is still to be looked at.
+#[derive(Default)]
+struct Open {
+    builds: BTreeSet<BuildNumber>,
+    cancels: Vec<Cancel>,
+}
+
+impl Transaction {
+    /// What followed so far; the next call gives what follows from here on.
+    pub(crate) fn take_effects(&mut self) -> Effects {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Lets everything follow from what happened to a build: turns that come, jobs that are passed over or end with
+    /// their lane, the build's own state, the job that waits for its end, and builds that wait for the same groups.
+    pub(crate) async fn advance(&mut self, build: BuildNumber, now_ms: u64) -> Result<(), StoreError> {
+        self.follow_up(Open { builds: BTreeSet::from([build]), cancels: Vec::new() }, now_ms).await
+    }
+
+    /// Asks all of a build to end, and the builds that it waits for. The first time its `finally` is left to run. Gives
+    /// whether that changed something.
+    pub(crate) async fn cancel(
+        &mut self,
+        build: BuildNumber,
+        reason: &str,
+        spare: Spare,
+        now_ms: u64,
+    ) -> Result<bool, StoreError> {
+        let mut open = Open::default();
+        let cancel = Cancel { build, reason: reason.to_owned(), spare };
+        let changed = self.ask_to_end(&cancel, &mut open, now_ms).await?;
+        self.follow_up(open, now_ms).await?;
+        Ok(changed)
+    }
+
+    /// Writes down what a person said at a gate.
+    pub(crate) async fn answer(&mut self, job: JobId, answer: &Answer) -> Result<(), StoreError> {
+        sqlx::query("UPDATE jobs SET answer = $2 WHERE id = $1 AND answer IS NULL")
+            .bind(job.to_string())
+            .bind(to_json("answer", answer)?)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// The planned jobs of a build as they stand at their gates, each beside what the course knows of it.
+    pub(crate) async fn at_gates(&mut self, build: BuildNumber) -> Result<(Vec<AtGate>, Vec<Member>), StoreError> {
+        let jobs = courses(&mut self.tx, build).await?;
+        let members = jobs.iter().map(|job| job.member.clone()).collect();
+        let mut at_gates = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let row = sqlx::query("SELECT answer FROM jobs WHERE id = $1")
+                .bind(job.id.to_string())
+                .fetch_one(&mut *self.tx)
+                .await?;
+            let answer: Option<Answer> = json_or_none(&row, "answer")?;
+            at_gates.push(AtGate {
+                id: job.id,
+                key: job.member.key,
+                gate: job.terms.gate,
+                answered: answer.is_some(),
+                answered_by: answer.and_then(|answer| answer.by),
+            });
+        }
+        Ok((at_gates, members))
+    }
+
+    async fn follow_up(&mut self, mut open: Open, now_ms: u64) -> Result<(), StoreError> {
+        loop {
+            if let Some(cancel) = open.cancels.pop() {
+                self.ask_to_end(&cancel, &mut open, now_ms).await?;
+                continue;
+            }
+            let Some(build) = open.builds.pop_first() else { return Ok(()) };
+            self.effects.builds.insert(build);
+            self.take_turns(build, &mut open, now_ms).await?;
+            self.fold(build, now_ms).await?;
+            self.come_back(build, &mut open, now_ms).await?;
+            for other in waiting_in_groups(&mut self.tx, build).await? {
+                if other != build && self.could_go_on(other).await? {
+                    open.builds.insert(other);
+                }
+            }
+        }
+    }
+
+    /// Gives turns to those of a build's jobs whose turn it is, and passes over those that never have one.
+    async fn take_turns(&mut self, build: BuildNumber, open: &mut Open, now_ms: u64) -> Result<(), StoreError> {
+        let mut jobs = courses(&mut self.tx, build).await?;
+        let begun = self.build_has_turn(build).await?;
+        let mut changed = true;
+        while std::mem::take(&mut changed) {
+            let members: Vec<Member> = jobs.iter().map(|job| job.member.clone()).collect();
+            for (place, failed) in course::to_end(&members) {
+                let reason = format!("{failed} failed, and then the others beside it end too (fail_fast)");
+                self.end_for(&jobs[place], failed.as_str(), &reason, open, now_ms).await?;
+                jobs[place].member.at = At::Begun { ending: true };
+                changed = true;
+            }
+            for place in 0..jobs.len() {
+                if !matches!(jobs[place].member.at, At::Waiting { .. }) {
+                    continue;
+                }
+                // Looked at anew for each: the turn of one may fill the lane for the next.
+                let members: Vec<Member> = jobs.iter().map(|job| job.member.clone()).collect();
+                match course::turn(&members, place) {
+                    Turn::Never(reason) => {
+                        self.pass_over(jobs[place].id, reason, now_ms).await?;
+                        jobs[place].member.at = At::Skipped;
+                        changed = true;
+                    }
+                    Turn::Now if begun && self.has_group(build, &jobs[place]).await? => {
+                        self.give_turn(&jobs[place]).await?;
+                        jobs[place].member.at = At::Begun { ending: false };
+                        changed = true;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether another build, which waits for a group, could go on if it were looked at: so that looking ends.
+    async fn could_go_on(&mut self, build: BuildNumber) -> Result<bool, StoreError> {
+        let waits = build_turn(&mut self.tx, build).await?;
+        if let Some((terms, false)) = &waits {
+            return Ok(build_group(&mut self.tx, build, terms).await?.is_ok());
+        }
+        let jobs = courses(&mut self.tx, build).await?;
+        let members: Vec<Member> = jobs.iter().map(|job| job.member.clone()).collect();
+        for (place, job) in jobs.iter().enumerate() {
+            let waits = job.terms.concurrency.is_some() && matches!(job.member.at, At::Waiting { .. });
+            if waits && course::turn(&members, place) == Turn::Now && self.has_group(build, job).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn build_has_turn(&mut self, build: BuildNumber) -> Result<bool, StoreError> {
+        match build_turn(&mut self.tx, build).await? {
+            Some((terms, false)) if build_group(&mut self.tx, build, &terms).await?.is_ok() => {
+                sqlx::query("UPDATE builds SET turn = 1 WHERE number = $1")
+                    .bind(int(build.0))
+                    .execute(&mut *self.tx)
+                    .await?;
+                Ok(true)
+            }
+            Some((_, false)) => Ok(false),
+            Some((_, true)) | None => Ok(true),
+        }
+    }
+
+    async fn has_group(&mut self, build: BuildNumber, job: &Course) -> Result<bool, StoreError> {
+        match &job.terms.concurrency {
+            Some(terms) => Ok(job_group(&mut self.tx, build, job.id, terms).await?.is_ok()),
+            None => Ok(true),
+        }
+    }
+
+    async fn give_turn(&mut self, job: &Course) -> Result<(), StoreError> {
+        let unmet = if job.terms.downstream.is_some() { -1 } else { 0 };
+        sqlx::query("UPDATE jobs SET unmet = $2 WHERE id = $1")
+            .bind(job.id.to_string())
+            .bind(unmet)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    async fn pass_over(&mut self, id: JobId, reason: String, now_ms: u64) -> Result<(), StoreError> {
+        if let Some(job) = self.job(id).await? {
+            // One that waits can always be passed over.
+            self.step(&job, &Happening::PassedOver { reason }, now_ms).await?.ok();
+        }
+        Ok(())
+    }
+
+    /// A job ends because another one failed: that it is cancelled makes its build no worse.
+    async fn end_for(
+        &mut self,
+        course: &Course,
+        failed: &str,
+        reason: &str,
+        open: &mut Open,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        let Some(job) = self.job(course.id).await? else { return Ok(()) };
+        sqlx::query("UPDATE jobs SET ended_for = $2 WHERE id = $1")
+            .bind(course.id.to_string())
+            .bind(failed)
+            .execute(&mut *self.tx)
+            .await?;
+        let asked = Happening::CancelAsked { reason: reason.to_owned() };
+        let after = self.step(&job, &asked, now_ms).await?;
+        self.asked_to_end(after.ok(), reason, open);
+        Ok(())
+    }
+
+    /// What is to be done about whoever has a job that was asked to end.
+    fn asked_to_end(&mut self, after: Option<JobState>, reason: &str, open: &mut Open) {
+        if let Some(JobState::Elsewhere { build, .. }) = &after {
+            open.cancels.push(Cancel { build: *build, reason: reason.to_owned(), spare: Spare::Nothing });
+        }
+        self.say_asked_to_end(after, reason);
+    }
+
+    /// Its agent is told once this is on the disk.
+    pub(super) fn say_asked_to_end(&mut self, after: Option<JobState>, reason: &str) {
+        if let Some(JobState::Running { claim, agent, .. }) = after {
+            self.effects.ending.push(AskedToEnd { claim, agent, reason: reason.to_owned() });
+        }
+    }
+
+    async fn ask_to_end(&mut self, cancel: &Cancel, open: &mut Open, now_ms: u64) -> Result<bool, StoreError> {
+        let again = self.note_cancel(cancel).await?;
+        let asked = Happening::CancelAsked { reason: cancel.reason.clone() };
+        let mut changed = false;
+        for job in self.jobs(cancel.build).await? {
+            let in_work = matches!(job.state, JobState::Running { .. } | JobState::Elsewhere { .. });
+            let spared = cancel.spare == Spare::Guarded && in_work && job.terms.is_guarded();
+            if spared || (job.terms.finally && !again) {
+                continue;
+            }
+            let after = self.step(&job, &asked, now_ms).await?;
+            changed |= after.is_ok();
+            self.asked_to_end(after.ok(), &cancel.reason, open);
+        }
+        open.builds.insert(cancel.build);
+        Ok(changed)
+    }
+
+    /// Writes down that a build was asked to end. Gives whether it had been asked before.
+    async fn note_cancel(&mut self, cancel: &Cancel) -> Result<bool, StoreError> {
+        let first = sqlx::query("UPDATE builds SET cancel_asked = $2 WHERE number = $1 AND cancel_asked IS NULL")
+            .bind(int(cancel.build.0))
+            .bind(&cancel.reason)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(first.rows_affected() == 0)
+    }
+
+    /// A job that waits for a build ends as that one does.
+    async fn come_back(&mut self, build: BuildNumber, open: &mut Open, now_ms: u64) -> Result<(), StoreError> {
+        let row = sqlx::query("SELECT parent, ending FROM builds WHERE number = $1 AND ended_ms IS NOT NULL")
+            .bind(int(build.0))
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        let Some(row) = row else { return Ok(()) };
+        let parent: Option<JobId> = super::name_or_none(&row, "parent")?;
+        let Some(parent) = parent else { return Ok(()) };
+        let ending: Ending = json(&row, "ending")?;
+        let Some(job) = self.job(parent).await? else { return Ok(()) };
+        let message = match ending.outcome {
+            Outcome::Passed => None,
+            outcome => Some(format!("build {build}, which it began, {}", ended_as(outcome, ending.message.as_deref()))),
+        };
+        let came_back = Happening::CameBack { ending: Ending { outcome: ending.outcome, message, stage: None } };
+        if matches!(job.state, JobState::Elsewhere { .. }) && self.step(&job, &came_back, now_ms).await?.is_ok() {
+            open.builds.insert(job.build);
+        }
+        Ok(())
+    }
+}
+
+fn ended_as(outcome: Outcome, message: Option<&str>) -> String {
+    match message {
+        Some(message) => format!("ended as {outcome}: {message}"),
+        None => format!("ended as {outcome}"),
+    }
+}
+
+/// The planned jobs of a build, in the order of the plan.
+pub(super) async fn courses(tx: &mut SqliteConnection, build: BuildNumber) -> Result<Vec<Course>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id, key, needs, terms, answer, state, unmet, attempts, claim, agent, cancelling, ending, child, skipped,
+                child IS NOT NULL
+                OR EXISTS (SELECT 1 FROM attempts a WHERE a.job = jobs.id AND a.state <> 'abandoned') AS ran
+         FROM jobs WHERE build = $1 AND plan IS NOT NULL ORDER BY rowid",
+    )
+    .bind(int(build.0))
+    .fetch_all(tx)
+    .await?;
+    rows.iter().map(course_of).collect()
+}
+
+fn course_of(row: &SqliteRow) -> Result<Course, StoreError> {
+    let terms: Terms = json_or_none(row, "terms")?.unwrap_or_default();
+    let approved = row.try_get::<Option<&str>, _>("answer")?.is_some();
+    let has_turn = row.try_get::<i64, _>("unmet")? <= 0;
+    let at = match state_of(row)? {
+        JobState::Queued { .. } if !has_turn => At::Waiting { approved },
+        JobState::Queued { .. } => At::Begun { ending: false },
+        JobState::Running { cancelling, .. } | JobState::Elsewhere { cancelling, .. } => {
+            At::Begun { ending: cancelling.is_some() }
+        }
+        JobState::Ended(ending) => At::Ended(ending.outcome),
+        JobState::Skipped { .. } => At::Skipped,
+    };
+    let member = Member {
+        key: name(row, "key")?,
+        needs: json(row, "needs")?,
+        run_on: terms.run_on,
+        finally: terms.finally,
+        gated: terms.gate.is_some(),
+        elsewhere: terms.downstream.as_ref().is_some_and(|downstream| downstream.wait),
+        lane: terms.lane.clone(),
+        at,
+        ran: row.try_get("ran")?,
+    };
+    Ok(Course { id: name(row, "id")?, member, terms })
+}
+
+/// The group in which a build has a place as a whole, and whether it has its turn.
+pub(super) async fn build_turn(
+    tx: &mut SqliteConnection,
+    build: BuildNumber,
+) -> Result<Option<(Concurrency, bool)>, StoreError> {
+    let row =
+        sqlx::query("SELECT plan ->> '$.concurrency' AS terms, turn FROM builds WHERE number = $1 AND grp IS NOT NULL")
+            .bind(int(build.0))
+            .fetch_optional(tx)
+            .await?;
+    let Some(row) = row else { return Ok(None) };
+    let turn = row.try_get("turn")?;
+    Ok(json_or_none(&row, "terms")?.map(|terms| (terms, turn)))
+}
+
+/// What stands before a build that wants its turn as a whole.
+pub(super) async fn build_group(
+    tx: &mut SqliteConnection,
+    build: BuildNumber,
+    terms: &Concurrency,
+) -> Result<Result<(), Blocked>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT number, turn FROM builds
+         WHERE repo = (SELECT repo FROM builds WHERE number = $1) AND grp = $2 AND ended_ms IS NULL AND number <> $1",
+    )
+    .bind(int(build.0))
+    .bind(&terms.group)
+    .fetch_all(&mut *tx)
+    .await?;
+    let place = |row: &SqliteRow| {
+        let build = BuildNumber(natural(row.try_get("number")?));
+        Ok(Place { build, holds: row.try_get("turn")?, in_line: true })
+    };
+    let others = rows.iter().map(place).collect::<Result<Vec<_>, StoreError>>()?;
+    Ok(course::group(build, terms, &others, oldest_unplanned(tx, build).await?))
+}
+
+/// What stands before a job that wants its turn in a group.
+pub(super) async fn job_group(
+    tx: &mut SqliteConnection,
+    build: BuildNumber,
+    job: JobId,
+    terms: &Concurrency,
+) -> Result<Result<(), Blocked>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT j.id, j.build, b.turn FROM jobs j JOIN builds b ON b.number = j.build
+         WHERE b.repo = (SELECT repo FROM builds WHERE number = $1) AND j.grp = $2 AND j.state <> 'ended' AND j.id <> $3",
+    )
+    .bind(int(build.0))
+    .bind(&terms.group)
+    .bind(job.to_string())
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut known: HashMap<BuildNumber, Vec<Course>> = HashMap::new();
+    let mut others = Vec::new();
+    for row in &rows {
+        let (other, id): (_, JobId) = (BuildNumber(natural(row.try_get("build")?)), name(row, "id")?);
+        if let std::collections::hash_map::Entry::Vacant(entry) = known.entry(other) {
+            entry.insert(courses(tx, other).await?);
+        }
+        let jobs = &known[&other];
+        let Some(place) = jobs.iter().position(|job| job.id == id) else { continue };
+        let members: Vec<Member> = jobs.iter().map(|job| job.member.clone()).collect();
+        let in_line = row.try_get::<bool, _>("turn")? && course::is_in_line(&members, place);
+        others.push(Place { build: other, holds: matches!(members[place].at, At::Begun { .. }), in_line });
+    }
+    Ok(course::group(build, terms, &others, oldest_unplanned(tx, build).await?))
+}
+
+/// The oldest build of the same repository that is not planned yet.
+async fn oldest_unplanned(tx: &mut SqliteConnection, build: BuildNumber) -> Result<Option<BuildNumber>, StoreError> {
+    let row = sqlx::query(
+        "SELECT min(j.build) AS build FROM jobs j JOIN builds b ON b.number = j.build
+         WHERE b.repo = (SELECT repo FROM builds WHERE number = $1) AND j.plan IS NULL AND j.state <> 'ended'",
+    )
+    .bind(int(build.0))
+    .fetch_one(tx)
+    .await?;
+    Ok(row.try_get::<Option<i64>, _>("build")?.map(|number| BuildNumber(natural(number))))
+}
+
+/// The builds of the same repository that wait for a group, or of which a job does: the oldest first.
+async fn waiting_in_groups(tx: &mut SqliteConnection, build: BuildNumber) -> Result<Vec<BuildNumber>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT j.build AS number FROM jobs j JOIN builds b ON b.number = j.build
+         WHERE j.grp IS NOT NULL AND j.state <> 'ended' AND j.unmet > 0
+               AND b.repo = (SELECT repo FROM builds WHERE number = $1)
+         UNION SELECT number FROM builds
+         WHERE grp IS NOT NULL AND ended_ms IS NULL AND turn = 0
+               AND repo = (SELECT repo FROM builds WHERE number = $1)
+         ORDER BY 1",
+    )
+    .bind(int(build.0))
+    .fetch_all(tx)
+    .await?;
+    rows.iter().map(|row| Ok(BuildNumber(natural(row.try_get("number")?)))).collect()
+}

@@ -1,0 +1,157 @@
+//! What jobs leave for those that need them: values, archives, and how it went.
+
+use protocol::course::{self, Member};
+use protocol::job::SoFar;
+use protocol::outcome::{Ending, Outcome};
+use protocol::plan::Kept;
+use protocol::{BuildNumber, ClaimId, JobId, Variable};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::course::courses;
+use super::{StoreError, Transaction, int, json_or_none, name, natural, to_json};
+
+/// What a job receives of those that it needs, in the order of the plan.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Received {
+    /// The values, later wins.
+    pub(crate) values: Vec<Variable>,
+    /// The archives.
+    pub(crate) kept: Vec<Kept>,
+    /// How the build stands, for a job that runs whatever happened.
+    pub(crate) so_far: Option<SoFar>,
+}
+
+impl Transaction {
+    /// What an attempt has handed on so far.
+    pub(crate) async fn handed_by(&mut self, claim: ClaimId) -> Result<Vec<Variable>, StoreError> {
+        let row = sqlx::query("SELECT handed FROM attempts WHERE claim = $1")
+            .bind(claim.reveal())
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        let handed = row.map(|row| json_or_none(&row, "handed")).transpose()?;
+        Ok(handed.flatten().unwrap_or_default())
+    }
+
+    /// What an attempt hands on, all of it.
+    pub(crate) async fn hands_on(&mut self, claim: ClaimId, values: &[Variable]) -> Result<(), StoreError> {
+        sqlx::query("UPDATE attempts SET handed = $2 WHERE claim = $1")
+            .bind(claim.reveal())
+            .bind(to_json("values", &values)?)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// An archive of an attempt is there. A stage has one: a later one takes its place.
+    pub(crate) async fn keeps(&mut self, claim: ClaimId, kept: &Archive<'_>, now_ms: u64) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO kept (claim, stage, files, bytes, sha256, expire_ms, at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (claim, stage) DO UPDATE SET files = excluded.files, bytes = excluded.bytes,
+                    sha256 = excluded.sha256, expire_ms = excluded.expire_ms, at_ms = excluded.at_ms",
+        )
+        .bind(claim.reveal())
+        .bind(kept.stage)
+        .bind(int(kept.files))
+        .bind(int(kept.bytes))
+        .bind(kept.sha256)
+        .bind(kept.expire_ms.map(int))
+        .bind(int(now_ms))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// What a job receives of all that it needs, and what these need.
+    pub(crate) async fn received(&mut self, build: BuildNumber, job: JobId) -> Result<Received, StoreError> {
+        let jobs = courses(&mut self.tx, build).await?;
+        let Some(place) = jobs.iter().position(|other| other.id == job) else { return Ok(Received::default()) };
+        let members: Vec<Member> = jobs.iter().map(|job| job.member.clone()).collect();
+        let mut received = Received::default();
+        for before in course::before(&members, place) {
+            let Some(claim) = self.claim_that_counts(jobs[before].id).await? else { continue };
+            received.values.extend(self.handed_by(claim).await?);
+            let rows = sqlx::query("SELECT * FROM kept WHERE claim = $1 ORDER BY rowid")
+                .bind(claim.reveal())
+                .fetch_all(&mut *self.tx)
+                .await?;
+            for row in &rows {
+                received.kept.push(kept_of(row, &jobs[before].member)?);
+            }
+        }
+        received.values = last_of_each(received.values);
+        let own = &jobs[place];
+        if own.terms.finally || own.terms.run_on != protocol::plan::RunOn::Passed {
+            received.so_far = Some(self.so_far(build).await?);
+        }
+        Ok(received)
+    }
+
+    /// The claim whose attempt was a job's last, and not lost.
+    async fn claim_that_counts(&mut self, job: JobId) -> Result<Option<ClaimId>, StoreError> {
+        let row = sqlx::query(
+            "SELECT claim FROM attempts WHERE job = $1 AND state NOT IN ('lost', 'abandoned', 'running')
+             ORDER BY rowid DESC LIMIT 1",
+        )
+        .bind(job.to_string())
+        .fetch_optional(&mut *self.tx)
+        .await?;
+        row.map(|row| name(&row, "claim")).transpose()
+    }
+
+    async fn so_far(&mut self, build: BuildNumber) -> Result<SoFar, StoreError> {
+        let rows = sqlx::query(
+            "SELECT ending FROM jobs WHERE build = $1 AND ending IS NOT NULL AND skipped IS NULL
+                    AND (ended_for IS NULL OR ending ->> '$.outcome' <> 'cancelled') ORDER BY rowid",
+        )
+        .bind(int(build.0))
+        .fetch_all(&mut *self.tx)
+        .await?;
+        let mut so_far = SoFar { outcome: Outcome::Passed, stage: None };
+        for row in &rows {
+            let Some(ending) = json_or_none::<Ending>(row, "ending")? else { continue };
+            if so_far.outcome.worse(ending.outcome) != so_far.outcome {
+                so_far.outcome = ending.outcome;
+            }
+            if so_far.stage.is_none() && ending.outcome != Outcome::Passed {
+                so_far.stage = ending.stage;
+            }
+        }
+        Ok(so_far)
+    }
+}
+
+/// An archive as its agent tells of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Archive<'a> {
+    /// The stage that left it.
+    pub(crate) stage: &'a str,
+    /// How many files it holds.
+    pub(crate) files: u64,
+    /// Its length.
+    pub(crate) bytes: u64,
+    /// Its name.
+    pub(crate) sha256: &'a str,
+    /// For how long it is kept.
+    pub(crate) expire_ms: Option<u64>,
+}
+
+fn kept_of(row: &SqliteRow, job: &Member) -> Result<Kept, StoreError> {
+    Ok(Kept {
+        job: job.key.clone(),
+        stage: name(row, "stage")?,
+        files: natural(row.try_get("files")?),
+        bytes: natural(row.try_get("bytes")?),
+        sha256: row.try_get("sha256")?,
+    })
+}
+
+/// Each variable once, with the value that came last.
+fn last_of_each(values: Vec<Variable>) -> Vec<Variable> {
+    let mut last: Vec<Variable> = Vec::with_capacity(values.len());
+    for value in values {
+        last.retain(|other| other.name != value.name);
+        last.push(value);
+    }
+    last
+}

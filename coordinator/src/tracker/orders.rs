@@ -1,0 +1,48 @@
+//! What an agent is told to do: the work order of a grant, with all that the build knows by then.
+
+use protocol::control::Grant;
+use protocol::job::{Origin, WorkOrder};
+
+use super::Turn;
+use crate::store::{Attempt, Build, Job, StoreError};
+
+impl Turn<'_> {
+    /// Grants a current claim: the first time, and again whenever its agent has not heard of it.
+    pub(super) async fn grant(&mut self, attempt: &Attempt, job: &Job) -> Result<(), StoreError> {
+        let Some(build) = self.tx.build(job.build).await? else { return Ok(()) };
+        let config = &self.desk.config;
+        let milliseconds = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (lease_ms, heartbeat_ms) = (milliseconds(config.lease), milliseconds(config.heartbeat));
+        let order = self.order(attempt, job, build).await?;
+        let grant = Grant { claim: attempt.claim, order, lease_ms, heartbeat_ms };
+        self.answers.grant(&attempt.agent, attempt.sealing.clone(), grant);
+        Ok(())
+    }
+
+    async fn order(&mut self, attempt: &Attempt, job: &Job, build: Build) -> Result<WorkOrder, StoreError> {
+        let origin = match job.plan {
+            Some(_) => build.origin.clone(),
+            // What changed since then may decide what is planned.
+            None => Origin { last_green: self.tx.last_green(&build).await?, ..build.origin.clone() },
+        };
+        let received = self.tx.received(job.build, job.id).await?;
+        let answered = job.answer.iter().flat_map(|answer| &answer.inputs);
+        let inputs = build.inputs.iter().chain(answered).cloned().collect();
+        Ok(WorkOrder {
+            build: Some(build.number),
+            attempt: attempt.attempt,
+            branch: build.branch,
+            commit: build.commit,
+            plan: job.plan.clone(),
+            trusted: build.trusted,
+            origin,
+            key: job.plan.is_some().then(|| job.key.clone()),
+            inputs,
+            handed: received.values,
+            kept: received.kept,
+            so_far: received.so_far,
+            depot: self.desk.archives.for_attempt(job.id, attempt.attempt, attempt.claim),
+            ..WorkOrder::new(job.id, build.trigger, build.repo)
+        })
+    }
+}

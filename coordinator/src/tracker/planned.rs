@@ -1,0 +1,282 @@
+//! From a plan to jobs. A plan comes from a user's file, so it is believed only within its caps.
+
+use std::collections::{HashMap, HashSet};
+
+use protocol::outcome::{Cause, Ending};
+use protocol::plan::{BuildPlan, Concurrency, Downstream, Gate, MAX_JOBS, MAX_PLAN_BYTES, PlannedJob, Variable};
+use protocol::{BuildNumber, JobKey};
+
+use super::Turn;
+use crate::config::Supersede;
+use crate::intake::{check_variables, planning_key};
+use crate::store::{Attempt, Job, Spare, StoreError};
+
+/// How long a build's `finally` may take.
+const FINALLY_MS: u64 = 5 * 60 * 1000;
+
+/// The most labels that a job may ask for, and the most values that a gate does.
+const MOST: usize = 32;
+
+/// The longest name of a group or lane, and the longest question, in characters.
+const LONGEST: usize = 500;
+
+impl Turn<'_> {
+    /// One job that this agent may run goes on in its slot; all else becomes jobs of their own, and the planning
+    /// ends.
+    pub(super) async fn planned(
+        &mut self,
+        attempt: &Attempt,
+        job: &Job,
+        jobs: &[PlannedJob],
+        build: &BuildPlan,
+    ) -> Result<(), StoreError> {
+        if job.plan.is_some() {
+            return Ok(());
+        }
+        if let Err(message) = check_plan(jobs, build) {
+            self.end(attempt, job, Ending::errored(Cause::Limit, message)).await?;
+            self.abort(attempt, "its plan was refused");
+            return Ok(());
+        }
+        self.tx.plan_build(job.build, build, jobs).await?;
+        self.supersede(job.build, jobs, build).await?;
+        if let [only] = jobs
+            && only.goes_on(build)
+        {
+            self.tx.plan_job(job, only).await?;
+            return self.tx.advance(job.build, self.now_ms).await;
+        }
+        for planned in jobs {
+            self.tx.insert_planned(job.build, &guarded(planned), self.now_ms).await?;
+        }
+        self.end(attempt, job, Ending::passed()).await?;
+        if jobs.len() == 1 {
+            // An agent that is too old to know goes on with it.
+            self.abort(attempt, "its plan became a job of its own");
+        }
+        Ok(())
+    }
+
+    /// Ends the older builds that this one makes needless, but nothing of them that must not be cut short.
+    async fn supersede(
+        &mut self,
+        number: BuildNumber,
+        jobs: &[PlannedJob],
+        plan: &BuildPlan,
+    ) -> Result<(), StoreError> {
+        let Some(build) = self.tx.build(number).await? else { return Ok(()) };
+        let usual = match self.desk.config.supersede {
+            Supersede::Never => false,
+            Supersede::PullRequests => build.origin.pull_request.is_some(),
+            Supersede::Always => true,
+        };
+        if !plan.cancel_superseded.unwrap_or(usual) {
+            return Ok(());
+        }
+        for older in self.tx.superseded_by(&build, jobs).await? {
+            let reason = format!("superseded by {number}");
+            self.tx.cancel(older, &reason, Spare::Guarded, self.now_ms).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A job as the farm takes it on: what a person let begin, or a group admits, is never begun twice, and what comes last
+/// does not last.
+fn guarded(planned: &PlannedJob) -> PlannedJob {
+    let mut planned = planned.clone();
+    let once = planned.gate.is_some() || planned.concurrency.is_some();
+    for stage in &mut planned.plan.stages {
+        stage.not_twice |= once;
+        if planned.finally {
+            stage.timeout_ms = Some(stage.timeout_ms.unwrap_or(FINALLY_MS).min(FINALLY_MS));
+        }
+    }
+    planned
+}
+
+/// Whether a plan is one that the farm takes on.
+fn check_plan(jobs: &[PlannedJob], build: &BuildPlan) -> Result<(), String> {
+    if jobs.is_empty() && build.skipped.is_empty() {
+        return Err("the plan has no job".to_owned());
+    }
+    if jobs.len() > MAX_JOBS {
+        return Err(format!("the build has {} jobs, and {MAX_JOBS} are the most; make its matrix smaller", jobs.len()));
+    }
+    let bytes = serde_json::to_vec(&(jobs, build)).map_or(usize::MAX, |bytes| bytes.len());
+    if bytes > MAX_PLAN_BYTES {
+        let limit = MAX_PLAN_BYTES >> 10;
+        return Err(format!("the build's plan is larger than {limit} KiB; move long scripts into files"));
+    }
+    if let Some(terms) = &build.concurrency {
+        check_group(terms)?;
+    }
+    let mut keys: HashSet<&JobKey> = HashSet::from([]);
+    let reserved = planning_key();
+    for job in jobs {
+        if job.key == reserved || !keys.insert(&job.key) {
+            return Err(format!("the build has two jobs of the name {:?}", job.key.as_str()));
+        }
+        check_terms(job).map_err(|wrong| format!("job {}: {wrong}", job.key))?;
+    }
+    check_finally(jobs)?;
+    check_needs(jobs)
+}
+
+/// Whether what a job says about when it may begin can be kept.
+fn check_terms(job: &PlannedJob) -> Result<(), String> {
+    if job.labels.iter().count() > MOST {
+        return Err(format!("it asks for more than {MOST} labels"));
+    }
+    if let Some(gate) = &job.gate {
+        check_gate(gate)?;
+    }
+    if let Some(terms) = &job.concurrency {
+        check_group(terms)?;
+    }
+    if let Some(lane) = &job.lane {
+        check_name("the lane", &lane.name)?;
+        if lane.max == Some(0) {
+            return Err("its lane has room for none (max: 0)".to_owned());
+        }
+    }
+    job.downstream.as_ref().map_or(Ok(()), |downstream| check_downstream(job, downstream))
+}
+
+fn check_downstream(job: &PlannedJob, downstream: &Downstream) -> Result<(), String> {
+    if !job.plan.stages.is_empty() {
+        return Err("it begins another build, and has stages of its own".to_owned());
+    }
+    if downstream.wait && job.concurrency.is_some() {
+        // Whoever has a turn waits for nothing but an agent, so that no two wait for each other.
+        let instead = "give the group to a stage of that build instead";
+        return Err(format!("it waits for another build, and must not hold a concurrency group meanwhile; {instead}"));
+    }
+    check_variables(&downstream.vars)
+}
+
+fn check_gate(gate: &Gate) -> Result<(), String> {
+    if gate.ask.as_ref().is_some_and(|ask| ask.chars().count() > LONGEST) {
+        return Err(format!("the question at its gate is longer than {LONGEST} characters"));
+    }
+    if gate.inputs.len() > MOST || gate.allow.len() > MOST {
+        return Err(format!("its gate has more than {MOST} inputs or people"));
+    }
+    let mut names = HashSet::new();
+    for input in &gate.inputs {
+        let value = input.default.clone().unwrap_or_default();
+        check_variables(&[Variable::new(&input.name, value)])?;
+        if !names.insert(&input.name) {
+            return Err(format!("its gate asks for {} twice", input.name));
+        }
+        let among = |value: &String| input.choices.is_empty() || input.choices.contains(value);
+        if input.default.as_ref().is_some_and(|default| !among(default)) {
+            return Err(format!("the default of {} is none of its choices", input.name));
+        }
+    }
+    Ok(())
+}
+
+fn check_group(terms: &Concurrency) -> Result<(), String> {
+    if terms.limit == 0 {
+        return Err(format!("the concurrency group {} lets none begin (limit: 0)", terms.group));
+    }
+    check_name("the concurrency group", &terms.group)
+}
+
+fn check_name(what: &str, name: &str) -> Result<(), String> {
+    if name.trim().is_empty() || name.chars().count() > LONGEST || name.chars().any(char::is_control) {
+        return Err(format!("the name of {what} is empty, longer than {LONGEST} characters, or not printable"));
+    }
+    Ok(())
+}
+
+/// A build has one `finally`, which waits for all others and for nothing else.
+fn check_finally(jobs: &[PlannedJob]) -> Result<(), String> {
+    let last: Vec<&PlannedJob> = jobs.iter().filter(|job| job.finally).collect();
+    let [job] = last.as_slice() else {
+        return if last.is_empty() {
+            Ok(())
+        } else {
+            Err("the build has two jobs that come last (finally)".to_owned())
+        };
+    };
+    let waits = job.gate.is_some() || job.concurrency.is_some() || job.lane.is_some() || job.downstream.is_some();
+    if waits || !job.needs.is_empty() {
+        return Err(format!("job {} comes last (finally), and waits for something besides", job.key));
+    }
+    match jobs.iter().find(|other| other.needs.contains(&job.key)) {
+        Some(other) => Err(format!("job {} needs {}, which comes last (finally)", other.key, job.key)),
+        None => Ok(()),
+    }
+}
+
+/// Whether each job can come to its turn: all that it needs is there, and nothing needs itself.
+fn check_needs(jobs: &[PlannedJob]) -> Result<(), String> {
+    let mut open: HashMap<&JobKey, HashSet<&JobKey>> = HashMap::new();
+    for job in jobs {
+        let needs: HashSet<&JobKey> = job.needs.iter().collect();
+        if needs.len() < job.needs.len() {
+            return Err(format!("job {} needs one job twice", job.key));
+        }
+        open.insert(&job.key, needs);
+    }
+    for job in jobs {
+        if let Some(missing) = job.needs.iter().find(|need| !open.contains_key(need)) {
+            return Err(format!("job {} needs {missing}, which is not there", job.key));
+        }
+    }
+    while !open.is_empty() {
+        let ready: Vec<&JobKey> = open.iter().filter(|(_, needs)| needs.is_empty()).map(|(key, _)| *key).collect();
+        if ready.is_empty() {
+            let mut keys: Vec<&str> = open.keys().map(|key| key.as_str()).collect();
+            keys.sort_unstable();
+            return Err(format!("the jobs {} need each other in a circle", keys.join(", ")));
+        }
+        for key in ready {
+            open.remove(key);
+            open.values_mut().for_each(|needs| {
+                needs.remove(key);
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::Plan;
+
+    fn job(key: &str, needs: &[&str]) -> PlannedJob {
+        let needs = needs.iter().map(|need| need.parse().unwrap()).collect();
+        PlannedJob { needs, ..PlannedJob::new(key.parse().unwrap(), Plan::new("x", Vec::new())) }
+    }
+
+    #[track_caller]
+    fn check(jobs: &[PlannedJob], expect: Result<(), &str>) {
+        match (check_plan(jobs, &BuildPlan::default()), expect) {
+            (Ok(()), Ok(())) => {}
+            (Err(got), Err(expect)) if got.contains(expect) => {}
+            (got, expect) => panic!("{got:?} instead of {expect:?}"),
+        }
+    }
+
+    #[test]
+    fn a_plan_is_believed_within_its_caps() {
+        check(&[job("a", &[])], Ok(()));
+        check(&[job("c", &["a", "b"]), job("a", &[]), job("b", &["a"])], Ok(()));
+        check(&[], Err("no job"));
+        check(&[job("a", &[]), job("a", &[])], Err("two jobs"));
+        check(&[job("(plan)", &[])], Err("two jobs"));
+        check(&[job("a", &["x"])], Err("needs x, which is not there"));
+        check(&[job("a", &["b", "b"]), job("b", &[])], Err("twice"));
+        check(&[job("a", &["b"]), job("b", &["a"]), job("c", &[])], Err("a, b need each other"));
+        check(&[job("a", &["a"])], Err("circle"));
+        let many: Vec<PlannedJob> = (0..=MAX_JOBS).map(|number| job(&number.to_string(), &[])).collect();
+        check(&many, Err("257 jobs"));
+        let mut long = job("a", &[]);
+        long.plan.image = "x".repeat(MAX_PLAN_BYTES).into();
+        check(&[long], Err("larger than 1024 KiB"));
+    }
+}
