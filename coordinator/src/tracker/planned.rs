@@ -244,39 +244,4 @@ fn check_needs(jobs: &[PlannedJob]) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use protocol::Plan;
-
-    fn job(key: &str, needs: &[&str]) -> PlannedJob {
-        let needs = needs.iter().map(|need| need.parse().unwrap()).collect();
-        PlannedJob { needs, ..PlannedJob::new(key.parse().unwrap(), Plan::new("x", Vec::new())) }
-    }
-
-    #[track_caller]
-    fn check(jobs: &[PlannedJob], expect: Result<(), &str>) {
-        match (check_plan(jobs, &BuildPlan::default()), expect) {
-            (Ok(()), Ok(())) => {}
-            (Err(got), Err(expect)) if got.contains(expect) => {}
-            (got, expect) => panic!("{got:?} instead of {expect:?}"),
-        }
-    }
-
-    #[test]
-    fn a_plan_is_believed_within_its_caps() {
-        check(&[job("a", &[])], Ok(()));
-        check(&[job("c", &["a", "b"]), job("a", &[]), job("b", &["a"])], Ok(()));
-        check(&[], Err("no job"));
-        check(&[job("a", &[]), job("a", &[])], Err("two jobs"));
-        check(&[job("(plan)", &[])], Err("two jobs"));
-        check(&[job("a", &["x"])], Err("needs x, which is not there"));
-        check(&[job("a", &["b", "b"]), job("b", &[])], Err("twice"));
-        check(&[job("a", &["b"]), job("b", &["a"]), job("c", &[])], Err("a, b need each other"));
-        check(&[job("a", &["a"])], Err("circle"));
-        let many: Vec<PlannedJob> = (0..=MAX_JOBS).map(|number| job(&number.to_string(), &[])).collect();
-        check(&many, Err("257 jobs"));
-        let mut long = job("a", &[]);
-        long.plan.image = "x".repeat(MAX_PLAN_BYTES).into();
-        check(&[long], Err("larger than 1024 KiB"));
-    }
-}
+mod tests;
