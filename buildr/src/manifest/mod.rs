@@ -1,8 +1,8 @@
 //! The manifest: the file in the repository, as it is written.
 //!
 //! [`load_project`] finds and reads those of a folder. In it: `place` says which files these are, `yaml` makes nodes
-//! of a text (and is the only file that knows the YAML crate), `include` brings other files' nodes, `check` makes a
-//! [`Manifest`] of them and collects all that is wrong, and `source` shows a person where. What a manifest means is
+//! of a text (and is the only file that knows the YAML crate), `include` brings other files' nodes, `keys` is the
+//! registry of what there is, `check` makes a [`Manifest`] of them and collects all that is wrong, and `source` shows a person where. What a manifest means is
 //! [`crate::plan`]'s.
 
 mod source;
@@ -10,6 +10,7 @@ mod node;
 mod yaml;
 mod writer;
 mod words;
+pub(crate) mod keys;
 mod variable;
 mod language;
 mod include;

@@ -4,10 +4,10 @@ use protocol::RepoUrl;
 use protocol::plan::{CloneOptions, Submodules};
 
 use super::findings::{Findings, Keys, shown};
+use crate::manifest::keys::{CLONE, REPO};
 use crate::manifest::language::Repo;
 use crate::manifest::node::{Entry, Shape};
 use crate::manifest::source::{Spanned, quoted};
-use crate::manifest::words::{CLONE, REPO};
 
 /// What `clone` says: `false` for an empty workspace, or a map.
 pub(super) fn clone(entry: &Entry, findings: &mut Findings<'_>) -> CloneOptions {
@@ -82,7 +82,7 @@ fn repo(entry: &Entry, findings: &mut Findings<'_>) -> Option<Repo> {
     if matches!(entry.value.value, Shape::Scalar { .. }) {
         return url(entry, findings).map(|url| Repo { name, url, path: None, branch: None });
     }
-    let keys = Keys { owner: format!("the repository {}", quoted(&name.value)), words: &REPO };
+    let keys = Keys { owner: format!("the repository {}", quoted(&name.value)), map: &REPO };
     let example = format!("{}: {{url: \"https://git.example.org/{}.git\"}}", name.value, name.value);
     let before = findings.count();
     let (mut its_url, mut path, mut branch) = (None, None, None);

@@ -4,11 +4,11 @@ use protocol::Variable;
 
 use super::findings::{Findings, Keys, shown};
 use super::values::flatten;
+use crate::manifest::keys::{ENVIRONMENT, Map, SERVICE_ENVIRONMENT};
 use crate::manifest::language::{Environment, Inherit};
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Span, Spanned, quoted};
 use crate::manifest::variable;
-use crate::manifest::words::{ENVIRONMENT, SERVICE_ENVIRONMENT, Words};
 
 /// What `environment` says. A list is its `vars`.
 pub(super) fn read(entry: &Entry, findings: &mut Findings<'_>) -> Environment {
@@ -20,13 +20,13 @@ pub(super) fn of_service(entry: &Entry, findings: &mut Findings<'_>) -> Vec<Span
     of(entry, &SERVICE_ENVIRONMENT, findings).vars
 }
 
-fn of(entry: &Entry, words: &'static Words, findings: &mut Findings<'_>) -> Environment {
+fn of(entry: &Entry, map: &'static Map, findings: &mut Findings<'_>) -> Environment {
     let mut environment = Environment::default();
     if matches!(entry.value.value, Shape::List(_)) {
         environment.vars = vars(entry, findings);
         return environment;
     }
-    for entry in findings.entries(entry, &Keys::of("environment", words), "environment: {vars: [NAME=VALUE]}") {
+    for entry in findings.entries(entry, &Keys::of("environment", map), "environment: {vars: [NAME=VALUE]}") {
         match entry.key.value.as_str() {
             "inherit" => environment.inherit = Some(inherit(entry, findings)),
             _ => environment.vars = vars(entry, findings),

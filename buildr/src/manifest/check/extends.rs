@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use super::findings::{Findings, did_you_mean};
 use super::values::flatten;
+use crate::manifest::keys::TOP;
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Span, Spanned, quoted};
-use crate::manifest::words::TOP;
 
 /// How far templates may extend others that extend others.
 const MAX_DEPTH: usize = 16;
@@ -28,9 +28,7 @@ pub(super) fn resolve(
     let mut resolver = Resolver { entries: templates, done: HashMap::new(), nodes: 0, full: false, findings };
     let is_stage = |key: &str| {
         let own = key.starts_with('.') || key.starts_with("x-");
-        listed(key)
-            || matches!(key, "prepare" | "finally")
-            || !(own || TOP.known.contains(&key) || TOP.later.contains(&key))
+        listed(key) || matches!(key, "prepare" | "finally") || !(own || TOP.has(key) || TOP.later.contains(&key))
     };
     let resolved = entries
         .iter()

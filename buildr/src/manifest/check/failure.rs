@@ -3,10 +3,10 @@
 use protocol::plan::{AllowFailure, Retry, RetryCause};
 
 use super::findings::{Findings, Keys, did_you_mean, shown};
+use crate::manifest::keys::{ALLOW_FAILURE, RETRY};
 use crate::manifest::language::RetrySaid;
 use crate::manifest::node::{Entry, Shape};
 use crate::manifest::source::{Spanned, quoted};
-use crate::manifest::words::{ALLOW_FAILURE, RETRY};
 
 /// The most tries that can be asked for besides the first.
 const MAX_RETRIES: i64 = 10;

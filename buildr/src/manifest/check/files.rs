@@ -4,10 +4,10 @@ use protocol::plan::{CachePolicy, KeepWhen};
 
 use super::findings::{Findings, Keys};
 use super::values::Choice;
+use crate::manifest::keys::{ARTIFACTS, CACHE, COVERAGE, REPORTS};
 use crate::manifest::language::{Artifacts, Cache, Coverage, Reports};
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Span, Spanned, quoted};
-use crate::manifest::words::{ARTIFACTS, CACHE, COVERAGE, REPORTS};
 
 const KEEP: [Choice<KeepWhen>; 3] =
     [("success", KeepWhen::Success), ("failure", KeepWhen::Failure), ("always", KeepWhen::Always)];

@@ -1,8 +1,9 @@
 //! What is found wrong while a manifest is read.
 
+use crate::manifest::keys::Map;
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Problem, Source, Span, quoted};
-use crate::manifest::words::{self, Words};
+use crate::manifest::words;
 
 /// The most problems that are told at once: more than a person mends before trying again.
 const MAX_TOLD: usize = 20;
@@ -33,13 +34,13 @@ pub(super) struct Keys {
     /// What the map is called in a sentence.
     pub(super) owner: String,
     /// The words that it has, and those that it has not.
-    pub(super) words: &'static Words,
+    pub(super) map: &'static Map,
 }
 
 impl Keys {
     /// Of a map that is known by the key before it.
-    pub(super) fn of(key: &str, words: &'static Words) -> Self {
-        Self { owner: quoted(key), words }
+    pub(super) fn of(key: &str, map: &'static Map) -> Self {
+        Self { owner: quoted(key), map }
     }
 }
 
@@ -103,7 +104,7 @@ impl<'s> Findings<'s> {
         };
         let mut known = Vec::new();
         for entry in entries {
-            if keys.words.known.contains(&entry.key.value.as_str()) {
+            if keys.map.has(&entry.key.value) {
                 known.push(entry);
             } else {
                 self.unknown(entry, keys, example);
@@ -115,7 +116,8 @@ impl<'s> Findings<'s> {
     /// A key that a map does not have.
     fn unknown(&mut self, entry: &Entry, keys: &Keys, example: &str) {
         let key = entry.key.value.as_str();
-        let Words { known, later, never } = keys.words;
+        let Map { later, never, .. } = keys.map;
+        let known: Vec<&str> = keys.map.names().collect();
         if let Some((_, message, help)) = never.iter().find(|(never, ..)| *never == key) {
             self.error(entry.key.span, format!("{} {message}", keys.owner), *help);
         } else if later.contains(&key) {
@@ -126,7 +128,7 @@ impl<'s> Findings<'s> {
             let help = match guess {
                 Some(guess) => format!("write `{guess}`, such as `{example}`"),
                 None if known.len() > 8 => format!("write `{example}`; `buildr explain` lists all keys"),
-                None => format!("write `{example}`: {} has {}", keys.owner, words::listed(known)),
+                None => format!("write `{example}`: {} has {}", keys.owner, words::listed(&known)),
             };
             self.error(entry.key.span, message, help);
         }

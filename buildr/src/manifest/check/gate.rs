@@ -5,10 +5,10 @@ use protocol::plan::{GateInput, TakeOrder};
 use super::environment;
 use super::findings::{Findings, Keys, shown};
 use super::values::Choice;
+use crate::manifest::keys::{CONCURRENCY, INPUT, MANUAL, TRIGGER};
 use crate::manifest::language::{Concurrency, Manual, Trigger};
 use crate::manifest::node::{Entry, Shape};
 use crate::manifest::source::{Spanned, quoted};
-use crate::manifest::words::{CONCURRENCY, INPUT, MANUAL, TRIGGER};
 
 const ORDER: [Choice<TakeOrder>; 2] = [("build", TakeOrder::Build), ("ready", TakeOrder::Ready)];
 
@@ -103,7 +103,7 @@ fn input(entry: &Entry, findings: &mut Findings<'_>) -> GateInput {
             }
         }
         Shape::Map(_) => {
-            let keys = Keys { owner: format!("the input {}", quoted(&entry.key.value)), words: &INPUT };
+            let keys = Keys { owner: format!("the input {}", quoted(&entry.key.value)), map: &INPUT };
             let example = format!("{}: {{choices: [eu, us], default: eu}}", entry.key.value);
             for entry in findings.entries(entry, &keys, &example) {
                 match entry.key.value.as_str() {

@@ -4,10 +4,10 @@ use protocol::plan::Pull;
 
 use super::findings::{Findings, Keys};
 use super::values::Choice;
+use crate::manifest::keys::IMAGE;
 use crate::manifest::language::Image;
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Span, Spanned, quoted};
-use crate::manifest::words::IMAGE;
 
 const HELP: &str = "write `image: debian:bookworm-slim`, a name as `docker pull` takes it";
 

@@ -5,9 +5,9 @@ use protocol::plan::Resources;
 
 use super::findings::{Findings, Keys, shown};
 use super::values::{bytes, cores};
+use crate::manifest::keys::RESOURCES;
 use crate::manifest::node::{Entry, Shape};
 use crate::manifest::source::{Spanned, quoted};
-use crate::manifest::words::RESOURCES;
 
 /// What `resources` says.
 pub(super) fn resources(entry: &Entry, findings: &mut Findings<'_>) -> Option<Resources> {

@@ -1,11 +1,12 @@
 //! `matrix`: one run for each combination of values.
 
 use super::findings::{Findings, did_you_mean, shown};
+use crate::manifest::keys::{EXCLUDABLE, MATRIX};
 use crate::manifest::language::Matrix;
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Span, Spanned, quoted};
 use crate::manifest::variable;
-use crate::manifest::words::{self, EXCLUDABLE, MATRIX};
+use crate::manifest::words;
 
 const EXAMPLE: &str = "matrix: {rust: [stable, nightly]}";
 
@@ -44,7 +45,7 @@ pub(super) fn read(entry: &Entry, findings: &mut Findings<'_>) -> Option<Matrix>
 
 /// Whether a key of the matrix is a word of the language and no axis.
 fn is_word(entry: &Entry) -> bool {
-    MATRIX.known.contains(&entry.key.value.as_str())
+    MATRIX.has(&entry.key.value)
 }
 
 fn axis(entry: &Entry, matrix: &mut Matrix, findings: &mut Findings<'_>) {
@@ -131,7 +132,7 @@ fn included(matrix: &Matrix, findings: &mut Findings<'_>) {
 }
 
 fn axis_name(name: &Spanned<String>, findings: &mut Findings<'_>) {
-    if !variable::is_name(&variable_of(&name.value)) || MATRIX.known.contains(&name.value.as_str()) {
+    if !variable::is_name(&variable_of(&name.value)) || MATRIX.has(&name.value) {
         let message = format!("{} cannot name an axis", quoted(&name.value));
         findings.error(name.span, message, "write a name of letters, digits, `_` and `-`");
     }

@@ -21,10 +21,11 @@ mod order;
 mod extends;
 
 use crate::manifest::include::{RemoteFile, listed_as_stage};
+use crate::manifest::keys::{NEVER_A_STAGE, STAGE, TOP};
 use crate::manifest::language::{Defaults, Element, Manifest};
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Problem, Source, Span, quoted};
-use crate::manifest::words::{self, NEVER_A_STAGE, STAGE, TOP};
+use crate::manifest::words;
 use findings::{Findings, Told};
 use when::Of;
 
@@ -103,7 +104,7 @@ impl<'n> Top<'n> {
             match entry.key.value.as_str() {
                 listed if self.lists(listed) => {}
                 free if words::is_free(free) => {}
-                word if TOP.known.contains(&word) => self.word(entry, &mut manifest, findings),
+                word if TOP.has(word) => self.word(entry, &mut manifest, findings),
                 later if TOP.later.contains(&later) => findings.later(entry),
                 _ if stage::is_meant(entry) => {
                     let runs = self.unlisted(entry, &mut manifest, findings);
@@ -179,11 +180,11 @@ impl<'n> Top<'n> {
     fn unknown(&self, entry: &Entry, findings: &mut Findings<'_>) {
         let key = entry.key.value.as_str();
         let missing = |word: &&str| self.get(word).is_none();
-        let of_a_stage = || findings.guess(key, STAGE.known.iter().copied());
-        if STAGE.known.contains(&key) {
+        let of_a_stage = || findings.guess(key, STAGE.names());
+        if STAGE.has(key) {
             let message = format!("the top level has no key {}", quoted(key));
             findings.error(entry.key.span, message, format!("write it in a stage, such as `build: {{{key}: ...}}`"));
-        } else if let Some(guess) = findings.guess(key, TOP.known.iter().copied().filter(missing)) {
+        } else if let Some(guess) = findings.guess(key, TOP.names().filter(missing)) {
             let message = format!("there is no key {}{}", quoted(key), findings::did_you_mean(Some(guess)));
             findings.error(
                 entry.key.span,

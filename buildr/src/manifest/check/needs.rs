@@ -33,7 +33,7 @@ pub(super) fn read(entry: &Entry, findings: &mut Findings<'_>) -> Vec<Need> {
 /// Tells what is named and is not there. `names` are the stages that run, those with mistakes in them too; `unlisted`
 /// those that never do.
 pub(super) fn check(manifest: &Manifest, names: &[&str], unlisted: &[&str], findings: &mut Findings<'_>) {
-    for stage in &manifest.stages {
+    for stage in manifest.stages.iter().chain(&manifest.finally) {
         for need in stage.needs.iter().flatten() {
             needed(stage, need, names, unlisted, findings);
         }

@@ -2,9 +2,9 @@
 
 use super::findings::{self, Findings};
 use super::stage;
+use crate::manifest::keys::NEVER_A_STAGE;
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Span, Spanned, quoted};
-use crate::manifest::words::NEVER_A_STAGE;
 
 const EXAMPLE: &str = "write `stages: [build, test]`, each a key of the manifest with a `script`";
 

@@ -2,10 +2,10 @@
 
 use super::findings::{Findings, Keys};
 use super::{environment, files, script, secrets, stage};
+use crate::manifest::keys::PREPARE;
 use crate::manifest::language::{Environment, Prepare};
 use crate::manifest::node::{Entry, Shape};
 use crate::manifest::source::quoted;
-use crate::manifest::words::PREPARE;
 
 /// What `prepare` says.
 pub(super) fn read(entry: &Entry, findings: &mut Findings<'_>) -> Option<Prepare> {

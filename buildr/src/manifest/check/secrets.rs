@@ -4,9 +4,9 @@ use protocol::plan::SecretRequest;
 
 use super::environment;
 use super::findings::{Findings, Keys, shown};
+use crate::manifest::keys::SECRET;
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Span, Spanned, quoted};
-use crate::manifest::words::SECRET;
 
 const HELP: &str = "write `secrets: [TOKEN]`, or `secrets: {SSH_KEY: {from: prod/ssh, file: true}}`";
 
@@ -42,7 +42,7 @@ fn named(entry: &Entry, findings: &mut Findings<'_>) -> Option<Spanned<SecretReq
     let (mut from, mut file) = (variable.clone(), false);
     match &entry.value.value {
         Shape::Map(_) => {
-            let keys = Keys { owner: format!("the secret {}", quoted(&variable)), words: &SECRET };
+            let keys = Keys { owner: format!("the secret {}", quoted(&variable)), map: &SECRET };
             let example = format!("{variable}: {{from: {variable}, file: true}}");
             for entry in findings.entries(entry, &keys, &example) {
                 match entry.key.value.as_str() {

@@ -4,10 +4,10 @@ use protocol::plan::{Probe, Ready};
 
 use super::findings::{Findings, Keys};
 use super::{environment, image, machine};
+use crate::manifest::keys::{READY, SERVICE};
 use crate::manifest::language::Service;
 use crate::manifest::node::{Entry, Shape};
 use crate::manifest::source::{Span, Spanned, quoted};
-use crate::manifest::words::{READY, SERVICE};
 
 const EXAMPLE: &str = "services: {db: postgres:17}";
 
@@ -43,7 +43,7 @@ fn service(entry: &Entry, findings: &mut Findings<'_>) -> Option<Service> {
         read.image = image::named(&entry.value, entry.place(), &owner, findings)?;
         return name.then_some(read);
     }
-    let keys = Keys { owner: owner.clone(), words: &SERVICE };
+    let keys = Keys { owner: owner.clone(), map: &SERVICE };
     let before = findings.count();
     let mut its_image = None;
     for entry in findings.entries(entry, &keys, &example) {

@@ -5,10 +5,11 @@ use protocol::StageName;
 use super::findings::{Findings, Keys};
 use super::when::Of;
 use super::{code, environment, failure, files, gate, image, machine, matrix, needs, script, secrets, service, when};
+use crate::manifest::keys::{FINALLY, STAGE};
 use crate::manifest::language::Stage;
 use crate::manifest::node::{Entry, Shape};
 use crate::manifest::source::{Span, Spanned, quoted};
-use crate::manifest::words::{self, FINALLY, STAGE};
+use crate::manifest::words;
 
 /// What a stage that triggers another build may say besides.
 const BESIDE_TRIGGER: [&str; 8] =
@@ -19,7 +20,7 @@ pub(super) fn read(entry: &Entry, named: Span, findings: &mut Findings<'_>) -> O
     let name = name(&Spanned { value: entry.key.value.as_str(), span: named }, findings);
     let owner = format!("the stage {}", quoted(&entry.key.value));
     let example = format!("{}: {{script: [...]}}", entry.key.value);
-    let keys = Keys { owner, words: &STAGE };
+    let keys = Keys { owner, map: &STAGE };
     let entries = findings.entries(entry, &keys, &example);
     let stage = of(name, &entries, &keys.owner, Of::Stage, findings);
     if entries.iter().any(|entry| entry.key.value == "trigger") {

@@ -4,10 +4,11 @@ use protocol::job::TriggerKind;
 use protocol::plan::RunOn;
 
 use super::findings::{Findings, Keys, did_you_mean};
+use crate::manifest::keys::{PIPELINE_WHEN, WHEN};
 use crate::manifest::language::{Condition, Globs, When};
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Span, Spanned, quoted};
-use crate::manifest::words::{self, WHEN};
+use crate::manifest::words;
 
 const EXAMPLE: &str = "when: {branch: main, event: push}";
 
@@ -115,7 +116,8 @@ fn branch(node: &Node, place: Span, findings: &mut Findings<'_>) -> Globs {
 fn condition(node: &Node, place: Span, of: Of, findings: &mut Findings<'_>) -> Condition {
     let place = node.place_or(place);
     let mut read = nothing(place);
-    let entries = findings.map(node, place, &Keys::of("when", &WHEN), EXAMPLE);
+    let map = if of == Of::Pipeline { &PIPELINE_WHEN } else { &WHEN };
+    let entries = findings.map(node, place, &Keys::of("when", map), EXAMPLE);
     if matches!(&node.value, Shape::Map(entries) if entries.is_empty()) {
         findings.error(place, "this condition says nothing", format!("write `{EXAMPLE}`, or leave it out"));
     }
@@ -131,13 +133,9 @@ fn condition(node: &Node, place: Span, of: Of, findings: &mut Findings<'_>) -> C
                 let help = "write an expression such as `if: branch.startsWith(\"release/\")`";
                 read.expression = findings.word(entry, help);
             }
-            "status" if of != Of::Pipeline => read.status = status(entry, of, findings),
-            "platform" if of == Of::Stage => read.platform = Some(globs(entry, "a platform", findings)),
-            "matrix" if of == Of::Stage => read.matrix = axes(entry, findings),
-            _ => {
-                let message = format!("{} means nothing in this \"when\": it is for conditions of stages", quoted(key));
-                findings.error(entry.key.span, message, "take it out, or write it in the `when` of a stage");
-            }
+            "status" => read.status = status(entry, of, findings),
+            "platform" => read.platform = Some(globs(entry, "a platform", findings)),
+            _ => read.matrix = axes(entry, findings),
         }
     }
     read

@@ -1,0 +1,113 @@
+//! The registry is held against the parser: each example is right, and each key that the parser reads stands here.
+
+use super::look::{Answer, Place, all, find};
+use super::*;
+use crate::manifest;
+
+#[test]
+fn every_key_has_a_description_and_an_example_that_is_right() {
+    let mut wrong = Vec::new();
+    for Place { path, key, .. } in all() {
+        assert!(key.says.ends_with('.'), "{path}");
+        assert!(!key.examples.is_empty(), "{path}");
+        for example in key.examples {
+            assert!(names(example, key.name), "{path} is not in\n{example}");
+            let told = match manifest::read(example.as_bytes(), ".buildr.yml") {
+                Ok(reading) if reading.warnings.is_empty() => continue,
+                Ok(reading) => reading.warnings[0].to_string(),
+                Err(error) => error.to_string(),
+            };
+            // What would be fetched is not there.
+            if !(example.starts_with("include:") && told.contains("are not fetched here")) {
+                wrong.push(format!("{path}\n{told}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// Whether a text uses a key.
+fn names(text: &str, key: &str) -> bool {
+    text.match_indices(key).any(|(at, _)| text[at + key.len()..].starts_with(':'))
+}
+
+#[test]
+fn no_key_stands_in_a_map_twice() {
+    fn check(map: &Map) {
+        for (index, name) in map.names().enumerate() {
+            assert!(map.names().take(index).all(|before| before != name), "{}: {name}", map.title);
+            assert!(!map.later.contains(&name), "{}: {name}", map.title);
+            assert!(map.never.iter().all(|(never, ..)| *never != name), "{}: {name}", map.title);
+        }
+        assert!(map.required.iter().all(|name| map.has(name)), "{}", map.title);
+    }
+    for map in [&TOP, &STAGE, &FINALLY, &PREPARE, &WHEN, &PIPELINE_WHEN, &MATRIX, &SERVICE, &SERVICE_ENVIRONMENT] {
+        check(map);
+    }
+}
+
+/// A key that stands here and that the parser passes over would be a promise that nobody keeps: each must be refused
+/// with a value that none takes.
+#[test]
+fn every_key_is_read() {
+    for Place { path, key, .. } in all() {
+        for example in key.examples {
+            let wrong = without_value(example, key.name);
+            assert!(manifest::read(wrong.as_bytes(), ".buildr.yml").is_err(), "{path} is not read in\n{wrong}");
+        }
+    }
+}
+
+/// The text with nothing behind a key.
+fn without_value(text: &str, key: &str) -> String {
+    let (at, _) = text.match_indices(key).find(|(at, _)| text[at + key.len()..].starts_with(':')).unwrap();
+    let (before, after) = text.split_at(at + key.len() + 1);
+    let mut depth = 0_u32;
+    let mut quote = None;
+    let end = after.char_indices().find(|&(_, c)| {
+        match c {
+            '"' | '\'' if quote == Some(c) => quote = None,
+            '"' | '\'' if quote.is_none() => quote = Some(c),
+            _ if quote.is_some() => {}
+            '\n' if depth == 0 && !after.starts_with('\n') => return true,
+            ',' | '}' | ']' if depth == 0 => return true,
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth -= 1,
+            _ => {}
+        }
+        false
+    });
+    let rest = end.map_or("", |(end, _)| &after[end..]);
+    format!("{before} ~{rest}")
+}
+
+#[test]
+fn keys_are_found_by_their_way() {
+    let paths = |asked: &str| match find(asked) {
+        Answer::Keys(places) => places.iter().map(|place| place.path.clone()).collect::<Vec<_>>().join(" "),
+        Answer::Unknown(guess) => format!("? {}", guess.unwrap_or_default()),
+    };
+    assert_eq!(paths("when.path"), "when.path");
+    assert_eq!(paths("policy"), "cache.policy");
+    assert_eq!(paths("path"), "when.path repos.path");
+    // Of the top level, of a stage, of `prepare`.
+    assert_eq!(paths("cache"), "cache cache cache");
+    assert_eq!(paths("prepare.files"), "files");
+    assert_eq!(paths("services.image.pull"), "services.image.pull");
+    assert_eq!(paths("atrifacts"), "? artifacts");
+    assert_eq!(paths("when.pth"), "? when.path");
+    assert_eq!(paths("polcy"), "? cache.policy");
+    assert_eq!(paths("nonsense"), "? ");
+}
+
+#[test]
+fn what_may_stand_there_in_words() {
+    let ways = |path: &str| match find(path) {
+        Answer::Keys(places) => places[0].key.form.ways().join(" | "),
+        Answer::Unknown(_) => panic!("{path}"),
+    };
+    assert_eq!(ways("retry"), "`never` | a whole number from 0 to 10 | a map with `max`, `on` and `delay`");
+    assert_eq!(ways("artifacts.when"), "`success`, `failure` or `always`");
+    assert_eq!(ways("needs"), "text | a list of text");
+    assert_eq!(ways("stages"), "a list of text, or a list of text");
+}
