@@ -1,0 +1,116 @@
+//! R14 and R15: names, variables, inputs, defaults.
+
+use super::*;
+use insta::assert_snapshot;
+
+#[test]
+fn names_stand_wherever_something_is_declared() {
+    let text = r#"
+stages: [a]
+inputs: {REGION: {default: eu}}
+environment: {vars: {REGION_IS: "${inputs.REGION}"}}
+workspace: /src/${branch}
+repos: {lib: {url: "https://e.org/${branch}.git", path: "deps/${branch}", branch: "${branch}"}, same: "https://e.org/same.git"}
+services: {db: {image: "db:${branch}", environment: ["V=${event}"]}}
+secrets: [TOP, OWN]
+cache: [{paths: ["t-${branch}"], name: "${branch}", key: [Cargo.lock], fallback: ["x-${branch}"]}]
+a:
+  image: {name: "i:${branch}", user: "u-${branch}", platform: "linux/${inputs.REGION}", pull: always}
+  environment: {vars: ["A=${branch}"], inherit: [LANG]}
+  services: {web: "web:${branch}"}
+  artifacts: {paths: ["out/${branch}"], exclude: ["${tag}x"]}
+  secrets: [{OWN: {from: other}}]
+  dir: "d/${branch}"
+  script: "echo ${branch} ${nope}"
+"#;
+    let planned = planned(text, &push());
+    assert_snapshot!(serde_json::to_string_pretty(&planned.jobs[0].plan).unwrap());
+}
+
+#[test]
+fn what_does_not_run_may_lack_values() {
+    check(
+        "[a, b]",
+        "b: {script: x, image: 'i:${tag}', when: {tag: '*'}}",
+        "build: a b(when: tag *, and this is no tag)",
+    );
+    check(
+        "[a, b]",
+        "b: {script: x, image: 'i:${tag}', agent: 'l-${tag}', when: {tag: '*'}}",
+        "
+a
+- b: when: tag *, and this is no tag",
+    );
+    let told = refused("b: {script: x, image: 'i:${tga}', when: {tag: '*'}}", &push());
+    assert!(told.starts_with(".buildr.yml:1:26: there is no name \"tga\""), "{told}");
+}
+
+#[test]
+fn the_top_level_holds_for_stages_that_do_not_say_otherwise() {
+    let text = r#"
+stages: [a, b]
+docker: true
+privileged: true
+shell: bash -e {0}
+dir: web
+idle_timeout: 5m
+retry: 2
+resources: {cpu: 2, memory: 1g}
+cache: [target]
+a: {script: x}
+b: {script: x, docker: false, privileged: false, shell: sh, dir: other, idle_timeout: 1m, retry: never, resources: {memory: 2g}, cache: false}
+"#;
+    let planned = planned(text, &push());
+    let [a, b] = planned.jobs[0].plan.stages.as_slice() else { panic!("{}", drawn(&planned)) };
+    assert_snapshot!(serde_json::to_string_pretty(a).unwrap());
+    assert_snapshot!(serde_json::to_string_pretty(b).unwrap());
+}
+
+fn manual(inputs: &[(&str, &str)]) -> Facts {
+    let inputs = inputs.iter().map(|&(name, value)| Variable::new(name, value)).collect();
+    Facts { inputs, ..Facts::new(TriggerKind::Manual) }
+}
+
+#[test]
+fn inputs_have_values() {
+    const TEXT: &str = "inputs: {REGION: [eu, us], LEVEL: {default: '1'}}\na: {script: x}";
+    let inputs = |facts: &Facts| -> String {
+        let planned = planned(TEXT, facts);
+        let inputs = &planned.jobs[0].plan.inputs;
+        inputs.iter().map(|it| format!("{}={}", it.name, it.value)).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(inputs(&manual(&[("REGION", "eu")])), "REGION=eu LEVEL=1");
+    assert_eq!(inputs(&manual(&[("REGION", "eu"), ("REGION", "us"), ("LEVEL", "2")])), "REGION=us LEVEL=2");
+    assert_eq!(inputs(&push()), "REGION= LEVEL=1");
+    let upstream = Facts { event: TriggerKind::Upstream, ..manual(&[("FROM", "x")]) };
+    assert_eq!(inputs(&upstream), "FROM=x REGION= LEVEL=1");
+    assert_eq!(
+        refused(TEXT, &manual(&[])),
+        "the input REGION has no value; give it by `--input REGION=VALUE`; it is one of eu, us"
+    );
+    assert_eq!(
+        refused(TEXT, &manual(&[("REGION", "mars")])),
+        "the input REGION cannot be \"mars\"; it is one of eu, us"
+    );
+    assert_eq!(
+        refused(TEXT, &manual(&[("REGOIN", "eu")])),
+        "the manifest asks for no input \"REGOIN\": did you mean `REGION`?"
+    );
+}
+
+#[test]
+fn a_repository_or_branch_that_is_none() {
+    let told = refused("a: {trigger: {repo: 'ext::x${branch}', branch: 'a..b'}}", &push());
+    assert_eq!(told.matches("this is no").count(), 2, "{told}");
+}
+
+#[test]
+fn caps() {
+    let many: String = (0..=MAX_STAGES).map(|number| format!("s{number}: {{script: x}}\n")).collect();
+    assert!(refused(&many, &push()).contains("this is the stage number 1001; a file has at most 1000"));
+    let some: String = (0..300).map(|number| format!("s{number}: {{script: x}}\n")).collect();
+    assert_eq!(planned(&some, &push()).jobs[0].plan.stages.len(), 300);
+    let vars: Vec<String> = (0..=MAX_VARIABLES).map(|number| format!("A{number}=x")).collect();
+    let text = format!("environment: {{vars: [{}]}}\na: {{script: x}}", vars.join(", "));
+    assert!(refused(&text, &push()).contains("this is the variable number 2001; a file sets at most 2000"));
+}
