@@ -177,6 +177,8 @@ impl Agent {
             agent: self.home.name().as_str(),
             stage_parallelism: self.config.stage_parallelism(),
             archives: None,
+            caches: None,
+            keep: buildr::executor::KeepContainers::Nothing,
         }
     }
 

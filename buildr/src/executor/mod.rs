@@ -329,6 +329,12 @@ impl Stop {
         self.cancel.is_cancelled()
     }
 
+    /// Whether the end must be at once.
+    #[must_use]
+    pub fn is_killed(&self) -> bool {
+        self.kill.is_cancelled()
+    }
+
     /// The polite one alone, for work that knows only one way to end.
     #[must_use]
     pub fn token(&self) -> &CancellationToken {

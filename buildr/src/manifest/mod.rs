@@ -36,7 +36,7 @@ pub(crate) use language::{
 pub(crate) use node::{Node, Shape};
 pub(crate) use source::Text;
 pub(crate) use source::{Source, Span, Spanned, quoted};
-pub(crate) use variable::is_inheritable;
+pub(crate) use variable::{is_inheritable, is_name, is_reserved};
 pub(crate) use writer::{Map, Value};
 
 /// The longest manifest that is read, in bytes.

@@ -1,37 +1,112 @@
 //! The environment of a job's containers: what the manifest asks for, what the farm says, later wins.
 
-use protocol::job::{TriggerKind, WorkOrder};
-use protocol::{Plan, StageName, Variable};
+use protocol::job::{SoFar, TriggerKind, WorkOrder};
+use protocol::{Plan, StageName, StagePlan, Variable};
 
+use super::places::{CHANGED, HAND_TARGET, HANDED, SUMMARY};
 use super::{Rooms, Sourced};
 use crate::plan::inherited;
 
-/// The variables that every container of a job gets.
-pub(super) struct Environment {
-    common: Vec<Variable>,
-    /// What wins over the stage's own name and all the rest.
-    last: Vec<Variable>,
+/// What the containers of a job are told, apart from what only one of them is.
+pub(super) struct Environment<'a> {
+    order: &'a WorkOrder,
+    plan: &'a Plan,
+    rooms: &'a Rooms<'a>,
+    /// What lies between the manifest's words and a person's own.
+    usual: Vec<Variable>,
+    /// What nobody else sets.
+    told: Vec<Variable>,
 }
 
-impl Environment {
-    pub(super) fn of(order: &WorkOrder, plan: &Plan, sourced: &Sourced, rooms: &Rooms<'_>) -> Self {
-        let own = rooms.own_environment;
-        let passed = inherited(&plan.inherit, own.iter().map(|variable| variable.name.as_str()));
-        let mut common: Vec<Variable> =
-            own.iter().filter(|variable| passed.contains(&variable.name.as_str())).cloned().collect();
-        common.extend(plan.environment.iter().cloned());
-        common.extend(told(order, plan, sourced, rooms.agent));
-        let own = rooms.secrets.iter().filter(|_| order.trusted);
-        let last = own.chain(&order.secrets).chain(rooms.more_environment).cloned().collect();
-        Self { common, last }
+/// What one container gets beyond what all get.
+#[derive(Default)]
+pub(super) struct Own<'a> {
+    /// Handed on by what ended before.
+    pub(super) handed: &'a [Variable],
+    /// What it is given of the secrets.
+    pub(super) secrets: &'a [Variable],
+    /// How the build stands, for one that runs whatever happened before it.
+    pub(super) so_far: Option<&'a SoFar>,
+}
+
+impl<'a> Environment<'a> {
+    pub(super) fn of(order: &'a WorkOrder, plan: &'a Plan, sourced: &Sourced, rooms: &'a Rooms<'a>) -> Self {
+        Self { order, plan, rooms, usual: usual(sourced), told: told(order, plan, sourced, rooms.agent) }
     }
 
-    pub(super) fn for_stage(&self, stage: &StageName) -> Vec<Variable> {
-        let mut all = self.common.clone();
-        all.push(Variable::new("BUILDR_STAGE", stage.as_str()));
-        all.extend(self.last.iter().cloned());
+    /// For `prepare`, which has no place for what it hands on.
+    pub(super) fn for_prepare(&self, name: &StageName, more: &[Variable], secrets: &[Variable]) -> Vec<Variable> {
+        let own = Own { secrets, ..Own::default() };
+        self.of_all(&self.plan.inherit, more, &own, vec![Variable::new("BUILDR_STAGE", name.as_str())])
+    }
+
+    /// For a stage.
+    pub(super) fn for_stage(&self, stage: &StagePlan, own: &Own<'_>) -> Vec<Variable> {
+        let mut last = vec![
+            Variable::new("BUILDR_STAGE", stage.name.as_str()),
+            Variable::new("BUILDR_ENV", format!("{HAND_TARGET}/{HANDED}")),
+            Variable::new("BUILDR_SUMMARY", format!("{HAND_TARGET}/{SUMMARY}")),
+        ];
+        if let Some(so_far) = own.so_far {
+            last.push(Variable::new("BUILDR_BUILD_STATUS", so_far.outcome.name()));
+            last.extend(so_far.stage.iter().map(|stage| Variable::new("BUILDR_FAILED_STAGE", stage.as_str())));
+        }
+        self.of_all(stage.inherit.as_ref().unwrap_or(&self.plan.inherit), &stage.environment, own, last)
+    }
+
+    fn of_all(&self, inherit: &[String], own: &[Variable], more: &Own<'_>, last: Vec<Variable>) -> Vec<Variable> {
+        let mut all = self.inherited(inherit);
+        let plan = self.plan.environment.iter().chain(own).chain(&self.plan.inputs).chain(&self.order.inputs);
+        all.extend(plan.chain(&self.order.handed).chain(more.handed).chain(&self.usual).cloned());
+        all.extend(more.secrets.iter().chain(self.rooms.more_environment).chain(&self.told).cloned());
+        all.extend(last);
         all
     }
+
+    fn inherited(&self, patterns: &[String]) -> Vec<Variable> {
+        let own = self.rooms.own_environment;
+        let passed = inherited(patterns, own.iter().map(|variable| variable.name.as_str()));
+        own.iter().filter(|variable| passed.contains(&variable.name.as_str())).cloned().collect()
+    }
+
+    /// What reaches containers of the agent's own environment: a sentence each.
+    pub(super) fn passed_on(&self) -> Vec<String> {
+        let names = |patterns: &[String]| {
+            let passed = self.inherited(patterns);
+            passed.iter().map(|variable| variable.name.clone()).collect::<Vec<_>>().join(", ")
+        };
+        let all = names(&self.plan.inherit);
+        let mut lines = Vec::new();
+        if !all.is_empty() {
+            lines.push(format!("passed on from this machine's environment: {all}"));
+        }
+        for stage in &self.plan.stages {
+            match stage.inherit.as_deref().map(names) {
+                Some(own) if own != all && own.is_empty() => {
+                    lines.push(format!("to {} nothing of this machine's environment is passed on", stage.name));
+                }
+                Some(own) if own != all => {
+                    lines.push(format!("passed on to {} from this machine's environment: {own}", stage.name));
+                }
+                _ => {}
+            }
+        }
+        lines
+    }
+}
+
+/// What wins over a manifest, and not over a person.
+fn usual(sourced: &Sourced) -> Vec<Variable> {
+    let mut usual = vec![
+        // Containers often run as another user than the owner of the checkout, which git would refuse.
+        Variable::new("GIT_CONFIG_COUNT", "1"),
+        Variable::new("GIT_CONFIG_KEY_0", "safe.directory"),
+        Variable::new("GIT_CONFIG_VALUE_0", "*"),
+    ];
+    if let Some(seconds) = sourced.committed_s {
+        usual.push(Variable::new("SOURCE_DATE_EPOCH", seconds.to_string()));
+    }
+    usual
 }
 
 /// What the farm tells a script about its build.
@@ -47,26 +122,28 @@ fn told(order: &WorkOrder, plan: &Plan, sourced: &Sourced, agent: &str) -> Vec<V
         Variable::new("BUILDR_WORKSPACE", &*plan.workspace),
         Variable::new("BUILDR_COMMIT_MESSAGE", &*sourced.subject),
         Variable::new("BUILDR_COMMIT_AUTHOR", &*sourced.author),
-        // Containers often run as another user than the owner of the checkout, which git would refuse.
-        Variable::new("GIT_CONFIG_COUNT", "1"),
-        Variable::new("GIT_CONFIG_KEY_0", "safe.directory"),
-        Variable::new("GIT_CONFIG_VALUE_0", "*"),
     ];
-    if order.trigger == TriggerKind::Local {
-        told.push(Variable::new("BUILDR_LOCAL", "true"));
-    }
-    if let Some(build) = order.build {
-        told.push(Variable::new("BUILDR_BUILD_NUMBER", build.0.to_string()));
-    }
-    if let Some(branch) = &sourced.branch {
-        told.push(Variable::new("BUILDR_BRANCH", branch.as_str()));
-        told.push(Variable::new("BUILDR_REF", format!("refs/heads/{branch}")));
-    }
-    if let Some(commit) = &sourced.commit {
-        told.push(Variable::new("BUILDR_COMMIT", commit.as_str()));
-    }
-    if let Some(seconds) = sourced.committed_s {
-        told.push(Variable::new("SOURCE_DATE_EPOCH", seconds.to_string()));
-    }
+    let mut tell = |name: &str, value: Option<String>| {
+        told.extend(value.map(|value| Variable::new(name, value)));
+    };
+    let origin = &order.origin;
+    let text = |branch: &protocol::Branch| branch.as_str().to_owned();
+    tell("BUILDR_LOCAL", (order.trigger == TriggerKind::Local).then(|| "true".to_owned()));
+    tell("BUILDR_BUILD_NUMBER", order.build.map(|build| build.0.to_string()));
+    tell("BUILDR_JOB", order.key.as_ref().map(|key| key.as_str().to_owned()));
+    tell("BUILDR_PIPELINE", plan.pipeline.clone());
+    tell("BUILDR_BRANCH", sourced.branch.as_ref().map(text));
+    tell("BUILDR_TAG", origin.tag.clone());
+    tell("BUILDR_PR", origin.pull_request.map(|number| number.to_string()));
+    tell("BUILDR_PR_TARGET", origin.target.as_ref().map(text));
+    let reference = match (&origin.tag, origin.pull_request, &sourced.branch) {
+        (Some(tag), ..) => Some(format!("refs/tags/{tag}")),
+        (None, Some(number), _) => Some(format!("refs/pull/{number}/head")),
+        (None, None, branch) => branch.as_ref().map(|branch| format!("refs/heads/{branch}")),
+    };
+    tell("BUILDR_REF", reference);
+    tell("BUILDR_COMMIT", sourced.commit.as_ref().map(|commit| commit.as_str().to_owned()));
+    tell("BUILDR_LAST_GREEN", origin.last_green.as_ref().map(|commit| commit.as_str().to_owned()));
+    tell("BUILDR_CHANGED_FILES", sourced.changed.as_ref().map(|_| format!("{HAND_TARGET}/{CHANGED}")));
     told
 }

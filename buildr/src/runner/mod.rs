@@ -3,29 +3,42 @@
 //! The user's failure is an [`Ending`], never an error; whatever goes wrong here becomes an ending with a
 //! sentence. On every path the sandbox is closed and the workspace removed before the ending is told.
 
-mod build;
-mod environment;
+mod graph;
+mod handing;
 mod redact;
+mod secrets;
 mod socket;
 mod source;
-mod stage;
 mod workspace;
+mod telling;
+mod services;
+mod places;
+mod environment;
+mod container;
+mod keeping;
+mod stage;
+mod joining;
+mod walk;
+mod prepare;
+mod job;
+mod build;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use protocol::job::{TriggerKind, WorkOrder};
 use protocol::plan::BuildPlan;
 use protocol::report::JobEvent;
-use protocol::{Cause, Ending, Outcome, Plan, StageOutcome, StagePlan, Variable};
+use protocol::{Cause, Ending, Outcome, Plan, Variable};
 
-use crate::executor::{Executor, KeepContainers, Sandbox, SandboxOrder, Stop};
+use crate::carry::cache::CacheStore;
+use crate::executor::{Executor, KeepContainers, Stop};
 use crate::manifest;
 use crate::plan;
 use crate::sink::EventSink;
-use environment::Environment;
+use job::Ready;
 use redact::Redactor;
-use stage::{JobLog, StageRun};
+use telling::{InTurn, JobLog, sentence, told_badly};
 
 pub use build::{Answer, Gatekeeper, NobodyToAsk, Place, Ways, run_build};
 pub use redact::SHORTEST as SHORTEST_SECRET;
@@ -64,6 +77,10 @@ pub struct Rooms<'a> {
     /// Where archives of artifacts lie that are brought to no farm: then the jobs of a build on this machine find them
     /// there, and people too. Without it, and without a farm, artifacts live as long as their job.
     pub archives: Option<&'a Path>,
+    /// Where this machine keeps caches; without it stages begin without any.
+    pub caches: Option<&'a CacheStore>,
+    /// What of containers stays for a person to look into.
+    pub keep: KeepContainers,
 }
 
 /// How long the parts of a job may take. What a pull may take is the executor's, and when a clone counts as standing
@@ -86,6 +103,7 @@ impl Default for TimeLimits {
 
 /// Carries out one job and tells the sink what happens, the [`JobEvent::Finished`] last.
 pub async fn run(order: &WorkOrder, rooms: &Rooms<'_>, sink: &dyn EventSink, stop: &Stop) -> Ending {
+    let sink = &InTurn::new(sink);
     let ending = match Redactor::for_order(order, rooms.secrets) {
         Ok(redactor) => Runner { order, rooms, sink, stop, redactor }.run().await,
         // Nothing may be printed that might hold them.
@@ -110,7 +128,7 @@ impl Runner<'_> {
         let log = JobLog::new(self.sink, &self.redactor);
         let ending = match self.rooms.work.open().await {
             Ok(workspace) => {
-                let ending = self.in_workspace(&workspace.checkout(), &log).await.unwrap_or_else(|ending| ending);
+                let ending = self.in_workspace(&workspace, &log).await.unwrap_or_else(|ending| ending);
                 if let Err(error) = workspace.discard(self.rooms.executor).await {
                     log.say(&format!("the workspace could not be removed: {error}")).await;
                     tracing::warn!(%error, "a workspace stays until the next sweep");
@@ -128,101 +146,44 @@ impl Runner<'_> {
         }
         match log.complete().await {
             Ok(()) => ending,
-            Err(error) => stage::told_badly(&error),
+            Err(error) => told_badly(&error),
         }
     }
 
     /// From an empty folder to the job's end. An early end is an `Err` only so that `?` reads well.
-    async fn in_workspace(&self, checkout: &Path, log: &JobLog<'_>) -> Result<Ending, Ending> {
-        let sourced = source::fetch(self.order, self.rooms, checkout, self.stop, log).await?;
+    async fn in_workspace(&self, workspace: &Workspace, log: &JobLog<'_>) -> Result<Ending, Ending> {
+        let checkout = workspace.checkout();
+        let sourced = source::fetch(self.order, self.rooms, &checkout, self.stop, log).await?;
         self.tell(sourced.event()).await?;
         let plan = match &self.order.plan {
             Some(plan) => plan.clone(),
-            None => match self.plan(checkout, &sourced, log).await? {
+            None => match self.plan(&checkout, &sourced, log).await? {
                 Some(plan) => plan,
                 // Several jobs: they are reported, and the farm offers them as their edges allow.
-                None if self.order.build.is_some() => return Ok(Ending::passed()),
-                None => {
-                    let message = "the build has several jobs, which only a farm with a coordinator carries out";
-                    return Err(Ending::errored(Cause::Limit, message));
-                }
+                None => return Ok(Ending::passed()),
             },
         };
-        let docker_socket = self.rooms.socket.decide(self.order, &plan).map_err(|refusal| {
-            let ending = Ending::errored(Cause::Limit, refusal.to_string());
-            ending.in_stage(&refusal.stage)
-        })?;
-        let environment = Environment::of(self.order, &plan, &sourced, self.rooms);
-        let sandbox_order = SandboxOrder {
-            job: self.order.job.to_string(),
-            workspace: PathBuf::from(checkout),
-            mount: plan.workspace.clone(),
-            image: plan.image.clone(),
-            docker_socket,
-            privileged: false,
-            keep: KeepContainers::Nothing,
-        };
-        let sandbox = self.rooms.executor.open(sandbox_order).await.map_err(|error| self.ending_of(&error))?;
-        let ending = self.stages(&plan, &environment, sandbox.as_ref()).await.unwrap_or_else(|ending| ending);
-        if let Err(error) = sandbox.close().await {
-            log.say(&format!("clean-up is not complete: {error}")).await;
-            tracing::warn!(%error, "what a job made stays until the next sweep");
-        }
-        Ok(ending)
+        let Self { order, rooms, sink, stop, redactor } = self;
+        let (plan, sourced) = (&plan, &sourced);
+        Ready { order, rooms, sink: *sink, stop, redactor, log, plan, sourced, workspace }.carry_out().await
     }
 
     /// Reads the manifest and reports the plan. `None`: the build has several jobs, of which this is none.
     async fn plan(&self, checkout: &Path, sourced: &Sourced, log: &JobLog<'_>) -> Result<Option<Plan>, Ending> {
-        let bad = |error: &dyn std::error::Error| Ending::errored(Cause::Manifest, stage::sentence(error));
+        let bad = |error: &dyn std::error::Error| Ending::errored(Cause::Manifest, sentence(error));
         let reading = manifest::load(checkout).map_err(|error| bad(&error))?;
         for warning in &reading.warnings {
             log.say(&format!("warning: {warning}")).await;
         }
         let mut jobs = plan::compile(&reading.manifest, &sourced.names(self.order)).map_err(|error| bad(&error))?;
         let build = BuildPlan::default();
-        let goes_on = jobs.len() == 1 && jobs[0].goes_on(&build);
-        self.tell(JobEvent::Planned { jobs: jobs.clone(), build }).await?;
-        Ok(if goes_on { jobs.pop().map(|job| job.plan) } else { None })
-    }
-
-    /// `prepare`, then one stage after the other, until one of them ends badly.
-    async fn stages(&self, plan: &Plan, environment: &Environment, sandbox: &dyn Sandbox) -> Result<Ending, Ending> {
-        let times = self.rooms.times;
-        let run = StageRun { sink: self.sink, stop: self.stop, redactor: &self.redactor, times, environment, plan };
-        let mut bad: Option<Ending> = None;
-        if let Some(prepare) = &plan.prepare {
-            bad = self.ending_after(run.prepare(prepare, sandbox).await);
-        }
-        for stage in &plan.stages {
-            bad = match bad {
-                None => self.ending_after(run.stage(stage, sandbox).await),
-                Some(ending) => {
-                    self.tell(skipped(stage, &ending)).await?;
-                    Some(ending)
-                }
-            };
-        }
-        Ok(bad.unwrap_or_else(Ending::passed))
-    }
-
-    fn ending_after(&self, ended: Result<(), Ending>) -> Option<Ending> {
-        match ended {
-            Ok(()) if self.stop.is_cancelled() => Some(Ending::cancelled("cancelled between two stages")),
-            Ok(()) => None,
-            Err(ending) => Some(ending),
-        }
-    }
-
-    fn ending_of(&self, error: &crate::executor::ExecutorError) -> Ending {
-        if self.stop.is_cancelled() {
-            Ending::cancelled("cancelled before the first stage")
-        } else {
-            Ending::errored(error.cause(), stage::sentence(error))
-        }
+        self.tell(JobEvent::Planned { jobs: jobs.clone(), build: build.clone() }).await?;
+        let only = if jobs.len() == 1 { jobs.pop() } else { None };
+        Ok(only.filter(|job| job.goes_on(&build)).map(|job| job.plan))
     }
 
     async fn tell(&self, event: JobEvent) -> Result<(), Ending> {
-        self.sink.emit(event).await.map_err(|error| stage::told_badly(&error))
+        self.sink.emit(event).await.map_err(|error| told_badly(&error))
     }
 
     /// A cancelled job says why, when whoever cancelled it did.
@@ -238,15 +199,6 @@ impl Runner<'_> {
     fn redacted(&self, ending: Ending) -> Ending {
         Ending { message: ending.message.map(|message| self.redactor.text(&message)), ..ending }
     }
-}
-
-fn skipped(stage: &StagePlan, ending: &Ending) -> JobEvent {
-    let reason = match (&ending.stage, ending.outcome) {
-        (_, Outcome::Cancelled) => "the build was cancelled".to_owned(),
-        (Some(culprit), outcome) => format!("{culprit} {}", outcome.name()),
-        (None, outcome) => format!("the build {}", outcome.name()),
-    };
-    JobEvent::StageEnded { stage: stage.name.clone(), result: StageOutcome::Skipped { reason }, duration_ms: 0 }
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Who may have the Docker socket, which is root on the agent's machine.
+//! Who may have the Docker socket or a privileged container: either is root on the agent's machine.
 
 use std::fmt;
 
 use protocol::job::WorkOrder;
-use protocol::{Plan, RepoGlob, RepoUrl, StageName};
+use protocol::{Plan, RepoGlob, RepoUrl, StageName, StagePlan};
 
 use crate::executor::SocketGrant;
 
@@ -30,16 +30,20 @@ pub enum SocketMode {
     Always,
 }
 
-/// A stage asks for the socket and does not get it.
+/// A stage asks for what it does not get.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) stage: StageName,
+    what: &'static str,
     why: String,
 }
 
+const SOCKET: &str = "the Docker socket (docker: true)";
+const PRIVILEGED: &str = "a privileged container (privileged: true)";
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stage {} asks for the Docker socket (docker: true), and this agent {}", self.stage, self.why)
+        write!(f, "stage {} asks for {}, and this agent {}", self.stage, self.what, self.why)
     }
 }
 
@@ -55,10 +59,27 @@ impl SocketPolicy {
         let Some(asking) = plan.stages.iter().find(|stage| stage.docker) else {
             return Ok(if self.mode == SocketMode::Always { SocketGrant::Always } else { SocketGrant::Never });
         };
-        let refuse = |why: String| Err(Refusal { stage: asking.name.clone(), why });
+        self.grant(order, &asking.name, SOCKET)?;
+        Ok(if self.mode == SocketMode::Always { SocketGrant::Always } else { SocketGrant::Asked })
+    }
+
+    /// Whether the stages and services of a job that ask for privileges get them: by the same rule, as it is the same
+    /// power.
+    pub(super) fn decide_privileged(&self, order: &WorkOrder, plan: &Plan) -> Result<bool, Refusal> {
+        let asks = |stage: &&StagePlan| stage.privileged || stage.services.iter().any(|service| service.privileged);
+        let asking = plan.stages.iter().find(asks).map(|stage| &stage.name);
+        let of_job = plan.services.iter().any(|service| service.privileged);
+        let first = plan.stages.first().map(|stage| &stage.name).filter(|_| of_job);
+        match asking.or(first) {
+            Some(stage) => self.grant(order, stage, PRIVILEGED).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn grant(&self, order: &WorkOrder, stage: &StageName, what: &'static str) -> Result<(), Refusal> {
+        let refuse = |why: String| Err(Refusal { stage: stage.clone(), what, why });
         match self.mode {
-            SocketMode::Always => Ok(SocketGrant::Always),
-            SocketMode::Asked => Ok(SocketGrant::Asked),
+            SocketMode::Always | SocketMode::Asked => Ok(()),
             SocketMode::Never => {
                 refuse("gives it to nobody (docker_socket = \"never\"); set docker_socket = \"trusted\" and list the repository in trusted_repos".to_owned())
             }
@@ -70,7 +91,7 @@ impl SocketPolicy {
                 "gives it only to builds that the coordinator trusts; start the coordinator with --trusted-repos '{}'",
                 order.repo
             )),
-            SocketMode::Trusted => Ok(SocketGrant::Asked),
+            SocketMode::Trusted => Ok(()),
         }
     }
 }
@@ -78,8 +99,8 @@ impl SocketPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::JobId;
     use protocol::job::TriggerKind;
-    use protocol::{JobId, StagePlan};
 
     fn order(trusted: bool) -> WorkOrder {
         WorkOrder {
@@ -119,5 +140,23 @@ mod tests {
         check(Mode::Asked, false, false, false, Ok(Grant::Never));
         check(Mode::Always, false, false, false, Ok(Grant::Always));
         check(Mode::Always, false, false, true, Ok(Grant::Always));
+    }
+
+    #[test]
+    fn who_gets_privileges() {
+        let stage = |privileged| StagePlan { privileged, ..StagePlan::new("build".parse().unwrap(), Vec::new()) };
+        let mut service: protocol::plan::Service =
+            serde_json::from_value(serde_json::json!({"name": "db", "image": "x"})).unwrap();
+        service.privileged = true;
+        let of_job = Plan { services: vec![service.clone()], ..Plan::new("x", vec![stage(false)]) };
+        let of_stage = Plan::new("x", vec![StagePlan { services: vec![service], ..stage(false) }]);
+        let policy = |mode| SocketPolicy { mode, trusted_repos: Vec::new() };
+        for plan in [Plan::new("x", vec![stage(true)]), of_job, of_stage] {
+            assert_eq!(policy(SocketMode::Asked).decide_privileged(&order(false), &plan), Ok(true));
+            let refusal = policy(SocketMode::Trusted).decide_privileged(&order(true), &plan).unwrap_err();
+            assert!(refusal.to_string().starts_with("stage build asks for a privileged container"), "{refusal}");
+        }
+        let plain = Plan::new("x", vec![stage(false)]);
+        assert_eq!(policy(SocketMode::Never).decide_privileged(&order(false), &plain), Ok(false));
     }
 }

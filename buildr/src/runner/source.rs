@@ -1,6 +1,6 @@
 //! The code of a job: cloned from its repository, or copied from a person's own tree.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use protocol::job::WorkOrder;
@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Rooms;
-use super::stage::JobLog;
+use super::telling::JobLog;
+use super::workspace::Workspace;
 use crate::executor::Stop;
 use crate::git::{self, Checkouts, GitError, TreeCopy};
 use crate::plan::Names;
@@ -29,6 +30,16 @@ pub enum Source<'a> {
     InPlace(&'a Path),
 }
 
+impl Source<'_> {
+    /// The folder in which a job works, and whether that is a person's own tree.
+    pub(super) fn checkout(&self, workspace: &Workspace) -> (PathBuf, bool) {
+        match self {
+            Self::InPlace(tree) => (tree.to_path_buf(), true),
+            Self::Clone(_) | Self::Tree(_) | Self::Committed(_) => (workspace.checkout(), false),
+        }
+    }
+}
+
 /// What is known of the code once it is there.
 #[derive(Debug, Clone)]
 pub struct Sourced {
@@ -42,6 +53,10 @@ pub struct Sourced {
     pub author: String,
     /// When it was committed, in seconds since 1970.
     pub committed_s: Option<i64>,
+    /// The branch that the repository's HEAD means, where it is known.
+    pub default_branch: Option<Branch>,
+    /// The files that the build changes; none when its base is not known.
+    pub changed: Option<Vec<String>>,
 }
 
 impl Sourced {
@@ -96,10 +111,7 @@ pub(super) async fn fetch(
             let copy = git::copy_committed(tree, into, stop.token()).await;
             copied("copy of what is committed in", tree, copy, stop, log).await
         }
-        Source::InPlace(tree) => {
-            let seen = git::describe_tree(tree, stop.token()).await;
-            copied("in place:", tree, seen, stop, log).await
-        }
+        Source::InPlace(tree) => look_at(tree, stop, log).await,
     }
 }
 
@@ -135,6 +147,8 @@ async fn clone(
                     subject: done.subject,
                     author: done.author,
                     committed_s: Some(done.committed_s),
+                    default_branch: None,
+                    changed: None,
                 });
             }
             Err(_) if stop.is_cancelled() => return Err(Ending::cancelled("cancelled during the clone")),
@@ -171,23 +185,44 @@ async fn copied(
         Err(_) if stop.is_cancelled() => return Err(Ending::cancelled("cancelled during the copy")),
         Err(error) => return Err(clone_failed(&error)),
     };
-    let state = if copy.dirty { ", with changes that are not committed" } else { "" };
-    let at = match &copy.commit {
-        Some(commit) => format!("at {}{state}", commit.short()),
-        None => "which has no commit".to_owned(),
-    };
     let files = if copy.files == 1 { "1 file".to_owned() } else { format!("{} files", copy.files) };
-    log.say(&format!("{what} {} ({files}), {at}", tree.display())).await;
+    log.say(&format!("{what} {} ({files}), {}", tree.display(), state_of(&copy))).await;
     for note in &copy.notes {
         log.say(note).await;
     }
-    Ok(Sourced {
-        commit: copy.commit,
-        branch: copy.branch,
-        subject: copy.subject,
-        author: copy.author,
-        committed_s: copy.committed_s,
-    })
+    Ok(sourced(copy))
+}
+
+/// A person's tree, worked on as it stands.
+async fn look_at(tree: &Path, stop: &Stop, log: &JobLog<'_>) -> Result<Sourced, Ending> {
+    let found = match git::describe_tree(tree, stop.token()).await {
+        Ok(found) => found,
+        Err(_) if stop.is_cancelled() => return Err(Ending::cancelled("cancelled while looking at the tree")),
+        Err(error) => return Err(clone_failed(&error)),
+    };
+    let said = "what stages write stays in it, and a stage that is tried again finds what the try before left";
+    log.say(&format!("in {} itself, {}: {said}", tree.display(), state_of(&found))).await;
+    Ok(sourced(found))
+}
+
+fn state_of(tree: &TreeCopy) -> String {
+    let state = if tree.dirty { ", with changes that are not committed" } else { "" };
+    match &tree.commit {
+        Some(commit) => format!("at {}{state}", commit.short()),
+        None => "which has no commit".to_owned(),
+    }
+}
+
+fn sourced(tree: TreeCopy) -> Sourced {
+    Sourced {
+        commit: tree.commit,
+        branch: tree.branch,
+        subject: tree.subject,
+        author: tree.author,
+        committed_s: tree.committed_s,
+        default_branch: tree.default_branch,
+        changed: None,
+    }
 }
 
 fn clone_failed(error: &GitError) -> Ending {

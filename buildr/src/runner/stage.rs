@@ -1,266 +1,337 @@
-//! One container's work: its events, its log on the way to the sink, and what its end means for the job.
+//! One stage of a job: its tries, each in a fresh container, and what is left of the last one.
 
-use std::io::ErrorKind;
-use std::time::Instant;
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use protocol::plan::{Image, Prepare};
+use protocol::plan::{AllowFailure, RetryCause};
 use protocol::report::JobEvent;
-use protocol::{Cause, Ending, LogName, Outcome, Plan, StageEnd, StageName, StageOutcome, StagePlan};
-use tokio::sync::{Mutex, mpsc};
+use protocol::{Cause, Ending, LogName, StageEnd, StageOutcome, StagePlan, Variable};
 
-use super::TimeLimits;
-use super::environment::Environment;
-use super::redact::Redactor;
-use crate::executor::{ExecutorError, OUTPUT_BOUND, PrepareOrder, Sandbox, StageOrder, Stop};
-use crate::sink::{EventSink, SinkError};
+use super::container::{Again, Attempt};
+use super::job::Job;
+use super::secrets::Given;
+use super::services::ServiceLogs;
+use super::telling::{Pen, Readers, told, told_badly};
+use crate::carry::reports::CoverageInLog;
+use crate::executor::Stop;
 
-/// What every container of a job has in common.
+/// How much of a try's log is read at once.
+const CHUNK: usize = 64 << 10;
+
+/// A stage that is run.
 pub(super) struct StageRun<'a> {
-    pub(super) sink: &'a dyn EventSink,
-    pub(super) stop: &'a Stop,
-    pub(super) redactor: &'a Redactor,
-    pub(super) times: TimeLimits,
-    pub(super) environment: &'a Environment,
-    pub(super) plan: &'a Plan,
+    pub(super) job: &'a Job<'a>,
+    pub(super) stage: &'a StagePlan,
+    /// Ends it, alone or with the job.
+    pub(super) stop: Stop,
+    /// The workspace as the last stage that ran alone has left it.
+    pub(super) workspace: PathBuf,
+    /// For one that works on a copy of it: the artifacts that are put over that.
+    pub(super) copy_with: Option<Vec<PathBuf>>,
+    /// What stages before it handed on.
+    pub(super) handed: Vec<Variable>,
 }
 
-/// Which of a sandbox's two doors a script goes through.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Door {
-    Prepare,
-    Stage,
+/// What became of a stage.
+pub(super) struct Done {
+    pub(super) outcome: StageOutcome,
+    /// What it hands on.
+    pub(super) handed: Vec<Variable>,
+    /// The archive of its artifacts, of a stage that worked on a copy.
+    pub(super) archive: Option<PathBuf>,
+    /// The folder that is the job's workspace from now on, when it is another.
+    pub(super) workspace: Option<PathBuf>,
 }
 
-/// Whether a script may be run again when nobody knows how far it came.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Again {
-    Harmless,
-    Forbidden,
+impl Done {
+    fn without_a_trace(outcome: StageOutcome) -> Self {
+        Self { outcome, handed: Vec::new(), archive: None, workspace: None }
+    }
 }
 
-impl Again {
-    /// What it is when a script was cut off by a fault of the farm, and nobody knows how far it came.
-    fn after(self, cause: Cause, sentence: String) -> (Cause, String) {
-        match self {
-            Self::Harmless => (cause, sentence),
-            Self::Forbidden => (
-                Cause::OutcomeUnknown,
-                format!(
-                    "{sentence}; whether the stage did its work is not known, and it must not run twice (`retry: never`): find out, and submit the build again if it should run once more"
-                ),
-            ),
+/// The logs of one stage.
+pub(super) struct Logs<'a> {
+    pub(super) own: Pen<'a>,
+    pub(super) services: ServiceLogs<'a>,
+    pub(super) coverage: Option<CoverageInLog>,
+}
+
+impl<'a> StageRun<'a> {
+    /// Runs it to its end, and tells that.
+    ///
+    /// # Errors
+    /// When what happens in it cannot be kept: the job ends so.
+    pub(super) async fn run(&self) -> Result<Done, Ending> {
+        let job = self.job;
+        let given = match job.secrets.given(&self.stage.name, &self.stage.secrets) {
+            Ok(given) => given,
+            Err(denied) => {
+                let outcome = StageOutcome::Errored { cause: Cause::Limit, message: denied.to_string() };
+                self.ended(&outcome, 0).await?;
+                return Ok(Done::without_a_trace(outcome));
+            }
+        };
+        let begins = self.begin().await?;
+        let began = Instant::now();
+        let mut logs = self.logs();
+        let (attempt, outcome) =
+            if begins { self.tries(&given, &mut logs).await? } else { (None, StageOutcome::Cancelled) };
+        logs.own.check().map_err(|error| self.told_badly(&error))?;
+        let took = millis(began.elapsed());
+        let done = self.finish(attempt, outcome, &mut logs).await?;
+        logs.services.complete().await.map_err(|error| told_badly(&error))?;
+        logs.own.complete().await.map_err(|error| told_badly(&error))?;
+        self.ended(&done.outcome, took).await?;
+        Ok(done)
+    }
+
+    fn logs(&self) -> Logs<'a> {
+        let (sink, redactor, stage) = (self.job.sink, self.job.redactor, self.stage);
+        Logs {
+            own: Pen::new(sink, redactor, LogName::from(&stage.name)),
+            services: ServiceLogs::new(&stage.services, Some(&stage.name), sink, redactor),
+            coverage: None,
         }
     }
-}
 
-/// Whether a script may have begun before this stopped it.
-fn may_have_begun(error: &ExecutorError) -> bool {
-    match error {
-        ExecutorError::Pull { .. }
-        | ExecutorError::NoShell { .. }
-        | ExecutorError::NotReady { .. }
-        | ExecutorError::Refused(_) => false,
-        ExecutorError::Unreachable { .. }
-        | ExecutorError::TooLarge(_)
-        | ExecutorError::Daemon { .. }
-        | ExecutorError::Disk { .. } => true,
-    }
-}
-
-impl StageRun<'_> {
-    /// Runs `prepare`.
-    pub(super) async fn prepare(&self, prepare: &Prepare, sandbox: &dyn Sandbox) -> Result<(), Ending> {
-        let name: StageName = "prepare".parse().expect("it is a name");
-        let order = self.order(name, None, &prepare.script, false);
-        self.run(&order, Door::Prepare, Again::Harmless, sandbox).await
-    }
-
-    /// Runs a stage.
-    pub(super) async fn stage(&self, stage: &StagePlan, sandbox: &dyn Sandbox) -> Result<(), Ending> {
-        let order = self.order(stage.name.clone(), stage.image.clone(), &stage.script, stage.docker);
-        let again = if stage.not_twice { Again::Forbidden } else { Again::Harmless };
-        self.run(&order, Door::Stage, again, sandbox).await
-    }
-
-    fn order(&self, name: StageName, image: Option<Image>, script: &[String], docker: bool) -> StageOrder {
-        let environment = self.environment.for_stage(&name);
-        let TimeLimits { stage: timeout, idle, .. } = self.times;
-        StageOrder { image, environment, docker, idle, ..StageOrder::new(name, script.to_owned(), timeout) }
-    }
-
-    /// Runs one container and tells how it went; `Err` when the job ends with it.
-    async fn run(&self, order: &StageOrder, door: Door, again: Again, sandbox: &dyn Sandbox) -> Result<(), Ending> {
-        let begins = self.begin(order, again).await?;
-        let began = Instant::now();
-        let (ended, written) =
-            if begins { self.run_and_read(order, door, sandbox).await } else { (Ok(StageEnd::Cancelled), Ok(0)) };
-        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let total = written.map_err(|error| {
-            let (cause, message) = told(&error);
-            let (cause, message) = again.after(cause, message);
-            Ending::errored(cause, message).in_stage(&order.name)
-        })?;
-        let result = self.outcome(ended, again);
-        self.tell(JobEvent::LogComplete { log: LogName::from(&order.name), total }).await?;
-        self.tell(JobEvent::StageEnded { stage: order.name.clone(), result: result.clone(), duration_ms }).await?;
-        self.meaning(result, &order.name)
-    }
-
-    /// Tells that a stage begins. What must not run twice begins only when that is certain, and not at all once the
-    /// job was asked to end (`false`).
-    async fn begin(&self, order: &StageOrder, again: Again) -> Result<bool, Ending> {
-        let image = order.image.as_ref().unwrap_or(&self.plan.image).name.clone();
-        let not_twice = again == Again::Forbidden;
-        let started = JobEvent::StageStarted { stage: order.name.clone(), image, not_twice };
+    /// Tells that it begins. What must not run twice begins only when that is certain, and not at all once the job was
+    /// asked to end (`false`).
+    async fn begin(&self) -> Result<bool, Ending> {
+        let Self { job, stage, .. } = self;
+        let image = stage.image.as_ref().unwrap_or(&job.plan.image).name.clone();
+        let not_twice = stage.not_twice;
+        let started = JobEvent::StageStarted { stage: stage.name.clone(), image, not_twice };
         if !not_twice {
-            return self.tell(started).await.map(|()| true);
+            return job.tell(started).await.map(|()| true);
         }
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(false),
-            told = self.sink.emit_certain(started) => {
-                told.map(|()| true).map_err(|error| told_badly(&error).in_stage(&order.name))
+            told = job.sink.emit_certain(started) => {
+                told.map(|()| true).map_err(|error| told_badly(&error).in_stage(&stage.name))
             }
         }
     }
 
-    /// The container's end, and how many bytes its log has. Both futures end before this one does.
-    async fn run_and_read(
+    /// One try after the other, until one ends so that no other follows. Its traces are there then.
+    async fn tries(&self, given: &Given, logs: &mut Logs<'a>) -> Result<(Option<Attempt>, StageOutcome), Ending> {
+        let most = self.most_tries();
+        let mut number = 1;
+        loop {
+            let began = Instant::now();
+            logs.coverage = self.coverage(logs).await;
+            let mut copy = if number < most { tempfile::tempfile_in(self.job.places.folder()).ok() } else { None };
+            let readers = Readers { coverage: logs.coverage.as_mut(), copy: copy.as_mut() };
+            let (attempt, outcome) =
+                self.attempt(number < most, given, &mut logs.own, &mut logs.services, readers).await;
+            let Some(delay) = self.again(number, &outcome) else { return Ok((attempt, outcome)) };
+            logs.own.check().map_err(|error| self.told_badly(&error))?;
+            self.tried(number, &outcome, began, copy).await?;
+            let why = outcome.detail().unwrap_or_else(|| outcome.name().to_owned());
+            let wait = if delay.is_zero() { String::new() } else { format!(" in {} s", delay.as_secs()) };
+            logs.own.say(&format!("try {number} of {most}: {why}; trying again{wait}")).await;
+            if let Some(attempt) = attempt {
+                attempt.discard(self.job.places, &self.workspace).await;
+            }
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok((None, StageOutcome::Cancelled)),
+                () = tokio::time::sleep(delay) => {}
+            }
+            number += 1;
+        }
+    }
+
+    /// The most times that it is run.
+    fn most_tries(&self) -> u32 {
+        match &self.stage.retry {
+            Some(retry) if !self.stage.not_twice => retry.max.saturating_add(1),
+            _ => 1,
+        }
+    }
+
+    /// How long to wait for the next try, if there is one.
+    fn again(&self, number: u32, outcome: &StageOutcome) -> Option<Duration> {
+        let retry = self.stage.retry.as_ref().filter(|_| number < self.most_tries())?;
+        let may = !self.stop.is_cancelled() && tries_again_after(&retry.on, outcome);
+        may.then(|| Duration::from_millis(retry.delay_ms))
+    }
+
+    /// Tells of a try that is followed by another, and gives it a log of its own.
+    async fn tried(
         &self,
-        order: &StageOrder,
-        door: Door,
-        sandbox: &dyn Sandbox,
-    ) -> (Result<StageEnd, ExecutorError>, Result<u64, SinkError>) {
-        let (output, printed) = mpsc::channel(OUTPUT_BOUND);
-        let work = async move {
-            match door {
-                Door::Prepare => {
-                    let order = PrepareOrder { stage: order.clone(), files: None, cache: false };
-                    sandbox.prepare(&order, &output, self.stop).await
-                }
-                Door::Stage => sandbox.run(order, &output, self.stop).await,
-            }
-        };
-        tokio::join!(work, self.pump(LogName::from(&order.name), printed))
-    }
-
-    /// Carries a log to the sink. When that fails the job is stopped, and the rest read and dropped, so that the
-    /// container can come to its end.
-    async fn pump(&self, log: LogName, mut printed: mpsc::Receiver<Bytes>) -> Result<u64, SinkError> {
-        let mut stream = self.redactor.stream();
-        let mut total = 0;
-        let mut failed = None;
-        while let Some(bytes) = printed.recv().await {
-            let bytes = stream.push(bytes);
-            if failed.is_none() && !bytes.is_empty() {
-                total += bytes.len() as u64;
-                failed = self.sink.log(&log, bytes).await.err();
-                if failed.is_some() {
-                    self.stop.cancel();
-                }
+        number: u32,
+        outcome: &StageOutcome,
+        began: Instant,
+        copy: Option<File>,
+    ) -> Result<(), Ending> {
+        let job = self.job;
+        let log = LogName::of_try(&self.stage.name, number);
+        let mut pen = Pen::new(job.sink, job.redactor, log.clone());
+        if let Some(mut copy) = copy
+            && copy.rewind().is_ok()
+        {
+            let mut buffer = vec![0; CHUNK];
+            while let Ok(length @ 1..) = copy.read(&mut buffer) {
+                pen.copy(Bytes::copy_from_slice(&buffer[..length])).await;
             }
         }
-        let rest = stream.finish();
-        match failed {
-            Some(error) => Err(error),
-            None if rest.is_empty() => Ok(total),
-            None => {
-                total += rest.len() as u64;
-                self.sink.log(&log, rest).await.map(|()| total)
+        pen.complete().await.map_err(|error| told_badly(&error))?;
+        let duration_ms = millis(began.elapsed());
+        let (stage, result) = (self.stage.name.clone(), outcome.clone());
+        job.tell(JobEvent::StageTried { stage, number, result, duration_ms, log }).await
+    }
+
+    /// What is left of the last try: its values, its files, its end as the job sees it.
+    async fn finish(
+        &self,
+        attempt: Option<Attempt>,
+        outcome: StageOutcome,
+        logs: &mut Logs<'a>,
+    ) -> Result<Done, Ending> {
+        if let (StageOutcome::Cancelled, Some(reason)) = (&outcome, self.stop.reason()) {
+            logs.own.say(&format!("stopped: {reason}")).await;
+        }
+        let mut done = Done::without_a_trace(self.allowed(outcome));
+        let Some(mut attempt) = attempt else { return Ok(done) };
+        match self.handed(&attempt).await {
+            Ok(handed) => done.handed = handed,
+            Err(message) if done.outcome == StageOutcome::Passed => {
+                done.outcome = StageOutcome::Errored { cause: Cause::Limit, message };
             }
+            Err(message) => logs.own.say(&message).await,
+        }
+        // A second cancel waits for nothing.
+        if !self.job.stop.is_killed() {
+            self.tell_images().await?;
+            self.tell_summary(&attempt).await?;
+            done.archive = self.keep_artifacts(&attempt, &done.outcome, &mut logs.own).await?;
+            self.tell_reports(&attempt, logs).await?;
+            self.keep_caches(&mut attempt, &done.outcome, &mut logs.own).await;
+        }
+        let goes_on = self.copy_with.is_none() && attempt.folder() != self.workspace;
+        done.workspace = goes_on.then(|| attempt.folder().to_owned());
+        let keep = if goes_on { attempt.folder().to_owned() } else { self.workspace.clone() };
+        attempt.discard(self.job.places, &keep).await;
+        Ok(done)
+    }
+
+    fn allowed(&self, outcome: StageOutcome) -> StageOutcome {
+        match outcome {
+            StageOutcome::Failed { end } if allows(&self.stage.allow_failure, end) => {
+                StageOutcome::AllowedFailure { end }
+            }
+            other => other,
         }
     }
 
-    fn outcome(&self, ended: Result<StageEnd, ExecutorError>, again: Again) -> StageOutcome {
-        match ended {
-            Ok(end) if end.passed() => StageOutcome::Passed,
-            Ok(StageEnd::Cancelled) => StageOutcome::Cancelled,
-            Ok(end) => StageOutcome::Failed { end },
-            Err(_) if self.stop.is_cancelled() => StageOutcome::Cancelled,
-            Err(error) => {
-                let again = if may_have_begun(&error) { again } else { Again::Harmless };
-                let (cause, message) = again.after(error.cause(), sentence(&error));
-                StageOutcome::Errored { cause, message: self.redactor.text(&message) }
-            }
-        }
+    async fn ended(&self, outcome: &StageOutcome, duration_ms: u64) -> Result<(), Ending> {
+        let (stage, result) = (self.stage.name.clone(), outcome.clone());
+        self.job.tell(JobEvent::StageEnded { stage, result, duration_ms }).await
     }
 
-    /// What a stage's end means for its job.
-    fn meaning(&self, result: StageOutcome, stage: &StageName) -> Result<(), Ending> {
-        let ending = match result {
-            StageOutcome::Passed | StageOutcome::AllowedFailure { .. } | StageOutcome::Skipped { .. } => return Ok(()),
-            StageOutcome::Failed { end } => {
-                Ending { outcome: Outcome::Failed, message: Some(format!("{stage} failed: {end}")), stage: None }
-            }
-            StageOutcome::Errored { cause, message } => Ending::errored(cause, message),
-            StageOutcome::Cancelled => Ending::cancelled(format!("cancelled during {stage}")),
-        };
-        Err(ending.in_stage(stage))
-    }
-
-    async fn tell(&self, event: JobEvent) -> Result<(), Ending> {
-        self.sink.emit(event).await.map_err(|error| told_badly(&error))
+    fn told_badly(&self, error: &crate::sink::SinkError) -> Ending {
+        let (cause, message) = told(error);
+        let (cause, message) = Again::of(self.stage).after(cause, message);
+        Ending::errored(cause, message).in_stage(&self.stage.name)
     }
 }
 
-/// The job's end when what happens in it cannot be kept.
-pub(super) fn told_badly(error: &SinkError) -> Ending {
-    let (cause, message) = told(error);
-    Ending::errored(cause, message)
+/// How long it was, in milliseconds.
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn told(error: &SinkError) -> (Cause, String) {
-    match error.0.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            (Cause::Limit, format!("the agent's disk is full: {error}"))
+/// Whether a failure counts as passed.
+fn allows(allowed: &AllowFailure, end: StageEnd) -> bool {
+    match allowed {
+        AllowFailure::None => false,
+        AllowFailure::Any => true,
+        AllowFailure::Codes(codes) => code_of(end).is_some_and(|code| codes.contains(&code)),
+    }
+}
+
+/// The exit code as a shell would have seen it.
+fn code_of(end: StageEnd) -> Option<i64> {
+    /// 128 and SIGKILL, with which the kernel ends what takes too much memory.
+    const KILLED: i64 = 137;
+    match end {
+        StageEnd::Exited { code } => Some(code),
+        StageEnd::OutOfMemory { .. } => Some(KILLED),
+        _ => None,
+    }
+}
+
+/// Whether an end is one of those after which a stage is tried again.
+fn tries_again_after(on: &[RetryCause], outcome: &StageOutcome) -> bool {
+    let is = |cause: &RetryCause| match (outcome, cause) {
+        (StageOutcome::Failed { end }, RetryCause::Code(code)) => code_of(*end) == Some(*code),
+        (StageOutcome::Failed { end }, cause) => match end {
+            StageEnd::Exited { .. } | StageEnd::DiskFull { .. } => *cause == RetryCause::Failed,
+            StageEnd::OutOfMemory { .. } => *cause == RetryCause::OutOfMemory,
+            StageEnd::TimedOut { .. } | StageEnd::IdleTimedOut { .. } => *cause == RetryCause::Timeout,
+            StageEnd::Cancelled => false,
+        },
+        (StageOutcome::Errored { cause: Cause::Pull | Cause::Daemon | Cause::Service, .. }, RetryCause::Infra) => true,
+        _ => false,
+    };
+    let any = matches!(outcome, StageOutcome::Failed { .. })
+        || matches!(outcome, StageOutcome::Errored { cause: Cause::Pull | Cause::Daemon | Cause::Service, .. });
+    if on.is_empty() { any } else { on.iter().any(is) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_which_ends_a_stage_is_tried_again() {
+        use RetryCause as On;
+        let failed = |code| StageOutcome::Failed { end: StageEnd::Exited { code } };
+        let oom = StageOutcome::Failed { end: StageEnd::OutOfMemory { limit_bytes: 0 } };
+        let slow = StageOutcome::Failed { end: StageEnd::TimedOut { limit_ms: 1 } };
+        let errored = |cause| StageOutcome::Errored { cause, message: String::new() };
+        let table: [(&[On], &StageOutcome, bool); 17] = [
+            (&[], &failed(1), true),
+            (&[], &errored(Cause::Pull), true),
+            (&[], &errored(Cause::Limit), false),
+            (&[], &StageOutcome::Passed, false),
+            (&[], &StageOutcome::Cancelled, false),
+            (&[On::Failed], &failed(7), true),
+            (&[On::Failed], &slow, false),
+            (&[On::Failed], &errored(Cause::Daemon), false),
+            (&[On::Infra], &errored(Cause::Daemon), true),
+            (&[On::Infra], &errored(Cause::Service), true),
+            (&[On::Infra], &failed(1), false),
+            (&[On::Timeout], &slow, true),
+            (&[On::OutOfMemory], &oom, true),
+            (&[On::Code(137)], &oom, true),
+            (&[On::Code(137)], &failed(1), false),
+            (&[On::Timeout, On::Code(3)], &failed(3), true),
+            (&[On::Infra], &errored(Cause::OutcomeUnknown), false),
+        ];
+        for (on, outcome, expect) in table {
+            assert_eq!(tries_again_after(on, outcome), expect, "{on:?} {outcome:?}");
         }
-        _ => (Cause::Daemon, error.to_string()),
-    }
-}
-
-/// An error with its sources, as one sentence.
-pub(super) fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
-}
-
-/// What the job itself has to say (clone, clean-up): a log of its own, before those of the stages.
-pub(super) struct JobLog<'a> {
-    sink: &'a dyn EventSink,
-    redactor: &'a Redactor,
-    written: Mutex<Result<u64, SinkError>>,
-}
-
-impl<'a> JobLog<'a> {
-    pub(super) fn new(sink: &'a dyn EventSink, redactor: &'a Redactor) -> Self {
-        Self { sink, redactor, written: Mutex::new(Ok(0)) }
     }
 
-    /// Adds a line.
-    pub(super) async fn say(&self, line: &str) {
-        let bytes = Bytes::from(self.redactor.text(&format!("{line}\n")));
-        let mut written = self.written.lock().await;
-        if let Ok(total) = &mut *written {
-            let length = bytes.len() as u64;
-            match self.sink.log(&LogName::of_job(), bytes).await {
-                Ok(()) => *total += length,
-                Err(error) => *written = Err(error),
-            }
+    #[test]
+    fn which_failures_count_as_passed() {
+        let codes = AllowFailure::Codes(vec![3, 137]);
+        let table = [
+            (AllowFailure::None, StageEnd::Exited { code: 1 }, false),
+            (AllowFailure::Any, StageEnd::Exited { code: 1 }, true),
+            (AllowFailure::Any, StageEnd::TimedOut { limit_ms: 1 }, true),
+            (codes.clone(), StageEnd::Exited { code: 3 }, true),
+            (codes.clone(), StageEnd::Exited { code: 4 }, false),
+            (codes.clone(), StageEnd::OutOfMemory { limit_bytes: 0 }, true),
+            (codes, StageEnd::TimedOut { limit_ms: 1 }, false),
+        ];
+        for (allowed, end, expect) in table {
+            assert_eq!(allows(&allowed, end), expect, "{allowed:?} {end:?}");
         }
-    }
-
-    /// Tells how long the log has become.
-    pub(super) async fn complete(self) -> Result<(), SinkError> {
-        let total = self.written.into_inner()?;
-        if total > 0 {
-            self.sink.emit(JobEvent::LogComplete { log: LogName::of_job(), total }).await?;
-        }
-        Ok(())
     }
 }

@@ -82,6 +82,8 @@ impl Ground {
             agent: "oak",
             stage_parallelism: 2,
             archives: None,
+            caches: None,
+            keep: crate::executor::KeepContainers::Nothing,
         };
         let told = Told { logs: Mutex::default(), stop: &stop, cancel_because: self.cancel_because };
         let ending = run(&self.order, &rooms, &told, &stop).await;

@@ -142,6 +142,12 @@ impl Workspace {
         self.in_place.clone().unwrap_or_else(|| self.folder.join(CHECKOUT))
     }
 
+    /// The folder that it lies in, where the job may make others.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Removes it, with all that containers left in it.
     ///
     /// # Errors

@@ -164,6 +164,8 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         agent: "local",
         stage_parallelism: cores(),
         archives: Some(&archives),
+        caches: None,
+        keep: crate::executor::KeepContainers::Nothing,
     };
     let owner = Owner {
         screen: Arc::clone(&screen),

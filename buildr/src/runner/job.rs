@@ -1,0 +1,226 @@
+//! One job from its code to its end: what all of its containers share, and the order in which things happen.
+
+use std::path::PathBuf;
+
+use protocol::job::WorkOrder;
+use protocol::plan::Kept;
+use protocol::report::{JobEvent, Tests};
+use protocol::{Cause, Ending, Outcome, Plan, StageName, StageOutcome, Variable};
+
+use super::container::restore;
+use super::environment::Environment;
+use super::places::Places;
+use super::redact::Redactor;
+use super::secrets::Vault;
+use super::services::ServiceLogs;
+use super::source::Sourced;
+use super::telling::{JobLog, sentence, told_badly};
+use super::walk::{Begins, Walked, walk};
+use super::workspace::Workspace;
+use super::{Rooms, prepare};
+use crate::carry::Shelf;
+use crate::executor::{ExecutorError, Sandbox, SandboxOrder, Served, Stop};
+use crate::sink::EventSink;
+
+/// What every container of a job has in common.
+pub(super) struct Job<'a> {
+    pub(super) order: &'a WorkOrder,
+    pub(super) rooms: &'a Rooms<'a>,
+    pub(super) sink: &'a dyn EventSink,
+    pub(super) stop: &'a Stop,
+    pub(super) redactor: &'a Redactor,
+    pub(super) log: &'a JobLog<'a>,
+    pub(super) plan: &'a Plan,
+    pub(super) sourced: &'a Sourced,
+    pub(super) environment: &'a Environment<'a>,
+    pub(super) secrets: &'a Vault,
+    pub(super) places: &'a Places<'a>,
+    pub(super) sandbox: &'a dyn Sandbox,
+    /// The checkout, as the sandbox was opened over it.
+    pub(super) checkout: PathBuf,
+    /// Whether that is a person's own tree: then nothing takes its place.
+    pub(super) in_place: bool,
+    /// The services of the job, once they are ready.
+    pub(super) services: Option<Served>,
+    /// Where artifacts are brought to.
+    pub(super) shelf: Option<Shelf>,
+}
+
+impl Job<'_> {
+    /// Tells what happens.
+    pub(super) async fn tell(&self, event: JobEvent) -> Result<(), Ending> {
+        self.sink.emit(event).await.map_err(|error| told_badly(&error))
+    }
+
+    /// Tells the end of a stage that never ran.
+    pub(super) async fn tell_end(&self, stage: &StageName, result: StageOutcome) -> Result<(), Ending> {
+        self.tell(JobEvent::StageEnded { stage: stage.clone(), result, duration_ms: 0 }).await
+    }
+
+    /// The most stages that run at once.
+    pub(super) fn stages_at_once(&self) -> usize {
+        let asked = self.plan.stage_parallelism.and_then(|most| usize::try_from(most).ok());
+        self.rooms.stage_parallelism.min(asked.unwrap_or(usize::MAX)).max(1)
+    }
+
+    /// Whether the build had failed before this job began.
+    pub(super) fn failed_before(&self) -> bool {
+        let outcome = self.order.so_far.as_ref().map(|so_far| so_far.outcome);
+        matches!(outcome, Some(Outcome::Failed | Outcome::Errored { .. }))
+    }
+
+    /// What tests say, without secrets.
+    pub(super) fn masked(&self, mut tests: Tests) -> Tests {
+        for failure in &mut tests.failures {
+            failure.name = self.redactor.text(&failure.name);
+            failure.message = self.redactor.text(&failure.message);
+        }
+        tests
+    }
+
+    /// What the jobs before it kept, put into its checkout.
+    async fn restore_kept(&self) -> Result<(), Ending> {
+        for kept in &self.order.kept {
+            let Kept { job, stage, files, .. } = kept;
+            let Some(shelf) = &self.shelf else {
+                let message = format!("the artifacts of {job} are needed, and there is no place to fetch them from");
+                return Err(Ending::errored(Cause::Daemon, message));
+            };
+            let into = self.places.fresh("fetched");
+            let lacking = |error: &dyn std::error::Error| {
+                let message = format!("the artifacts of {stage} could not be brought here: {}", sentence(error));
+                Ending::errored(Cause::Daemon, message)
+            };
+            std::fs::create_dir(&into).map_err(|error| lacking(&error))?;
+            let archive = shelf.fetch(kept, &into).await.map_err(|error| lacking(&error))?;
+            restore(archive, self.checkout.clone()).await.map_err(|error| lacking(&error))?;
+            let count = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+            self.log.say(&format!("artifacts of {stage}, from {job}: {count}")).await;
+        }
+        Ok(())
+    }
+
+    /// `prepare`, services, stages.
+    async fn carry_out(&mut self) -> Result<Walked, Ending> {
+        for line in self.environment.passed_on() {
+            self.log.say(&line).await;
+        }
+        if let Some(bad) = prepare::run(self).await? {
+            return walk(self, Begins::WithoutImage, Some(bad)).await;
+        }
+        if let Err(bad) = self.restore_kept().await {
+            return walk(self, Begins::Badly, Some(bad)).await;
+        }
+        if self.plan.services.is_empty() {
+            return walk(self, Begins::Well, None).await;
+        }
+        let (stop, sandbox) = (self.stop, self.sandbox);
+        let mut logs = ServiceLogs::new(&self.plan.services, None, self.sink, self.redactor);
+        let (orders, pumping) = logs.begin(stop);
+        let work = async {
+            match sandbox.serve(orders, None, stop).await {
+                Ok(served) => {
+                    self.services = Some(served.clone());
+                    let walked = walk(self, Begins::Well, None).await;
+                    sandbox.dismiss(served).await;
+                    walked
+                }
+                Err(error) => {
+                    let bad = ending_of(&error, stop);
+                    walk(self, Begins::Badly, Some(bad)).await
+                }
+            }
+        };
+        let (walked, ()) = tokio::join!(work, pumping);
+        logs.complete().await.map_err(|error| told_badly(&error))?;
+        walked
+    }
+
+    /// Tells what later jobs receive. What holds a secret stays here.
+    async fn hand_on(&self, handed: Vec<Variable>) -> Result<(), Ending> {
+        let (values, secret): (Vec<_>, Vec<_>) =
+            handed.into_iter().partition(|value| self.redactor.text(&value.value) == value.value);
+        for Variable { name, .. } in secret {
+            self.log.say(&format!("{name} holds a secret, so it is not handed on to other jobs")).await;
+        }
+        if values.is_empty() { Ok(()) } else { self.tell(JobEvent::HandedOn { values }).await }
+    }
+}
+
+/// What a job is carried out with, once its code and its plan are there.
+pub(super) struct Ready<'a> {
+    pub(super) order: &'a WorkOrder,
+    pub(super) rooms: &'a Rooms<'a>,
+    pub(super) sink: &'a dyn EventSink,
+    pub(super) stop: &'a Stop,
+    pub(super) redactor: &'a Redactor,
+    pub(super) log: &'a JobLog<'a>,
+    pub(super) plan: &'a Plan,
+    pub(super) sourced: &'a Sourced,
+    pub(super) workspace: &'a Workspace,
+}
+
+impl Ready<'_> {
+    /// From an open sandbox to a closed one.
+    ///
+    /// # Errors
+    /// An end before the first stage, so that `?` reads well.
+    pub(super) async fn carry_out(&self) -> Result<Ending, Ending> {
+        let Self { order, rooms, sink, stop, redactor, log, plan, sourced, workspace } = *self;
+        let refused = |refusal: super::socket::Refusal| {
+            Ending::errored(Cause::Limit, refusal.to_string()).in_stage(&refusal.stage)
+        };
+        let docker_socket = rooms.socket.decide(order, plan).map_err(refused)?;
+        let privileged = rooms.socket.decide_privileged(order, plan).map_err(refused)?;
+        let places = Places::new(workspace.folder(), rooms.executor);
+        let (checkout, in_place) = rooms.source.checkout(workspace);
+        let sandbox_order = SandboxOrder {
+            job: order.job.to_string(),
+            workspace: checkout.clone(),
+            mount: plan.workspace.clone(),
+            image: plan.image.clone(),
+            docker_socket,
+            privileged,
+            keep: rooms.keep,
+        };
+        let sandbox = rooms.executor.open(sandbox_order).await.map_err(|error| ending_of(&error, stop))?;
+        let environment = Environment::of(order, plan, sourced, rooms);
+        let secrets = Vault::of(order, rooms.secrets, plan);
+        let depot = order.depot.clone().map(Shelf::Farm);
+        let mut job = Job {
+            order,
+            rooms,
+            sink,
+            stop,
+            redactor,
+            log,
+            plan,
+            sourced,
+            environment: &environment,
+            secrets: &secrets,
+            places: &places,
+            sandbox: sandbox.as_ref(),
+            checkout,
+            in_place,
+            services: None,
+            shelf: depot.or_else(|| rooms.archives.map(|folder| Shelf::Folder(folder.to_owned()))),
+        };
+        let ending = match job.carry_out().await {
+            Ok(Walked { ending, handed }) => job.hand_on(handed).await.map(|()| ending),
+            Err(ending) => Err(ending),
+        };
+        if let Err(error) = sandbox.close().await {
+            log.say(&format!("clean-up is not complete: {error}")).await;
+            tracing::warn!(%error, "what a job made stays until the next sweep");
+        }
+        ending
+    }
+}
+
+fn ending_of(error: &ExecutorError, stop: &Stop) -> Ending {
+    if stop.is_cancelled() {
+        Ending::cancelled("cancelled before the first stage")
+    } else {
+        Ending::errored(error.cause(), sentence(error))
+    }
+}

@@ -1,0 +1,108 @@
+//! The folders of one job on this machine: the workspace, copies of it, and what containers see beside it.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::executor::{Executor, MountOrder, Stop};
+use crate::folder;
+
+/// Where a stage finds what it hands on, in its container.
+pub(super) const HAND_TARGET: &str = "/run/buildr/hand";
+
+/// The file for variables, in [`HAND_TARGET`].
+pub(super) const HANDED: &str = "env";
+
+/// The file for a summary, in [`HAND_TARGET`].
+pub(super) const SUMMARY: &str = "summary";
+
+/// The list of the files that the build changes, in [`HAND_TARGET`].
+pub(super) const CHANGED: &str = "changed";
+
+/// How many paths are named one by one.
+const NAMED: usize = 5;
+
+/// The folder of one job, in which all others of it are made.
+pub(super) struct Places<'a> {
+    folder: &'a Path,
+    made: AtomicU32,
+    executor: &'a dyn Executor,
+}
+
+impl<'a> Places<'a> {
+    pub(super) fn new(folder: &'a Path, executor: &'a dyn Executor) -> Self {
+        Self { folder, made: AtomicU32::new(0), executor }
+    }
+
+    /// The job's own folder.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder
+    }
+
+    /// The path of a folder that is not there yet.
+    pub(super) fn fresh(&self, what: &str) -> PathBuf {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        self.folder.join(format!("{what}-{number}"))
+    }
+
+    /// Copies a workspace. Gives the copy, and a sentence about what had to be left out of it.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(super) async fn copy(&self, of: &Path, stop: &Stop) -> io::Result<(PathBuf, Option<String>)> {
+        let (of, to, stop) = (of.to_owned(), self.fresh("view"), stop.clone());
+        let copied = to.clone();
+        let left_out = blocking(move || {
+            fs::create_dir(&copied)?;
+            fs::set_permissions(&copied, fs::metadata(&of)?.permissions())?;
+            folder::copy(&of, &copied, &|| stop.is_cancelled())
+        })
+        .await?;
+        let more = left_out.len().saturating_sub(NAMED);
+        let mut names: Vec<String> = left_out.iter().take(NAMED).map(|path| path.display().to_string()).collect();
+        if more > 0 {
+            names.push(format!("{more} more"));
+        }
+        let said = (!names.is_empty()).then(|| {
+            format!("left out of a copy of the workspace, as only another user may read it: {}", names.join(", "))
+        });
+        Ok((to, said))
+    }
+
+    /// The folder in which a stage hands on values and a summary, as its container sees it.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(super) fn hand(&self, changed: Option<&[String]>) -> io::Result<MountOrder> {
+        let source = self.fresh("hand");
+        fs::create_dir(&source)?;
+        // Whichever user the container runs as.
+        fs::set_permissions(&source, Permissions::from_mode(0o777))?;
+        for name in [HANDED, SUMMARY] {
+            fs::write(source.join(name), "")?;
+            fs::set_permissions(source.join(name), Permissions::from_mode(0o666))?;
+        }
+        if let Some(changed) = changed {
+            let lines: String = changed.iter().map(|path| format!("{path}\n")).collect();
+            fs::write(source.join(CHANGED), lines)?;
+            fs::set_permissions(source.join(CHANGED), Permissions::from_mode(0o444))?;
+        }
+        Ok(MountOrder { source, target: HAND_TARGET.to_owned(), read_only: false })
+    }
+
+    /// Removes what is not needed any more. What stays goes with the job's folder.
+    pub(super) async fn discard(&self, folder: &Path) {
+        if let Err(error) = self.executor.discard(folder).await {
+            tracing::debug!(%error, "a folder stays until its job is over");
+        }
+    }
+}
+
+/// Work on the disk, on a thread that may wait for it.
+pub(super) async fn blocking<T: Send + 'static, E: From<io::Error> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error).into()))
+}
