@@ -207,7 +207,7 @@ impl Agent {
             link: Arc::clone(&self.link),
             home: Arc::clone(&self.home),
             boot: self.boot,
-            labels: self.config.labels.clone(),
+            labels: presence::offered(&self.config.labels),
             slots: self.config.slots,
             join: self.config.join.clone(),
             standalone: self.config.standalone,

@@ -73,6 +73,21 @@ struct Memory {
     next_hello: Instant,
 }
 
+/// The labels that an agent offers: those that it was given, and its platform, unless these name one.
+pub(crate) fn offered(given: &LabelSet) -> LabelSet {
+    const PLATFORM: &str = "platform=";
+    if given.iter().any(|label| label.starts_with(PLATFORM)) {
+        return given.clone();
+    }
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let own = format!("{PLATFORM}linux-{architecture}");
+    LabelSet::new(given.iter().map(str::to_owned).chain([own])).unwrap_or_else(|_| given.clone())
+}
+
 impl Watch {
     /// Watches until the token is cancelled.
     pub(crate) async fn keep(mut self, done: CancellationToken) {

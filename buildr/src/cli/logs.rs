@@ -3,7 +3,7 @@
 use std::io;
 
 use protocol::api::{AttemptView, BuildView};
-use protocol::{BuildNumber, LogName};
+use protocol::{BuildNumber, JobKey, LogName};
 
 use super::globals::Globals;
 use super::look::Look;
@@ -22,8 +22,14 @@ pub(super) struct Args {
     #[arg(long, short)]
     follow: bool,
     /// Of this stage alone; `job` is the log of clone and clean-up
-    #[arg(long, value_name = "NAME")]
+    #[arg(value_name = "STAGE")]
+    log: Option<LogName>,
+    /// The same, written as an option
+    #[arg(long, value_name = "NAME", conflicts_with = "log")]
     stage: Option<LogName>,
+    /// Of this job alone: `buildr status` lists them
+    #[arg(long, value_name = "KEY")]
+    job: Option<JobKey>,
     /// Of this attempt; without it the last one, and with --follow all
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     attempt: Option<u32>,
@@ -36,9 +42,9 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
-    let Args { build, follow, stage, attempt, raw, timestamps } = args;
+    let Args { build, follow, log, stage, job, attempt, raw, timestamps } = args;
     let frame = if raw { Frame::Raw } else { Frame::Headings };
-    let selection = Selection { log: stage, attempt };
+    let selection = Selection { log: log.or(stage), attempt, job };
     let farm = globals.farm()?;
     if !follow {
         let view = farm.build(build).await?;
@@ -58,7 +64,7 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
 async fn print(
     farm: &Farm,
     view: &BuildView,
-    mut selection: Selection,
+    selection: Selection,
     (frame, timestamps): (Frame, bool),
     globals: &Globals,
 ) -> Result<(), CliError> {
@@ -71,12 +77,19 @@ async fn print(
         ));
         return Ok(());
     }
-    // The last one is the one that counts.
-    selection.attempt = selection.attempt.or(view.attempts.last().map(|attempt| attempt.attempt));
-    check(view, &selection)?;
+    // Of each job the last one is the one that counts.
+    let counts = |attempt: &AttemptView| {
+        selection.attempt.is_some()
+            || !view.attempts.iter().any(|other| other.job == attempt.job && other.attempt > attempt.attempt)
+    };
+    let view =
+        BuildView { attempts: view.attempts.iter().filter(|one| counts(one)).cloned().collect(), ..view.clone() };
+    check(&view, &selection)?;
     let mut transcript = Transcript::new(io::stdout(), Look::of_stdout(globals.color()), frame, selection.clone());
+    transcript.learn(&view);
     for attempt in &view.attempts {
-        for log in attempt.logs.iter().filter(|log| selection.holds(attempt.attempt, &log.name)) {
+        let of = (attempt.attempt, Some(attempt.job.as_str()));
+        for log in attempt.logs.iter().filter(|log| selection.holds(of, &log.name)) {
             let address = LogAddress { build: view.build.number, attempt: attempt.attempt, log: log.name.clone() };
             let mut stamps = match timestamps {
                 true => Some(Stamps::new(farm.log_times(&address).await?)),
@@ -97,7 +110,15 @@ async fn print(
 
 /// Whether there is what was asked for by name.
 fn check(view: &BuildView, selection: &Selection) -> Result<(), CliError> {
-    let is_meant = |attempt: &&AttemptView| selection.attempt.is_none_or(|wanted| wanted == attempt.attempt);
+    let of_job = |attempt: &AttemptView| selection.job.as_ref().is_none_or(|job| job.as_str() == attempt.job);
+    if let Some(job) = selection.job.as_ref().filter(|_| !view.attempts.iter().any(of_job)) {
+        let mut keys: Vec<&str> = view.attempts.iter().map(|attempt| attempt.job.as_str()).collect();
+        keys.dedup();
+        let what = format!("build {} has no output of a job {job}", view.build.number);
+        return Err(CliError::Usage { what, instead: Some(format!("one of {}", keys.join(", "))) });
+    }
+    let is_meant =
+        |attempt: &&AttemptView| of_job(attempt) && selection.attempt.is_none_or(|wanted| wanted == attempt.attempt);
     let attempts: Vec<&AttemptView> = view.attempts.iter().filter(is_meant).collect();
     let build = view.build.number;
     if let (Some(wanted), true) = (selection.attempt, attempts.is_empty()) {
@@ -105,7 +126,10 @@ fn check(view: &BuildView, selection: &Selection) -> Result<(), CliError> {
         return Err(CliError::Usage { what, instead: Some(format!("one of 1 to {}", view.attempts.len())) });
     }
     let Some(wanted) = &selection.log else { return Ok(()) };
-    let holds = |attempt: &&AttemptView| attempt.logs.iter().any(|log| selection.holds(attempt.attempt, &log.name));
+    let holds = |attempt: &&AttemptView| {
+        let of = (attempt.attempt, Some(attempt.job.as_str()));
+        attempt.logs.iter().any(|log| selection.holds(of, &log.name))
+    };
     if attempts.iter().any(holds) {
         return Ok(());
     }
@@ -147,7 +171,8 @@ mod tests {
         let attempts = vec![attempt(1, &["0-job"]), attempt(2, &["0-job", "build", "test"])];
         let view = BuildView { exit_code: Some(1), attempts, ..BuildView::new(row(7, Status::Failed)) };
         let check_one = |log: Option<&str>, attempt, expect: Result<(), &str>| {
-            let selection = Selection { log: log.map(|log| log.parse().unwrap()), attempt };
+            let log = log.map(|log| log.parse().unwrap());
+            let selection = Selection { log, attempt, ..Selection::default() };
             match (check(&view, &selection), expect) {
                 (Ok(()), Ok(())) => {}
                 (Err(CliError::Usage { what, instead }), Err(expect)) => {
@@ -161,6 +186,8 @@ mod tests {
         check_one(Some("test"), None, Ok(()));
         check_one(Some("test"), Some(1), Err("build #7 has no output of a stage test; one of job"));
         check_one(Some("lint"), Some(2), Err("build #7 has no output of a stage lint; one of job, build, test"));
+        let of_job = Selection { job: Some("lint".parse().unwrap()), ..Selection::default() };
+        assert!(check(&view, &of_job).unwrap_err().to_string().contains("build #7 has no output of a job lint"));
         check_one(None, Some(3), Err("build #7 has no attempt 3; one of 1 to 2"));
     }
 }

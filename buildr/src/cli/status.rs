@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use protocol::api::{AttemptView, BuildRow, BuildView, StageView, Status};
-use protocol::{BuildNumber, StageOutcome};
+use protocol::api::{AttemptView, BuildRow, BuildView, JobView, StageView, Status};
+use protocol::report::Tests;
+use protocol::{BuildNumber, StageName, StageOutcome};
 
 use super::globals::Globals;
 use super::look::{Look, Tone, clean, tone};
@@ -70,8 +71,67 @@ fn shown(view: &BuildView, look: &Look, now: u64) -> String {
     if let Some(started) = build.started_ms {
         line("waited", &duration(started.saturating_sub(build.created_ms)));
     }
+    for input in &view.inputs {
+        line("input", &format!("{}={}", input.name, input.value));
+    }
+    text += &jobs_shown(view, look);
     for attempt in &view.attempts {
         text += &attempt_shown(attempt, look, now);
+    }
+    text
+}
+
+/// The jobs with their stages and reasons, when there are several; and what of the build is in none.
+fn jobs_shown(view: &BuildView, look: &Look) -> String {
+    let mut text = String::new();
+    if view.jobs.len() > 1 || view.jobs.iter().any(|job| job.gate.is_some() || job.group.is_some()) {
+        text.push('\n');
+        let width = view.jobs.iter().map(|job| job.key.as_str().chars().count()).max().unwrap_or(0);
+        for job in &view.jobs {
+            text += &job_shown(job, width, look);
+        }
+    }
+    for skipped in &view.skipped {
+        let (word, reason) = (look.paint(Tone::Faint, "skipped  "), clean(&skipped.reason));
+        text += &format!("  {word}  {}: {reason}\n", skipped.stage);
+    }
+    text
+}
+
+fn job_shown(job: &JobView, width: usize, look: &Look) -> String {
+    let status = look.paint(tone(job.status), &format!("{:10}", job.status.name()));
+    let stages: Vec<&str> = job.stages.iter().map(StageName::as_str).collect();
+    let mut line = format!("  {status} {:width$}  {}", clean(job.key.as_str()), stages.join(", "));
+    if let Some(by) = job.gate.as_ref().and_then(|gate| gate.approved_by.as_ref()) {
+        line += &format!("  approved by {}", clean(by));
+    }
+    if let Some(build) = job.downstream {
+        line += &format!("  build {build}");
+    }
+    let first = job.message.as_ref().and_then(|message| message.lines().next());
+    let message = first.map(|message| format!("\n             {}", clean(message))).unwrap_or_default();
+    format!("{}{message}\n", line.trim_end())
+}
+
+/// What was read of a stage for people: its tests, those that failed first, and how much they covered.
+fn details_shown(stage: &StageView, look: &Look) -> String {
+    let mut text = String::new();
+    if let Some(Tests { passed, failed, skipped, failures, .. }) = &stage.tests {
+        for failure in failures {
+            let place = failure.file.as_ref().map(|file| format!(" ({})", clean(file))).unwrap_or_default();
+            text += &format!("      {} {}{place}\n", look.paint(Tone::Bad, "failed"), clean(&failure.name));
+        }
+        text += &format!("      tests: {failed} failed, {passed} passed, {skipped} skipped\n");
+    }
+    if let Some(lines) = stage.coverage {
+        text += &format!("      coverage: {}.{:02} % of the lines\n", lines / 100, lines % 100);
+    }
+    for tried in &stage.tries {
+        let detail = tried.result.detail().map(|detail| format!(", {}", clean(&detail))).unwrap_or_default();
+        text += &format!("      try {}: {}{detail}\n", tried.number, tried.result.name());
+    }
+    if let Some(kept) = &stage.artifacts {
+        text += &format!("      artifacts: {} files, {} bytes\n", kept.files, kept.bytes);
     }
     text
 }
@@ -96,6 +156,7 @@ fn attempt_shown(attempt: &AttemptView, look: &Look, now: u64) -> String {
         );
         text += line.trim_end();
         text.push('\n');
+        text += &details_shown(stage, look);
     }
     let lost = attempt.logs.iter().filter(|log| log.missing > 0);
     for log in lost {

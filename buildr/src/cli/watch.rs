@@ -1,9 +1,10 @@
 //! Shows a build while it runs: its output as it comes, under a heading for each log, and what becomes of it.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use protocol::api::BuildView;
-use protocol::{BuildNumber, LogName, Outcome};
+use protocol::{BuildNumber, JobKey, LogName, Outcome};
 
 use super::globals::Globals;
 use super::look::{Look, Tone, clean, tone};
@@ -18,6 +19,8 @@ pub(super) struct Selection {
     pub(super) log: Option<LogName>,
     /// Of this attempt alone.
     pub(super) attempt: Option<u32>,
+    /// Of this job alone.
+    pub(super) job: Option<JobKey>,
 }
 
 /// What stands around the output.
@@ -47,6 +50,8 @@ pub(super) struct Transcript<W> {
     frame: Frame,
     selection: Selection,
     current: Option<(u32, LogName)>,
+    /// Which job each attempt is of.
+    jobs: BTreeMap<u32, String>,
     /// Whether the last line is still open.
     mid_line: bool,
     /// What was last said of the build.
@@ -77,6 +82,7 @@ pub(super) async fn watch(
         };
         match next {
             Some(Followed::Build(view)) => {
+                transcript.learn(&view);
                 transcript.news(&view).map_err(CliError::Output)?;
                 last = Some(view);
             }
@@ -99,6 +105,7 @@ pub(super) async fn watch(
         Ok(view) => Box::new(view),
         Err(error) => last.filter(|view| view.build.status.is_over()).ok_or(error)?,
     };
+    transcript.learn(&view);
     for attempt in &view.attempts {
         for (log, gap) in attempt.logs.iter().filter_map(|log| Some((log, log.gap()?))) {
             transcript.gap(attempt.attempt, &log.name, &gap).map_err(CliError::Output)?;
@@ -121,20 +128,48 @@ pub(super) fn exit_code(view: &BuildView) -> u8 {
 }
 
 impl Selection {
-    pub(super) fn holds(&self, attempt: u32, log: &LogName) -> bool {
+    /// Whether a log is one of these: of this attempt, which is one of that job, as far as that is known.
+    pub(super) fn holds(&self, (attempt, job): (u32, Option<&str>), log: &LogName) -> bool {
         let named = |wanted: &LogName| wanted == log || wanted.as_str() == log.title();
-        self.attempt.is_none_or(|wanted| wanted == attempt) && self.log.as_ref().is_none_or(named)
+        let of_job = self.job.as_ref().is_none_or(|wanted| job == Some(wanted.as_str()));
+        of_job && self.attempt.is_none_or(|wanted| wanted == attempt) && self.log.as_ref().is_none_or(named)
     }
 }
 
 impl<W: Write> Transcript<W> {
     pub(super) fn new(out: W, look: Look, frame: Frame, selection: Selection) -> Self {
-        Self { out, look, frame, selection, current: None, mid_line: false, said: String::new() }
+        let (current, jobs, said) = (None, BTreeMap::new(), String::new());
+        Self { out, look, frame, selection, current, jobs, mid_line: false, said }
+    }
+
+    /// Learns which job each attempt is of.
+    pub(super) fn learn(&mut self, view: &BuildView) {
+        self.jobs.extend(view.attempts.iter().map(|attempt| (attempt.attempt, attempt.job.clone())));
+    }
+
+    fn holds(&self, attempt: u32, log: &LogName) -> bool {
+        self.selection.holds((attempt, self.jobs.get(&attempt).map(String::as_str)), log)
+    }
+
+    /// What stands above a log: with its job, where there are several, and its attempt, where it is not the only one.
+    fn title(&self, attempt: u32, log: &LogName) -> String {
+        let name = log.title();
+        let job = self.jobs.get(&attempt);
+        let several = self.jobs.values().any(|other| Some(other) != job);
+        match job.filter(|_| several) {
+            Some(job) => {
+                let tries = self.jobs.values().filter(|other| *other == job).count();
+                let again = if tries > 1 { format!(" (attempt {attempt})") } else { String::new() };
+                format!("{} · {name}{again}", clean(job))
+            }
+            None if attempt > 1 => format!("{name} (attempt {attempt})"),
+            None => name.to_owned(),
+        }
     }
 
     /// Writes a part of a log, and its heading where another was before. What was not selected is passed over.
     pub(super) fn log(&mut self, attempt: u32, log: &LogName, bytes: &[u8]) -> io::Result<()> {
-        if !self.selection.holds(attempt, log) || bytes.is_empty() {
+        if !self.holds(attempt, log) || bytes.is_empty() {
             return Ok(());
         }
         self.heading(attempt, log)?;
@@ -150,8 +185,8 @@ impl<W: Write> Transcript<W> {
             return Ok(());
         }
         if self.frame != Frame::Raw {
-            let again = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
-            self.line(Tone::Strong, &format!("── {}{again}", log.title()))?;
+            let title = self.title(attempt, log);
+            self.line(Tone::Strong, &format!("── {title}"))?;
         }
         self.current = Some((attempt, log.clone()));
         Ok(())
@@ -159,7 +194,7 @@ impl<W: Write> Transcript<W> {
 
     /// Says that bytes of a log are missing here. Between raw bytes it has no place, and is said beside them.
     pub(super) fn gap(&mut self, attempt: u32, log: &LogName, gap: &str) -> io::Result<()> {
-        if !self.selection.holds(attempt, log) {
+        if !self.holds(attempt, log) {
             return Ok(());
         }
         if self.frame == Frame::Raw {
@@ -253,10 +288,34 @@ mod tests {
 
     #[test]
     fn what_is_not_asked_for_is_not_shown() {
-        let only = |log: Option<&str>, attempt| Selection { log: log.map(|log| log.parse().unwrap()), attempt };
+        let only = |log: Option<&str>, attempt| Selection {
+            log: log.map(|log| log.parse().unwrap()),
+            attempt,
+            ..Selection::default()
+        };
         assert_eq!(written(Frame::Headings, only(Some("job"), None)), "── job\ncloned\n");
         assert_eq!(written(Frame::Raw, only(Some("test"), Some(2))), "again\n");
         assert_eq!(written(Frame::Raw, only(None, Some(3))), "");
+    }
+
+    #[test]
+    fn of_several_jobs_each_log_is_told_with_its_job() {
+        let mut several = view(Status::Running, None);
+        let mut other = several.attempts[0].clone();
+        (other.job, other.attempt) = ("test (py=3.9)".to_owned(), 2);
+        several.attempts.push(other);
+        let written = |job: Option<&str>| {
+            let selection = Selection { job: job.map(|job| job.parse().unwrap()), ..Selection::default() };
+            let mut transcript = Transcript::new(Vec::new(), Look::plain(None), Frame::Headings, selection);
+            transcript.learn(&several);
+            for attempt in [1, 2] {
+                transcript.log(attempt, &"test".parse().unwrap(), b"hello\n").unwrap();
+            }
+            String::from_utf8(transcript.out).unwrap()
+        };
+        let of_other = "── test (py=3.9) · test\nhello\n";
+        assert_eq!(written(None), format!("── build · test\nhello\n{of_other}"));
+        assert_eq!(written(Some("test (py=3.9)")), of_other);
     }
 
     #[test]

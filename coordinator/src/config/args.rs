@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 use protocol::RepoGlob;
 use protocol::identity::JoinToken;
 
-use super::{Config, Enrolment, Farm, LocalRepos, Reading};
+use super::{Config, Enrolment, Farm, LocalRepos, Reading, Supersede};
 
 /// Run the coordinator of a buildr farm
 ///
@@ -84,6 +84,11 @@ struct Options {
     #[arg(long, value_name = "GLOB", value_delimiter = ',', global = true)]
     trusted_repos: Vec<RepoGlob>,
 
+    /// Which builds a newer one of the same branch or pull request cancels, where the manifest does not say
+    /// (`cancel_superseded`)
+    #[arg(long, value_name = "WHICH", default_value = "pull-requests", global = true)]
+    cancel_superseded: Superseded,
+
     /// How long the end of the program waits for what still runs, in seconds [default: 30; `up`: until jobs are over]
     #[arg(long, value_name = "SECONDS", global = true)]
     drain_timeout: Option<u64>,
@@ -107,6 +112,14 @@ struct Options {
     /// Seconds between the coordinator's signs of life
     #[arg(long, value_name = "SECONDS", default_value_t = 15, hide = true, global = true)]
     beacon_seconds: u64,
+}
+
+/// [`Supersede`], as it is written.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Superseded {
+    Never,
+    PullRequests,
+    Always,
 }
 
 /// What is wrong with the settings.
@@ -183,6 +196,11 @@ impl Options {
             local_repos: if local { LocalRepos::Allowed } else { LocalRepos::Refused },
             trusted_repos: self.trusted_repos,
             artifact_limit: self.artifact_limit << 20,
+            supersede: match self.cancel_superseded {
+                Superseded::Never => Supersede::Never,
+                Superseded::PullRequests => Supersede::PullRequests,
+                Superseded::Always => Supersede::Always,
+            },
             lease: Duration::from_secs(self.lease_seconds),
             heartbeat: Duration::from_secs(self.heartbeat_seconds),
             beacon: Duration::from_secs(self.beacon_seconds),
@@ -257,6 +275,8 @@ mod tests {
         assert_eq!(config.listen.port(), 2);
         assert_eq!(config.lease.as_secs(), 90);
         assert_eq!(config.trusted_repos.len(), 1);
+        assert_eq!(config.supersede, Supersede::PullRequests);
+        assert_eq!(resolve(&["--cancel-superseded", "always"], file).unwrap().supersede, Supersede::Always);
         assert!(matches!(config.farm, Farm::Broker { url, .. } if url == "amqp://file"));
     }
 

@@ -128,6 +128,21 @@ impl Store {
     }
 }
 
+impl Store {
+    /// What agents of the farm could be asked for: each of their labels, and all of one agent's together.
+    pub(crate) async fn approved_label_sets(&self) -> Result<Vec<LabelSet>, StoreError> {
+        let rows =
+            sqlx::query("SELECT DISTINCT approved_labels FROM agents WHERE enrolled").fetch_all(&self.readers).await?;
+        let mut sets = Vec::new();
+        for row in &rows {
+            let all: LabelSet = json(row, "approved_labels")?;
+            sets.extend(all.iter().filter_map(|label| LabelSet::new([label]).ok()));
+            sets.push(all);
+        }
+        Ok(sets)
+    }
+}
+
 impl Transaction {
     /// The broker has these jobs.
     pub(crate) async fn offered(&mut self, jobs: &[JobId], now_ms: u64) -> Result<(), StoreError> {

@@ -22,6 +22,8 @@ pub(crate) struct Answers {
     controls: BTreeMap<AgentId, Vec<Answer>>,
     changes: Vec<Change>,
     sights: Vec<Sight>,
+    /// Whether there may be new label sets to be announced.
+    announce: bool,
 }
 
 enum Answer {
@@ -65,6 +67,11 @@ impl Answers {
         if !self.changes.contains(&change) {
             self.changes.push(change);
         }
+    }
+
+    /// There may be new label sets, which agents hear of with the next beacon.
+    pub(crate) fn announce(&mut self) {
+        self.announce = true;
     }
 
     /// An agent gave a sign of life.
@@ -121,6 +128,7 @@ impl Answers {
             self.controls.entry(agent).or_default().extend(answers);
         }
         self.sights.extend(other.sights);
+        self.announce |= other.announce;
         for change in other.changes {
             self.say(change);
         }
@@ -130,6 +138,9 @@ impl Answers {
     pub(crate) async fn give(self, desk: &Desk) {
         let now = Instant::now();
         see(desk, self.sights, now);
+        if self.announce {
+            desk.beacon_now.notify_one();
+        }
         for change in self.changes {
             desk.feed.say(change);
         }

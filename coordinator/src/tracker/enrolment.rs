@@ -72,6 +72,7 @@ pub(crate) async fn approve(desk: &Desk, name: &AgentId, approve: &Approve) -> R
     tx.commit().await?;
     desk.presence.amend(name, |seen| seen.belongs = belongs(&agent));
     let mut answers = Answers::saying(Change::Agents);
+    answers.announce();
     answers.tell(name, Control::Enrolled { coordinator: desk.identity.public(), proof: None, boot: None });
     answers.give(desk).await;
     Ok(Approval::Done)
@@ -96,6 +97,9 @@ impl Turn<'_> {
         if voucher != Voucher::Nobody {
             agent.enrolled = true;
             if !agent.labels_chosen {
+                if agent.approved != hello.labels {
+                    self.answers.announce();
+                }
                 agent.approved = hello.labels.clone();
             }
         }

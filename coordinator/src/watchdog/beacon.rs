@@ -1,5 +1,6 @@
 //! Says to all agents that a coordinator is here, and keeps what the farm needs on the line in existence.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +41,11 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
 }
 
 async fn say(desk: &Desk) -> Result<(), BeaconError> {
-    let sets: Vec<LabelSet> = desk.store.label_sets().await?;
+    // What jobs ask for now, and what agents could take: so that a message by hand on such a queue is taken, though the
+    // farm never had a job for it.
+    let mut sets: BTreeSet<LabelSet> = desk.store.label_sets().await?.into_iter().collect();
+    sets.extend(desk.store.approved_label_sets().await?);
+    let sets: Vec<LabelSet> = sets.into_iter().collect();
     desk.link.ensure(&sets).await?;
     let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let beacon = Beacon {

@@ -5,6 +5,7 @@ mod agents;
 mod api;
 mod depot;
 mod follow;
+mod job_part;
 mod pages;
 mod refusal;
 mod text;

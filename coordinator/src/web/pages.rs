@@ -10,13 +10,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use buildr::process::clock::now_ms;
-use protocol::api::{AttemptView, BuildRow, Builds, IncidentView, Why, coming, span};
+use protocol::api::{AttemptView, BuildRow, BuildView, Builds, IncidentView, Why, coming, span};
 use serde::Deserialize;
 
 use super::Web;
 use super::access::COOKIE_NAME;
 use super::api::{ListQuery, list, number, whole};
 use super::follow::tail;
+use super::job_part::{details_part, jobs_part};
 use super::refusal::Refusal;
 use super::text::{Shown, plain};
 use crate::store::LogMark;
@@ -99,7 +100,7 @@ async fn build_page(web: &Web, text: &str) -> Result<(String, Part), Refusal> {
         logs.push((attempt, plain(&bytes), mark));
     }
     let why = why::why(&web.desk, snapshot.view.clone(), snapshot.waiting).await?;
-    let part = build_part(&snapshot.view.build, &snapshot.view.attempts, &why, &logs);
+    let part = build_part(&snapshot.view, &why, &logs);
     Ok((format!("Build {number}"), part))
 }
 
@@ -148,7 +149,8 @@ fn builds_part(builds: &Builds) -> Part {
     Ok(out)
 }
 
-fn build_part(build: &BuildRow, attempts: &[AttemptView], why: &Why, logs: &[(u32, String, LogMark)]) -> Part {
+fn build_part(view: &BuildView, why: &Why, logs: &[(u32, String, LogMark)]) -> Part {
+    let BuildView { build, attempts, .. } = view;
     let mut out = String::from("<p><a href=\"/\">all builds</a></p>\n");
     writeln!(out, "<h1>Build {}: {}</h1>", build.number, status_part(build.status.name()))?;
     write!(out, "<p>{}", Shown(&build.repo))?;
@@ -163,6 +165,7 @@ fn build_part(build: &BuildRow, attempts: &[AttemptView], why: &Why, logs: &[(u3
         writeln!(out, "<p>{}</p>", Shown(message))?;
     }
     why_part(&mut out, build, why)?;
+    jobs_part(&mut out, view)?;
     for attempt in attempts {
         attempt_part(&mut out, build, attempt, logs)?;
     }
@@ -234,6 +237,9 @@ fn attempt_part(
         )?;
     }
     out.push_str("</table>\n");
+    for stage in &attempt.stages {
+        details_part(out, stage)?;
+    }
     for (_, text, mark) in logs.iter().filter(|(place, _, _)| *place == number) {
         let view = mark.view();
         let cut = if view.bytes > LOG_SHOWN { ", its end" } else { "" };

@@ -58,8 +58,17 @@ struct Course {
 
 impl Course {
     async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// One that looks often for what takes too long.
+    async fn watchful() -> Self {
+        Self::with(|config| config.lease = std::time::Duration::from_secs(10)).await
+    }
+
+    async fn with(change: impl FnOnce(&mut crate::config::Config)) -> Self {
         let folder = tempdir().unwrap();
-        let farm = Farm::start(&folder).await;
+        let farm = Farm::with(&folder, change).await;
         let agent = farm.agent("a1").await;
         Self { _folder: folder, farm, agent, taken: Mutex::default() }
     }
@@ -280,7 +289,7 @@ async fn a_person_lets_a_job_begin() {
 
 #[tokio::test]
 async fn a_person_passes_a_job_over_and_so_does_time() {
-    let course = Course::new().await;
+    let course = Course::watchful().await;
     let build = course.begin(&[gated("a", &[], Gate::default()), gated("b", &["a"], Gate::default()), last()]).await;
     let reason = Some("not today".to_owned());
     let said = ApproveJob { reject: true, reason, ..ApproveJob::default() };
@@ -298,7 +307,7 @@ async fn a_person_passes_a_job_over_and_so_does_time() {
 
 #[tokio::test]
 async fn a_build_that_takes_too_long_is_ended_by_the_farm() {
-    let course = Course::new().await;
+    let course = Course::watchful().await;
     let number = course.farm.submit().await;
     let plan = BuildPlan { timeout_ms: Some(1), ..BuildPlan::default() };
     course.plan(number, &[work("a", &[]), work("b", &["a"])], plan).await;

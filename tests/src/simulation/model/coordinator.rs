@@ -292,9 +292,9 @@ impl World {
         let told = match &after {
             JobState::Queued { attempts } => format!("is queued, {attempts} attempts lost"),
             JobState::Running { claim, attempt, .. } => format!("is run, attempt {attempt}, under {}", short(*claim)),
-            JobState::Elsewhere { build, .. } => format!("is waited for in build {build}"),
-            JobState::Skipped { reason } => format!("is skipped: {reason}"),
+            JobState::Elsewhere { build, .. } => format!("is build {build}"),
             JobState::Ended(ending) => format!("has ended: {}", ending.outcome),
+            JobState::Skipped { reason } => format!("is skipped: {reason}"),
         };
         self.tell(&format!("job {job} {told}"));
         self.jobs[job].state = after;
