@@ -7,6 +7,7 @@ use super::exit;
 use super::run::RunError;
 use crate::client::ClientError;
 use crate::import::ImportError;
+use crate::plan::PlanError;
 use crate::process::ProcessError;
 
 /// Why a command did not do what it was asked for.
@@ -26,6 +27,9 @@ pub(super) enum CliError {
     /// A build on this machine could not begin.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// No plan comes of the manifest.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// Another system's file is none, or nobody knows whose it is.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -74,7 +78,7 @@ pub(super) enum CliError {
 impl CliError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage { .. } | Self::Run(RunError::Manifest(_)) | Self::Import(_) => exit::USAGE,
+            Self::Usage { .. } | Self::Run(RunError::Manifest(_)) | Self::Plan(_) | Self::Import(_) => exit::USAGE,
             // `buildr logs 12 | head` did all that it was asked for.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::DONE,
             _ => exit::OTHER,
@@ -98,7 +102,7 @@ impl CliError {
         let (red, bold, end) = if color { ("\x1b[1;31m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
         let text = match self {
             // A mistake is shown in the lines around it.
-            Self::Run(RunError::Manifest(_)) | Self::Import(_) => {
+            Self::Run(RunError::Manifest(_)) | Self::Plan(_) | Self::Import(_) => {
                 text.lines().map(super::look::clean).collect::<Vec<_>>().join("\n")
             }
             _ => super::look::clean(&text).into_owned(),

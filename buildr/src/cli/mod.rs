@@ -12,6 +12,7 @@ mod forward;
 mod globals;
 mod look;
 mod occasion;
+mod planning;
 mod stamps;
 mod table;
 mod terminal;
@@ -23,9 +24,12 @@ mod agents;
 mod approve;
 mod builds;
 mod cancel;
+mod expand;
+mod graph;
 mod init;
 mod import;
 mod incidents;
+mod list;
 mod logs;
 mod rabbit;
 mod run;
@@ -112,6 +116,9 @@ enum Command {
     Run(Box<run::Args>),
     Init(init::Args),
     Import(import::Args),
+    List(list::Args),
+    Graph(graph::Args),
+    Expand(expand::Args),
     Submit(submit::Args),
     Builds(builds::Args),
     Status(status::Args),
@@ -130,7 +137,7 @@ enum Command {
 
 /// The commands in the order in which `--help` lists them. Those of other programs are in [`forward::PROGRAMS`].
 const GROUPS: [(&str, &[&str]); 3] = [
-    ("Build here", &["run", "init", "import"]),
+    ("Build here", &["run", "init", "import", "list", "graph", "expand"]),
     ("Ask a farm", &["submit", "builds", "status", "why", "logs", "approve", "cancel", "agents", "incidents"]),
     ("Run a farm", &["up", "coordinator", "agent", "rabbit"]),
 ];
@@ -147,6 +154,9 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
             Command::Run(args) => run::run(*args, &globals).await,
             Command::Init(args) => init::run(&args),
             Command::Import(args) => import::run(&args),
+            Command::List(args) => list::run(&args, &globals).await,
+            Command::Graph(args) => graph::run(&args, &globals).await,
+            Command::Expand(args) => expand::run(&args).await,
             Command::Submit(args) => submit::run(args, &globals).await,
             Command::Builds(args) => builds::run(&args, &globals).await,
             Command::Status(args) => status::run(&args, &globals).await,
