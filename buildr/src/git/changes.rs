@@ -90,8 +90,9 @@ fn base_of(repository: &Repository, base: &Base, commit: Oid) -> Option<Oid> {
     }
     if let Some(green) = &base.last_green {
         let green = Oid::from_str(green.as_str()).ok()?;
-        // A green commit that the history does not hold any more was pushed away.
-        let before = green == commit || repository.graph_descendant_of(commit, green).ok()?;
+        // A green commit that the history does not hold any more was pushed away. Who builds the green one again wants
+        // to see it built.
+        let before = repository.graph_descendant_of(commit, green).ok()?;
         return before.then_some(green);
     }
     let trunk = default_branch(repository).and_then(|branch| tip_of(repository, &branch));

@@ -322,7 +322,7 @@ pub async fn describe_tree(from: &Path, stop: &CancellationToken) -> Result<Tree
 ///
 /// `from` is a checkout or a person's tree, and may be a folder within: the paths are counted from it, with `/` between
 /// folders, and what lies outside is left out. A file that was moved counts by both names. None means that the base is
-/// not known (the history is cut off or was rewritten, the commit is the first one, there is no git), or that more
+/// not known (the history is cut off or was rewritten, the commit is the first one or the last green one itself, there is no git), or that more
 /// than 10 000 files differ: then everything counts as changed. Ends soon after `stop`.
 ///
 /// # Errors

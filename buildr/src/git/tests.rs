@@ -267,6 +267,38 @@ async fn a_damaged_mirror_is_made_anew() {
 }
 
 #[tokio::test]
+async fn a_commit_that_no_disk_may_have_is_no_damaged_mirror() {
+    let ground = Ground::with_commit();
+    let blob = ground.source.blob(b"payload").unwrap();
+    let author = Signature::now("Mallory", "mallory@example.org").unwrap();
+    let objects = ground.source.odb().unwrap();
+    let raw = |mode: &str, name: &str, oid: Oid| {
+        let entry = [mode.as_bytes(), b" ", name.as_bytes(), b"\0", oid.as_bytes()].concat();
+        objects.write(git2::ObjectType::Tree, &entry).unwrap()
+    };
+    let within = raw("100644", "config", blob);
+    for (n, tree) in [
+        raw("40000", ".git", within),
+        raw("40000", ".GIT", within),
+        raw("100644", "..", blob),
+        raw("40000", "..", within),
+        raw("40000", "git~1", within),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let tree = ground.source.find_tree(tree).unwrap();
+        let commit = ground.source.commit(None, &author, &author, "hostile", &tree, &[]).unwrap();
+        ground.source.reference("refs/heads/hostile", commit, true, "test").unwrap();
+        let (done, lines) = ground.check_out_from(&ground.url(), Some("hostile"), None, &format!("into{n}")).await;
+        let error = done.unwrap_err();
+        assert!(!matches!(error, GitError::Mirror { .. }), "{n}: {error:?}");
+        assert!(!lines.iter().any(|line| line.contains("made anew")), "{n}: {lines:?}");
+        assert!(!ground.path(&format!("into{n}")).exists());
+    }
+}
+
+#[tokio::test]
 async fn many_loose_objects_become_one_pack_and_are_not_copied_again() {
     let ground = Ground::new();
     for n in 0..200 {

@@ -60,7 +60,7 @@ async fn each_base_and_what_it_leaves() {
         ("the target wins over the last green", both, h.t2, named(&["t1", "t2"])),
         ("the last green", green(h.t1), h.t2, named(&["t2"])),
         ("the last green of long ago", green(h.a), h.c, named(&["b", "c"])),
-        ("built again", green(h.c), h.c, named(&[])),
+        ("the green one is built again", green(h.c), h.c, None),
         ("the last green was pushed away", green(h.t1), h.c, None),
         ("the last green is not here any more", green(gone), h.c, None),
         ("the target is not here", target("nowhere"), h.c, None),

@@ -11,7 +11,7 @@ fn depth(depth: u32) -> CloneOptions {
 }
 
 /// How many commits lead to a name.
-fn count(folder: &Path, name: &str) -> usize {
+pub(super) fn count(folder: &Path, name: &str) -> usize {
     let repository = Repository::open(folder).unwrap();
     let mut walk = repository.revwalk().unwrap();
     walk.push(repository.revparse_single(name).unwrap().peel_to_commit().unwrap().id()).unwrap();

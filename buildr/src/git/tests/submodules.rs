@@ -182,3 +182,18 @@ async fn submodules_without_end_are_refused() {
     let (done, _) = town.fetch(&town.url("r"), &modules(Submodules::Direct), "b").await;
     done.unwrap();
 }
+
+#[tokio::test]
+async fn the_depth_holds_for_submodules_too() {
+    let town = Town::new();
+    town.commit("lib", &[("lib.c", Text("old"))]);
+    let lib = town.commit("lib", &[("lib.c", Text("lib"))]);
+    town.commit("app", &[(".gitmodules", Text(&listed("lib", "../lib"))), ("lib", Module(lib))]);
+    let options = CloneOptions { depth: Some(1), ..modules(Submodules::Direct) };
+    // A second call finds all as it should be.
+    for _ in 0..2 {
+        town.fetch(&town.url("app"), &options, "a").await.0.unwrap();
+        assert_eq!(super::options::count(&town.path("a/lib"), "HEAD"), 1);
+    }
+    assert_eq!(town.text("a/lib/lib.c"), "lib");
+}
