@@ -3,14 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use git2::Repository;
 use git2::build::CheckoutBuilder;
+use git2::{Index, Repository};
 use tokio_util::sync::CancellationToken;
 
 use super::TreeCopy;
 use super::checkout::SUBMODULE;
 use super::error::GitError;
 use super::folder::{Fresh, remove};
+use super::lfs;
 use super::tree;
 
 /// Writes HEAD of the tree at `from` into the new or empty folder `into`, or leaves nothing.
@@ -35,16 +36,23 @@ pub(super) fn copy(from: &Path, into: &Path, stop: &CancellationToken) -> Result
         let own = Repository::open(&into).map_err(failed)?;
         let copied = own.find_tree(root.id()).map_err(failed)?;
         own.checkout_tree(copied.as_object(), Some(&mut how)).map_err(failed)?;
-        copy.files = own.index().map_err(failed)?.iter().filter(|entry| entry.mode != SUBMODULE).count();
+        if lfs::is_used(&own).map_err(failed)? {
+            copy.notes.push("files kept by git LFS are not fetched; their pointers stand in their places".into());
+        }
     } else {
         let inner = root.get_path(&prefix).map_err(|_| nothing())?.id();
         root = repository.find_tree(inner).map_err(|_| nothing())?;
         how.target_dir(&into).update_index(false);
         repository.checkout_tree(root.as_object(), Some(&mut how)).map_err(failed)?;
         copy.notes.push("this is a folder within a repository: the copy has no history".into());
-        let mut index = git2::Index::new().map_err(failed)?;
-        index.read_tree(&root).map_err(failed)?;
-        copy.files = index.iter().filter(|entry| entry.mode != SUBMODULE).count();
+    }
+    let mut index = Index::new().map_err(failed)?;
+    index.read_tree(&root).map_err(failed)?;
+    let (submodules, files): (Vec<_>, Vec<_>) = index.iter().partition(|entry| entry.mode == SUBMODULE);
+    copy.files = files.len();
+    let submodules: Vec<_> = submodules.iter().map(|entry| String::from_utf8_lossy(&entry.path)).collect();
+    if !submodules.is_empty() {
+        copy.notes.push(format!("submodules are not fetched: {}", submodules.join(", ")));
     }
     if stop.is_cancelled() {
         return Err(GitError::Cancelled);

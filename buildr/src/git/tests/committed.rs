@@ -1,5 +1,10 @@
 //! A person's tree as it is committed, and what is told of it.
 
+use protocol::plan::CloneOptions;
+
+use super::options::with_a_large_file;
+use super::town::Town;
+use super::town::What::{Module, Text};
 use super::*;
 
 /// A lived-in tree with changes of every kind that are not committed.
@@ -46,6 +51,22 @@ async fn exactly_head_is_copied() {
     assert_eq!((within.files, within.changed), (1, 1));
     assert_eq!(fs::read_to_string(ground.path("b/changed.txt")).unwrap(), "before");
     assert!(!ground.path("b/.git").exists());
+}
+
+#[tokio::test]
+async fn what_a_commit_only_points_to_is_told() {
+    let town = Town::new();
+    let lib = town.commit("lib", &[("lib.c", Text("lib"))]);
+    with_a_large_file(&town);
+    town.commit("app", &[("lib", Module(lib))]);
+    town.fetch(&town.url("app"), &CloneOptions::default(), "a").await.0.unwrap();
+    let copy = copy_committed(&town.path("a"), &town.path("b"), &CancellationToken::new()).await.unwrap();
+    let notes = [
+        "files kept by git LFS are not fetched; their pointers stand in their places",
+        "submodules are not fetched: lib",
+    ];
+    assert_eq!((copy.notes, copy.files, copy.changed), (notes.map(str::to_owned).to_vec(), 3, 0));
+    assert_eq!(status_of(&town.path("b")), BTreeSet::new());
 }
 
 #[tokio::test]
