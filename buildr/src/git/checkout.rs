@@ -91,7 +91,7 @@ impl Write<'_> {
     }
 
     fn misread(&self, why: &str) -> GitError {
-        GitError::Gitmodules { repo: self.brought.session.url.clone(), why: why.to_owned() }
+        GitError::Misleading { file: ".gitmodules", repo: self.brought.session.url.clone(), why: why.to_owned() }
     }
 
     /// A failure while writing: the disk's, or else that of the objects just copied.

@@ -168,9 +168,11 @@ pub enum GitError {
         /// As written.
         filter: String,
     },
-    /// The list of submodules cannot be followed.
-    #[error("the file .gitmodules of {repo} cannot be followed: {why}; correct it")]
-    Gitmodules {
+    /// A file of the commit that says where more comes from cannot be followed.
+    #[error("the file {file} of {repo} cannot be followed: {why}; correct it")]
+    Misleading {
+        /// The file.
+        file: &'static str,
         /// The repository.
         repo: String,
         /// What is wrong with it.

@@ -65,8 +65,10 @@ impl Program<'_> {
         if status.success() {
             return Ok(());
         }
-        let words = words.trim();
-        let detail = if words.is_empty() { status.to_string() } else { words.replace('\n', "; ") };
+        // How far it was tells nobody why it failed.
+        let words: Vec<&str> =
+            words.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains("% (")).collect();
+        let detail = if words.is_empty() { status.to_string() } else { words.join("; ") };
         let repo = public_url(self.order.repo.reveal());
         Err(GitError::Program { doing: self.doing, repo, detail })
     }

@@ -78,8 +78,11 @@ impl Submodules<'_> {
         let named = named(&repository, order)?;
         for link in links {
             let wrap = |source| GitError::in_submodule(&link.path, source);
-            let refused =
-                |why: &str| GitError::Gitmodules { repo: public_url(order.repo.reveal()), why: why.to_owned() };
+            let refused = |why: &str| GitError::Misleading {
+                file: ".gitmodules",
+                repo: public_url(order.repo.reveal()),
+                why: why.to_owned(),
+            };
             self.count.set(self.count.get() + 1);
             if self.count.get() > MOST || deep > DEEPEST {
                 let why =
@@ -114,7 +117,7 @@ impl Submodules<'_> {
 fn named(repository: &Repository, order: &Order) -> Result<BTreeMap<String, Section>, GitError> {
     let repo = public_url(order.repo.reveal());
     let failed = |error: git2::Error| GitError::mirror(&repo)(error);
-    let refused = |why: String| GitError::Gitmodules { repo: repo.clone(), why };
+    let refused = |why: String| GitError::Misleading { file: ".gitmodules", repo: repo.clone(), why };
     let tree = repository.head().and_then(|head| head.peel_to_tree()).map_err(failed)?;
     let Some(entry) = tree.get_name(".gitmodules") else { return Ok(BTreeMap::new()) };
     let plain = [FileMode::Blob, FileMode::BlobExecutable, FileMode::BlobGroupWritable];

@@ -95,7 +95,12 @@ fn lfs_answer(target: &str, fields: &BTreeMap<String, String>, body: &[u8], base
         return ("200 OK", "application/vnd.git-lfs+json".to_owned(), text.into_bytes());
     }
     let (repository, oid) = target.split_once("/info/lfs/").unwrap();
-    let file = base.join(repository.trim_matches('/')).join("lfs/objects").join(&oid[..2]).join(&oid[2..4]).join(oid);
+    let file = base
+        .join(repository.trim_matches('/').trim_end_matches(".git"))
+        .join("lfs/objects")
+        .join(&oid[..2])
+        .join(&oid[2..4])
+        .join(oid);
     ("200 OK", "application/octet-stream".to_owned(), fs::read(file).unwrap())
 }
 
@@ -169,6 +174,41 @@ async fn a_partial_clone_and_large_files_with_a_password() {
     let denied = filtered.check_out(&wrong, None, None, &town.path("b"), &stop, unheard).await.unwrap_err();
     assert!(matches!(denied, GitError::Denied { .. }) && !format!("{denied:?}").contains("wr0ng"), "{denied}");
     assert!(!town.path("b").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_cannot_lead_git_lfs_into_this_machine() {
+    let town = Town::new();
+    if !git_is_here(&town) {
+        return;
+    }
+    with_a_large_file(&town);
+    let (server, _) = web(town.folder.path(), true);
+    let url = server.url("http://127.0.0.1:PORT/app");
+    let here = town.path("app").display().to_string();
+    for (n, (text, expect)) in [
+        (format!("[lfs]\nurl = file://{here}\n"), "may not name a folder of the machine"),
+        (format!("[lfs]\nurl = fi\"le:\"//{here}\n"), "may not name a folder of the machine"),
+        (format!("[remote \"origin\"]\nlfsurl = {here}\n"), "may not name a folder of the machine"),
+        ("[lfs]\nurl = ../app\n".to_owned(), "is a relative path"),
+        ("[lfs]\nurl = ext::id\n".to_owned(), "is not a way to a repository"),
+        ("[include]\npath = /etc/x\n".to_owned(), "includes another file"),
+        ("<<<<".to_owned(), "the file .lfsconfig of"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        town.commit("app", &[(".lfsconfig", Text(&text))]);
+        let (done, _) = town.fetch(&url, &lfs(), &format!("into{n}")).await;
+        let error = done.expect_err(&text);
+        assert!(matches!(error, GitError::Misleading { .. }) && error.to_string().contains(expect), "{text}: {error}");
+    }
+    if lfs_is_here() {
+        let elsewhere = format!("[lfs]\nurl = http://127.0.0.1:{}/app/info/lfs\n", server.port);
+        town.commit("app", &[(".lfsconfig", Text(&elsewhere))]);
+        town.fetch(&url, &lfs(), "good").await.0.unwrap();
+        assert_eq!(town.text("good/big.bin"), LARGE);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
