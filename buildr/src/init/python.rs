@@ -25,7 +25,7 @@ pub(super) fn part(folder: &Folder) -> Option<Part> {
     let named = ["pyproject.toml", "setup.cfg", "setup.py", "tox.ini"];
     let mut all: String = named.iter().map(|name| folder.text(name)).collect();
     requirements.iter().for_each(|name| all += &folder.text(name));
-    let toml = folder.text("pyproject.toml").parse().unwrap_or_else(|_| Value::Table(toml::Table::new()));
+    let toml = Value::Table(toml::from_str(&folder.text("pyproject.toml")).unwrap_or_default());
     let project = Project { folder, toml, requirements, texts: all };
     let ideas = project.ideas();
     let mut files = project.requirements.clone();

@@ -223,7 +223,7 @@ fn several_at_once() {
         "Rust (Cargo.toml), Node (package.json), a container image (Dockerfile)",
         &[
             "image: rust:1-bookworm\n",
-            "stages: [rust-build, install, [rust-test, rust-lint, node-lint, node-test], node-build, container-image]",
+            "stages:\n  - rust-build\n  - install\n  - [rust-test, rust-lint, node-lint, node-test]\n  - node-build\n  - container-image\n",
             "install:\n  # Runs by itself, so the stages after it find node_modules/.\n  image: node:20-bookworm",
             "image: docker:28-cli",
         ],
