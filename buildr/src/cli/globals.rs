@@ -40,6 +40,12 @@ impl Globals {
         Ok(Farm::new(self.server.clone(), token)?.asked_by(&who()))
     }
 
+    /// The farm's address, when it is another than the usual one.
+    pub(super) fn named_server(&self) -> Option<&str> {
+        let server = self.server.as_str().trim_end_matches('/');
+        (server != DEFAULT_SERVER).then_some(server)
+    }
+
     pub(super) fn color(&self) -> Color {
         match self.color {
             clap::ColorChoice::Auto => Color::Auto,

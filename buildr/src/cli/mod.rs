@@ -26,6 +26,7 @@ mod builds;
 mod cancel;
 mod expand;
 mod graph;
+mod doctor;
 mod init;
 mod import;
 mod incidents;
@@ -119,6 +120,7 @@ enum Command {
     List(list::Args),
     Graph(graph::Args),
     Expand(expand::Args),
+    Doctor(doctor::Args),
     Submit(submit::Args),
     Builds(builds::Args),
     Status(status::Args),
@@ -137,7 +139,7 @@ enum Command {
 
 /// The commands in the order in which `--help` lists them. Those of other programs are in [`forward::PROGRAMS`].
 const GROUPS: [(&str, &[&str]); 3] = [
-    ("Build here", &["run", "init", "import", "list", "graph", "expand"]),
+    ("Build here", &["run", "init", "import", "list", "graph", "expand", "doctor"]),
     ("Ask a farm", &["submit", "builds", "status", "why", "logs", "approve", "cancel", "agents", "incidents"]),
     ("Run a farm", &["up", "coordinator", "agent", "rabbit"]),
 ];
@@ -157,6 +159,7 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
             Command::List(args) => list::run(&args, &globals).await,
             Command::Graph(args) => graph::run(&args, &globals).await,
             Command::Expand(args) => expand::run(&args).await,
+            Command::Doctor(args) => doctor::run(&args, &globals).await,
             Command::Submit(args) => submit::run(args, &globals).await,
             Command::Builds(args) => builds::run(&args, &globals).await,
             Command::Status(args) => status::run(&args, &globals).await,

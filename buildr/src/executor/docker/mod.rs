@@ -35,6 +35,7 @@ mod ready;
 mod services;
 mod prepare;
 mod sandbox;
+mod probe;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,6 +48,7 @@ use machine::Machine;
 use sandbox::DockerSandbox;
 
 pub use kept::{KeptStage, ShellTerminal};
+pub use probe::{Daemon, Sight, probe};
 pub use settings::{DiskLimits, DockerSettings, Limits, PullLimits};
 
 /// Opens places for jobs on a Docker daemon.

@@ -25,9 +25,11 @@ mod controls;
 mod feed;
 mod agent;
 mod coordinator;
+mod probe;
 
 pub use agent::RabbitAgent;
 pub use coordinator::RabbitCoordinator;
+pub use probe::probe;
 
 /// Where the broker is, and how to reach it.
 #[derive(Clone)]
