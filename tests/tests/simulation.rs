@@ -21,6 +21,7 @@ fn each_of_its_rules_is_needed() {
         (Without::Backlog, "is well, and lost"),
         (Without::Resending, "still open"),
         (Without::Healing, "still open"),
+        (Without::Turns, "before its turn"),
     ] {
         let found = (0..5_000).find_map(|seed| model::run(seed, without).err().filter(|wrong| wrong.contains(expect)));
         assert!(found.is_some(), "nothing goes wrong without {without:?}");

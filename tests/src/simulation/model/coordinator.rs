@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::ClaimId;
 use protocol::state::{Happening, JobState};
 
-use super::{Control, Event, LEASE, MAX_ATTEMPTS, Message, Phase, Report, Without, World, name_of, short};
+use super::{Control, Event, LEASE, MAX_ATTEMPTS, Message, Phase, Report, Without, World, short};
 
 /// How long a cancelled job's agent may go on.
 const CANCEL_PATIENCE: u64 = 15_000;
@@ -77,8 +77,10 @@ impl Default for Coordinator {
 
 /// What a transaction wants to have done once it is on the disk.
 #[derive(Default)]
-struct Answers {
-    controls: Vec<(usize, Control)>,
+pub(super) struct Answers {
+    pub(super) controls: Vec<(usize, Control)>,
+    /// Claims whose jobs were asked to end.
+    pub(super) cancelled: Vec<ClaimId>,
     seen: Vec<(ClaimId, usize)>,
     gone: Vec<ClaimId>,
 }
@@ -116,8 +118,11 @@ impl World {
             return Ok(());
         }
         let dies = self.coordinator.dies_at.take();
-        let before =
-            (self.coordinator.stored.clone(), self.jobs.iter().map(|job| job.state.clone()).collect::<Vec<_>>());
+        let before = (
+            self.coordinator.stored.clone(),
+            self.jobs.iter().map(|job| (job.state.clone(), job.standing)).collect::<Vec<_>>(),
+        );
+        let turned = self.turned.clone();
         let mut answers = Answers::default();
         for report in &reports {
             self.apply(report, &mut answers)?;
@@ -125,7 +130,10 @@ impl World {
         if dies == Some(0) {
             // Nothing of it was committed, and all of it comes again.
             self.coordinator.stored = before.0;
-            self.jobs.iter_mut().zip(before.1).for_each(|(job, state)| job.state = state);
+            self.turned = turned;
+            for (job, (state, standing)) in self.jobs.iter_mut().zip(before.1) {
+                (job.state, job.standing) = (state, standing);
+            }
             self.kill_coordinator();
             return Ok(());
         }
@@ -143,7 +151,7 @@ impl World {
         Ok(())
     }
 
-    fn give(&mut self, answers: Answers) {
+    pub(super) fn give(&mut self, answers: Answers) {
         for (claim, life) in answers.seen {
             let now = self.now;
             let lease = self.coordinator.leases.entry(claim);
@@ -151,6 +159,12 @@ impl World {
         }
         for claim in answers.gone {
             self.coordinator.leases.remove(&claim);
+        }
+        for claim in answers.cancelled {
+            let now = self.now;
+            if let Some(lease) = self.coordinator.leases.get_mut(&claim) {
+                lease.cancel_asked.get_or_insert(now);
+            }
         }
         for (agent, control) in answers.controls {
             self.say(agent, control);
@@ -191,12 +205,13 @@ impl World {
             answers.controls.push((agent, control));
             return Ok(());
         }
-        let taken = Happening::Claimed { claim, agent: name_of(agent) };
-        if self.coordinator.stored.denied.contains(&claim) || self.jobs[job].state.clone().after(&taken).is_err() {
+        let taken =
+            self.claimed_by(job, agent, claim).filter(|taken| self.jobs[job].state.clone().after(taken).is_ok());
+        let Some(taken) = taken.filter(|_| !self.coordinator.stored.denied.contains(&claim)) else {
             self.coordinator.stored.denied.insert(claim);
             answers.controls.push((agent, Control::Denied(claim)));
             return Ok(());
-        }
+        };
         self.happen(job, &taken, answers)?;
         let attempt = Attempt { job, agent, last_seq: 0, not_twice: false };
         self.coordinator.stored.attempts.insert(claim, attempt);
@@ -274,8 +289,22 @@ impl World {
         Ok(())
     }
 
-    /// Lets something happen to a job, by the farm's own rules, and looks whether these held.
+    /// Lets something happen to a job, and to others what follows from that.
     fn happen(&mut self, job: usize, happening: &Happening, answers: &mut Answers) -> Result<(), String> {
+        self.change(job, happening, answers)?;
+        self.advance(answers)
+    }
+
+    pub(super) fn agent_of(&self, claim: ClaimId) -> Option<usize> {
+        self.coordinator.stored.attempts.get(&claim).map(|attempt| attempt.agent)
+    }
+
+    pub(super) fn coordinator_listens(&self) -> bool {
+        self.coordinator.is_up && self.now >= self.coordinator.paused_until
+    }
+
+    /// Lets something happen to a job, by the farm's own rules, and looks whether these held.
+    pub(super) fn change(&mut self, job: usize, happening: &Happening, answers: &mut Answers) -> Result<(), String> {
         let before = self.jobs[job].state.clone();
         let Ok(after) = before.clone().after(happening) else { return Ok(()) };
         if let JobState::Ended(ending) = &before {
@@ -297,6 +326,12 @@ impl World {
             JobState::Skipped { reason } => format!("is skipped: {reason}"),
         };
         self.tell(&format!("job {job} {told}"));
+        self.jobs[job].standing.ran = match (happening, &after) {
+            (Happening::Claimed { .. }, _) => true,
+            // What was given up before its grant came did not begin, unless it had before.
+            (Happening::Abandoned { .. }, JobState::Queued { attempts: 0 }) => false,
+            _ => self.jobs[job].standing.ran,
+        };
         self.jobs[job].state = after;
         self.coordinator.stored.offered.remove(&job);
         Ok(())
@@ -353,31 +388,12 @@ impl World {
         for job in 0..self.jobs.len() {
             let offered = self.coordinator.stored.offered.get(&job).copied();
             let old = offered.is_none_or(|at| self.now - at > OFFER_AGAIN);
-            if matches!(self.jobs[job].state, JobState::Queued { .. }) && old {
+            if matches!(self.jobs[job].state, JobState::Queued { .. }) && old && self.is_offered(job) {
                 self.next_message += 1;
                 self.queue.push_back(Message { id: self.next_message, job });
                 self.coordinator.stored.offered.insert(job, self.now);
             }
         }
-    }
-
-    pub(super) fn cancel(&mut self, job: usize) {
-        if !self.coordinator.is_up || self.now < self.coordinator.paused_until {
-            return;
-        }
-        let asked = Happening::CancelAsked { reason: "by me".to_owned() };
-        let Ok(after) = self.jobs[job].state.clone().after(&asked) else { return };
-        self.tell(&format!("somebody cancels job {job}"));
-        if let JobState::Running { claim, .. } = &after {
-            let (claim, now) = (*claim, self.now);
-            if let Some(lease) = self.coordinator.leases.get_mut(&claim) {
-                lease.cancel_asked.get_or_insert(now);
-            }
-            if let Some(agent) = self.coordinator.stored.attempts.get(&claim).map(|attempt| attempt.agent) {
-                self.say(agent, Control::Cancel(claim));
-            }
-        }
-        self.jobs[job].state = after;
     }
 
     pub(super) fn kill_coordinator(&mut self) {

@@ -2,6 +2,7 @@
 //! last things that happened.
 
 mod agent;
+mod builds;
 mod coordinator;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -12,7 +13,8 @@ use protocol::{AgentId, ClaimId};
 
 use crate::chance::Chance;
 use agent::Life;
-use coordinator::Coordinator;
+use builds::{Standing, Terms};
+use coordinator::{Answers, Coordinator};
 
 /// One step of time, in milliseconds.
 const STEP: u64 = 100;
@@ -39,9 +41,11 @@ struct Stage {
 
 /// A job: what it does, where the store has it, and what truly happened.
 struct Job {
+    terms: Terms,
     stages: Vec<Stage>,
     fails: bool,
     state: JobState,
+    standing: Standing,
     /// How often each stage that must not run twice began.
     begun: BTreeMap<usize, u32>,
     /// How often it was begun at all.
@@ -106,6 +110,8 @@ pub enum Without {
     Resending,
     /// Heartbeats are not answered with what is not as it should be.
     Healing,
+    /// Jobs are offered before their turn.
+    Turns,
 }
 
 /// All of it.
@@ -126,6 +132,8 @@ struct World {
     /// How each claim truly ended, by its agent.
     truth: BTreeMap<ClaimId, Ending>,
     claims: u64,
+    /// The newest build that had its turn in each group.
+    turned: BTreeMap<String, u64>,
     told: VecDeque<String>,
     rough: bool,
 }
@@ -146,7 +154,7 @@ pub fn run(seed: u64, without: Without) -> Result<(), String> {
 impl World {
     fn new(seed: u64, without: Without) -> Self {
         let mut chance = Chance::new(seed);
-        let jobs = (0..chance.within(2..7)).map(|_| Job::any(&mut chance)).collect();
+        let jobs = builds::any(&mut chance);
         let lives = (0..usize::try_from(chance.within(1..4)).unwrap_or(1)).map(|name| Life::new(name, 1)).collect();
         Self {
             without,
@@ -162,16 +170,18 @@ impl World {
             coordinator: Coordinator::default(),
             truth: BTreeMap::new(),
             claims: 0,
+            turned: BTreeMap::new(),
             told: VecDeque::new(),
             rough: true,
         }
     }
 
     fn course(&mut self) -> Result<(), String> {
+        self.advance(&mut Answers::default())?;
         while self.now < ROUGH + CALM {
             self.now += STEP;
             if self.now < ROUGH {
-                self.break_something();
+                self.break_something()?;
             } else if self.rough {
                 self.calm_down();
             }
@@ -180,10 +190,11 @@ impl World {
             self.coordinate()?;
             self.look()?;
             if !self.rough {
-                self.end_the_endless();
+                self.end_the_endless()?;
+                self.answer_gates()?;
             }
             if !self.rough && self.is_done() {
-                return Ok(());
+                return self.look_at_ends();
             }
         }
         Err(format!("something is still open: {}", self.open().join("; ")))
@@ -199,13 +210,13 @@ impl World {
                 return Err(format!("job {number} was run {} times", job.runs));
             }
         }
-        Ok(())
+        self.look_at_turns()
     }
 
     fn open(&self) -> Vec<String> {
         let mut open = Vec::new();
         for (number, job) in self.jobs.iter().enumerate() {
-            if !matches!(job.state, JobState::Ended(_)) {
+            if !job.state.is_over() {
                 open.push(format!("job {number} is {:?}", job.state));
             }
         }
@@ -243,13 +254,13 @@ impl World {
         format!("00000000-0000-4000-8000-{number:012x}").parse().unwrap_or_else(|_| ClaimId::fresh())
     }
 
-    fn break_something(&mut self) {
+    fn break_something(&mut self) -> Result<(), String> {
         if !self.chance.percent(6) {
-            return;
+            return Ok(());
         }
         let life = usize::try_from(self.chance.within(0..self.lives.len() as u64)).unwrap_or(0);
         let time = self.now + self.chance.within(0..12_000);
-        match self.chance.within(0..13) {
+        match self.chance.within(0..15) {
             0 | 1 => self.kill(life),
             2 => self.cut(life, time),
             3 => self.revive(life),
@@ -274,11 +285,13 @@ impl World {
                 self.tell("the coordinator's disk is slow");
                 self.coordinator.busy_until = time;
             }
-            _ => {
+            11 => {
                 let job = usize::try_from(self.chance.within(0..self.jobs.len() as u64)).unwrap_or(0);
-                self.cancel(job);
+                self.cancel_build(self.jobs[job].terms.build)?;
             }
+            _ => self.answer_gates()?,
         }
+        Ok(())
     }
 
     /// Whether reports lie unread because the coordinator is slow, and not because it stands still.
@@ -303,12 +316,17 @@ impl World {
     }
 
     /// Somebody cancels what would never end.
-    fn end_the_endless(&mut self) {
+    fn end_the_endless(&mut self) -> Result<(), String> {
         for job in 0..self.jobs.len() {
-            if self.jobs[job].stages.iter().any(|stage| stage.takes == ENDLESS) {
-                self.cancel(job);
+            let Job { terms, stages, standing, state, .. } = &self.jobs[job];
+            let endless = stages.iter().any(|stage| stage.takes == ENDLESS) && !state.is_over();
+            // What comes last is ended by a second cancel.
+            let often = if terms.finally { 2 } else { 1 };
+            if endless && standing.cancels < often {
+                self.cancel_build(terms.build)?;
             }
         }
+        Ok(())
     }
 
     fn say(&mut self, name: usize, control: Control) {
@@ -339,14 +357,17 @@ impl World {
 }
 
 impl Job {
-    fn any(chance: &mut Chance) -> Self {
+    fn any(terms: Terms, chance: &mut Chance) -> Self {
+        // What a person let begin, and what a group admits, is never begun twice.
+        let once = terms.gated || terms.group.is_some();
         let stage = |chance: &mut Chance| {
-            let takes = if chance.percent(4) { ENDLESS } else { chance.within(0..6_000) };
-            Stage { takes, not_twice: chance.percent(25) }
+            let takes = if chance.percent(3) { ENDLESS } else { chance.within(0..4_000) };
+            Stage { takes, not_twice: chance.percent(25) || once }
         };
         let stages = (0..chance.within(1..4)).map(|_| stage(chance)).collect();
         let state = JobState::Queued { attempts: 0 };
-        Self { stages, fails: chance.percent(20), state, begun: BTreeMap::new(), runs: 0 }
+        let (fails, standing) = (chance.percent(20), Standing::default());
+        Self { terms, stages, fails, state, standing, begun: BTreeMap::new(), runs: 0 }
     }
 
     fn ending(&self) -> Ending {
