@@ -141,6 +141,7 @@ enum Command {
 }
 
 /// The commands in the order in which `--help` lists them. Those of other programs are in [`forward::PROGRAMS`].
+const GROUPS: [(&str, &[&str]); 4] = [
     ("Build here", &["run", "init", "import", "list", "graph", "expand", "doctor"]),
     ("Ask a farm", &["submit", "builds", "status", "why", "logs", "approve", "cancel", "agents", "incidents"]),
     ("Run a farm", &["up", "coordinator", "agent", "rabbit"]),
