@@ -32,7 +32,7 @@ pub struct DockerRig {
     pub docker: Docker,
 }
 
-/// Runs a test against the daemon, and removes whatever it leaves, also when it fails.
+/// Runs a test against the daemon, or another that `change` names, and removes whatever it leaves, also when it fails.
 ///
 /// # Panics
 /// When the daemon is required (`BUILDR_TEST_REQUIRE`) and does not answer, or the test does.
@@ -156,9 +156,14 @@ pub async fn want_of_memory_by_the_daemon(script: &str, memory: i64) -> bool {
 
 impl DockerRig {
     async fn make(mut settings: DockerSettings) -> Result<Self, String> {
-        settings.host = Some(setting("DOCKER_HOST", "")).filter(|host| !host.is_empty());
+        let own = settings.host.clone();
+        settings.host = own.clone().or_else(|| Some(setting("DOCKER_HOST", "")).filter(|host| !host.is_empty()));
         let executor = DockerExecutor::connect(settings.clone()).await.map_err(|error| error.to_string())?;
-        let docker = Docker::connect_with_defaults().map_err(|error| error.to_string())?;
+        let docker = match own {
+            Some(host) if host.starts_with("unix:") => Docker::connect_with_host(&host),
+            _ => Docker::connect_with_defaults(),
+        };
+        let docker = docker.map_err(|error| error.to_string())?;
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         std::fs::create_dir(folder.path().join("workspace")).map_err(|error| error.to_string())?;
         Ok(Self { executor, settings, folder, docker })
@@ -220,6 +225,7 @@ impl ExecutorRig for DockerRig {
             Do::IgnoreTerm => "trap '' TERM".to_owned(),
             Do::Write(path) => format!("echo x >{path}"),
             Do::Expect(path) => format!("test -f {path}"),
+            Do::Await(path) => format!("until test -f {path}; do sleep 0.1; done"),
         }
     }
 

@@ -14,7 +14,14 @@ use crate::rabbit::setting;
 pub struct OwnDocker {
     folder: tempfile::TempDir,
     daemon: Option<Child>,
+    /// What the daemon's shell does before it becomes the daemon.
+    before: &'static str,
 }
+
+/// The daemon sees nothing of the folder for temporary files but its own folder ($HERE in $TEMP).
+const APART: &str = "ip link set lo up && mount --make-rprivate / && mkdir -p \"$HERE/mnt\" && \
+                     mount --bind \"$HERE\" /mnt && mount -t tmpfs none \"$TEMP\" && mkdir -p \"$HERE\" && \
+                     mount --move /mnt \"$HERE\"";
 
 impl OwnDocker {
     /// Starts one that has the tests' image. `None`, and a word about it, where this user may not start one.
@@ -22,6 +29,15 @@ impl OwnDocker {
     /// # Panics
     /// When it does not start, or cannot be had and `BUILDR_TEST_REQUIRE` names `docker`; so do the others.
     pub async fn start() -> Option<Self> {
+        Self::start_with("ip link set lo up").await
+    }
+
+    /// As [`Self::start`], and it does not see the folders for temporary files of this machine, as a daemon elsewhere.
+    pub async fn start_apart() -> Option<Self> {
+        Self::start_with(APART).await
+    }
+
+    async fn start_with(before: &'static str) -> Option<Self> {
         let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
         let version = std::process::Command::new("dockerd").arg("--version").stdout(Stdio::null()).status();
         if !is_root || version.is_err() {
@@ -32,7 +48,7 @@ impl OwnDocker {
         }
         let folder = tempfile::tempdir().expect("a folder for a daemon");
         std::fs::write(folder.path().join("daemon.json"), "{}").expect("a configuration");
-        let mut daemon = Self { folder, daemon: None };
+        let mut daemon = Self { folder, daemon: None, before };
         daemon.start_again().await;
         daemon.load(&docker::image()).await;
         Some(daemon)
@@ -49,7 +65,11 @@ impl OwnDocker {
         // A network namespace of its own, for a daemon without a bridge removes the one of the network it stands in. It
         // lives as long as a process in it does. The daemon takes the shell's place: a signal for the child is its own.
         let mut command = Command::new("unshare");
-        command.args(["--net", "sh", "-c", "ip link set lo up && exec dockerd \"$@\"", "dockerd"]);
+        if self.before == APART {
+            command.arg("--mount");
+        }
+        command.env("HERE", self.folder.path()).env("TEMP", std::env::temp_dir());
+        command.args(["--net", "sh", "-c", &format!("{} && exec dockerd \"$@\"", self.before), "dockerd"]);
         command.arg("--config-file").arg(self.path("daemon.json"));
         command.arg("--data-root").arg(self.path("data")).arg("--exec-root").arg(self.path("exec"));
         command.arg("--pidfile").arg(self.path("pid")).args(["--host", &self.host()]);

@@ -49,6 +49,13 @@ impl Registry {
         Self { address, task }
     }
 
+    /// What one of its images is called whatever its name may mean.
+    #[must_use]
+    pub fn digest(&self, name: &str) -> String {
+        let [(_, (_, manifest)), ..] = image(name, &self.address);
+        digest(&manifest)
+    }
+
     /// How a daemon finds one of its images.
     #[must_use]
     pub fn image(&self, name: &str) -> String {

@@ -11,22 +11,28 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
-use bollard::models::{ContainerConfig, ContainerCreateBody, VolumeCreateRequest};
+use bollard::models::{ContainerConfig, ContainerCreateBody, HealthConfig, VolumeCreateRequest};
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptions, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
     ListImagesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions, RemoveImageOptionsBuilder,
     RemoveVolumeOptions, TagImageOptionsBuilder,
 };
-use buildr::executor::docker::{DiskLimits, DockerExecutor, DockerSettings, PullLimits};
-use buildr::executor::{Executor as _, ExecutorError, SandboxOrder, SocketGrant, Spare, Stop, Swept};
+use buildr::executor::docker::{DiskLimits, DockerExecutor, DockerSettings, PullLimits, ShellTerminal};
+use buildr::executor::{
+    Executor as _, ExecutorError, KeepContainers, MountOrder, PrepareOrder, Sandbox, SandboxOrder, Served,
+    ServiceOrder, SocketGrant, Spare, Stop, Swept,
+};
 use bytes::Bytes;
 use farm::contract::executor::{
-    Ended, ExecutorRig as _, PASSED, close, open, order, prepare, run, run_until, scripted,
+    Ended, ExecutorRig as _, PASSED, close, open, order, prepare, prepare_as, run, run_until, scripted,
 };
 use farm::docker::{DockerRig, with_docker};
+use farm::own_docker::OwnDocker;
 use farm::registry::Registry;
 use futures_util::{FutureExt as _, StreamExt as _};
+use protocol::plan::{Image as PlanImage, Probe, Pull, Ready, Resources, Service};
 use protocol::{Cause, StageEnd, Variable};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;
 
 fn script(commands: &[&str]) -> buildr::executor::StageOrder {
@@ -440,7 +446,7 @@ async fn the_next_life_sweeps_what_this_one_left() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_folder_that_the_daemon_does_not_see_is_named() {
+async fn a_folder_that_is_not_there_is_named() {
     with_docker(
         |_| {},
         |rig| async move {
@@ -450,7 +456,7 @@ async fn a_folder_that_the_daemon_does_not_see_is_named() {
             let error = run(&*sandbox, &script(&["true"])).await.0.unwrap_err();
             assert_eq!(error.cause(), Cause::Daemon);
             let sentence = error.to_string();
-            assert!(sentence.contains(nowhere.to_str().unwrap()) && sentence.contains("--work-dir"), "{sentence}");
+            assert!(sentence.contains(nowhere.to_str().unwrap()), "{sentence}");
             close(&*rig, sandbox).await;
         },
     )
@@ -758,4 +764,570 @@ async fn a_cancel_does_not_wait_for_a_registry_that_says_nothing() {
         },
     )
     .await;
+}
+
+/// A program that waits for connections on a port and greets each; perl is in the image.
+fn greeter(port: u16, before: &str) -> Vec<String> {
+    let program = format!(
+        "use IO::Socket::INET; $| = 1; $SIG{{TERM}} = sub {{ print qq(bye\\n); exit }}; print qq(first\\n); {before} \
+         my $s = IO::Socket::INET->new(Listen => 5, LocalPort => {port}, ReuseAddr => 1) or die; print qq(listening\\n); \
+         while (1) {{ my $c = $s->accept or next; my $r = ''; vec($r, fileno($c), 1) = 1; \
+         select($r, undef, undef, 0.3) and sysread($c, my $b, 4096); print $c qq(HTTP/1.0 200 OK\\r\\n\\r\\nhello\\n); close $c }}"
+    );
+    ["perl", "-e", &program].map(str::to_owned).to_vec()
+}
+
+/// Prints what a service says on a port, in a stage.
+fn ask(host: &str, port: u16) -> String {
+    format!("bash -c 'exec 3<>/dev/tcp/{host}/{port}; cat <&3' | tail -1")
+}
+
+fn service(rig: &DockerRig, name: &str, command: Vec<String>, ready: Option<Ready>) -> Service {
+    Service {
+        name: name.to_owned(),
+        image: rig.image().into(),
+        environment: Vec::new(),
+        command,
+        ready,
+        ready_timeout_ms: 20_000,
+        resources: Resources::default(),
+        privileged: false,
+    }
+}
+
+/// Begins services; gives them and what each prints, once it has ended.
+async fn serve(
+    sandbox: &dyn Sandbox,
+    services: Vec<Service>,
+    beside: Option<&Served>,
+) -> (Result<Served, ExecutorError>, Vec<tokio::task::JoinHandle<String>>) {
+    let (mut orders, mut logs) = (Vec::new(), Vec::new());
+    for service in services {
+        let (output, mut printed) = tokio::sync::mpsc::channel::<Bytes>(32);
+        orders.push(ServiceOrder { service, output });
+        logs.push(protocol::task::spawn("a service's log", async move {
+            let mut all = Vec::new();
+            while let Some(bytes) = printed.recv().await {
+                all.extend_from_slice(&bytes);
+            }
+            text(&all)
+        }));
+    }
+    (sandbox.serve(orders, beside, &Stop::new()).await, logs)
+}
+
+async fn in_network(sandbox: &dyn Sandbox, served: &Served, commands: &[&str]) -> (StageEnd, String) {
+    let mut stage = script(commands);
+    stage.network = Some(served.clone());
+    let (end, printed) = run(sandbox, &stage).await;
+    (end.unwrap(), text(&printed))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_are_reached_by_name_once_they_are_ready() {
+    with_docker(
+        |_| {},
+        |rig| async move {
+            let sandbox = open(&*rig).await;
+            let slow = "select(undef, undef, undef, 0.7);";
+            let http = Ready::Http(Probe { port: 82, path: "/health".to_owned() });
+            let services = vec![
+                service(&rig, "by-port", greeter(81, slow), Some(Ready::Tcp(81))),
+                service(&rig, "by-answer", greeter(82, slow), Some(http)),
+                service(&rig, "by-log", greeter(83, slow), Some(Ready::Log("^listen|\nlisten.ng\n".to_owned()))),
+                service(
+                    &rig,
+                    "by-command",
+                    greeter(84, slow),
+                    Some(Ready::Command("bash -c '>/dev/tcp/localhost/84'".to_owned())),
+                ),
+            ];
+            let (served, logs) = serve(&*sandbox, services, None).await;
+            let served = served.unwrap();
+            let asks: Vec<_> = [("by-port", 81), ("by-answer", 82), ("by-log", 83), ("by-command", 84)]
+                .map(|(host, port)| ask(host, port))
+                .into();
+            let asks: Vec<_> = asks.iter().map(String::as_str).collect();
+            let (end, printed) = in_network(&*sandbox, &served, &asks).await;
+            assert_eq!((end, printed.as_str()), (PASSED, "hello\n".repeat(4).as_str()));
+            // One that sees no services is not on their network.
+            assert!(!run(&*sandbox, &script(&["getent hosts by-port"])).await.0.unwrap().passed());
+            sandbox.dismiss(served).await;
+            for log in logs {
+                let log = log.await.unwrap();
+                assert!(log.starts_with("first\nlistening\n") && log.ends_with("bye\n"), "{log}");
+            }
+            assert_eq!(rig.left().await, 0, "the services are gone with their network");
+            close(&*rig, sandbox).await;
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_is_ready_by_what_its_image_says() {
+    with_docker(
+        |_| {},
+        |rig| async move {
+            let health = HealthConfig {
+                test: Some(["CMD", "test", "-f", "/tmp/well"].map(str::to_owned).to_vec()),
+                interval: Some(3_600_000_000_000),
+                ..HealthConfig::default()
+            };
+            let well = ContainerConfig { healthcheck: Some(health), ..ContainerConfig::default() };
+            let exposes = ContainerConfig {
+                exposed_ports: Some(vec!["9000/udp".to_owned(), "85/tcp".to_owned(), "9000/tcp".to_owned()]),
+                entrypoint: Some(greeter(85, "select(undef, undef, undef, 0.7);")),
+                ..ContainerConfig::default()
+            };
+            let (well, exposes) = (Image::configured(&rig, well).await, Image::configured(&rig, exposes).await);
+            let sandbox = open(&*rig).await;
+            let tells = ["sh", "-c", "sleep 1; touch /tmp/well; sleep 1000"].map(str::to_owned).to_vec();
+            let mut by_health = service(&rig, "by-health", tells, None);
+            by_health.image = well.name.clone().into();
+            by_health.ready = None;
+            let mut by_port = service(&rig, "by-port", Vec::new(), None);
+            by_port.image = exposes.name.clone().into();
+            let at_once = service(&rig, "at-once", ["sleep", "1000"].map(str::to_owned).to_vec(), None);
+            let (served, _) = serve(&*sandbox, vec![by_health, by_port, at_once], None).await;
+            let (end, printed) = in_network(&*sandbox, &served.unwrap(), &[&ask("by-port", 85)]).await;
+            assert_eq!((end, printed.as_str()), (PASSED, "hello\n"));
+            // Closing ends what was not dismissed.
+            close(&*rig, sandbox).await;
+            well.remove().await;
+            exposes.remove().await;
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_not_ready_is_an_error_that_shows_its_log() {
+    with_docker(
+        |_| {},
+        |rig| async move {
+            let sandbox = open(&*rig).await;
+            let sh = |script: &str| ["sh", "-c", script].map(str::to_owned).to_vec();
+            let ends = service(&rig, "ends", sh("echo no room; exit 3"), Some(Ready::Tcp(1)));
+            let waits = service(&rig, "waits", sh("echo up; sleep 1000"), Some(Ready::Log("never".to_owned())));
+            let (served, logs) = serve(&*sandbox, vec![waits, ends], None).await;
+            let error = served.unwrap_err();
+            assert_eq!(error.cause(), Cause::Service);
+            let sentence = error.to_string();
+            assert!(
+                sentence.contains("\"ends\"") && sentence.contains("code 3") && sentence.ends_with("no room"),
+                "{sentence}"
+            );
+            assert_eq!(rig.left().await, 0, "the other one is gone too");
+            assert_eq!(logs.into_iter().next().unwrap().await.unwrap(), "up\n");
+            let mut late = service(&rig, "late", sh("echo up; sleep 1000"), Some(Ready::Command("false".to_owned())));
+            late.ready_timeout_ms = 1500;
+            let sentence = serve(&*sandbox, vec![late], None).await.0.unwrap_err().to_string();
+            assert!(
+                sentence.contains("within 1.5 s") && sentence.contains("`false`") && sentence.ends_with("up"),
+                "{sentence}"
+            );
+            close(&*rig, sandbox).await;
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stages_services_hide_the_jobs() {
+    with_docker(
+        |_| {},
+        |rig| async move {
+            let sandbox = open(&*rig).await;
+            let says = |name: &str, port: u16, word: &str| {
+                let command = greeter(port, "").into_iter().map(|part| part.replace("hello", word)).collect();
+                service(&rig, name, command, Some(Ready::Tcp(port)))
+            };
+            let of_job = vec![says("db", 86, "db of the job"), says("cache", 87, "cache of the job")];
+            let job = serve(&*sandbox, of_job, None).await.0.unwrap();
+            let stage = serve(&*sandbox, vec![says("db", 86, "db of the stage")], Some(&job)).await.0.unwrap();
+            let both = [ask("db", 86), ask("cache", 87)];
+            let both = [both[0].as_str(), both[1].as_str()];
+            let (end, printed) = in_network(&*sandbox, &stage, &both).await;
+            assert_eq!((end, printed.as_str()), (PASSED, "db of the stage\ncache of the job\n"));
+            sandbox.dismiss(stage).await;
+            let (end, printed) = in_network(&*sandbox, &job, &both).await;
+            assert_eq!((end, printed.as_str()), (PASSED, "db of the job\ncache of the job\n"));
+            close(&*rig, sandbox).await;
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_are_swept_with_their_network() {
+    with_docker(
+        |_| {},
+        |rig| async move {
+            let sandbox = open(&*rig).await;
+            let sleeps = service(&rig, "sleeps", ["sleep", "1000"].map(str::to_owned).to_vec(), None);
+            serve(&*sandbox, vec![sleeps], None).await.0.unwrap();
+            drop(sandbox);
+            let swept = rig.another_life().await.sweep().await.unwrap();
+            assert_eq!((swept.containers, swept.others), (1, 1));
+            assert_eq!(rig.left().await, 0);
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_asks_for_privileges_is_refused_before_anything_is_pulled() {
+    with_docker(
+        |_| {},
+        |rig| async move {
+            let sandbox = open(&*rig).await;
+            let mut stage = script(&["true"]);
+            stage.privileged = true;
+            stage.image = Some("localhost:1/nobody/has-this:1".into());
+            let (end, printed) = run(&*sandbox, &stage).await;
+            let error = end.unwrap_err();
+            assert_eq!((error.cause(), text(&printed).as_str()), (Cause::Limit, ""));
+            assert!(error.to_string().contains("by privileged and trusted_repos"), "{error}");
+            close(&*rig, sandbox).await;
+            let sandbox = rig.executor().open(SandboxOrder { privileged: true, ..order(&*rig) }).await.unwrap();
+            let mut stage = script(&["grep CapEff /proc/self/status"]);
+            stage.privileged = true;
+            let (end, printed) = run(&*sandbox, &stage).await;
+            match end {
+                Ok(end) => {
+                    assert_eq!(end, PASSED);
+                    assert!(text(&printed).contains("CapEff:\t000001ffffffffff"), "{}", text(&printed));
+                }
+                // Where the machine itself has not all capabilities, nobody gets them.
+                Err(error) => assert!(error.to_string().contains("caps"), "{error}"),
+            }
+            close(&*rig, sandbox).await;
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_is_used_as_it_is_asked_for() {
+    with_docker(
+        |_| {},
+        |rig| async move {
+            let sandbox = open(&*rig).await;
+            let with = |change: &dyn Fn(&mut PlanImage), commands: &[&str]| {
+                let mut image = PlanImage::from(rig.image());
+                change(&mut image);
+                let mut stage = script(commands);
+                stage.image = Some(image);
+                stage
+            };
+            let as_user = with(&|image| image.user = Some("1234:99".to_owned()), &["id -u", "id -g", "echo x >made"]);
+            assert_eq!(text(&run(&*sandbox, &as_user).await.1), "1234\n99\n");
+            let env = ["/usr/bin/env", "FROM_ENTRY=yes"].map(str::to_owned).to_vec();
+            let entered = with(&|image| image.entrypoint = Some(env.clone()), &["echo $FROM_ENTRY"]);
+            assert_eq!(text(&run(&*sandbox, &entered).await.1), "yes\n");
+            let mut limited = script(&[
+                "ulimit -a >/dev/null; cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max",
+                "df -k /dev/shm | tail -1",
+            ]);
+            limited.script[0].push_str(" 2>/dev/null || :");
+            limited.resources = Resources { pids: Some(77), shm_bytes: Some(8 << 20), ..Resources::default() };
+            let printed = text(&run(&*sandbox, &limited).await.1);
+            assert!(printed.starts_with("77\n") && printed.contains(" 8192 "), "{printed}");
+            let here = rig.docker.inspect_image(&rig.image()).await.unwrap();
+            let wanted = PlanImage::from(rig.image());
+            let digest = sandbox.digest(&wanted).await.unwrap();
+            assert!(
+                here.id.as_ref() == Some(&digest)
+                    || here.repo_digests.unwrap().iter().any(|one| one.ends_with(&digest))
+            );
+            assert_eq!(sandbox.digest(&"never-used:1".into()).await, None);
+            close(&*rig, sandbox).await;
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_is_for_a_platform_and_may_be_wanted_each_time() {
+    with_docker(
+        |_| {},
+        |rig| async move {
+            let registry = Registry::with(&["pulled"]).await;
+            let name = registry.image("pulled");
+            let used = async |change: fn(&mut PlanImage)| {
+                let mut image = PlanImage::from(name.clone());
+                change(&mut image);
+                let sandbox = open(&*rig).await;
+                let mut stage = script(&["exit"]);
+                stage.image = Some(image.clone());
+                let ended = tokio::join!(run(&*sandbox, &stage), run(&*sandbox, &stage));
+                let digest = sandbox.digest(&image).await;
+                close(&*rig, sandbox).await;
+                let printed = text(&[ended.0.1, ended.1.1].concat());
+                (ended.0.0.unwrap_err(), printed.matches("buildr: pulling").count(), digest)
+            };
+            let (error, pulls, digest) = used(|_| {}).await;
+            assert!(matches!(error, ExecutorError::NoShell { .. }), "{error}");
+            assert_eq!(pulls, 1, "two stages at once pull it once");
+            assert_eq!(digest, Some(registry.digest("pulled")));
+            assert_eq!(used(|_| {}).await.1, 0);
+            let (_, pulls, again) = used(|image| image.pull = Pull::Always).await;
+            assert_eq!((pulls, again), (1, digest));
+            let (error, ..) = used(|image| image.platform = Some("linux/s390x".to_owned())).await;
+            assert_eq!(error.cause(), Cause::Pull);
+            assert!(error.to_string().contains(&name), "{error}");
+            rig.docker.remove_image(&name, None::<RemoveImageOptions>, None).await.unwrap();
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stage_begins_in_its_folder_and_has_its_shell() {
+    with_docker(
+        |_| {},
+        |rig| async move {
+            fs::create_dir(rig.workspace().join("sub")).unwrap();
+            let sandbox = open(&*rig).await;
+            let mut stage = script(&["print \"$0 in \" . `pwd`;", "exit 3"]);
+            stage.shell = Some("perl -w {0}".to_owned());
+            stage.dir = Some("sub".to_owned());
+            let (end, printed) = run(&*sandbox, &stage).await;
+            assert_eq!(end.unwrap(), StageEnd::Exited { code: 3 });
+            assert!(text(&printed).ends_with(" in /app/sub\n"), "{}", text(&printed));
+            stage.dir = Some("not-there".to_owned());
+            let (end, printed) = run(&*sandbox, &stage).await;
+            assert_eq!(end.unwrap(), StageEnd::Exited { code: 1 });
+            assert!(text(&printed).contains("the folder /app/not-there"), "{}", text(&printed));
+            close(&*rig, sandbox).await;
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_follows_a_script_has_an_end_too() {
+    with_docker(
+        |settings| settings.after = Duration::from_millis(1500),
+        |rig| async move {
+            let sandbox = open(&*rig).await;
+            let mut stage = script(&["printf unfinished", "exit 7"]);
+            stage.on_failure = vec!["trap '' TERM; sleep 1000".to_owned()];
+            stage.after = vec!["echo tidy; sleep 1000".to_owned()];
+            let (end, printed) = run(&*sandbox, &stage).await;
+            assert_eq!(end.unwrap(), StageEnd::Exited { code: 7 });
+            let printed = text(&printed);
+            let expected = "unfinished$ exit 7\nbuildr: on_failure\nbuildr: on_failure took longer than 1.5 s, so it was ended\n\
+                            buildr: after\ntidy\nbuildr: after took longer than 1.5 s, so it was ended\n";
+            assert_eq!(printed.replace("Killed\n", ""), expected);
+            close(&*rig, sandbox).await;
+        },
+    )
+    .await;
+}
+
+fn preparation(commands: &[&str], files: &[&str]) -> PrepareOrder {
+    let files = files.iter().map(|file| (*file).to_owned()).collect();
+    PrepareOrder { stage: script(commands), files: Some(files), cache: true }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_prepared_is_kept_for_the_same_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("images.json");
+    with_docker(
+        |settings| settings.pulled_images = Some(file),
+        |rig| async move {
+            fs::create_dir(rig.workspace().join("tools")).unwrap();
+            fs::write(rig.workspace().join("tools/list"), "1").unwrap();
+            fs::write(rig.workspace().join("other"), "1").unwrap();
+            let unique = format!("echo {} >/unique", Uuid::new_v4());
+            let commands = ["ls -A", &unique, "cat tools/list >/made; echo x >thrown-away", "echo MADE"];
+            let order = preparation(&commands, &["tools"]);
+            // What it printed, and what a stage finds of it.
+            let prepared = async |order: PrepareOrder| {
+                let sandbox = open(&*rig).await;
+                let (end, printed) = prepare_as(&*sandbox, &order).await;
+                assert_eq!(end.unwrap(), PASSED);
+                let (end, made) = run(&*sandbox, &script(&["cat /made; ls -A"])).await;
+                assert_eq!(end.unwrap(), PASSED);
+                close(&*rig, sandbox).await;
+                (text(&printed), text(&made))
+            };
+            let (printed, made) = prepared(order.clone()).await;
+            assert!(printed.starts_with("tools\nMADE\n") && printed.contains("/app/thrown-away"), "{printed}");
+            assert_eq!(made, "1other\ntools\n");
+            let mut again = order.clone();
+            again.stage.environment = vec![Variable::new("BUILDR_COMMIT", "another")];
+            fs::write(rig.workspace().join("other"), "2").unwrap();
+            let (printed, made) = prepared(again).await;
+            assert!(printed.starts_with("buildr: prepare is as it was") && !printed.contains("MADE"), "{printed}");
+            assert_eq!(made, "1other\ntools\n");
+            assert!(prepared(PrepareOrder { cache: false, ..order.clone() }).await.0.contains("MADE"));
+            // Two at once make it once.
+            fs::write(rig.workspace().join("tools/list"), "2").unwrap();
+            let (one, other) = tokio::join!(prepared(order.clone()), prepared(order));
+            assert_eq!((one.0 + &other.0).matches("MADE\n").count(), 1);
+            assert_eq!((one.1.as_str(), other.1.as_str()), ("2other\ntools\n", "2other\ntools\n"));
+            let spare = rig.docker_executor().spare().await.unwrap();
+            assert_eq!(spare.len(), 2, "one for each content of its files");
+            assert_eq!(rig.another_life().await.sweep().await.unwrap().images, 0, "they outlive a life");
+            for one in spare {
+                assert!(rig.docker_executor().remove_spare(&one).await.unwrap());
+            }
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_failed_is_kept_for_a_person_to_look_into() {
+    with_docker(
+        |_| {},
+        |rig| async move {
+            let keeping = SandboxOrder { keep: KeepContainers::Failed, ..order(&*rig) };
+            let sandbox = rig.executor().open(keeping).await.unwrap();
+            assert_eq!(run(&*sandbox, &script(&["true"])).await.0.unwrap(), PASSED);
+            let mut stage = script(&["echo traces >/traces; echo work >made", "exit 4"]);
+            stage.environment = vec![Variable::new("VALUE", "of the stage")];
+            let (end, printed) = run(&*sandbox, &stage).await;
+            assert_eq!(end.unwrap(), StageEnd::Exited { code: 4 });
+            sandbox.close().await.unwrap();
+            let kept = rig.docker_executor().kept();
+            assert_eq!(kept.len(), 1, "only what failed");
+            assert!(text(&printed).contains(&kept[0].image), "{}", text(&printed));
+            let (input, mut typed) = tokio::io::duplex(1024);
+            let (mut screen, shown) = tokio::io::duplex(64 << 10);
+            let (_size, size) = tokio::sync::watch::channel((77, 22));
+            let terminal = ShellTerminal { input: Box::new(input), output: Box::new(shown), size };
+            typed.write_all(b"cat /traces made; echo \"$VALUE\"; stty size; exit 5\n").await.unwrap();
+            let reading = async {
+                let mut all = Vec::new();
+                screen.read_to_end(&mut all).await.unwrap();
+                text(&all)
+            };
+            let (code, shown) = tokio::join!(rig.docker_executor().shell(&kept[0], terminal), reading);
+            assert_eq!(code.unwrap(), 5, "{shown}");
+            for line in ["traces\r\n", "work\r\n", "of the stage\r\n", "22 77\r\n"] {
+                assert!(shown.contains(line), "{line:?} in {shown}");
+            }
+            rig.docker.remove_image(&kept[0].image, None::<RemoveImageOptions>, None).await.unwrap();
+        },
+    )
+    .await;
+}
+
+/// What a test does on a daemon that sees no folder of this machine.
+async fn far_away(rig: &DockerRig) {
+    fs::create_dir(rig.workspace().join("sub")).unwrap();
+    fs::write(rig.workspace().join("sub/given"), "given\n").unwrap();
+    fs::write(rig.workspace().join("removed"), "").unwrap();
+    fs::set_permissions(rig.workspace().join("sub/given"), fs::Permissions::from_mode(0o751)).unwrap();
+    let (secret, hand) = (rig.workspace().join("secret"), rig.workspace().join("hand"));
+    fs::write(&secret, "hush\n").unwrap();
+    fs::create_dir(&hand).unwrap();
+    let sandbox = open(rig).await;
+    let mut stage = script(&[
+        "cat sub/given /run/secrets/token",
+        "rm removed; ln -s sub/given link; echo made >sub/made; echo x >/run/hand/back",
+        "exit 3",
+    ]);
+    let mount = |source: &Path, target: &str, read_only: bool| MountOrder {
+        source: source.to_owned(),
+        target: target.to_owned(),
+        read_only,
+    };
+    stage.mounts = vec![mount(&secret, "/run/secrets/token", true), mount(&hand, "/run/hand", false)];
+    let (end, printed) = run(&*sandbox, &stage).await;
+    assert_eq!(end.unwrap(), StageEnd::Exited { code: 3 });
+    let printed = text(&printed);
+    assert!(printed.starts_with("buildr: the Docker daemon does not see this machine's folders"), "{printed}");
+    assert!(printed.ends_with("\ngiven\nhush\n"), "{printed}");
+    assert_eq!(fs::read_to_string(rig.workspace().join("link")).unwrap(), "given\n");
+    assert_eq!(fs::read_to_string(rig.workspace().join("sub/made")).unwrap(), "made\n");
+    assert_eq!(fs::metadata(rig.workspace().join("sub/given")).unwrap().mode() & 0o777, 0o751);
+    assert!(!rig.workspace().join("removed").exists());
+    assert!(hand.join("back").exists() || rig.workspace().join("hand/back").exists());
+    let (end, printed) = prepare(&*sandbox, &script(&["test -f sub/made", "echo x >/made; echo x >thrown-away"])).await;
+    assert_eq!(end.unwrap(), PASSED, "{}", text(&printed));
+    let (end, printed) = run(&*sandbox, &script(&["cat /made sub/made; ls"])).await;
+    assert_eq!(end.unwrap(), PASSED);
+    assert!(!text(&printed).contains("thrown-away"));
+    close(rig, sandbox).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_sees_no_folder_of_ours_has_them_brought() {
+    let Some(daemon) = OwnDocker::start_apart().await else { return };
+    let host = daemon.host();
+    with_docker(move |settings| settings.host = Some(host), |rig| async move { far_away(&rig).await }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_are_probed_from_within_where_their_network_is_elsewhere() {
+    let Some(daemon) = OwnDocker::start().await else { return };
+    let host = daemon.host();
+    with_docker(
+        move |settings| settings.host = Some(host),
+        |rig| async move {
+            let sandbox = open(&*rig).await;
+            let http = Ready::Http(Probe { port: 82, path: "/".to_owned() });
+            let slow = "select(undef, undef, undef, 0.7);";
+            let services = vec![
+                service(&rig, "by-port", greeter(81, slow), Some(Ready::Tcp(81))),
+                service(&rig, "by-answer", greeter(82, slow), Some(http)),
+            ];
+            let served = serve(&*sandbox, services, None).await.0.unwrap();
+            let asks = [ask("by-port", 81), ask("by-answer", 82)];
+            let (end, printed) = in_network(&*sandbox, &served, &[&asks[0], &asks[1]]).await;
+            assert_eq!((end, printed.as_str()), (PASSED, "hello\nhello\n"));
+            let deaf = greeter(83, "")
+                .into_iter()
+                .map(|part| part.replace("LocalPort", "LocalAddr => '127.0.0.1', LocalPort"));
+            let mut deaf = service(&rig, "deaf", deaf.collect(), Some(Ready::Tcp(83)));
+            deaf.ready_timeout_ms = 3000;
+            assert!(matches!(serve(&*sandbox, vec![deaf], None).await.0, Err(ExecutorError::NotReady { .. })));
+            close(&*rig, sandbox).await;
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_is_reached_over_ssh() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("ssh");
+    // What the other machine's ssh server would do: run what stands after the host.
+    fs::write(&program, "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done; shift 2; exec sh -c \"$*\"\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    with_docker(
+        move |settings| {
+            settings.host = Some("ssh://me@far.example".to_owned());
+            settings.ssh = program;
+        },
+        |rig| async move {
+            let (end, printed) = alone(&rig, &["seq 1 200000", "exit 3"]).await;
+            let expected: String = (1..=200_000).map(|number| format!("{number}\n")).collect();
+            assert!(end == StageEnd::Exited { code: 3 } && printed == expected, "{end:?}");
+            let sandbox = open(&*rig).await;
+            let (end, _) = run_until(&*sandbox, &script(&["echo ready", "sleep 1000"]), "ready\n", Stop::cancel).await;
+            assert_eq!(end.unwrap(), StageEnd::Cancelled);
+            close(&*rig, sandbox).await;
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_ssh_complains_about_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("ssh");
+    fs::write(&program, "#!/bin/sh\necho 'Permission denied (publickey).' >&2; exit 255\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut settings = DockerSettings::new("nobody", "now");
+    settings.host = Some("ssh://far.example".to_owned());
+    settings.ssh = program;
+    let error = DockerExecutor::connect(settings).await.unwrap_err().to_string();
+    assert!(error.contains("ssh://far.example") && error.contains("Permission denied (publickey)"), "{error}");
 }

@@ -45,6 +45,7 @@ impl ExecutorRig for ScriptedRig {
             Do::IgnoreTerm => "ignore-term".to_owned(),
             Do::Write(path) => format!("write {path} x"),
             Do::Expect(path) => format!("expect-file {path}"),
+            Do::Await(path) => format!("wait-file {path}"),
         }
     }
 
@@ -88,4 +89,11 @@ contract! {
     a_slow_reader_is_no_silence
     the_socket_is_refused
     folders_are_discarded
+    stages_run_at_once
+    a_stage_may_have_a_folder_of_its_own
+    what_follows_a_script_runs_in_any_case
+    what_follows_a_script_runs_after_a_cancel
+    what_follows_a_script_runs_after_its_time
+    a_kill_leaves_nothing_to_follow
+    mounts_are_seen
 }

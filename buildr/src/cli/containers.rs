@@ -53,19 +53,26 @@ pub struct ContainerArgs {
 
 impl ContainerArgs {
     /// What they mean for everything that this life of `owner` makes. The daemon and the registries' logins are
-    /// found where Docker's own command finds them: `DOCKER_HOST`, `DOCKER_CONFIG`, `~/.docker`.
+    /// found where Docker's own command finds them: `DOCKER_HOST`, `DOCKER_TLS_VERIFY`, `DOCKER_CERT_PATH`,
+    /// `DOCKER_CONFIG`, `~/.docker`.
     #[must_use]
     pub fn docker(&self, owner: &str, boot: BootId) -> DockerSettings {
         let own_config = || std::env::home_dir().map(|home| home.join(".docker"));
+        let credentials = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from).or_else(own_config);
+        let host = std::env::var_os("DOCKER_HOST").and_then(|host| host.into_string().ok());
+        let wants_tls = std::env::var_os("DOCKER_TLS_VERIFY").is_some_and(|word| !word.is_empty())
+            || host.as_deref().is_some_and(|host| host.starts_with("https://"));
+        let certificates = std::env::var_os("DOCKER_CERT_PATH").map(PathBuf::from).or_else(|| credentials.clone());
         DockerSettings {
-            host: std::env::var_os("DOCKER_HOST").and_then(|host| host.into_string().ok()),
+            host,
+            tls: certificates.filter(|_| wants_tls),
             network: self.network.clone(),
             ca_bundle: self.ca_bundle.clone(),
             pull: self.limits.pull(),
             disk: DiskLimits { build: self.limits.build_disk, ..DiskLimits::default() },
             limits: Limits { memory: self.memory, cpus: self.cpus, pids: self.pids },
             allow_new_privileges: self.allow_new_privileges,
-            credentials: std::env::var_os("DOCKER_CONFIG").map(PathBuf::from).or_else(own_config),
+            credentials,
             docker_config: self.docker_config,
             ..DockerSettings::new(owner, boot.to_string())
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use buildr::executor::{
-    Executor, ExecutorError, KeepContainers, OUTPUT_BOUND, PrepareOrder, Sandbox, SandboxOrder, SocketGrant,
-    StageOrder, Stop,
+    Executor, ExecutorError, KeepContainers, MountOrder, OUTPUT_BOUND, PrepareOrder, Sandbox, SandboxOrder,
+    SocketGrant, StageOrder, Stop,
 };
 use bytes::Bytes;
 use protocol::{Cause, StageEnd, StageName, Variable};
@@ -50,6 +50,8 @@ pub enum Do {
     Write(&'static str),
     /// Fails unless the file is there.
     Expect(&'static str),
+    /// Goes on until the file is in the workspace.
+    Await(&'static str),
 }
 
 /// How a stage ended, and what it printed but for the announcements of its commands.
@@ -353,4 +355,110 @@ pub async fn folders_are_discarded(rig: &dyn ExecutorRig) {
     rig.executor().discard(&folder).await.expect("it is removed");
     assert!(!folder.exists());
     rig.executor().discard(&folder).await.expect("removing what is gone is fine");
+}
+
+/// Two stages that wait for each other come to their ends.
+pub async fn stages_run_at_once(rig: &dyn ExecutorRig) {
+    let sandbox = open(rig).await;
+    let (one, other) =
+        (stage(rig, &[Do::Write("one"), Do::Await("other")]), stage(rig, &[Do::Write("other"), Do::Await("one")]));
+    let ended = async { tokio::join!(run(&*sandbox, &one), run(&*sandbox, &other)) };
+    let (one, other) = tokio::time::timeout(SOON, ended).await.expect("neither waits for the other's end");
+    assert_eq!((one.0.expect("it runs"), other.0.expect("it runs")), (PASSED, PASSED));
+    close(rig, sandbox).await;
+}
+
+/// A stage with a folder of its own sees that, and not the job's.
+pub async fn a_stage_may_have_a_folder_of_its_own(rig: &dyn ExecutorRig) {
+    let folder = rig.workspace().join("view");
+    std::fs::create_dir(&folder).expect("the workspace is writable");
+    std::fs::write(folder.join("given"), "x").expect("the workspace is writable");
+    let sandbox = open(rig).await;
+    let mut script = stage(rig, &[Do::Expect("/app/given"), Do::Write("made")]);
+    script.folder = Some(folder.clone());
+    assert_eq!(run(&*sandbox, &script).await.0.expect("it runs"), PASSED);
+    assert!(folder.join("made").exists() && !rig.workspace().join("made").exists());
+    close(rig, sandbox).await;
+}
+
+/// A stage of a script, and of what follows it.
+fn followed(rig: &dyn ExecutorRig, script: &[Do], on_failure: &[Do], after: &[Do]) -> StageOrder {
+    let said = |commands: &[Do]| commands.iter().map(|command| rig.say(command)).collect();
+    StageOrder { on_failure: said(on_failure), after: said(after), ..stage(rig, script) }
+}
+
+/// Which of these were printed, in this order.
+fn told(printed: &[u8], words: &[&str]) -> Vec<String> {
+    text(printed).lines().filter(|line| words.contains(line)).map(str::to_owned).collect()
+}
+
+/// `on_failure` and `after` know how the script ended, and change nothing about that.
+pub async fn what_follows_a_script_runs_in_any_case(rig: &dyn ExecutorRig) {
+    let sandbox = open(rig).await;
+    for (code, expected) in [(0, &["passed"][..]), (7, &["alas", "failed"])] {
+        let script = followed(
+            rig,
+            &[Do::Print("work"), Do::Exit(code)],
+            &[Do::Print("alas"), Do::Exit(1)],
+            &[Do::Env("BUILDR_STAGE_STATUS"), Do::Exit(9)],
+        );
+        let (end, printed) = run(&*sandbox, &script).await;
+        assert_eq!(end.expect("it runs"), StageEnd::Exited { code });
+        assert_eq!(told(&printed, &["passed", "failed", "alas"]), expected);
+    }
+    close(rig, sandbox).await;
+}
+
+/// `after` runs also when a script had to be killed for a cancel; `on_failure` does not.
+pub async fn what_follows_a_script_runs_after_a_cancel(rig: &dyn ExecutorRig) {
+    let sandbox = open(rig).await;
+    for script in [&[Do::Print("ready"), Do::Hang][..], &[Do::IgnoreTerm, Do::Print("ready"), Do::Hang]] {
+        let script = followed(
+            rig,
+            script,
+            &[Do::Print("alas")],
+            &[Do::Env("BUILDR_STAGE_STATUS"), Do::Write("tidied"), Do::Expect("tidied"), Do::Print("tidy")],
+        );
+        let running = run_until(&*sandbox, &script, "ready\n", Stop::cancel);
+        let (end, printed) = tokio::time::timeout(SOON, running).await.expect("a cancel ends a stage soon");
+        assert_eq!(end.expect("it runs"), StageEnd::Cancelled);
+        assert_eq!(told(&printed, &["cancelled", "alas", "tidy"]), ["cancelled", "tidy"], "{}", text(&printed));
+    }
+    close(rig, sandbox).await;
+}
+
+/// `on_failure` and `after` run also when a stage took too long.
+pub async fn what_follows_a_script_runs_after_its_time(rig: &dyn ExecutorRig) {
+    let sandbox = open(rig).await;
+    let mut script = followed(rig, &[Do::Print("ready"), Do::Hang], &[], &[Do::Env("BUILDR_STAGE_STATUS")]);
+    script.timeout = Duration::from_millis(1500);
+    let running = run(&*sandbox, &script);
+    let (end, printed) = tokio::time::timeout(SOON, running).await.expect("the time limit holds");
+    assert_eq!(end.expect("it runs"), StageEnd::TimedOut { limit_ms: 1500 });
+    assert_eq!(told(&printed, &["timed_out"]), ["timed_out"], "{}", text(&printed));
+    close(rig, sandbox).await;
+}
+
+/// A kill ends a stage at once, with all that would follow.
+pub async fn a_kill_leaves_nothing_to_follow(rig: &dyn ExecutorRig) {
+    let sandbox = open(rig).await;
+    let script = followed(rig, &[Do::Print("ready"), Do::Hang], &[], &[Do::Print("tidy")]);
+    let running = run_until(&*sandbox, &script, "ready\n", Stop::kill);
+    let (end, printed) = tokio::time::timeout(SOON, running).await.expect("a kill ends a stage soon");
+    assert_eq!(end.expect("it runs"), StageEnd::Cancelled);
+    assert_eq!(told(&printed, &["tidy"]), [""; 0]);
+    close(rig, sandbox).await;
+}
+
+/// Folders of this machine are seen where they are mounted, and what is written to them stays.
+pub async fn mounts_are_seen(rig: &dyn ExecutorRig) {
+    let folder = rig.workspace().join("mounted");
+    std::fs::create_dir(&folder).expect("the workspace is writable");
+    std::fs::write(folder.join("given"), "x").expect("the workspace is writable");
+    let sandbox = open(rig).await;
+    let mut script = stage(rig, &[Do::Expect("/run/extra/given"), Do::Write("/run/extra/made")]);
+    script.mounts = vec![MountOrder { source: folder.clone(), target: "/run/extra".to_owned(), read_only: false }];
+    assert_eq!(run(&*sandbox, &script).await.0.expect("it runs"), PASSED);
+    assert!(folder.join("made").exists());
+    close(rig, sandbox).await;
 }

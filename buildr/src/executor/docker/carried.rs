@@ -32,7 +32,8 @@ pub(super) fn folders(mounts: &[MountOrder]) -> Vec<(String, bool)> {
     for mount in mounts {
         let is_folder = mount.source.is_dir();
         let folder = if is_folder { mount.target.clone() } else { parent_of(&mount.target) };
-        if !folders.iter().any(|(known, _)| *known == folder) {
+        // What lies in the root itself is brought into the container's own files.
+        if folder != "/" && !folders.iter().any(|(known, _)| *known == folder) {
             folders.push((folder, !is_folder));
         }
     }

@@ -21,6 +21,9 @@ use super::marks::Phase;
 /// How long a signal may take to be delivered, before it is given up for a stronger one.
 const DELIVERY: Duration = Duration::from_secs(5);
 
+/// How often SIGKILL is sent to a script's processes, before the container is killed with all that is in it.
+const KILLS: u32 = 3;
+
 /// What ends one container.
 pub(super) struct Ending<'a> {
     pub(super) container: &'a Container<'a>,
@@ -92,10 +95,21 @@ impl Ending<'_> {
         if came != Came::TooLate || !self.tidies {
             return came;
         }
-        if !self.deliver(&handoff::kill_script()).await {
-            return Came::ToBeKilled;
+        self.kill_until(|phase| phase != Phase::Script).await
+    }
+
+    /// SIGKILL to all but the wrapper, until that has come so far. Whoever was just being started may escape the first.
+    async fn kill_until(&mut self, is_there: impl Fn(Phase) -> bool + Copy) -> Came {
+        for _ in 0..KILLS {
+            if !self.deliver(&handoff::kill_script()).await {
+                return Came::ToBeKilled;
+            }
+            match self.within(DELIVERY / KILLS, is_there).await {
+                Came::TooLate => {}
+                came => return came,
+            }
         }
-        self.within(DELIVERY, |phase| phase != Phase::Script).await
+        Came::TooLate
     }
 
     /// Gives what follows the script its time, each part.
@@ -110,8 +124,7 @@ impl Ending<'_> {
                 Came::ToBeKilled => return,
                 Came::TooLate => {
                     self.say_too_late("on_failure").await;
-                    let delivered = self.deliver(&handoff::kill_script()).await;
-                    if !delivered || self.within(DELIVERY, |phase| matches!(phase, Phase::After(_))).await != Came::On {
+                    if self.kill_until(|phase| matches!(phase, Phase::After(_))).await != Came::On {
                         return;
                     }
                 }

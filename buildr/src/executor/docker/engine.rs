@@ -1,12 +1,15 @@
 //! The connection to the daemon, and how its errors become ours.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bollard::Docker;
 use bollard::errors::Error;
+use bollard::{API_DEFAULT_VERSION, Docker};
 
 use super::super::ExecutorError;
 use super::settings::DockerSettings;
+use super::tunnel::Tunnel;
 
 /// What the daemon answers at once may take this long.
 const QUICK: Duration = Duration::from_secs(120);
@@ -24,27 +27,54 @@ pub(super) struct Engine {
     pub(super) quick: Docker,
     pub(super) long: Docker,
     place: String,
+    /// The way to a daemon that is reached over ssh.
+    tunnel: Option<Arc<Tunnel>>,
 }
 
 impl Engine {
     pub(super) async fn connect(settings: &DockerSettings) -> Result<Self, ExecutorError> {
         let host = settings.host.as_deref().filter(|host| !host.is_empty());
         let place = host.unwrap_or(USUAL).to_owned();
-        let unreachable = |error: Error| ExecutorError::Unreachable { place: place.clone(), reason: reason(&error) };
-        let quick = Docker::connect_with_host(&place)
-            .map_err(unreachable)?
-            .with_timeout(QUICK)
-            .with_request_modifier(with_urlsafe_credentials)
-            .negotiate_version()
-            .await
-            .map_err(unreachable)?;
+        let tunnel = match place.starts_with("ssh://") {
+            true => Some(Arc::new(
+                Tunnel::open(&settings.ssh, &place)
+                    .map_err(|error| ExecutorError::Unreachable { place: place.clone(), reason: error.to_string() })?,
+            )),
+            false => None,
+        };
+        let made = match &tunnel {
+            Some(tunnel) => Docker::connect_with_host(&tunnel.address()),
+            None => client(&place, settings.tls.as_deref()),
+        };
+        let made = made.map(|made| made.with_timeout(QUICK).with_request_modifier(with_urlsafe_credentials));
+        let negotiated = match made {
+            Ok(made) => made.negotiate_version().await,
+            Err(error) => Err(error),
+        };
+        let quick = match negotiated {
+            Ok(quick) => quick,
+            Err(error) => {
+                let complaint = match &tunnel {
+                    Some(tunnel) => tunnel.complaint_soon().await,
+                    None => None,
+                };
+                let reason = complaint.unwrap_or_else(|| reason(&error));
+                return Err(ExecutorError::Unreachable { place, reason });
+            }
+        };
         let long = quick.clone().with_timeout(LONG);
-        Ok(Self { quick, long, place })
+        Ok(Self { quick, long, place, tunnel })
     }
 
     /// What went wrong while something was done, such as "start the container of stage test".
     pub(super) fn failed(&self, doing: impl Into<String>, error: &Error) -> ExecutorError {
         match error {
+            Error::HyperLegacyError { .. }
+                if self.tunnel.as_ref().is_some_and(|tunnel| tunnel.complaint().is_some()) =>
+            {
+                let reason = self.tunnel.as_ref().and_then(|tunnel| tunnel.complaint()).unwrap_or_default();
+                ExecutorError::Unreachable { place: self.place.clone(), reason }
+            }
             Error::HyperLegacyError { err } if err.is_connect() => {
                 ExecutorError::Unreachable { place: self.place.clone(), reason: reason(error) }
             }
@@ -53,6 +83,20 @@ impl Engine {
             }
             _ => ExecutorError::Daemon { doing: doing.into(), reason: reason(error) },
         }
+    }
+}
+
+/// A client for a place; over TCP with the certificates in a folder, where there is one.
+fn client(place: &str, certificates: Option<&Path>) -> Result<Docker, Error> {
+    let is_tcp = ["tcp://", "http://", "https://"].iter().any(|scheme| place.starts_with(scheme));
+    match certificates {
+        Some(folder) if is_tcp => {
+            let file = |name: &str| folder.join(name);
+            let (key, certificate, roots) = (file("key.pem"), file("cert.pem"), file("ca.pem"));
+            Docker::connect_with_ssl(place, &key, &certificate, &roots, QUICK.as_secs(), API_DEFAULT_VERSION)
+        }
+        _ if is_tcp => Docker::connect_with_http(place, QUICK.as_secs(), API_DEFAULT_VERSION),
+        _ => Docker::connect_with_host(place),
     }
 }
 

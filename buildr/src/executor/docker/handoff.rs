@@ -64,12 +64,10 @@ done
 "#;
 
 /// SIGKILL to every process of a container but its init and the wrapper, for `/bin/sh -c` beside that: what runs after
-/// the script still can.
-const KILL: &str = r#"for round in 1 2 3; do
-  for p in /proc/[0-9]*; do
-    p=${p#/proc/}
-    [ "$p" = 1 ] || [ "$p" = "$w" ] || [ "$p" = $$ ] || kill -KILL "$p"
-  done
+/// the script still can. It goes to those that are there when it begins, and to nobody who comes later.
+const KILL: &str = r#"for p in /proc/[0-9]*; do
+  p=${p#/proc/}
+  [ "$p" = 1 ] || [ "$p" = "$w" ] || [ "$p" = $$ ] || kill -KILL "$p"
 done 2>/dev/null
 :"#;
 

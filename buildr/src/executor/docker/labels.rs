@@ -41,7 +41,10 @@ impl Labels {
 /// The labels of an image that outlives its job by so long. It has no owner: whoever comes by when the time is over
 /// removes it.
 pub(super) fn of_kept_for(time: Duration) -> HashMap<String, String> {
-    HashMap::from([(UNTIL.to_owned(), (now() + time.as_secs()).to_string())])
+    // What is not said would be taken from the container that it is made of.
+    let none = [AGENT, BOOT, JOB, STAGE, SANDBOX].map(|label| (label.to_owned(), String::new()));
+    let until = (UNTIL.to_owned(), (now() + time.as_secs()).to_string());
+    none.into_iter().chain([until]).collect()
 }
 
 /// Finds what outlives its job.

@@ -124,8 +124,10 @@ impl Machine {
                 }
                 None
             }
-            // A daemon may refuse to mount what it does not see.
-            Err(error @ ExecutorError::Daemon { .. }) if self.is_shared(folder).is_none() => Some(error),
+            // A daemon may refuse to mount what it does not see; what is not here either cannot be carried.
+            Err(error @ ExecutorError::Daemon { .. }) if self.is_shared(folder).is_none() && folder.is_dir() => {
+                Some(error)
+            }
             other => return other,
         };
         order.shared = false;

@@ -13,6 +13,11 @@ use super::powers::Powers;
 pub struct DockerSettings {
     /// The daemon's address as `DOCKER_HOST` has it; without one the usual socket.
     pub host: Option<String>,
+    /// The folder with the certificates (`ca.pem`, `cert.pem`, `key.pem`) by which a daemon over TCP is reached; without
+    /// it in the clear.
+    pub tls: Option<PathBuf>,
+    /// The program by which a daemon over ssh is reached.
+    pub ssh: PathBuf,
     /// Whose things these are: the agent's name, or `run` on a laptop. A label on all that is made.
     pub owner: String,
     /// This life of the owner; what another life of the same owner left is swept.
@@ -110,6 +115,8 @@ impl DockerSettings {
     pub fn new(owner: impl Into<String>, boot: impl Into<String>) -> Self {
         Self {
             host: None,
+            tls: None,
+            ssh: PathBuf::from("ssh"),
             owner: owner.into(),
             boot: boot.into(),
             network: None,

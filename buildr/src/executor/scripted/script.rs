@@ -85,9 +85,11 @@ impl<'a> Script<'a> {
         self.status = Some(match end {
             end if end.passed() => "passed",
             StageEnd::Cancelled => "cancelled",
+            StageEnd::TimedOut { .. } | StageEnd::IdleTimedOut { .. } => "timed_out",
             _ => "failed",
         });
-        let on_failure: &[String] = if self.status == Some("failed") { &stage.on_failure } else { &[] };
+        let has_failed = matches!(self.status, Some("failed" | "timed_out"));
+        let on_failure: &[String] = if has_failed { &stage.on_failure } else { &[] };
         let lines = async {
             for lines in [on_failure, &stage.after] {
                 for line in lines {
@@ -98,8 +100,9 @@ impl<'a> Script<'a> {
             }
         };
         tokio::select! {
-            () = lines => {}
+            biased;
             () = stop.killed() => {}
+            () = lines => {}
             () = sleep(AFTER_TIMEOUT) => {}
         }
     }
