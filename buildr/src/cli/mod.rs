@@ -29,12 +29,15 @@ mod graph;
 mod doctor;
 mod init;
 mod import;
+mod check;
+mod explain;
 mod incidents;
 mod list;
 mod logs;
 mod papers;
 mod rabbit;
 mod run;
+mod schema;
 mod status;
 mod submit;
 mod why;
@@ -122,6 +125,9 @@ enum Command {
     Graph(graph::Args),
     Expand(expand::Args),
     Doctor(doctor::Args),
+    Check(check::Args),
+    Explain(explain::Args),
+    Schema(schema::Args),
     Submit(submit::Args),
     Builds(builds::Args),
     Status(status::Args),
@@ -142,7 +148,7 @@ enum Command {
 
 /// The commands in the order in which `--help` lists them. Those of other programs are in [`forward::PROGRAMS`].
 const GROUPS: [(&str, &[&str]); 4] = [
-    ("Build here", &["run", "init", "import", "list", "graph", "expand", "doctor"]),
+    ("Build here", &["run", "check", "list", "graph", "expand", "explain", "schema", "init", "import", "doctor"]),
     ("Ask a farm", &["submit", "builds", "status", "why", "logs", "approve", "cancel", "agents", "incidents"]),
     ("Run a farm", &["up", "coordinator", "agent", "rabbit"]),
     ("Set up this program", &["completions", "man"]),
@@ -164,6 +170,9 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
             Command::Graph(args) => graph::run(&args, &globals).await,
             Command::Expand(args) => expand::run(&args).await,
             Command::Doctor(args) => doctor::run(&args, &globals).await,
+            Command::Check(args) => check::run(&args, &globals),
+            Command::Explain(args) => explain::run(&args, &globals),
+            Command::Schema(args) => schema::run(&args),
             Command::Submit(args) => submit::run(args, &globals).await,
             Command::Builds(args) => builds::run(&args, &globals).await,
             Command::Status(args) => status::run(&args, &globals).await,
@@ -317,6 +326,7 @@ mod tests {
     fn help_is_a_screenful() {
         let help = parse(&words("buildr --help")).unwrap_err().to_string();
         assert!(help.lines().count() <= 50 && help.lines().all(|line| line.chars().count() <= 100), "{help}");
+        assert!(help.lines().count() <= 60 && help.lines().all(|line| line.chars().count() <= 100), "{help}");
         for text in ["Ask a farm:", "  agent WORD  ", "approve, pause", "  up  ", "Examples:", "--server <URL>"] {
             assert!(help.contains(text), "{text} is not in\n{help}");
         }

@@ -297,6 +297,14 @@ pub(crate) struct Repo {
     pub(crate) branch: Option<Spanned<String>>,
 }
 
+impl Manifest {
+    /// How many stages it has, `prepare` and `finally` apart.
+    #[must_use]
+    pub fn stage_count(&self) -> usize {
+        self.stages.len()
+    }
+}
+
 impl Stage {
     /// A stage of which only this is said.
     pub(crate) fn new(name: Spanned<StageName>, script: Vec<Spanned<String>>) -> Self {

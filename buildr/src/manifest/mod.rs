@@ -2,7 +2,7 @@
 //!
 //! [`load_project`] finds and reads those of a folder. In it: `place` says which files these are, `yaml` makes nodes
 //! of a text (and is the only file that knows the YAML crate), `include` brings other files' nodes, `keys` is the
-//! registry of what there is, `check` makes a [`Manifest`] of them and collects all that is wrong, and `source` shows a person where. What a manifest means is
+//! registry of what there is, `habits` is what is no good one, `check` makes a [`Manifest`] of them and collects all that is wrong, and `source` shows a person where. What a manifest means is
 //! [`crate::plan`]'s.
 
 mod source;
@@ -17,16 +17,18 @@ mod include;
 mod check;
 mod place;
 mod project;
+mod habits;
 #[cfg(test)]
 mod tests;
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+pub use habits::habits;
 pub use include::{Fetched, Included, Includes, NoIncludes, RemoteFile};
 pub use language::Manifest;
 pub use place::find;
-pub use project::{Pipeline, Project, ProjectReading, load_project};
+pub use project::{Pipeline, Project, ProjectReading, load_file, load_project};
 pub use source::Problem;
 
 pub(crate) use language::{

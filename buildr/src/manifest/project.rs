@@ -67,6 +67,18 @@ pub fn load_project(folder: &Path, includes: &dyn Includes) -> Result<ProjectRea
     Err(ManifestError::Faulty { problems, more })
 }
 
+/// Reads one file as the only manifest of a project. What it includes is looked for beside it.
+///
+/// # Errors
+/// As [`load_project`], of this file.
+pub fn load_file(path: &Path, includes: &dyn Includes) -> Result<ProjectReading, ManifestError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let sources = Sources { folder: Some(folder), remote: includes };
+    let (reading, included) = from_file(path, &path.to_string_lossy(), &sources)?;
+    let pipelines = vec![Pipeline { name: None, manifest: reading.manifest, included }];
+    Ok(ProjectReading { project: Project { pipelines }, warnings: reading.warnings })
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

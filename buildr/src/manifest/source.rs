@@ -183,6 +183,32 @@ pub struct Problem {
     snippet: Box<Snippet>,
 }
 
+impl Problem {
+    /// The file that it is in, as people know it.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Its line and column, both counted from 1, the column in characters.
+    #[must_use]
+    pub fn place(&self) -> (usize, usize) {
+        (self.line, self.column)
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to write instead.
+    #[must_use]
+    pub fn help(&self) -> &str {
+        &self.help
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, line, column, message, help, snippet } = self;

@@ -57,8 +57,12 @@ pub(super) fn closest<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) 
     let word = word.to_lowercase();
     let meant = ELSEWHERE.iter().find(|(elsewhere, _)| *elsewhere == word).map(|(_, here)| *here);
     let distance = |candidate: &str| strsim::osa_distance(&word, &candidate.to_lowercase());
-    let tolerated =
-        |candidate: &str| if candidate.chars().count() < 4 { 1 } else { candidate.chars().count().min(9) / 3 };
+    let tolerated = |candidate: &str| match candidate.chars().count() {
+        // Nothing of it would be left.
+        0 | 1 => 0,
+        2 | 3 => 1,
+        more => more.min(9) / 3,
+    };
     words
         .into_iter()
         .filter(|candidate| meant.map_or(distance(candidate) <= tolerated(candidate), |meant| meant == *candidate))

@@ -102,11 +102,7 @@ impl Form {
                 }
                 ways
             }
-            Self::Many(one) => {
-                let one = one.ways();
-                let list = format!("a list of {}", one.join(", or "));
-                one.into_iter().chain([list]).collect()
-            }
+            Self::Many(one) => one.ways().into_iter().chain(["a list of such".to_owned()]).collect(),
             one => vec![one.one_way()],
         }
     }
@@ -122,7 +118,7 @@ impl Form {
             Self::Size => "an amount: `512m`, `2g`".to_owned(),
             Self::Cores => "an amount of cores: `2`, `0.5`, `500m`".to_owned(),
             Self::Word(words) => words::listed(words).replace(" and ", " or "),
-            Self::List(one) => format!("a list of {}", one.ways().join(", or ")),
+            Self::List(one) => format!("a list, each of it {}", one.ways().join(", or ")),
             Self::Named(one) => format!("a map of names, each with {}", one.ways().join(", or ")),
             Self::Map(map) => {
                 let names: Vec<&str> = map.names().collect();

@@ -84,15 +84,15 @@ pub(crate) enum Form {
     /// One of these words.
     Word(&'static [&'static str]),
     /// One of these, or a list of them in which lists are flattened.
-    Many(&'static Form),
+    Many(&'static Self),
     /// A list of these.
-    List(&'static Form),
+    List(&'static Self),
     /// A map of names of one's own to these.
-    Named(&'static Form),
+    Named(&'static Self),
     /// A map with keys of the language.
     Map(&'static Map),
     /// Any of these.
-    Any(&'static [Form]),
+    Any(&'static [Self]),
 }
 
 /// One text, or a list of texts.

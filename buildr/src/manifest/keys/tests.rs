@@ -108,6 +108,41 @@ fn what_may_stand_there_in_words() {
     };
     assert_eq!(ways("retry"), "`never` | a whole number from 0 to 10 | a map with `max`, `on` and `delay`");
     assert_eq!(ways("artifacts.when"), "`success`, `failure` or `always`");
-    assert_eq!(ways("needs"), "text | a list of text");
-    assert_eq!(ways("stages"), "a list of text, or a list of text");
+    assert_eq!(ways("needs"), "text | a list of such");
+    assert_eq!(ways("stages"), "a list, each of it text, or a list, each of it text");
+}
+
+/// Wrong manifests of the catalogue in which a schema can see nothing wrong: it knows shapes, not names.
+const BEYOND_SHAPES: [&str; 0] = [];
+
+/// What an editor says of a text: nothing when it is no YAML that JSON could be made of.
+fn valid(schema: &jsonschema::Validator, text: &[u8]) -> Option<bool> {
+    let value: serde_json::Value = serde_yaml::from_slice(text).ok()?;
+    Some(schema.is_valid(&value))
+}
+
+#[test]
+fn the_schema_says_what_the_parser_says() {
+    let schema = schema::schema();
+    let schema = jsonschema::draft7::new(&schema).unwrap();
+    for Place { path, key, .. } in all() {
+        for example in key.examples {
+            assert_eq!(valid(&schema, example.as_bytes()), Some(true), "{path}\n{example}");
+            let wrong = without_value(example, key.name);
+            assert_eq!(valid(&schema, wrong.as_bytes()), Some(false), "{path}\n{wrong}");
+        }
+    }
+    assert_eq!(valid(&schema, manifest::tests::WHOLE.as_bytes()), Some(true));
+
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wrong");
+    let mut beyond = Vec::new();
+    for case in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if case.extension().is_some_and(|ending| ending == "yml")
+            && valid(&schema, &std::fs::read(&case).unwrap()) == Some(true)
+        {
+            beyond.push(case.file_stem().unwrap().to_string_lossy().into_owned());
+        }
+    }
+    beyond.sort();
+    assert_eq!(beyond, BEYOND_SHAPES);
 }
