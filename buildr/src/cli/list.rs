@@ -147,7 +147,16 @@ finally: {script: x}
         let manifest = crate::manifest::read(text.as_bytes(), ".buildr.yml").unwrap().manifest;
         let facts = Facts::of_branch(TriggerKind::Local, "main".parse().unwrap());
         let rows = rows(&compile_one(&manifest, &facts).unwrap());
-        assert_snapshot!(shown(&rows, &Look::plain(None)), @"");
+        assert_snapshot!(shown(&rows, &Look::plain(None)), @"
+        STAGE    JOB              IMAGE   RUNS  WHY
+        build    build            debian  yes
+        unit     unit (v=1) @gpu  rust:1  yes
+        unit     unit (v=2) @gpu  rust:2  yes
+        deploy   deploy           debian  yes   when somebody lets it
+        site     site             -       yes   begins a build of https://e.org/site.git, and waits for it
+        finally  finally          debian  yes   when all else is over
+        docs     -                -       no    when: branch other, and this is main
+        ");
         let json = serde_json::to_value(&rows).unwrap();
         assert_eq!(
             json[1],

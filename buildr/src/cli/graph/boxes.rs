@@ -22,6 +22,16 @@ pub(super) struct JobBox {
     pub(super) after: Vec<usize>,
 }
 
+impl JobBox {
+    /// The rows; none where the title says it all.
+    pub(super) fn told_rows(&self) -> &[Vec<StageBox>] {
+        match self.rows.as_slice() {
+            [row] if row.len() == 1 && row[0].name == self.title && !row[0].skipped => &[],
+            rows => rows,
+        }
+    }
+}
+
 /// A stage of a job.
 pub(super) struct StageBox {
     pub(super) name: String,

@@ -65,7 +65,7 @@ pub(super) fn written(boxes: &Boxes) -> String {
 fn lines(job: &JobBox) -> Vec<Line> {
     let mut lines = vec![Line { text: job.title.clone(), class: "title" }];
     lines.extend(job.notes.iter().map(|note| Line { text: note.clone(), class: "note" }));
-    for row in &job.rows {
+    for row in job.told_rows() {
         let names: Vec<&str> = row.iter().map(|stage| stage.name.as_str()).collect();
         let class = if row.iter().all(|stage| stage.skipped) { "skipped" } else { "stage" };
         lines.push(Line { text: names.join(" | "), class });

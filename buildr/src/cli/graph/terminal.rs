@@ -51,7 +51,7 @@ fn job(job: &JobBox, boxes: &Boxes, layers: &[Vec<usize>], look: &Look) -> Drawi
         let names: Vec<&str> = job.after.iter().map(|&at| boxes.0[at].title.as_str()).collect();
         inside.push((Tone::Faint, format!("after {}", names.join(", "))));
     }
-    for row in &job.rows {
+    for row in job.told_rows() {
         let names: Vec<String> =
             row.iter().map(|it| if it.skipped { format!("– {}", it.name) } else { it.name.clone() }).collect();
         let all_skipped = row.iter().all(|stage| stage.skipped);
@@ -119,7 +119,7 @@ mod tests {
     use protocol::job::TriggerKind;
 
     const TEXT: &str = "\
-stages: [build, [unit, [lint]], package, deploy]
+stages: [build, [unit, lint], package, deploy]
 build: {script: x}
 unit: {script: x, matrix: {v: ['1', '2']}, agent: gpu}
 lint: {script: x}
@@ -141,24 +141,125 @@ finally: {script: x}
 
     #[test]
     fn layers_of_jobs() {
-        let text = TEXT.replace("[unit, [lint]]", "[unit, lint]");
-        assert_snapshot!(terminal(&text, None), @"");
-        assert_snapshot!(terminal(&text, Some(20)), @"");
+        assert_snapshot!(terminal(TEXT, None), @"
+        ┌ build ──┐
+        └─────────┘
+          ↓
+        ┌ unit ──┐ ┌ lint ──┐
+        │ v=1    │ └────────┘
+        │ v=2    │
+        │ @gpu   │
+        └────────┘
+          ↓
+        ┌ deploy ────────────┐
+        │ waits for a person │
+        │ one turn of prod   │
+        └────────────────────┘
+          ↓
+        ┌ finally ──┐
+        └───────────┘
+        – package: when: branch other, and this is main
+        ");
+        assert_snapshot!(terminal(TEXT, Some(20)), @"
+        ┌ build ──┐
+        └─────────┘
+          ↓
+        ┌ unit ──┐
+        │ v=1    │
+        │ v=2    │
+        │ @gpu   │
+        └────────┘
+        ┌ lint ──┐
+        └────────┘
+          ↓
+        ┌ deploy ────────────┐
+        │ waits for a person │
+        │ one turn of prod   │
+        └────────────────────┘
+          ↓
+        ┌ finally ──┐
+        └───────────┘
+        – package: when: branch other, and this is main
+        ");
     }
 
     #[test]
     fn one_job() {
-        assert_snapshot!(terminal("stages: [a, [b, c], d]\na: {script: x}\nb: {script: x}\nc: {script: x, when: {branch: o}}\nd: {script: x}", None), @"");
-        assert_snapshot!(terminal("when: {branch: o}\na: {script: x}", None), @"");
+        assert_snapshot!(terminal("stages: [a, [b, c], d]\na: {script: x}\nb: {script: x}\nc: {script: x, when: {branch: o}}\nd: {script: x}", None), @"
+        ┌ build ──┐
+        │ a       │
+        │ b │ – c │
+        │ d       │
+        └─────────┘
+        ");
+        assert_snapshot!(terminal("when: {branch: o}\na: {script: x}", None), @"
+        nothing would run
+        – a: when: branch o, and this is main
+        ");
     }
 
     #[test]
     fn for_other_programs() {
-        let text = TEXT.replace("[unit, [lint]]", "[unit, lint]");
-        let boxes = Boxes::of(&planned(&text));
-        assert_snapshot!(dot::written(&boxes), @"");
+        let boxes = Boxes::of(&planned(TEXT));
+        assert_snapshot!(dot::written(&boxes), @r#"
+        digraph buildr {
+          compound=true;
+          rankdir=LR;
+          node [shape=box, style=rounded];
+          subgraph cluster_0 {
+            label="build";
+            s0_0_0 [label="build"];
+          }
+          subgraph cluster_1 {
+            label="unit\nv=1\nv=2\n@gpu";
+            s1_0_0 [label="unit"];
+          }
+          subgraph cluster_2 {
+            label="lint";
+            s2_0_0 [label="lint"];
+          }
+          subgraph cluster_3 {
+            label="deploy\nwaits for a person\none turn of prod";
+            s3_0_0 [label="deploy"];
+          }
+          subgraph cluster_4 {
+            label="finally";
+            s4_0_0 [label="finally"];
+          }
+          s0_0_0 -> s1_0_0 [ltail=cluster_0, lhead=cluster_1];
+          s0_0_0 -> s2_0_0 [ltail=cluster_0, lhead=cluster_2];
+          s1_0_0 -> s3_0_0 [ltail=cluster_1, lhead=cluster_3];
+          s2_0_0 -> s3_0_0 [ltail=cluster_2, lhead=cluster_3];
+          s3_0_0 -> s4_0_0 [ltail=cluster_3, lhead=cluster_4];
+        }
+        "#);
         let svg = svg::written(&boxes);
-        assert_snapshot!(svg, @"");
+        assert_snapshot!(svg, @r#"
+        <svg xmlns="http://www.w3.org/2000/svg" width="568" height="204" viewBox="0 0 568 204" role="img"><title>jobs and stages</title>
+        <style>text{font:13px ui-monospace,monospace;fill:#24292f}.title{font-weight:bold}.note,.skipped{fill:#6e7781}.skipped{text-decoration:line-through}rect{fill:#f6f8fa;stroke:#8c959f;rx:6px}path{fill:none;stroke:#8c959f;stroke-width:1.5}marker path{fill:#8c959f;stroke:none}@media(prefers-color-scheme:dark){text{fill:#e6edf3}rect{fill:#161b22}.note,.skipped{fill:#8d96a0}}</style>
+        <defs><marker id="end" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>
+        <path d="M80 38C108 38 108 68 136 68" marker-end="url(#end)"/>
+        <path d="M80 38C108 38 108 166 136 166" marker-end="url(#end)"/>
+        <path d="M192 68C220 68 220 58 248 58" marker-end="url(#end)"/>
+        <path d="M192 166C220 166 220 58 248 58" marker-end="url(#end)"/>
+        <path d="M416 58C444 58 444 38 472 38" marker-end="url(#end)"/>
+        <rect x="16" y="16" width="64" height="44"/>
+        <text x="28" y="43" class="title">build</text>
+        <rect x="136" y="16" width="56" height="104"/>
+        <text x="148" y="43" class="title">unit</text>
+        <text x="148" y="63" class="note">v=1</text>
+        <text x="148" y="83" class="note">v=2</text>
+        <text x="148" y="103" class="note">@gpu</text>
+        <rect x="136" y="144" width="56" height="44"/>
+        <text x="148" y="171" class="title">lint</text>
+        <rect x="248" y="16" width="168" height="84"/>
+        <text x="260" y="43" class="title">deploy</text>
+        <text x="260" y="63" class="note">waits for a person</text>
+        <text x="260" y="83" class="note">one turn of prod</text>
+        <rect x="472" y="16" width="80" height="44"/>
+        <text x="484" y="43" class="title">finally</text>
+        </svg>
+        "#);
     }
 
     #[test]

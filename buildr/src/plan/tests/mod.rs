@@ -4,6 +4,7 @@ mod conditions;
 mod first;
 mod jobs;
 mod matrices;
+mod properties;
 mod values;
 
 use std::fmt::Write as _;
