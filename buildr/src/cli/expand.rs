@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::planning::PlanArgs;
 use super::{CliError, exit, say};
 
-/// Print the plan of the folder's manifest: includes, templates, defaults and matrix cells resolved
+/// Print the plan that comes of the folder's manifest, whole
 ///
-/// It is what an agent is given, job by job. Durations are milliseconds, sizes bytes.
+/// Includes, templates, defaults and matrix cells are resolved in it. It is what an agent is given, job by job. Durations are milliseconds, sizes bytes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Which plan.

@@ -28,6 +28,10 @@ impl Set {
         self.0[stage / 64] & (1 << (stage % 64)) != 0
     }
 
+    fn without(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(mine, theirs)| mine & !theirs).collect())
+    }
+
     fn is_within(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).all(|(mine, theirs)| mine & !theirs == 0)
     }
@@ -41,6 +45,16 @@ impl Set {
     pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
         (0..self.0.len() * 64).filter(|&stage| self.contains(stage))
     }
+}
+
+/// Stages that are one job.
+struct Job {
+    /// Between which stages that are jobs of their own; none for such a one.
+    place: Option<usize>,
+    /// All that each of them waits for outside.
+    waits: Set,
+    set: Set,
+    stages: Vec<usize>,
 }
 
 /// The order of a manifest's stages.
@@ -148,24 +162,28 @@ impl<'m> Order<'m> {
                 current += 1;
             }
         }
-        let mut jobs: Vec<(usize, Set, Vec<usize>)> = Vec::new();
+        // What a job waits for comes before its first stage in the sequence, and so does the first stage of each job
+        // that it waits for: edges between jobs lead back only, and close no circle.
+        let mut jobs: Vec<Job> = Vec::new();
         for &stage in &self.sequence {
-            if is_job(&self.manifest.stages[stage]) {
-                jobs.push((usize::MAX, Set::of(0), vec![stage]));
-                continue;
-            }
-            let mut outside = self.all_before[stage].clone();
-            for before in self.all_before[stage].iter() {
-                if segment[before] == segment[stage] && !is_job(&self.manifest.stages[before]) {
-                    outside.remove(before);
+            let place = (!is_job(&self.manifest.stages[stage])).then_some(segment[stage]);
+            let all = &self.all_before[stage];
+            match jobs
+                .iter_mut()
+                .find(|job| place.is_some() && job.place == place && job.waits == all.without(&job.set))
+            {
+                Some(job) => {
+                    job.set.insert(stage);
+                    job.stages.push(stage);
+                }
+                None => {
+                    let mut set = Set::of(self.before.len());
+                    set.insert(stage);
+                    jobs.push(Job { place, waits: all.clone(), set, stages: vec![stage] });
                 }
             }
-            match jobs.iter_mut().find(|(place, waits, _)| *place == segment[stage] && *waits == outside) {
-                Some((_, _, members)) => members.push(stage),
-                None => jobs.push((segment[stage], outside, vec![stage])),
-            }
         }
-        jobs.into_iter().map(|(_, _, members)| members).collect()
+        jobs.into_iter().map(|job| job.stages).collect()
     }
 
     /// Tells of the shortest circle.

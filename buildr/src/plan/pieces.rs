@@ -20,7 +20,8 @@ pub(super) fn gate(manual: &manifest::Manual, scope: &Scope<'_>, findings: &mut 
 
 /// Whose turn it waits for.
 pub(super) fn concurrency(said: &manifest::Concurrency, scope: &Scope<'_>, findings: &mut Findings<'_>) -> Concurrency {
-    let group = scope.text(&said.group, Empty::NoPartOf("a group's name"), findings);
+    // A group of all builds without a branch is one too.
+    let group = scope.text(&said.group, Empty::Allowed, findings);
     Concurrency { group, limit: said.limit, order: said.order }
 }
 
