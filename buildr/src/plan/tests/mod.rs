@@ -3,6 +3,7 @@
 mod conditions;
 mod first;
 mod jobs;
+mod manual;
 mod matrices;
 mod properties;
 mod values;
