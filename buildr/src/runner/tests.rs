@@ -13,9 +13,12 @@ use crate::executor::scripted::ScriptedExecutor;
 use crate::git::{Checkouts, ClonePolicy};
 use crate::sink::SinkError;
 
+mod walk;
+
 /// Keeps what is told, and cancels the job for a reason when its first stage begins, if it has one.
 struct Told<'a> {
     logs: Mutex<String>,
+    events: Mutex<Vec<JobEvent>>,
     stop: &'a Stop,
     cancel_because: Option<&'static str>,
 }
@@ -23,9 +26,10 @@ struct Told<'a> {
 #[async_trait]
 impl EventSink for Told<'_> {
     async fn emit(&self, event: JobEvent) -> Result<(), SinkError> {
-        if let (JobEvent::StageStarted { .. }, Some(reason)) = (event, self.cancel_because) {
+        if let (JobEvent::StageStarted { .. }, Some(reason)) = (&event, self.cancel_because) {
             self.stop.cancel_because(reason);
         }
+        self.events.lock().unwrap().push(event);
         Ok(())
     }
 
@@ -67,9 +71,17 @@ impl Ground {
 
     /// Runs it. Gives its ending, and its logs with their names before each line.
     async fn run(&self, source: Option<Source<'_>>) -> (Ending, String) {
+        let (ending, logs, _) = self.run_whole(source).await;
+        (ending, logs)
+    }
+
+    /// The same, with all events.
+    async fn run_whole(&self, source: Option<Source<'_>>) -> (Ending, String, Vec<JobEvent>) {
         let tree = self.folder.path().join("tree");
         let (executor, stop) = (ScriptedExecutor::new(), Stop::new());
         let work = WorkFolder::at(&self.folder.path().join("work")).unwrap();
+        let archives = self.folder.path().join("archives");
+        let caches = CacheStore::at(self.folder.path().join("caches"), 1 << 30);
         let rooms = Rooms {
             source: source.unwrap_or(Source::Tree(&tree)),
             executor: &executor,
@@ -81,14 +93,16 @@ impl Ground {
             times: self.times,
             agent: "oak",
             stage_parallelism: 2,
-            archives: None,
-            caches: None,
+            archives: Some(&archives),
+            caches: Some(&caches),
             keep: crate::executor::KeepContainers::Nothing,
         };
-        let told = Told { logs: Mutex::default(), stop: &stop, cancel_because: self.cancel_because };
+        let told =
+            Told { logs: Mutex::default(), events: Mutex::default(), stop: &stop, cancel_because: self.cancel_because };
         let ending = run(&self.order, &rooms, &told, &stop).await;
         assert_eq!(std::fs::read_dir(work.path()).unwrap().count(), 0, "the workspace is gone");
-        (ending, told.logs.into_inner().unwrap())
+        assert_eq!(executor.open_sandboxes(), 0, "the sandbox is closed");
+        (ending, told.logs.into_inner().unwrap(), told.events.into_inner().unwrap())
     }
 }
 
