@@ -129,8 +129,8 @@ mod tests {
         check("a b c(a) d", "a d");
         check("a b(-)", "");
         check("a b(a) c(a) d(b) e", "a e");
-        // What does not run makes nobody a copy.
-        check("a b! c(a) d", "a b c d");
+        // What does not run makes nobody else a copy.
+        check("a b! c(a) d", "a c d");
         check("a(b) b(-)", "a b");
     }
 
