@@ -179,6 +179,7 @@ impl Agent {
             archives: None,
             caches: None,
             keep: buildr::executor::KeepContainers::Nothing,
+            visitor: None,
         }
     }
 

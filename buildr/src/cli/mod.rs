@@ -24,6 +24,7 @@ mod agents;
 mod approve;
 mod builds;
 mod cancel;
+mod clean;
 mod expand;
 mod graph;
 mod doctor;
@@ -121,6 +122,7 @@ enum Command {
     Run(Box<run::Args>),
     Init(init::Args),
     Import(import::Args),
+    Clean(clean::Args),
     List(list::Args),
     Graph(graph::Args),
     Expand(expand::Args),
@@ -148,7 +150,7 @@ enum Command {
 
 /// The commands in the order in which `--help` lists them. Those of other programs are in [`forward::PROGRAMS`].
 const GROUPS: [(&str, &[&str]); 4] = [
-    ("Build here", &["run", "check", "list", "graph", "expand", "explain", "schema", "init", "import", "doctor"]),
+    ("Build here", &["run", "check", "list", "graph", "expand", "explain", "schema", "init", "import", "doctor", "clean"]),
     ("Ask a farm", &["submit", "builds", "status", "why", "logs", "approve", "cancel", "agents", "incidents"]),
     ("Run a farm", &["up", "coordinator", "agent", "rabbit"]),
     ("Set up this program", &["completions", "man"]),
@@ -163,6 +165,7 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
     let code = runtime.block_on(async {
         match command {
+            Command::Clean(args) => clean::run(&args, &globals).await,
             Command::Run(args) => run::run(*args, &globals).await,
             Command::Init(args) => init::run(&args),
             Command::Import(args) => import::run(&args),
@@ -239,7 +242,7 @@ fn unknown(name: &OsStr) -> clap::Error {
 
 /// The command line as clap knows it, with the commands in groups.
 fn command() -> clap::Command {
-    let command = Cli::command();
+    let mut command = Cli::command();
     let width = GROUPS.iter().flat_map(|(_, names)| *names).map(|name| name.len()).max().unwrap_or(0);
     let mut groups = String::new();
     for (title, names) in GROUPS {
@@ -258,10 +261,20 @@ fn command() -> clap::Command {
         }
         groups.push('\n');
     }
+    // Now each command has the options of all, and those that ask no farm need not list where one is.
+    command.build();
+    for name in GROUPS[0].1 {
+        command = command.mut_subcommand(name, |own| {
+            own.mut_args(|arg| if OF_A_FARM.contains(&arg.get_id().as_str()) { arg.hide(true) } else { arg })
+        });
+    }
     command.help_template(format!(
         "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{groups}Options:\n{{options}}{{after-help}}"
     ))
 }
+
+/// The options that say which farm is meant.
+const OF_A_FARM: [&str; 2] = ["server", "token"];
 
 /// Reads a build's number as people write it: `12` or `#12`.
 fn build_number(text: &str) -> Result<BuildNumber, String> {
@@ -331,6 +344,12 @@ mod tests {
             assert!(help.contains(text), "{text} is not in\n{help}");
         }
         assert_eq!(parse(&words("buildr help")).unwrap_err().to_string(), help);
+        let shown = |line: &str| parse(&words(line)).unwrap_err().to_string();
+        for line in ["buildr run --help", "buildr clean --help"] {
+            let help = shown(line);
+            assert!(!help.contains("--server") && !help.contains("--token") && help.contains("--color"), "{help}");
+        }
+        assert!(shown("buildr status --help").contains("--server"));
     }
 
     #[test]

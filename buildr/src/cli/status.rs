@@ -11,6 +11,9 @@ use super::look::{Look, Tone, clean, tone};
 use super::time::{age, duration, moment, now, run_time};
 use super::{CliError, exit, say};
 
+/// The job of a build whose manifest is yet to be read, or could not be: nobody gave it that name.
+const PLANNING: &str = "(plan)";
+
 /// Show one build with its attempts and stages
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -138,7 +141,11 @@ fn details_shown(stage: &StageView, look: &Look) -> String {
 
 fn attempt_shown(attempt: &AttemptView, look: &Look, now: u64) -> String {
     let took = duration(attempt.ended_ms.unwrap_or(now).saturating_sub(attempt.started_ms));
-    let job = if attempt.job == "build" { String::new() } else { format!(" of {}", clean(&attempt.job)) };
+    let job = if attempt.job == "build" || attempt.job == PLANNING {
+        String::new()
+    } else {
+        format!(" of {}", clean(&attempt.job))
+    };
     let (agent, state) = (clean(&attempt.agent), clean(&attempt.state));
     let mut text = format!("\nattempt {}{job} on {agent}: {state}, {took}\n", attempt.attempt);
     let widest = |width: fn(&StageView) -> usize| attempt.stages.iter().map(width).max().unwrap_or(0);

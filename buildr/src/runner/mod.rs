@@ -26,6 +26,7 @@ mod build;
 use std::path::Path;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use protocol::job::{TriggerKind, WorkOrder};
 use protocol::plan::BuildPlan;
 use protocol::report::JobEvent;
@@ -81,6 +82,16 @@ pub struct Rooms<'a> {
     pub caches: Option<&'a CacheStore>,
     /// What of containers stays for a person to look into.
     pub keep: KeepContainers,
+    /// Who looks into a job's workspace before it is removed.
+    pub visitor: Option<&'a dyn Visitor>,
+}
+
+/// Looks into a job's workspace when the job is over and its containers are gone.
+#[async_trait]
+pub trait Visitor: Send + Sync {
+    /// `folder` has the checkout and all copies of it that stages worked on. What is taken out of it stays; the rest is
+    /// removed when this returns.
+    async fn visit(&self, folder: &Path);
 }
 
 /// How long the parts of a job may take. What a pull may take is the executor's, and when a clone counts as standing
@@ -129,6 +140,9 @@ impl Runner<'_> {
         let ending = match self.rooms.work.open().await {
             Ok(workspace) => {
                 let ending = self.in_workspace(&workspace, &log).await.unwrap_or_else(|ending| ending);
+                if let Some(visitor) = self.rooms.visitor {
+                    visitor.visit(workspace.folder()).await;
+                }
                 if let Err(error) = workspace.discard(self.rooms.executor).await {
                     log.say(&format!("the workspace could not be removed: {error}")).await;
                     tracing::warn!(%error, "a workspace stays until the next sweep");

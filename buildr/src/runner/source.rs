@@ -26,7 +26,7 @@ pub enum Source<'a> {
     Tree(&'a Path),
     /// From this folder, as its commit has it.
     Committed(&'a Path),
-    /// This folder itself, which every job works in: [`super::WorkFolder::in_place`].
+    /// The same as a tree, without a copy: stages work in it, and leave in it what they leave.
     InPlace(&'a Path),
 }
 

@@ -96,6 +96,7 @@ impl Ground {
             archives: Some(&archives),
             caches: Some(&caches),
             keep: crate::executor::KeepContainers::Nothing,
+            visitor: None,
         };
         let told =
             Told { logs: Mutex::default(), events: Mutex::default(), stop: &stop, cancel_because: self.cancel_because };

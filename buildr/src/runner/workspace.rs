@@ -12,15 +12,12 @@ use crate::executor::{Executor, ExecutorError};
 #[derive(Debug, Clone)]
 pub struct WorkFolder {
     root: PathBuf,
-    /// What every job works in, in place of an empty folder of its own.
-    in_place: Option<PathBuf>,
 }
 
 /// One job's folder. It holds a lock for as long as its process lives, so that a sweep sees whether it is in use.
 #[derive(Debug)]
 pub struct Workspace {
     folder: PathBuf,
-    in_place: Option<PathBuf>,
     _lock: File,
 }
 
@@ -44,13 +41,7 @@ impl WorkFolder {
         let problem = |source| WorkspaceError { folder: root.to_owned(), source };
         std::fs::create_dir_all(root).map_err(problem)?;
         // The daemon is given this path, so links in it must be followed here.
-        Ok(Self { root: root.canonicalize().map_err(problem)?, in_place: None })
-    }
-
-    /// The same, but that every job works in this folder, which is a person's own and stays.
-    #[must_use]
-    pub fn in_place(self, tree: &Path) -> Self {
-        Self { in_place: Some(tree.to_owned()), ..self }
+        Ok(Self { root: root.canonicalize().map_err(problem)? })
     }
 
     /// Where it is.
@@ -82,7 +73,7 @@ impl WorkFolder {
             std::fs::remove_dir_all(&making).ok();
             WorkspaceError { folder: self.root.clone(), source }
         })?;
-        Ok(Workspace { folder, in_place: self.in_place.clone(), _lock: lock })
+        Ok(Workspace { folder, _lock: lock })
     }
 
     /// Removes the workspaces of processes that are no more. Returns how many.
@@ -139,7 +130,7 @@ impl Workspace {
     /// Where the code goes, and what containers see.
     #[must_use]
     pub fn checkout(&self) -> PathBuf {
-        self.in_place.clone().unwrap_or_else(|| self.folder.join(CHECKOUT))
+        self.folder.join(CHECKOUT)
     }
 
     /// The folder that it lies in, where the job may make others.

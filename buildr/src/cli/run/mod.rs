@@ -7,6 +7,8 @@ mod selection;
 mod differences;
 mod owner;
 mod results;
+mod shell;
+mod aftermath;
 
 use std::io::{self, stdout};
 use std::num::NonZero;
@@ -25,13 +27,16 @@ use super::look::Look;
 use super::occasion::OccasionArgs;
 use super::secrets::{SecretArgs, from_environment};
 use super::terminal::{Frame, Header, Next, Record, Style, Terminal};
+use crate::carry::cache::CacheStore;
+use crate::executor::KeepContainers;
 use crate::executor::Stop;
-use crate::executor::docker::DockerExecutor;
+use crate::executor::docker::{DockerExecutor, DockerSettings};
 use crate::git::{self, TreeCopy};
 use crate::manifest;
 use crate::plan::Facts;
 use crate::process::folders;
 use crate::runner::{self, Rooms, SocketMode, SocketPolicy, Source, Ways, WorkFolder};
+use aftermath::Aftermath;
 use differences::Here;
 use life::{Life, sweep};
 use owner::{Owner, can_ask, word};
@@ -42,6 +47,9 @@ pub(super) use error::RunError;
 
 /// Where a run leaves its results, in the tree.
 const OUT: &str = ".buildr-out";
+
+/// How large the caches of this machine's runs may become together.
+const CACHE_BYTES: u64 = 20 << 30;
 
 /// Build the folder at hand, in containers, as the farm would
 ///
@@ -81,6 +89,22 @@ pub(super) struct Args {
     /// stays. Stages side by side disturb each other
     #[arg(long, conflicts_with = "committed")]
     in_place: bool,
+
+    /// Pull no image and fetch nothing: what is not on this machine is an error that names it
+    #[arg(long)]
+    offline: bool,
+
+    /// Prepare anew, and begin without caches; what is made is kept for later runs all the same
+    #[arg(long)]
+    no_cache: bool,
+
+    /// When a stage fails, open a shell in its container, with its workspace and its environment
+    #[arg(long)]
+    shell: bool,
+
+    /// Keep the container and the workspace of a stage that fails, and say how to look into them
+    #[arg(long)]
+    keep: bool,
 
     /// Answer every question with yes: gates open with --input and their defaults
     #[arg(long, short)]
@@ -124,7 +148,8 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
     let mut secrets = args.secrets.read().map_err(RunError::Secrets)?;
     secrets.extend(from_environment(&args.own_secrets).map_err(RunError::Secrets)?);
     let life = Life::begin(&folders::cache("run")?)?;
-    let connect = DockerExecutor::connect(args.containers.docker(&life.owner(), life.boot));
+    let docker = args.containers.docker(&life.owner(), life.boot);
+    let connect = DockerExecutor::connect(DockerSettings { offline: args.offline, ..docker });
     let executor = connect.await.map_err(RunError::Executor)?;
     let work = args.containers.work_dir.clone().unwrap_or_else(|| life.folder.join("work"));
     let work = WorkFolder::at(&work).map_err(RunError::Work)?;
@@ -141,11 +166,20 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
     };
     let (record, earlier) = record(&args, &tree, &life)?;
     let archives = results::archives(record.folder());
+    let caches = CacheStore::at(life.folder.join("caches"), CACHE_BYTES);
+    let looked_into = args.keep || args.shell && shell::is_possible();
     let frame = if args.json { Frame::Json } else { frame() };
     let style = Style { frame, look: Look::of_stdout(globals.color()), verbose: args.verbose };
     let screen: Screen = Arc::new(Terminal::new(stdout(), style, record));
     screen.header(&header).map_err(CliError::Output)?;
     let own_environment = own_environment();
+    let aftermath = Aftermath {
+        screen: Arc::clone(&screen),
+        executor: &executor,
+        shell: args.shell,
+        kept: args.keep.then(|| life.folder.join("kept")),
+        seen: Mutex::default(),
+    };
     let facts = args.occasion.facts(facts(&seen));
     let order = order(&tree, &facts)?;
     let rooms = Rooms {
@@ -155,7 +189,7 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
             _ => Source::Tree(&tree),
         },
         executor: &executor,
-        work: &if args.in_place { work.in_place(&tree) } else { work },
+        work: &work,
         socket: &SocketPolicy { mode: SocketMode::Asked, ..SocketPolicy::default() },
         own_environment: &own_environment,
         more_environment: &args.env,
@@ -164,8 +198,9 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         agent: "local",
         stage_parallelism: cores(),
         archives: Some(&archives),
-        caches: None,
-        keep: crate::executor::KeepContainers::Nothing,
+        caches: Some(&caches),
+        keep: if looked_into { KeepContainers::Failed } else { KeepContainers::Nothing },
+        visitor: looked_into.then_some(&aftermath),
     };
     let owner = Owner {
         screen: Arc::clone(&screen),
@@ -183,6 +218,7 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         },
         inputs: &facts.inputs,
         yes: args.yes,
+        no_cache: args.no_cache,
         can_ask: can_ask() && !args.json,
         selected: Mutex::new(Selected::default()),
     };
@@ -204,7 +240,7 @@ fn over(args: &Args, screen: &Screen, header: &Header, ending: &Ending, earlier:
         Ok(()) => Ok(()),
         Err(error) => screen.note(&format!("the results could not be left in their folder: {error}")),
     };
-    match told.and_then(|()| screen.summary(ending, &next(args, screen, ending))) {
+    match told.and_then(|()| screen.summary(ending, &next(args, screen, header, ending))) {
         // How the build ended is what was asked for, and nobody sees it.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(CliError::Unread),
         written => written.map_err(CliError::Output)?,
@@ -213,7 +249,7 @@ fn over(args: &Args, screen: &Screen, header: &Header, ending: &Ending, earlier:
 }
 
 /// What a person may want to do now.
-fn next(args: &Args, screen: &Screen, ending: &Ending) -> Next {
+fn next(args: &Args, screen: &Screen, header: &Header, ending: &Ending) -> Next {
     let mut commands = Vec::new();
     if ending.outcome == Outcome::Failed {
         let failed = screen.look_at(|account, _| {
@@ -226,7 +262,14 @@ fn next(args: &Args, screen: &Screen, ending: &Ending) -> Next {
             format!(" {}", word(&args.path.to_string_lossy()))
         };
         if let Some((stage, false)) = failed {
-            commands.push(("again from there", format!("buildr run{path} --from {stage}")));
+            let again = format!("buildr run{path} --from {}", word(&stage));
+            commands.push(("again from there", again.clone()));
+            if !args.shell {
+                commands.push(("a shell in it", format!("{again} --shell")));
+            }
+        }
+        if header.commit.is_some() {
+            commands.push(("on the farm", format!("buildr submit {} --watch", word(&args.path.to_string_lossy()))));
         }
     }
     Next { commands }

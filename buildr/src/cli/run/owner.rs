@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, stdin, stdout};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use protocol::plan::{BuildPlan, Gate, GateInput, Kept};
+use protocol::plan::{BuildPlan, CachePolicy, Gate, GateInput, Kept};
 use protocol::{PlannedJob, StageName, Variable};
 
 use super::super::error::CliError;
@@ -32,6 +32,8 @@ pub(super) struct Owner<'a> {
     pub(super) inputs: &'a [Variable],
     /// Whether they said yes to everything beforehand.
     pub(super) yes: bool,
+    /// Whether nothing of earlier builds is used.
+    pub(super) no_cache: bool,
     /// Whether somebody can be asked.
     pub(super) can_ask: bool,
     /// What came of the selection.
@@ -53,6 +55,9 @@ impl Gatekeeper for Owner<'_> {
         if self.selection.is_partial() {
             // Whoever asks for one stage wants to hear of that one.
             build.skipped.clear();
+        }
+        if self.no_cache {
+            jobs.iter_mut().for_each(begin_anew);
         }
         let told = self.screen.differences(&differences(&self.here, jobs), &selected.notes);
         *self.selected.lock().unwrap_or_else(PoisonError::into_inner) = selected;
@@ -157,6 +162,19 @@ impl Owner<'_> {
         });
         read.await.ok()?.map(|line| line.trim().to_owned())
     }
+}
+
+/// Nothing of earlier builds is used; what this one makes is kept for later ones.
+fn begin_anew(job: &mut PlannedJob) {
+    if let Some(prepare) = &mut job.plan.prepare {
+        prepare.cache = false;
+    }
+    for cache in job.plan.stages.iter_mut().flat_map(|stage| &mut stage.cache) {
+        if cache.policy == CachePolicy::Both {
+            cache.policy = CachePolicy::Push;
+        }
+    }
+    job.plan.stages.iter_mut().for_each(|stage| stage.cache.retain(|cache| cache.policy == CachePolicy::Push));
 }
 
 fn fits(input: &GateInput, value: &str) -> Result<(), String> {

@@ -39,10 +39,7 @@ pub(super) struct Selected {
 impl SelectionArgs {
     /// Whether a person asked for this job by name: then its gate is open.
     pub(super) fn names(&self, job: &PlannedJob) -> bool {
-        let asked = self.only.iter().chain(&self.from);
-        asked
-            .into_iter()
-            .any(|name| *name == job.key.as_str() || job.plan.stages.iter().any(|it| is_named(job, it, name)))
+        self.only.iter().chain(&self.from).any(|name| !meant(std::slice::from_ref(job), name).is_empty())
     }
 
     /// Whether anything is left out.
@@ -101,10 +98,15 @@ impl SelectionArgs {
     }
 }
 
-/// Whether a person means this stage: by its name, its job's, or both.
-fn is_named(job: &PlannedJob, stage: &StagePlan, name: &str) -> bool {
-    let stage = stage.name.as_str();
-    stage == name || job.key.as_str() == name || format!("{}/{stage}", job.key) == name
+/// The stages, by their jobs, that a person means by a name: a stage's, else a job's, else `JOB/STAGE`. A job of
+/// several stages often has the name of its first.
+fn meant<'p>(jobs: &'p [PlannedJob], name: &str) -> Vec<(&'p PlannedJob, &'p StagePlan)> {
+    let all = || jobs.iter().flat_map(|job| job.plan.stages.iter().map(move |stage| (job, stage)));
+    let by_stage: Vec<_> = all().filter(|(_, stage)| stage.name.as_str() == name).collect();
+    if !by_stage.is_empty() {
+        return by_stage;
+    }
+    all().filter(|(job, stage)| job.key.as_str() == name || format!("{}/{}", job.key, stage.name) == name).collect()
 }
 
 fn not_there(name: &str, jobs: &[PlannedJob], skipped: &[(StageName, String)]) -> String {
@@ -168,9 +170,11 @@ impl Graph {
     }
 
     fn named(&self, jobs: &[PlannedJob], name: &str) -> Vec<usize> {
+        let meant = meant(jobs, name);
         let is_it = |&node: &usize| {
             let (job, stage) = self.nodes[node];
-            is_named(&jobs[job], &jobs[job].plan.stages[stage], name)
+            let stage = &jobs[job].plan.stages[stage];
+            meant.iter().any(|(of, it)| of.key == jobs[job].key && it.name == stage.name)
         };
         (0..self.nodes.len()).filter(is_it).collect()
     }

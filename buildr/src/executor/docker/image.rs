@@ -77,6 +77,14 @@ pub(super) async fn obtain(
         return Ok(Some(image.clone()));
     }
     let of = wanted.platform.as_ref().map(|platform| format!(" for {platform}")).unwrap_or_default();
+    if settings.offline {
+        let absent = || {
+            pull(format!(
+                "it is not on this machine{of}, and nothing is pulled offline; run `docker pull {name}` while there is a network"
+            ))
+        };
+        return here.map(Some).ok_or_else(absent);
+    }
     let _ = output.send(Bytes::from(format!("buildr: pulling {name}{of}\n"))).await;
     let fetch = fetch(engine, &reference, wanted.platform.as_deref(), settings, output);
     let fetched = tokio::select! {

@@ -50,6 +50,7 @@ use sandbox::DockerSandbox;
 
 pub use kept::{KeptStage, ShellTerminal};
 pub use probe::{Daemon, Sight, probe};
+pub use removal::OutlivingImage;
 pub use settings::{DiskLimits, DockerSettings, Limits, PullLimits};
 
 /// Opens places for jobs on a Docker daemon.
@@ -78,6 +79,26 @@ impl DockerExecutor {
     #[must_use]
     pub fn kept(&self) -> Vec<KeptStage> {
         sandbox::lock(&self.machine.kept).clone()
+    }
+
+    /// The images that outlive their builds: what `prepare` made, and what was kept of stages that failed. They go by
+    /// themselves when their time is over.
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached or refuses.
+    pub async fn outliving(&self) -> Result<Vec<OutlivingImage>, ExecutorError> {
+        removal::outliving(&self.machine.engine).await
+    }
+
+    /// Removes such an image, and says whether it is gone: one that is in use stays.
+    pub async fn remove_outliving(&self, image: &OutlivingImage) -> bool {
+        removal::remove_outliving(&self.machine.engine, image).await
+    }
+
+    /// Removes what was kept of a stage, and says whether it is gone.
+    pub async fn forget(&self, kept: &KeptStage) -> bool {
+        let image = OutlivingImage { name: kept.image.clone(), bytes: 0 };
+        removal::remove_outliving(&self.machine.engine, &image).await
     }
 
     /// Gives a person a shell in the state of a stage that failed: its container's files, its workspace and mounts as

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
+use bollard::models::{ContainerCreateBody, HostConfig, ImageSummary, Mount, MountType};
 use bollard::query_parameters::{
     CreateContainerOptions, ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
     ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
@@ -114,6 +114,33 @@ pub(super) async fn sweep(
     swept.others = others(engine, &filter, is_left).await?;
     swept.images += expired(engine).await?;
     Ok(swept)
+}
+
+/// An image that outlives the build which made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutlivingImage {
+    /// Its name, `REPOSITORY:TAG`; its id when it has lost that.
+    pub name: String,
+    /// How many bytes it takes, those that it shares with its base among them.
+    pub bytes: u64,
+}
+
+/// Those that there are, whoever made them.
+pub(super) async fn outliving(engine: &Engine) -> Result<Vec<OutlivingImage>, ExecutorError> {
+    let options = ListImagesOptionsBuilder::default().filters(&labels::of_kept()).build();
+    let found = engine.quick.list_images(Some(options)).await;
+    let found = found.map_err(|error| engine.failed("list the images that are kept", &error))?;
+    let image = |image: ImageSummary| OutlivingImage {
+        name: image.repo_tags.first().cloned().unwrap_or(image.id),
+        bytes: u64::try_from(image.size).unwrap_or(0),
+    };
+    Ok(found.into_iter().map(image).collect())
+}
+
+/// Removes one that nobody uses.
+pub(super) async fn remove_outliving(engine: &Engine, image: &OutlivingImage) -> bool {
+    let options = RemoveImageOptionsBuilder::default().build();
+    engine.long.remove_image(&image.name, Some(options), None).await.is_ok()
 }
 
 /// Removes the images that were kept for a time which is over, whoever made them; one that is in use stays until it is

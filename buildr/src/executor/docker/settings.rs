@@ -32,6 +32,8 @@ pub struct DockerSettings {
     pub disk: DiskLimits,
     /// How long pulling an image may take.
     pub pull: PullLimits,
+    /// Whether nothing is pulled: what is not on the daemon's disk is an error.
+    pub offline: bool,
     /// How long a stage's processes have between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// How long what follows a stage's script may take, each part.
@@ -124,6 +126,7 @@ impl DockerSettings {
             disk: DiskLimits::default(),
             limits: Limits { memory: None, cpus: None, pids: 4096 },
             pull: PullLimits::default(),
+            offline: false,
             grace: Duration::from_secs(10),
             after: AFTER_TIMEOUT,
             allow_new_privileges: false,
