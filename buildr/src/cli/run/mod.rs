@@ -162,7 +162,7 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         commit: seen.commit.as_ref().map(|commit| commit.short().to_owned()),
         branch: seen.branch.as_ref().map(ToString::to_string),
         changed: seen.changed,
-        docker: executor.version().await,
+        docker: executor.version().await.map(|version| plain(&version)),
     };
     let (record, earlier) = record(&args, &tree, &life)?;
     let archives = results::archives(record.folder());
@@ -273,6 +273,11 @@ fn next(args: &Args, screen: &Screen, header: &Header, ending: &Ending) -> Next 
         }
     }
     Next { commands }
+}
+
+/// A version without what a distribution adds to it.
+fn plain(version: &str) -> String {
+    version.split_once('+').map_or(version, |(plain, _)| plain).to_owned()
 }
 
 fn cores() -> usize {

@@ -20,6 +20,8 @@ pub(crate) struct Account {
     pub(crate) passed_over: Vec<(JobKey, String)>,
     /// How many jobs there are; 0 while that is not known.
     jobs: usize,
+    /// The only one.
+    only: Option<JobKey>,
     /// In how many jobs a stage of that name is.
     twins: HashMap<StageName, usize>,
     /// The stages beside which no other ever runs.
@@ -118,6 +120,7 @@ impl Account {
 
     fn planned(&mut self, jobs: &[PlannedJob]) {
         self.jobs = jobs.len();
+        self.only = if let [job] = jobs { Some(job.key.clone()) } else { None };
         self.twins.clear();
         for job in jobs {
             let prepare = job.plan.prepare.as_ref().and_then(|_| "prepare".parse().ok());
@@ -153,7 +156,7 @@ impl Account {
 
     /// Whether no other stage ever runs beside this one.
     pub(crate) fn is_alone(&self, job: Option<&JobKey>, stage: &StageName) -> bool {
-        let Some(job) = job.filter(|_| self.jobs > 0) else { return true };
+        let Some(job) = job.or(self.only.as_ref()).filter(|_| self.jobs > 0) else { return true };
         // What makes the image comes before all stages of its job.
         let is_first = self.jobs <= 1 && stage.as_str() == "prepare";
         is_first || self.alone.contains(&(job.clone(), stage.clone()))
