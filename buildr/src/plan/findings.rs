@@ -41,6 +41,7 @@ impl<'m> Findings<'m> {
     }
 
     /// Whether nothing is wrong so far.
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.problems.is_empty()
     }

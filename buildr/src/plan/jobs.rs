@@ -1,7 +1,7 @@
 //! The jobs of one file: their keys, what they wait for, what their agents must have, and what they do.
 
 use protocol::plan::{BuildPlan, Cell, Lane, RunOn, SkippedStage, WORKSPACE};
-use protocol::{JobKey, Plan, PlannedJob, StagePlan, Variable};
+use protocol::{JobKey, Plan, PlannedJob, StageName, StagePlan, Variable};
 
 use super::cell::{File, Variant, axes_at, variants};
 use super::findings::Findings;
@@ -34,53 +34,85 @@ pub(super) struct Made {
     pub(super) too_many: bool,
 }
 
-/// What all jobs of a cell of the top level's matrix have.
-struct Base {
-    plan: Plan,
+/// One cell of the top level's matrix, or the whole file.
+struct InCell {
     cell: Vec<Cell>,
+    /// What all its jobs have.
+    plan: Plan,
     lane: Option<Lane>,
+    /// Of each stage, where it runs.
+    variants: Vec<Vec<Variant>>,
+    /// Of each stage, the jobs that it is in, as far as they were made.
+    placed: Vec<Vec<JobKey>>,
+}
+
+impl InCell {
+    /// Whether a stage runs anywhere.
+    fn runs(&self, number: usize) -> bool {
+        self.variants[number].iter().any(|variant| variant.skipped().is_none())
+    }
+
+    /// On what ends of what came before a stage that is no job of its own runs; nothing when it does not.
+    fn run_on(&self, number: usize) -> Option<RunOn> {
+        match &self.variants[number].first()?.verdict {
+            Verdict::Runs(run_on) => Some(*run_on),
+            Verdict::Skipped(_) => None,
+        }
+    }
+}
+
+/// Where it is written down.
+struct Desk<'d, 'm> {
+    keys: &'d mut Keys,
+    findings: &'d mut Findings<'m>,
+    made: Made,
 }
 
 impl Jobs<'_> {
     /// Makes them all, up to `most`.
     pub(super) fn make(&self, most: usize, keys: &mut Keys, findings: &mut Findings<'_>) -> Made {
         let manifest = self.file.manifest;
-        let mut made = Made::default();
         let cells = match &manifest.matrix {
             None => vec![Vec::new()],
             Some(matrix) => matrix::cells(matrix, self.file.facts, findings),
         };
+        let mut desk = Desk { keys, findings, made: Made::default() };
         let groups = self.order.jobs();
         let mut first: Option<Plan> = None;
         for cell in cells {
-            let base = self.base(cell, findings);
-            first.get_or_insert_with(|| base.plan.clone());
-            let variants = variants(&self.file, &self.order, &base.cell, findings);
-            let mut placed: Vec<Vec<JobKey>> = vec![Vec::new(); manifest.stages.len()];
-            for group in &groups {
-                let before = made.jobs.len();
-                match group.as_slice() {
-                    [only] if is_job(&manifest.stages[*only]) => {
-                        self.own_jobs(*only, &base, &variants[*only], &placed, keys, &mut made, findings);
-                    }
-                    stages => self.shared_job(stages, &groups, &base, &variants, &placed, keys, &mut made, findings),
-                }
-                let new: Vec<JobKey> = made.jobs[before..].iter().map(|job| job.key.clone()).collect();
-                for &number in group.iter().filter(|&&number| variants[number].iter().any(|it| it.skipped().is_none()))
-                {
-                    placed[number].clone_from(&new);
-                }
-                if made.jobs.len() > most {
-                    made.too_many = true;
-                    return made;
-                }
+            let here = self.cell(cell, &mut desk);
+            first.get_or_insert_with(|| here.plan.clone());
+            if !self.jobs(&groups, here, most, &mut desk) {
+                desk.made.too_many = true;
+                return desk.made;
             }
         }
         if let (Some(finally), Some(plan)) = (&manifest.finally, first) {
-            self.finally(finally, plan, keys, &mut made, findings);
+            self.finally(finally, plan, &mut desk);
         }
-        self.build(&mut made.build, findings);
-        made
+        self.build(&mut desk);
+        desk.made
+    }
+
+    /// The jobs of one cell; whether there are no more of them than there may be.
+    fn jobs(&self, groups: &[Vec<usize>], mut here: InCell, most: usize, desk: &mut Desk<'_, '_>) -> bool {
+        for group in groups {
+            let before = desk.made.jobs.len();
+            match group.as_slice() {
+                [only] if is_job(&self.file.manifest.stages[*only]) => self.own_jobs(*only, &here, desk),
+                stages => self.shared_job(stages, groups.len() == 1, &here, desk),
+            }
+            let new: Vec<JobKey> = desk.made.jobs[before..].iter().map(|job| job.key.clone()).collect();
+            for &number in group {
+                if here.runs(number) {
+                    here.placed[number].clone_from(&new);
+                }
+            }
+            if desk.made.jobs.len() > most {
+                return false;
+            }
+        }
+        true
     }
 
     fn name(&self, name: &str) -> String {
@@ -90,9 +122,12 @@ impl Jobs<'_> {
         }
     }
 
-    fn base(&self, cell: Vec<Cell>, findings: &mut Findings<'_>) -> Base {
+    fn cell(&self, cell: Vec<Cell>, desk: &mut Desk<'_, '_>) -> InCell {
         let manifest = self.file.manifest;
-        let scope = self.file.scope(&cell, self.file.top_axes, false);
+        let findings = &mut *desk.findings;
+        let variants = variants(&self.file, &self.order, &cell, findings);
+        let idle = variants.iter().flatten().all(|variant| variant.skipped().is_some());
+        let scope = self.file.scope(&cell, self.file.top_axes, idle);
         let image = match &manifest.image {
             None => DEFAULT_IMAGE.into(),
             Some(image) => stage::image(image, None, &scope, findings),
@@ -117,174 +152,120 @@ impl Jobs<'_> {
         };
         let lane = manifest.matrix.as_ref().filter(|matrix| matrix.max.is_some() || matrix.fail_fast.is_some());
         let lane = lane.map(|matrix| self.lane("matrix", matrix.max, matrix.fail_fast));
-        Base { plan, cell, lane }
+        InCell { cell, plan, lane, variants, placed: vec![Vec::new(); manifest.stages.len()] }
     }
 
     fn lane(&self, name: &str, max: Option<u32>, fail_fast: Option<bool>) -> Lane {
         Lane { name: self.name(name), max, fail_fast: fail_fast.unwrap_or(false) }
     }
 
-    /// One job of stages that are none of their own.
-    #[expect(clippy::too_many_arguments, reason = "all that is known of one cell")]
-    fn shared_job(
-        &self,
-        stages: &[usize],
-        groups: &[Vec<usize>],
-        base: &Base,
-        variants: &[Vec<Variant>],
-        placed: &[Vec<JobKey>],
-        keys: &mut Keys,
-        made: &mut Made,
-        findings: &mut Findings<'_>,
-    ) {
+    /// One job of stages that are none of their own. `only`: the file has no other.
+    fn shared_job(&self, stages: &[usize], only: bool, here: &InCell, desk: &mut Desk<'_, '_>) {
         let manifest = self.file.manifest;
-        let of = |number: usize| variants[number].first();
-        let run_on = |number: usize| match of(number).map(|variant| &variant.verdict) {
-            Some(Verdict::Runs(status)) => Some(*status),
-            Some(Verdict::Skipped(_)) | None => None,
-        };
         let mut plans = Vec::new();
         for (at, &number) in stages.iter().enumerate() {
-            let scope = self.file.scope(&base.cell, self.file.top_axes, run_on(number).is_none());
-            let mut plan = stage::stage(&manifest.stages[number], manifest, &scope, findings);
-            plan.run_on = run_on(number).unwrap_or_default();
-            plan.skip = of(number).and_then(Variant::skipped).map(ToOwned::to_owned);
-            plan.needs = self.needs_within(number, &stages[..at], &run_on);
+            let scope = self.file.scope(&here.cell, self.file.top_axes, !here.runs(number));
+            let mut plan = stage::stage(&manifest.stages[number], manifest, &scope, desk.findings);
+            plan.run_on = here.run_on(number).unwrap_or_default();
+            plan.skip = here.variants[number].first().and_then(Variant::skipped).map(ToOwned::to_owned);
+            plan.needs = self.needs_within(number, &stages[..at], here);
             plans.push(plan);
         }
-        let runs: Vec<RunOn> = stages.iter().filter_map(|&number| run_on(number)).collect();
-        let Some(run_on) = runs.into_iter().reduce(either) else {
-            return made.build.skipped.extend(plans.into_iter().map(|plan| self.skipped(plan, &base.cell)));
+        let Some(run_on) = stages.iter().filter_map(|&number| here.run_on(number)).reduce(either) else {
+            return desk.made.build.skipped.extend(plans.into_iter().map(|plan| self.skipped(plan, &here.cell)));
         };
-        let first = &manifest.stages[stages[0]];
+        let name = |number: &usize| manifest.stages[*number].name.value.as_str();
         let name = match stages {
-            _ if groups.len() == 1 => ONLY_JOB.to_owned(),
-            [only] => manifest.stages[*only].name.value.to_string(),
-            [first, .., last] => {
-                let name = |number: usize| &manifest.stages[number].name.value;
-                format!("{}..{}", name(*first), name(*last))
-            }
-            [] => return,
+            _ if only => ONLY_JOB.to_owned(),
+            [first, .., last] => format!("{}..{}", name(first), name(last)),
+            one => one.iter().map(name).collect(),
         };
-        let scope = self.file.scope(&base.cell, self.file.top_axes, false);
-        let mut job = self.job(&name, first, base, &base.cell, None, &scope, keys, findings);
+        let key = desk.keys.key(&self.name(&name), &here.cell, None);
+        let scope = self.file.scope(&here.cell, self.file.top_axes, false);
+        let mut job = self.job(key, &manifest.stages[stages[0]], here, None, &scope, desk.findings);
         job.plan.stages = plans;
-        job.run_on = run_on;
-        let within = |number: &usize| variants[*number].iter().any(|variant| variant.skipped().is_none());
-        job.needs = self.needs(stages.iter().copied().filter(within), stages, placed);
-        made.jobs.push(job);
+        job.needs = self.needs(stages.iter().copied().filter(|&number| here.runs(number)), stages, here);
+        job.run_on = after(run_on, &job.needs);
+        desk.made.jobs.push(job);
     }
 
     /// What a stage waits for in its job, where that is not simply all before it.
-    fn needs_within(
-        &self,
-        number: usize,
-        listed: &[usize],
-        run_on: &impl Fn(usize) -> Option<RunOn>,
-    ) -> Option<Vec<protocol::StageName>> {
+    fn needs_within(&self, number: usize, listed: &[usize], here: &InCell) -> Option<Vec<StageName>> {
         let before = self.order.before(number);
         if listed.iter().all(|&other| before.contains(other)) {
             return None;
         }
-        let brings = |stage: usize| run_on(stage) == Some(RunOn::Passed);
-        let reduced = self.order.reduced(before, brings);
-        let needs = listed.iter().filter(|&&other| reduced.contains(other) && run_on(other).is_some());
+        let reduced = self.order.reduced(before, |stage| here.run_on(stage) == Some(RunOn::Passed));
+        let needs = listed.iter().filter(|&&other| reduced.contains(other) && here.runs(other));
         Some(needs.map(|&other| self.file.manifest.stages[other].name.value.clone()).collect())
     }
 
     /// The jobs that some stages wait for, but their own.
-    fn needs(&self, stages: impl Iterator<Item = usize>, own: &[usize], placed: &[Vec<JobKey>]) -> Vec<JobKey> {
+    fn needs(&self, stages: impl Iterator<Item = usize>, own: &[usize], here: &InCell) -> Vec<JobKey> {
         let mut needs: Vec<JobKey> = Vec::new();
         for stage in stages {
             for before in self.order.before(stage).iter().filter(|before| !own.contains(before)) {
-                needs.extend(placed[before].iter().filter(|key| !needs.contains(key)).cloned().collect::<Vec<_>>());
+                let new = here.placed[before].iter().filter(|key| !needs.contains(key)).cloned();
+                needs.extend(new.collect::<Vec<_>>());
             }
         }
         needs
     }
 
     /// A stage that is a job of its own, or one per cell and shard.
-    #[expect(clippy::too_many_arguments, reason = "all that is known of one cell")]
-    fn own_jobs(
-        &self,
-        number: usize,
-        base: &Base,
-        variants: &[Variant],
-        placed: &[Vec<JobKey>],
-        keys: &mut Keys,
-        made: &mut Made,
-        findings: &mut Findings<'_>,
-    ) {
+    fn own_jobs(&self, number: usize, here: &InCell, desk: &mut Desk<'_, '_>) {
         let manifest = self.file.manifest;
         let said = &manifest.stages[number];
         let axes = axes_at(&self.file, said);
-        if variants.is_empty() {
+        if here.variants[number].is_empty() {
             let mut plan = StagePlan::new(said.name.value.clone(), Vec::new());
             plan.skip = Some("every cell of its matrix is excluded".to_owned());
-            made.build.skipped.push(self.skipped(plan, &base.cell));
+            desk.made.build.skipped.push(self.skipped(plan, &here.cell));
         }
-        for Variant { cell, shard, verdict } in variants {
-            let scope = self.file.scope(cell, &axes, matches!(verdict, Verdict::Skipped(_)));
-            let mut plan = stage::stage(said, manifest, &scope, findings);
-            let mut job = match verdict {
-                Verdict::Skipped(reason) => {
-                    plan.skip = Some(reason.clone());
-                    // What is wrong in what is not run is found all the same.
-                    self.job(
-                        said.name.value.as_str(),
-                        said,
-                        base,
-                        cell,
-                        *shard,
-                        &scope,
-                        &mut Keys::default(),
-                        findings,
-                    );
-                    made.build.skipped.push(self.skipped(plan, cell));
-                    continue;
-                }
-                Verdict::Runs(run_on) => {
-                    plan.run_on = *run_on;
-                    let name = if manifest.stages.len() == 1 && cell.is_empty() && shard.is_none() {
-                        ONLY_JOB
-                    } else {
-                        said.name.value.as_str()
-                    };
-                    let job = self.job(name, said, base, cell, *shard, &scope, keys, findings);
-                    PlannedJob { run_on: *run_on, ..job }
-                }
+        for variant in &here.variants[number] {
+            let Variant { cell, shard, .. } = variant;
+            let scope = self.file.scope(cell, &axes, variant.skipped().is_some());
+            let mut plan = stage::stage(said, manifest, &scope, desk.findings);
+            plan.skip = variant.skipped().map(ToOwned::to_owned);
+            let name = match manifest.stages.len() {
+                1 if cell.is_empty() && shard.is_none() => ONLY_JOB,
+                _ => said.name.value.as_str(),
             };
-            job.needs = self.needs(std::iter::once(number), &[number], placed);
+            // What is wrong in what does not run is found all the same.
+            let mut unused = Keys::default();
+            let keys = if plan.skip.is_some() { &mut unused } else { &mut *desk.keys };
+            let key = keys.key(&self.name(name), cell, *shard);
+            let mut job = self.job(key, said, here, *shard, &scope, desk.findings);
+            let Verdict::Runs(run_on) = variant.verdict else {
+                desk.made.build.skipped.push(self.skipped(plan, cell));
+                continue;
+            };
+            plan.run_on = run_on;
+            job.needs = self.needs(std::iter::once(number), &[number], here);
+            job.run_on = after(run_on, &job.needs);
             if said.trigger.is_some() {
                 job.plan = Plan { pipeline: job.plan.pipeline, ..Plan::new(job.plan.image, Vec::new()) };
             } else {
-                // Nothing starts from the prepared image.
-                if plan.image.is_some() {
-                    job.plan.prepare = None;
-                }
-                job.plan.stages = vec![plan];
+                fill(&mut job, plan);
             }
-            made.jobs.push(job);
+            desk.made.jobs.push(job);
         }
     }
 
     /// A job without its stages and edges.
-    #[expect(clippy::too_many_arguments, reason = "all that is known of one job")]
     fn job(
         &self,
-        name: &str,
+        key: JobKey,
         stage: &Stage,
-        base: &Base,
-        cell: &[Cell],
+        here: &InCell,
         shard: Option<(u32, u32)>,
         scope: &Scope<'_>,
-        keys: &mut Keys,
         findings: &mut Findings<'_>,
     ) -> PlannedJob {
         let manifest = self.file.manifest;
-        let mut plan = base.plan.clone();
-        plan.environment.retain(|variable| !base.cell.iter().any(|cell| variable.name == variable_of(&cell.axis)));
-        plan.environment.extend(of_cell(cell));
+        let mut plan = here.plan.clone();
+        plan.environment.retain(|variable| !here.cell.iter().any(|cell| variable.name == variable_of(&cell.axis)));
+        plan.environment.extend(of_cell(scope.cell));
         plan.environment.extend(of_shard(shard));
         let platform = stage::platform(stage, manifest, scope, findings);
         plan.image.platform = plan.image.platform.or_else(|| platform.clone());
@@ -296,7 +277,7 @@ impl Jobs<'_> {
         let usual = &self.file.facts.platform;
         let own_lane = stage.matrix.as_ref().map(|matrix| (matrix.max, matrix.fail_fast));
         let own_lane = own_lane.or(shard.map(|_| (None, None)));
-        let lane_name = || match base.cell.as_slice() {
+        let lane_name = || match here.cell.as_slice() {
             [] => stage.name.value.to_string(),
             top => format!("{} ({})", stage.name.value, shown(top)),
         };
@@ -304,44 +285,43 @@ impl Jobs<'_> {
             labels: keys::labels(asked, platform.as_deref().map(|platform| (platform, span)), usual, findings),
             gate: stage.manual.as_ref().map(|manual| gate(manual, scope, findings)),
             concurrency: stage.concurrency.as_ref().map(|it| concurrency(it, scope, findings)),
-            lane: own_lane.map_or(base.lane.clone(), |(max, fail_fast)| Some(self.lane(&lane_name(), max, fail_fast))),
-            cell: cell.to_vec(),
+            lane: own_lane.map_or(here.lane.clone(), |(max, fail_fast)| Some(self.lane(&lane_name(), max, fail_fast))),
+            cell: scope.cell.to_vec(),
             downstream: stage.trigger.as_ref().map(|trigger| downstream(trigger, scope, findings)),
-            ..PlannedJob::new(keys.key(&self.name(name), cell, shard), plan)
+            ..PlannedJob::new(key, plan)
         }
     }
 
-    fn finally(&self, said: &Stage, plan: Plan, keys: &mut Keys, made: &mut Made, findings: &mut Findings<'_>) {
+    /// `finally`, with the first cell's image.
+    fn finally(&self, said: &Stage, mut plan: Plan, desk: &mut Desk<'_, '_>) {
         let manifest = self.file.manifest;
-        let mut base = Base { plan, cell: Vec::new(), lane: None };
-        base.plan.environment.retain(|variable| !variable.name.starts_with("BUILDR_MATRIX_"));
-        let env = self.file.env(Some(said), &self.file.scope(&[], &[], true), findings);
+        plan.environment.retain(|variable| !variable.name.starts_with("BUILDR_MATRIX_"));
+        plan.services.clear();
+        let here = InCell { cell: Vec::new(), plan, lane: None, variants: Vec::new(), placed: Vec::new() };
         let scope = self.file.scope(&[], &[], true);
-        let platform = self.file.facts.platform.as_str();
-        let judged = verdict(said.when.as_ref(), &Place { scope, platform, env: &env }, findings);
+        let env = self.file.env(Some(said), &scope, desk.findings);
+        let place = Place { scope, platform: self.file.facts.platform.as_str(), env: &env };
+        let judged = verdict(said.when.as_ref(), &place, desk.findings);
         let has_status = said.when.iter().flat_map(|when| &when.any).any(|condition| condition.status.is_some());
         let run_on = match judged {
-            Verdict::Runs(_) if made.jobs.is_empty() => Err("nothing runs before it".to_owned()),
+            Verdict::Runs(_) if desk.made.jobs.is_empty() => Err("nothing runs before it".to_owned()),
             Verdict::Runs(status) if has_status => Ok(status),
             Verdict::Runs(_) => Ok(RunOn::Always),
             Verdict::Skipped(reason) => Err(reason),
         };
         let scope = self.file.scope(&[], &[], run_on.is_err());
-        let mut stage = stage::stage(said, manifest, &scope, findings);
-        let mut job = self.job(said.name.value.as_str(), said, &base, &[], None, &scope, keys, findings);
+        let mut stage = stage::stage(said, manifest, &scope, desk.findings);
+        let key = desk.keys.key(&self.name(said.name.value.as_str()), &[], None);
+        let mut job = self.job(key, said, &here, None, &scope, desk.findings);
         match run_on {
             Err(reason) => {
                 stage.skip = Some(reason);
-                made.build.skipped.push(self.skipped(stage, &[]));
+                desk.made.build.skipped.push(self.skipped(stage, &[]));
             }
             Ok(run_on) => {
                 (stage.run_on, job.run_on, job.finally) = (run_on, run_on, true);
-                if stage.image.is_some() {
-                    job.plan.prepare = None;
-                }
-                job.plan.services.clear();
-                job.plan.stages = vec![stage];
-                made.jobs.push(job);
+                fill(&mut job, stage);
+                desk.made.jobs.push(job);
             }
         }
     }
@@ -352,12 +332,26 @@ impl Jobs<'_> {
         SkippedStage { stage: plan.name, pipeline: self.pipeline.map(ToOwned::to_owned), reason }
     }
 
-    fn build(&self, build: &mut BuildPlan, findings: &mut Findings<'_>) {
+    fn build(&self, desk: &mut Desk<'_, '_>) {
         let Manifest { cancel_superseded, timeout_ms, priority, concurrency: said, .. } = self.file.manifest;
         let scope = self.file.scope(&[], &[], false);
+        let build = &mut desk.made.build;
         build.cancel_superseded = *cancel_superseded;
         build.timeout_ms = *timeout_ms;
         build.priority = priority.unwrap_or_default();
-        build.concurrency = said.as_ref().map(|said| concurrency(said, &scope, findings));
+        build.concurrency = said.as_ref().map(|said| concurrency(said, &scope, desk.findings));
     }
+}
+
+/// The only stage of a job. Where it has an image of its own, nothing starts from the prepared one.
+fn fill(job: &mut PlannedJob, stage: StagePlan) {
+    if stage.image.is_some() {
+        job.plan.prepare = None;
+    }
+    job.plan.stages = vec![stage];
+}
+
+/// On what ends of what came before a job runs: of one that nothing comes before, there is nothing to ask.
+fn after(run_on: RunOn, needs: &[JobKey]) -> RunOn {
+    if needs.is_empty() && run_on == RunOn::Always { RunOn::Passed } else { run_on }
 }

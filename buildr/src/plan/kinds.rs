@@ -12,7 +12,7 @@ pub(super) enum Kind {
     Yes,
     Text,
     Number,
-    List(Box<Kind>),
+    List(Box<Self>),
     Map,
     /// Anything; not known before it is evaluated.
     Any,

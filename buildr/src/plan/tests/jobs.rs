@@ -191,7 +191,7 @@ b <- a
 
 #[test]
 fn what_runs_after_failures() {
-    check("[a, b, c]", "b: {script: x, when: {status: failure}}", "build always: a b on-failure c");
+    check("[a, b, c]", "b: {script: x, when: {status: failure}}", "build: a b on-failure c");
     check(
         "[a, b]",
         "b: {script: x, manual: true, when: {status: failure}}",
@@ -223,7 +223,7 @@ fn what_must_not_be_left_out_is_waited_for() {
         "[a, b, c, [d, e]]",
         "b: {script: x, when: {status: always}}\nd: {script: x, needs: [a, b]}",
         "
-build always: a b always c d[a b] e[c]",
+build: a b always c d[a b] e[c]",
     );
 }
 

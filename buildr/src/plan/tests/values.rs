@@ -41,6 +41,8 @@ fn what_does_not_run_may_lack_values() {
 a
 - b: when: tag *, and this is no tag",
     );
+    check("[a]", "when: {tag: '*'}\nimage: 'i:${tag}'", "- a: when: tag *, and this is no tag");
+    check("[a]", "when: {tag: '*'}\nimage: 'i:${tag}'", "- a: when: tag *, and this is no tag");
     let told = refused("b: {script: x, image: 'i:${tga}', when: {tag: '*'}}", &push());
     assert!(told.starts_with(".buildr.yml:1:26: there is no name \"tga\""), "{told}");
 }
