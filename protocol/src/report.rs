@@ -1,5 +1,7 @@
 //! What an agent says to the coordinator, on the backchannel.
 
+mod tests_read;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -10,6 +12,8 @@ use crate::job::ReplyTo;
 use crate::outcome::{Ending, StageOutcome};
 use crate::plan::{BuildPlan, PlannedJob, Variable};
 use crate::source::{Branch, CommitId, RepoUrl};
+
+pub use tests_read::{MAX_FAILURES, TestFailure, Tests};
 
 /// One message of an agent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -367,39 +371,6 @@ pub enum JobEvent {
 
 /// The longest summary of one stage, in bytes.
 pub const MAX_SUMMARY_BYTES: usize = 64 << 10;
-
-/// The most failing tests of one stage that are told one by one.
-pub const MAX_FAILURES: usize = 100;
-
-/// What a stage's tests came to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tests {
-    /// How many passed.
-    pub passed: u32,
-    /// How many failed, errors among them.
-    pub failed: u32,
-    /// How many were passed over.
-    pub skipped: u32,
-    /// How long they took, in milliseconds.
-    #[serde(default)]
-    pub duration_ms: u64,
-    /// The first [`MAX_FAILURES`] that failed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub failures: Vec<TestFailure>,
-}
-
-/// A test that failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TestFailure {
-    /// Its name, with its suite's or class's.
-    pub name: String,
-    /// What it said, shortened.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub message: String,
-    /// The file it stands in, and the line, where the report says so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
-}
 
 /// The longest piece of a log that is taken, in bytes: four of those that agents send, for their next versions.
 pub const MAX_CHUNK_BYTES: usize = 256 << 10;

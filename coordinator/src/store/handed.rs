@@ -8,7 +8,7 @@ use protocol::{BuildNumber, ClaimId, JobId, Variable};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use super::course::courses;
+use super::members::courses;
 use super::{StoreError, Transaction, int, json_or_none, name, natural, to_json};
 
 /// What a job receives of those that it needs, in the order of the plan.

@@ -10,8 +10,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::builds::status_of;
-use super::course::{Course, build_group, build_turn, courses, job_group};
 use super::jobs::state_of;
+use super::members::{Course, build_group, build_turn, courses, job_group};
 use super::terms::Answer;
 use super::{StoreError, int, json, json_or_none, name, natural};
 

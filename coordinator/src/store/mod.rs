@@ -17,6 +17,7 @@ mod job_views;
 mod jobs;
 mod log_files;
 mod logs;
+mod members;
 mod outbox;
 mod planned;
 mod queue;

@@ -354,31 +354,6 @@ mod tests {
         let agent: AgentId = "a1".parse().unwrap();
         let need = NeededJob { job: "compile".parse().unwrap(), status: Status::Running };
         check(&WaitReason::Needs { jobs: vec![need] }, "waits for other jobs of its build: compile (running)");
-        let asked = |job: &str, allow: &[&str], inputs: &[&str], left_ms| {
-            let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-            let (job, ask) = (job.parse().unwrap(), Some("Deploy?".to_owned()));
-            let (allow, inputs) = (texts(allow), texts(inputs));
-            WaitReason::Approval(Asked { build: BuildNumber(12), job, ask, allow, inputs, left_ms })
-        };
-        check(&asked("deploy", &[], &[], None), "waits for approval (Deploy?): run `buildr approve 12 deploy`");
-        check(
-            &asked("deploy (to=prod)", &["ada", "bob"], &["VERSION"], Some(60_000)),
-            "waits for approval (Deploy?) by ada or bob: run `buildr approve 12 'deploy (to=prod)' --input VERSION=VALUE`; without an answer it is skipped in 1 min",
-        );
-        let group = |held_by: &[u64], behind: Option<u64>, unplanned| WaitReason::Group {
-            group: "prod".to_owned(),
-            held_by: held_by.iter().copied().map(BuildNumber).collect(),
-            behind: behind.map(BuildNumber),
-            unplanned,
-        };
-        check(&group(&[12], None, false), "waits for its turn: group prod is held by #12");
-        check(&group(&[], Some(9), false), "waits for its turn: the older build #9 comes first in group prod");
-        check(
-            &group(&[], Some(9), true),
-            "waits for its turn: the older build #9 is not planned yet, and may come first in group prod",
-        );
-        let lane = WaitReason::Lane { lane: "test".to_owned(), max: 2 };
-        check(&lane, "waits for the others beside it: at most 2 of test run at once");
         let why = "connection refused".to_owned();
         let away = WaitReason::BrokerAway { why: why.clone(), for_ms: 185_000 };
         check(&away, "waits: the message broker has not been reached for 3 min 5 s (connection refused)");
@@ -419,6 +394,35 @@ mod tests {
         check(&busy(Some(60_000)), &format!("{all}expected to begin in 1 min"));
         check(&WaitReason::NotYetOffered { position: 4 }, "waits to be offered to agents: number 4 in the queue");
         check(&WaitReason::Offered { for_ms: 59_999 }, "waits to be taken by an agent, on offer for 59 s");
+    }
+
+    #[test]
+    fn each_reason_within_its_build_and_among_builds_is_a_sentence() {
+        let asked = |job: &str, allow: &[&str], inputs: &[&str], left_ms| {
+            let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+            let (job, ask) = (job.parse().unwrap(), Some("Deploy?".to_owned()));
+            let (allow, inputs) = (texts(allow), texts(inputs));
+            WaitReason::Approval(Asked { build: BuildNumber(12), job, ask, allow, inputs, left_ms })
+        };
+        check(&asked("deploy", &[], &[], None), "waits for approval (Deploy?): run `buildr approve 12 deploy`");
+        check(
+            &asked("deploy (to=prod)", &["ada", "bob"], &["VERSION"], Some(60_000)),
+            "waits for approval (Deploy?) by ada or bob: run `buildr approve 12 'deploy (to=prod)' --input VERSION=VALUE`; without an answer it is skipped in 1 min",
+        );
+        let group = |held_by: &[u64], behind: Option<u64>, unplanned| WaitReason::Group {
+            group: "prod".to_owned(),
+            held_by: held_by.iter().copied().map(BuildNumber).collect(),
+            behind: behind.map(BuildNumber),
+            unplanned,
+        };
+        check(&group(&[12], None, false), "waits for its turn: group prod is held by #12");
+        check(&group(&[], Some(9), false), "waits for its turn: the older build #9 comes first in group prod");
+        check(
+            &group(&[], Some(9), true),
+            "waits for its turn: the older build #9 is not planned yet, and may come first in group prod",
+        );
+        let lane = WaitReason::Lane { lane: "test".to_owned(), max: 2 };
+        check(&lane, "waits for the others beside it: at most 2 of test run at once");
     }
 
     #[test]

@@ -1,0 +1,166 @@
+//! What the course of builds is decided about: the jobs of a build as the store has them, and who wants or has a turn in
+//! a group. [`protocol::course`] decides.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use protocol::course::{self, At, Blocked, Member, Place};
+use protocol::plan::Concurrency;
+use protocol::state::JobState;
+use protocol::{BuildNumber, JobId};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
+
+use super::jobs::state_of;
+use super::terms::Terms;
+use super::{StoreError, int, json, json_or_none, name, natural};
+
+/// A planned job as the course sees it.
+#[derive(Debug, Clone)]
+pub(super) struct Course {
+    pub(super) id: JobId,
+    pub(super) member: Member,
+    pub(super) terms: Terms,
+}
+
+/// The planned jobs of a build, in the order of the plan.
+pub(super) async fn courses(tx: &mut SqliteConnection, build: BuildNumber) -> Result<Vec<Course>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id, key, needs, terms, answer, state, unmet, attempts, claim, agent, cancelling, ending, child, skipped,
+                child IS NOT NULL
+                OR EXISTS (SELECT 1 FROM attempts a WHERE a.job = jobs.id AND a.state <> 'abandoned') AS ran
+         FROM jobs WHERE build = $1 AND plan IS NOT NULL ORDER BY rowid",
+    )
+    .bind(int(build.0))
+    .fetch_all(tx)
+    .await?;
+    rows.iter().map(course_of).collect()
+}
+
+fn course_of(row: &SqliteRow) -> Result<Course, StoreError> {
+    let terms: Terms = json_or_none(row, "terms")?.unwrap_or_default();
+    let approved = row.try_get::<Option<&str>, _>("answer")?.is_some();
+    let has_turn = row.try_get::<i64, _>("unmet")? <= 0;
+    let at = match state_of(row)? {
+        JobState::Queued { .. } if !has_turn => At::Waiting { approved },
+        JobState::Queued { .. } => At::Begun { ending: false },
+        JobState::Running { cancelling, .. } | JobState::Elsewhere { cancelling, .. } => {
+            At::Begun { ending: cancelling.is_some() }
+        }
+        JobState::Ended(ending) => At::Ended(ending.outcome),
+        JobState::Skipped { .. } => At::Skipped,
+    };
+    let member = Member {
+        key: name(row, "key")?,
+        needs: json(row, "needs")?,
+        run_on: terms.run_on,
+        finally: terms.finally,
+        gated: terms.gate.is_some(),
+        elsewhere: terms.downstream.as_ref().is_some_and(|downstream| downstream.wait),
+        lane: terms.lane.clone(),
+        at,
+        ran: row.try_get("ran")?,
+    };
+    Ok(Course { id: name(row, "id")?, member, terms })
+}
+
+/// The group in which a build has a place as a whole, and whether it has its turn.
+pub(super) async fn build_turn(
+    tx: &mut SqliteConnection,
+    build: BuildNumber,
+) -> Result<Option<(Concurrency, bool)>, StoreError> {
+    let row =
+        sqlx::query("SELECT plan ->> '$.concurrency' AS terms, turn FROM builds WHERE number = $1 AND grp IS NOT NULL")
+            .bind(int(build.0))
+            .fetch_optional(tx)
+            .await?;
+    let Some(row) = row else { return Ok(None) };
+    let turn = row.try_get("turn")?;
+    Ok(json_or_none(&row, "terms")?.map(|terms| (terms, turn)))
+}
+
+/// What stands before a build that wants its turn as a whole.
+pub(super) async fn build_group(
+    tx: &mut SqliteConnection,
+    build: BuildNumber,
+    terms: &Concurrency,
+) -> Result<Result<(), Blocked>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT number, turn FROM builds
+         WHERE repo = (SELECT repo FROM builds WHERE number = $1) AND grp = $2 AND ended_ms IS NULL AND number <> $1",
+    )
+    .bind(int(build.0))
+    .bind(&terms.group)
+    .fetch_all(&mut *tx)
+    .await?;
+    let place = |row: &SqliteRow| {
+        let build = BuildNumber(natural(row.try_get("number")?));
+        Ok(Place { build, holds: row.try_get("turn")?, in_line: true })
+    };
+    let others = rows.iter().map(place).collect::<Result<Vec<_>, StoreError>>()?;
+    Ok(course::group(build, terms, &others, oldest_unplanned(tx, build).await?))
+}
+
+/// What stands before a job that wants its turn in a group.
+pub(super) async fn job_group(
+    tx: &mut SqliteConnection,
+    build: BuildNumber,
+    job: JobId,
+    terms: &Concurrency,
+) -> Result<Result<(), Blocked>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT j.id, j.build, b.turn FROM jobs j JOIN builds b ON b.number = j.build
+         WHERE b.repo = (SELECT repo FROM builds WHERE number = $1) AND j.grp = $2 AND j.state <> 'ended' AND j.id <> $3",
+    )
+    .bind(int(build.0))
+    .bind(&terms.group)
+    .bind(job.to_string())
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut known: HashMap<BuildNumber, Vec<Course>> = HashMap::new();
+    let mut others = Vec::new();
+    for row in &rows {
+        let (other, id): (_, JobId) = (BuildNumber(natural(row.try_get("build")?)), name(row, "id")?);
+        if let Entry::Vacant(entry) = known.entry(other) {
+            entry.insert(courses(tx, other).await?);
+        }
+        let jobs = &known[&other];
+        let Some(place) = jobs.iter().position(|job| job.id == id) else { continue };
+        let members: Vec<Member> = jobs.iter().map(|job| job.member.clone()).collect();
+        let in_line = row.try_get::<bool, _>("turn")? && course::is_in_line(&members, place);
+        others.push(Place { build: other, holds: matches!(members[place].at, At::Begun { .. }), in_line });
+    }
+    Ok(course::group(build, terms, &others, oldest_unplanned(tx, build).await?))
+}
+
+/// The oldest build of the same repository that is not planned yet.
+async fn oldest_unplanned(tx: &mut SqliteConnection, build: BuildNumber) -> Result<Option<BuildNumber>, StoreError> {
+    let row = sqlx::query(
+        "SELECT min(j.build) AS build FROM jobs j JOIN builds b ON b.number = j.build
+         WHERE b.repo = (SELECT repo FROM builds WHERE number = $1) AND j.plan IS NULL AND j.state <> 'ended'",
+    )
+    .bind(int(build.0))
+    .fetch_one(tx)
+    .await?;
+    Ok(row.try_get::<Option<i64>, _>("build")?.map(|number| BuildNumber(natural(number))))
+}
+
+/// The builds of the same repository that wait for a group, or of which a job does: the oldest first.
+pub(super) async fn waiting_in_groups(
+    tx: &mut SqliteConnection,
+    build: BuildNumber,
+) -> Result<Vec<BuildNumber>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT j.build AS number FROM jobs j JOIN builds b ON b.number = j.build
+         WHERE j.grp IS NOT NULL AND j.state <> 'ended' AND j.unmet > 0
+               AND b.repo = (SELECT repo FROM builds WHERE number = $1)
+         UNION SELECT number FROM builds
+         WHERE grp IS NOT NULL AND ended_ms IS NULL AND turn = 0
+               AND repo = (SELECT repo FROM builds WHERE number = $1)
+         ORDER BY 1",
+    )
+    .bind(int(build.0))
+    .fetch_all(tx)
+    .await?;
+    rows.iter().map(|row| Ok(BuildNumber(natural(row.try_get("number")?)))).collect()
+}
