@@ -48,7 +48,7 @@ impl Condition {
         }
         narrowing.into_iter().for_each(|one| {
             if !known.contains(&one) {
-                known.push(one)
+                known.push(one);
             }
         });
     }

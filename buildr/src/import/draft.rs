@@ -145,7 +145,8 @@ impl Draft {
 
     /// The text of the manifest. `from` is what the source is called.
     pub(super) fn finish(mut self, from: &str) -> (String, Notes) {
-        let stages = std::mem::take(&mut self.stages);
+        let mut stages = std::mem::take(&mut self.stages);
+        self.check_needs(&mut stages);
         let mut maps = Vec::new();
         for stage in stages {
             let name = stage.name.clone();
@@ -172,6 +173,26 @@ impl Draft {
             self.top.set_apart(&name);
         }
         (self.top.document(), self.notes)
+    }
+
+    /// Takes away needs of stages that are not there, and tells them.
+    fn check_needs(&self, stages: &mut [Stage]) {
+        let names: Vec<String> = stages.iter().map(|stage| stage.name.clone()).collect();
+        for stage in stages {
+            let Some(Value::List(needs)) = stage.map.get("needs").cloned() else { continue };
+            let is_there = |need: &Value| match need {
+                Value::Text(need) => names.iter().any(|name| name == need.trim_end_matches('?')),
+                _ => false,
+            };
+            let (there, lost): (Vec<Value>, Vec<Value>) = needs.into_iter().partition(is_there);
+            for need in lost {
+                if let Value::Text(need) = need {
+                    let why = "there is no such stage here; look whether another one is meant";
+                    self.notes.say(&mut stage.map, NoteKind::Lost, format!("`needs: {need}`"), why);
+                }
+            }
+            stage.map.set("needs", Value::List(there));
+        }
     }
 
     fn set_stages(&mut self) {
@@ -281,7 +302,7 @@ impl Draft {
                 lines.iter().for_each(|line| {
                     if let Value::Text(line) = line {
                         text.push('\n');
-                        text += line
+                        text += line;
                     }
                 });
             }

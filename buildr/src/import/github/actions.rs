@@ -4,8 +4,7 @@ use super::super::draft::{Draft, Stage};
 use super::super::notes::NoteKind;
 use super::super::parts::{self, add_report};
 use super::super::tree::Tree;
-use super::expression;
-use super::steps::add_secret;
+use super::{docker, expression};
 use crate::manifest::{Map, Value};
 
 /// A language's set-up: the action, the key of its version, the image, and what stands for no version.
@@ -54,15 +53,15 @@ pub(super) fn step(draft: &mut Draft, stage: &mut Stage, step: &Tree) {
             "actions/upload-artifact" => upload(draft, stage, with),
             "actions/download-artifact" => download(draft, stage, with),
             "dtolnay/rust-toolchain" | "actions-rs/toolchain" | "actions-rust-lang/setup-rust-toolchain" => {
-                rust(stage, version, with)
+                rust(stage, version, with);
             }
             "codecov/codecov-action" => codecov(draft, stage, uses, with),
             "docker/setup-buildx-action" | "docker/setup-qemu-action" => {
                 stage.map.set("docker", Value::Truth(true));
                 draft.notes.moot(&mut stage.map, "uses", uses, "`docker: true` gives the stage a Docker daemon");
             }
-            "docker/login-action" => login(draft, stage, with),
-            "docker/build-push-action" => build_push(draft, stage, with),
+            "docker/login-action" => docker::login(draft, stage, with),
+            "docker/build-push-action" => docker::build_push(draft, stage, with),
             "pnpm/action-setup" => {
                 let version = with
                     .get("version")
@@ -167,11 +166,11 @@ fn set_up(draft: &Draft, stage: &mut Stage, language: &(&str, &str, &str, &str),
     if let Some(distribution) = with.get("distribution").and_then(Tree::text) {
         stage.map.remark(format!("the Java of `{distribution}` is Temurin here"));
     }
-    if let Some(bundles) = with.get("bundler-cache").and_then(Tree::truth) {
-        if bundles {
-            stage.script.push("bundle install".to_owned());
-            add_cache(&mut stage.map, &["vendor/bundle"], &["Gemfile.lock"]);
-        }
+    if let Some(bundles) = with.get("bundler-cache").and_then(Tree::truth)
+        && bundles
+    {
+        stage.script.push("bundle install".to_owned());
+        add_cache(&mut stage.map, &["vendor/bundle"], &["Gemfile.lock"]);
     }
     set_image(draft, stage, action, image);
 }
@@ -356,71 +355,5 @@ fn codecov(draft: &Draft, stage: &mut Stage, uses: &Tree, with: &Tree) {
             uses,
             "it looks for a file by itself; write `reports: {coverage: FILE}`",
         ),
-    }
-}
-
-fn login(draft: &Draft, stage: &mut Stage, with: &Tree) {
-    stage.map.set("docker", Value::Truth(true));
-    let mut unknown = Vec::new();
-    let mut word = |key: &str, usual: &str| {
-        let Some(text) = with.get(key).and_then(Tree::text) else { return usual.to_owned() };
-        let replaced = expression::in_script(text);
-        for secret in &replaced.secrets {
-            add_secret(stage, secret, secret);
-        }
-        unknown.extend(replaced.unknown);
-        replaced.text
-    };
-    let (registry, user, password) = (word("registry", ""), word("username", ""), word("password", ""));
-    tell_unknown(draft, stage, "docker login", unknown);
-    stage.script.push(
-        format!("echo \"{password}\" | docker login {registry} --username \"{user}\" --password-stdin")
-            .replace("  ", " "),
-    );
-}
-
-fn build_push(draft: &Draft, stage: &mut Stage, with: &Tree) {
-    stage.map.set("docker", Value::Truth(true));
-    let text = |key: &str| with.get(key).and_then(Tree::text).map(|text| expression::in_script(text.trim()));
-    let mut unknown = Vec::new();
-    let mut command = String::from("docker build");
-    let mut tags = Vec::new();
-    for (key, flag) in [
-        ("tags", "--tag"),
-        ("build-args", "--build-arg"),
-        ("file", "--file"),
-        ("target", "--target"),
-        ("platforms", "--platform"),
-    ] {
-        let Some(replaced) = text(key) else { continue };
-        unknown.extend(replaced.unknown);
-        for one in replaced.text.split(['\n', ',']).map(str::trim).filter(|one| !one.is_empty()) {
-            command += &format!(" {flag} \"{one}\"");
-            if key == "tags" {
-                tags.push(one.to_owned());
-            }
-        }
-    }
-    let context = text("context").map_or_else(|| ".".to_owned(), |context| context.text);
-    stage.script.push(format!("{command} {context}"));
-    let push = with.get("push").map(|push| (push, push.truth()));
-    match push {
-        Some((_, Some(true))) => stage.script.extend(tags.iter().map(|tag| format!("docker push \"{tag}\""))),
-        Some((tree, None)) => draft.notes.lost(
-            &mut stage.map,
-            "docker/build-push-action: push",
-            tree,
-            "it is an expression; write `docker push` into a stage with `when`",
-        ),
-        _ => {}
-    }
-    tell_unknown(draft, stage, "docker build", unknown);
-}
-
-/// Tells expressions that stay in a command.
-fn tell_unknown(draft: &Draft, stage: &mut Stage, command: &str, unknown: Vec<String>) {
-    for expression in unknown {
-        let what = format!("`${{{{ {expression} }}}}` in `{command}`");
-        draft.notes.say(&mut stage.map, NoteKind::Look, what, "write what it stands for");
     }
 }

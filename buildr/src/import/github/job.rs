@@ -50,7 +50,7 @@ fn settings(draft: &mut Draft, stage: &mut Stage, key: &str, value: &Tree) {
     match key {
         "name" => {
             if let Some(name) = value.text().filter(|name| *name != stage.name) {
-                map.remark(format!("{name}"));
+                map.remark(name.to_string());
             }
         }
         "needs" => {
@@ -175,6 +175,28 @@ fn is_other_system(text: &str) -> bool {
 
 /// Where the job runs: `runs-on`, `container`.
 fn places(draft: &mut Draft, stage: &mut Stage, job: &Tree) {
+    container(draft, stage, job);
+    let Some(runner) = job.get("runs-on") else { return };
+    if runner.is_map() {
+        let because = "agents are chosen by labels; write `agent: [LABEL]`";
+        draft.notes.lost(&mut stage.map, "runs-on", runner, because);
+        return;
+    }
+    let hosted = labels(draft, stage, runner);
+    if !stage.map.has("image") {
+        let image = guessed(&stage.script);
+        stage.map.set("image", image);
+        if hosted {
+            let why = format!(
+                "it is a machine with many tools; the container is {image}, and what is missing in it is to be installed in the script"
+            );
+            draft.notes.say(&mut stage.map, NoteKind::Look, format!("`runs-on: {}`", runner.shown()), why);
+        }
+    }
+}
+
+/// `container`: the image, and what is around it.
+fn container(draft: &Draft, stage: &mut Stage, job: &Tree) {
     if let Some(container) = job.get("container") {
         let image = container.text().or_else(|| container.get("image")?.text());
         if let Some(image) = image {
@@ -193,12 +215,10 @@ fn places(draft: &mut Draft, stage: &mut Stage, job: &Tree) {
             draft.notes.lost(&mut stage.map, &format!("container.{key}"), value, because);
         }
     }
-    let Some(runner) = job.get("runs-on") else { return };
-    if runner.is_map() {
-        let because = "agents are chosen by labels; write `agent: [LABEL]`";
-        draft.notes.lost(&mut stage.map, "runs-on", runner, because);
-        return;
-    }
+}
+
+/// The words of `runs-on`; whether one of them is a machine of GitHub's.
+fn labels(draft: &Draft, stage: &mut Stage, runner: &Tree) -> bool {
     let mut labels = Vec::new();
     let mut hosted = false;
     for word in runner.elements() {
@@ -230,16 +250,7 @@ fn places(draft: &mut Draft, stage: &mut Stage, job: &Tree) {
     if !labels.is_empty() {
         stage.map.set("agent", Value::texts(labels));
     }
-    if !stage.map.has("image") {
-        let image = guessed(&stage.script);
-        stage.map.set("image", image);
-        if hosted {
-            let why = format!(
-                "it is a machine with many tools; the container is {image}, and what is missing in it is to be installed in the script"
-            );
-            draft.notes.say(&mut stage.map, NoteKind::Look, format!("`runs-on: {}`", runner.shown()), why);
-        }
-    }
+    hosted
 }
 
 /// An image in which a script of these commands most likely runs.
@@ -256,7 +267,7 @@ fn guessed(script: &[String]) -> &'static str {
         ("docker:28-cli", &["docker "]),
     ];
     let has = |word: &&str| script.iter().any(|line| line.contains(word));
-    let found = BY_COMMAND.iter().find(|(_, commands)| commands.iter().any(|command| has(&command)));
+    let found = BY_COMMAND.iter().find(|(_, commands)| commands.iter().any(has));
     found.map_or("buildpack-deps:bookworm", |(image, _)| *image)
 }
 
@@ -266,54 +277,7 @@ fn services(draft: &Draft, map: &mut Map, tree: &Tree) {
         let Some(image) = service.text().or_else(|| service.get("image")?.text()) else { continue };
         let mut written = Map::of("image", expression::in_value(image, &draft.ready).text);
         for (key, value) in service.entries() {
-            match key.as_str() {
-                "image" => {}
-                "env" => {
-                    let (ready, secrets) = environment(draft, map, value, &draft.ready);
-                    if !secrets.is_empty() {
-                        draft.notes.lost(
-                            map,
-                            &format!("services.{name}.env"),
-                            value,
-                            "a service reads no secrets; give it a password that is worth nothing",
-                        );
-                    }
-                    let vars = ready.iter().map(|(name, value)| format!("{name}={value}"));
-                    written.set("environment", Map::of("vars", Value::lines(vars)));
-                }
-                "options" => {
-                    let text = value.peek().unwrap_or_default().to_owned();
-                    match health(&text) {
-                        Some(command) => {
-                            written.set("ready", command);
-                            draft.notes.look(
-                                map,
-                                &format!("services.{name}.options"),
-                                value,
-                                "its health check is `ready` here, and asked until it succeeds",
-                            );
-                        }
-                        None => draft.notes.lost(
-                            map,
-                            &format!("services.{name}.options"),
-                            value,
-                            "a service's container is made by the farm; see `ready`",
-                        ),
-                    }
-                }
-                "ports" => draft.notes.look(
-                    map,
-                    &format!("services.{name}.ports"),
-                    value,
-                    format!("the service is reached at `{name}` and its own port, not at localhost"),
-                ),
-                _ => draft.notes.lost(
-                    map,
-                    &format!("services.{name}.{key}"),
-                    value,
-                    "a service here has an image, an environment and `ready`; put the rest into an image of its own",
-                ),
-            }
+            one_service(draft, map, &mut written, name, key, value);
         }
         let alone = written.keys().count() == 1;
         let short = written.get("image").cloned().filter(|_| alone);
@@ -321,6 +285,58 @@ fn services(draft: &Draft, map: &mut Map, tree: &Tree) {
     }
     if !services.is_empty() {
         map.set("services", services);
+    }
+}
+
+/// One key of a service.
+fn one_service(draft: &Draft, map: &mut Map, written: &mut Map, name: &str, key: &str, value: &Tree) {
+    match key {
+        "image" => {}
+        "env" => {
+            let (ready, secrets) = environment(draft, map, value, &draft.ready);
+            if !secrets.is_empty() {
+                draft.notes.lost(
+                    map,
+                    &format!("services.{name}.env"),
+                    value,
+                    "a service reads no secrets; give it a password that is worth nothing",
+                );
+            }
+            let vars = ready.iter().map(|(name, value)| format!("{name}={value}"));
+            written.set("environment", Map::of("vars", Value::lines(vars)));
+        }
+        "options" => {
+            let text = value.peek().unwrap_or_default().to_owned();
+            match health(&text) {
+                Some(command) => {
+                    written.set("ready", command);
+                    draft.notes.look(
+                        map,
+                        &format!("services.{name}.options"),
+                        value,
+                        "its health check is `ready` here, and asked until it succeeds",
+                    );
+                }
+                None => draft.notes.lost(
+                    map,
+                    &format!("services.{name}.options"),
+                    value,
+                    "a service's container is made by the farm; see `ready`",
+                ),
+            }
+        }
+        "ports" => draft.notes.look(
+            map,
+            &format!("services.{name}.ports"),
+            value,
+            format!("the service is reached at `{name}` and its own port, not at localhost"),
+        ),
+        _ => draft.notes.lost(
+            map,
+            &format!("services.{name}.{key}"),
+            value,
+            "a service here has an image, an environment and `ready`; put the rest into an image of its own",
+        ),
     }
 }
 

@@ -2,6 +2,7 @@
 //! are `steps`', the actions that steps use are `actions`'.
 
 mod expression;
+mod docker;
 mod actions;
 mod steps;
 mod job;

@@ -74,28 +74,7 @@ impl Work {
     /// A step's command, as it stands in the script.
     fn command(&mut self, draft: &Draft, stage: &mut Stage, step: &Tree, run: &str) -> Option<String> {
         let replaced = expression::in_script(run.trim_end());
-        for name in replaced.secrets {
-            tell_token(draft, &mut stage.map, &name);
-            add_secret(stage, &name, &name);
-        }
-        for unknown in &replaced.unknown {
-            let why = "the expression stays as it is, and fails; values of other steps and stages are handed on by files or `$BUILDR_ENV`";
-            draft.notes.say(
-                &mut stage.map,
-                NoteKind::Look,
-                format!("`${{{{ {unknown} }}}}` in the script of `{}`", stage.name),
-                why,
-            );
-        }
-        if run.contains("GITHUB_ENV") {
-            let why = "it is `$BUILDR_ENV` here, which reaches later stages, not later lines of this one";
-            draft.notes.say(
-                &mut stage.map,
-                NoteKind::Look,
-                format!("`$GITHUB_ENV` in the script of `{}`", stage.name),
-                why,
-            );
-        }
+        tell_reads(draft, stage, run, &replaced);
         let mut lines = exports(draft, stage, step);
         if let Some(folder) = step.get("working-directory").and_then(Tree::text) {
             lines.push(format!("cd {}", word(folder)));
@@ -110,12 +89,12 @@ impl Work {
         }
         let text = replaced.text;
         self.bash |= ["[[", "<<<", "pipefail", "=(", "<(", "source ", "shopt "].iter().any(|word| text.contains(word));
-        if let Some(shell) = step.get("shell") {
-            if !self.shell(stage, shell) {
-                let because = "a stage has one shell; run the other program in its script, with the text in a file";
-                draft.notes.lost(&mut stage.map, "steps", step, because);
-                return None;
-            }
+        if let Some(shell) = step.get("shell")
+            && !self.shell(stage, shell)
+        {
+            let because = "a stage has one shell; run the other program in its script, with the text in a file";
+            draft.notes.lost(&mut stage.map, "steps", step, because);
+            return None;
         }
         let fails = step.get("continue-on-error").map(|it| (it, it.truth()));
         if let Some((tree, None)) = fails {
@@ -177,6 +156,32 @@ impl Work {
         if !self.after.is_empty() {
             stage.map.set("after", Value::lines(self.after));
         }
+    }
+}
+
+/// Tells what a script reads that is not there as it was, and lets it read its secrets.
+fn tell_reads(draft: &Draft, stage: &mut Stage, run: &str, replaced: &expression::Replaced) {
+    for name in &replaced.secrets {
+        tell_token(draft, &mut stage.map, name);
+        add_secret(stage, name, name);
+    }
+    for unknown in &replaced.unknown {
+        let why = "the expression stays as it is, and fails; values of other steps and stages are handed on by files or `$BUILDR_ENV`";
+        draft.notes.say(
+            &mut stage.map,
+            NoteKind::Look,
+            format!("`${{{{ {unknown} }}}}` in the script of `{}`", stage.name),
+            why,
+        );
+    }
+    if run.contains("GITHUB_ENV") {
+        let why = "it is `$BUILDR_ENV` here, which reaches later stages, not later lines of this one";
+        draft.notes.say(
+            &mut stage.map,
+            NoteKind::Look,
+            format!("`$GITHUB_ENV` in the script of `{}`", stage.name),
+            why,
+        );
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn artifacts(draft: &Draft, stage: &mut Stage, tree: &Tree) {
             "name" => draft.notes.moot(map, "artifacts.name", value, "artifacts are found by stage and path"),
             "untracked" if value.truth() == Some(false) => {}
             "untracked" => {
-                draft.notes.lost(map, "artifacts.untracked", value, "artifacts are named; write their paths")
+                draft.notes.lost(map, "artifacts.untracked", value, "artifacts are named; write their paths");
             }
             _ => draft.notes.lost(
                 map,

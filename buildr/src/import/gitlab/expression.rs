@@ -128,7 +128,7 @@ impl Reader<'_> {
             "CI_COMMIT_BRANCH" => return Ok(vec![Condition::of("event", ["tag", "pull_request"])]),
             _ => {
                 let sign = if is { "!=" } else { "==" };
-                return self.expression(name, format!("{sign} \"\""));
+                return self.expression(name, &format!("{sign} \"\""));
             }
         };
         Ok(vec![Condition::of("event", [format!("{}{event}", if is { "" } else { "!" })])])
@@ -153,7 +153,7 @@ impl Reader<'_> {
                 condition.require("event", event.iter().map(|event| (*event).to_owned()).collect());
                 Ok(vec![condition])
             }
-            None => self.expression(name, format!("{} {text:?}", if is { "==" } else { "!=" })),
+            None => self.expression(name, &format!("{} {text:?}", if is { "==" } else { "!=" })),
         }
     }
 
@@ -179,7 +179,7 @@ impl Reader<'_> {
     }
 
     /// Of a variable that the file sets: the environment's.
-    fn expression(&self, name: &str, rest: String) -> Result<Vec<Condition>, Unclear> {
+    fn expression(&self, name: &str, rest: &str) -> Result<Vec<Condition>, Unclear> {
         if (self.known)(name) { Ok(vec![Condition::expression(format!("env.{name} {rest}"))]) } else { Err(Unclear) }
     }
 }

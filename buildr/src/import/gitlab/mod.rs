@@ -3,6 +3,7 @@
 
 mod expression;
 mod artifacts;
+mod image;
 mod job;
 mod rules;
 
@@ -49,17 +50,6 @@ const SHARED: [&str; 2] = ["cache", "services"];
 
 /// Reads a file.
 pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
-    // A component's file begins with a document of its own, which holds `spec`.
-    for header in documents.iter().rev().skip(1) {
-        if let Some(spec) = header.get("spec") {
-            draft.notes.lost(
-                &mut draft.top,
-                "spec",
-                spec,
-                "the inputs of a component are set by its users; write their values where `$[[ inputs.x ]]` stands",
-            );
-        }
-    }
     let Some(root) = documents.last() else { return };
     let jobs: Vec<(String, Tree)> = root
         .entries()
@@ -71,7 +61,7 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
     let defaults = defaults(root);
     let mut top = std::mem::take(&mut draft.top);
     for (key, value) in defaults.iter().filter(|(key, _)| SHARED.contains(&key.as_str())) {
-        job::shared(draft, &mut top, key, value);
+        image::shared(draft, &mut top, key, value);
     }
     draft.top = top;
     let order = stage_order(root);
@@ -82,12 +72,12 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
     }
     for (name, job) in &jobs {
         let job = with_defaults(job, &defaults);
-        let phase = job.get("stage").and_then(Tree::text).unwrap_or("test").to_owned();
-        let place = order.iter().position(|known| *known == phase);
         if job.get("when").and_then(Tree::peek) == Some("never") {
             draft.notes.lost(&mut draft.top, name, &job, "it says `when: never`, so it never runs");
             continue;
         }
+        let phase = job.get("stage").and_then(Tree::text).unwrap_or("test").to_owned();
+        let place = order.iter().position(|known| *known == phase);
         let mut stage = job::read(draft, name, &job);
         if place.is_none() {
             stage
@@ -110,16 +100,23 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
     }
     draft.groups = groups;
     name_groups(draft, &order);
+    tell_unused(draft, root, documents);
+}
+
+/// Tells what no job took over, and what only a component has.
+fn tell_unused(draft: &mut Draft, root: &Tree, documents: &[Tree]) {
+    // A component's file begins with a document of its own, which holds `spec`.
+    for spec in documents.iter().rev().skip(1).filter_map(|header| header.get("spec")) {
+        let because =
+            "the inputs of a component are set by its users; write their values where `$[[ inputs.x ]]` stands";
+        draft.notes.lost(&mut draft.top, "spec", spec, because);
+    }
     for (name, template) in root.entries().iter().filter(|(name, _)| name.starts_with('.')) {
         let mut unseen = Vec::new();
         template.unseen(name, &mut unseen);
         for (way, part) in unseen {
-            draft.notes.lost(
-                &mut draft.top,
-                &way,
-                part,
-                "no job takes it over; remove it, or write it where it is meant",
-            );
+            let because = "no job takes it over; remove it, or write it where it is meant";
+            draft.notes.lost(&mut draft.top, &way, part, because);
         }
     }
 }
@@ -180,7 +177,7 @@ fn everywhere(draft: &mut Draft, root: &Tree) {
     let image = root.get("image").or_else(|| root.get("default")?.get("image"));
     if let Some(image) = image {
         let mut top = std::mem::take(&mut draft.top);
-        if let Some(image) = job::image(draft, &mut top, image, &[]) {
+        if let Some(image) = image::image(draft, &mut top, image, &[]) {
             top.set("image", image);
         }
         draft.top = top;
@@ -212,7 +209,7 @@ fn global_variables(draft: &mut Draft, tree: &Tree) {
         }
         match given {
             Some(given) if !input.has("choices") && !input.has("description") => {
-                draft.variables.push((name.clone(), given.to_owned()))
+                draft.variables.push((name.clone(), given.to_owned()));
             }
             _ => inputs.set(name, input),
         }

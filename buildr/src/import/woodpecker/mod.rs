@@ -1,13 +1,13 @@
 //! `.woodpecker.yml` and `.drone.yml`, which are of one family: what holds for a pipeline, and the order of its steps.
 //! A step is `step`'s, when something runs is `when`'s.
 
+mod settings;
 mod step;
 mod when;
 
 use super::conditions::{Condition, both};
 use super::draft::{Draft, top_when};
 use super::notes::NoteKind;
-use super::parts;
 use super::tree::Tree;
 use crate::manifest::{Map, Value};
 
@@ -53,7 +53,7 @@ fn one(draft: &mut Draft, tree: &Tree, prefix: &str, ends: &[(String, Vec<String
         match key.as_str() {
             "when" | "trigger" => conditions = when::conditions(draft, &mut map, key, value),
             "branches" => conditions = when::branches(draft, &mut map, value),
-            _ => settings(draft, &mut map, key, value),
+            _ => settings::settings(draft, &mut map, key, value),
         }
     }
     let mut after = Vec::new();
@@ -71,7 +71,7 @@ fn one(draft: &mut Draft, tree: &Tree, prefix: &str, ends: &[(String, Vec<String
         }
     }
     if let Some(value) = tree.get("matrix") {
-        let axes = matrix(draft, &mut map, value);
+        let axes = settings::matrix(draft, &mut map, value);
         // Its axes are variables of all steps.
         draft.variables.extend(axes.into_iter().map(|axis| (axis.clone(), format!("${{matrix.{axis}}}"))));
     }
@@ -87,7 +87,7 @@ fn one(draft: &mut Draft, tree: &Tree, prefix: &str, ends: &[(String, Vec<String
         step::read(draft, prefix, own, step);
     }
     if let Some(value) = tree.get("services") {
-        services(draft, &mut map, value);
+        settings::services(draft, &mut map, value);
     }
     let last = order(draft, begun, prefix, &named, &after);
     for (own, step) in &named {
@@ -211,207 +211,10 @@ fn order(draft: &mut Draft, begun: usize, prefix: &str, named: &[(String, &Tree)
 /// Each stage of one pipeline needs the one before it, not those of other pipelines.
 fn chain(draft: &mut Draft, names: &[String]) {
     for pair in names.windows(2) {
-        if let Some(stage) = draft.stages.iter_mut().find(|stage| stage.name == pair[1]) {
-            if !stage.map.has("needs") {
-                stage.map.set("needs", Value::texts([pair[0].clone()]));
-            }
+        if let Some(stage) = draft.stages.iter_mut().find(|stage| stage.name == pair[1])
+            && !stage.map.has("needs")
+        {
+            stage.map.set("needs", Value::texts([pair[0].clone()]));
         }
-    }
-}
-
-fn settings(draft: &mut Draft, map: &mut Map, key: &str, value: &Tree) {
-    match key {
-        "platform" => {
-            let part = |name: &str, usual: &str| value.get(name).and_then(Tree::text).unwrap_or(usual).to_owned();
-            let text = value.text().map_or_else(|| format!("{}/{}", part("os", "linux"), part("arch", "amd64")), str::to_owned);
-            map.set("platform", text);
-        }
-        "labels" | "node" => {
-            for (name, label) in value.entries() {
-                match (name.as_str(), label.text()) {
-                    ("platform", Some(platform)) => map.set("platform", platform),
-                    (name, Some(label)) => {
-                        let known = match map.get("agent") {
-                            Some(Value::List(known)) => known.clone(),
-                            _ => Vec::new(),
-                        };
-                        let all = known.into_iter().chain([Value::from(format!("{name}={label}"))]).collect();
-                        map.set("agent", Value::List(all));
-                    }
-                    (_, None) => {}
-                }
-            }
-        }
-        "workspace" => workspace(draft, map, value),
-        "clone" => clone(draft, map, value),
-        "skip_clone" => {
-            if value.truth() == Some(true) {
-                map.set("clone", Value::Truth(false));
-            }
-        }
-        "concurrency" => {
-            if let Some(limit) = value.get("limit").and_then(Tree::number) {
-                let group = value.get("group").and_then(Tree::text).unwrap_or("pipeline").to_owned();
-                let mut concurrency = Map::of("group", group);
-                concurrency.set("limit", Value::Number(limit));
-                map.set("concurrency", concurrency);
-            } else if let Some(group) = value.text() {
-                map.set("concurrency", group);
-            }
-        }
-        "environment" => {
-            let variables = parts::variables(value);
-            draft.variables.extend(variables);
-        }
-        "volumes" => draft.notes.lost(map, key, value, "folders of the machine are no part of a build; use `cache` for what is kept, and `docker: true` for Docker"),
-        "image_pull_secrets" => draft.notes.moot(map, key, value, "an agent pulls with the logins of its own Docker configuration; put them there"),
-        "type" => {
-            let kind = value.text().unwrap_or_default();
-            if kind != "docker" {
-                map.remark(format!("look at: the pipeline's type was `{kind}`; here each stage is a container"));
-            }
-        }
-        "runs_on" => {
-            let states = value.texts();
-            map.remark(format!("look at: `runs_on: [{}]`: write `when: {{status: ..}}` for the stages that are meant", states.join(", ")));
-        }
-        _ => {}
-    }
-}
-
-fn workspace(draft: &Draft, map: &mut Map, value: &Tree) {
-    let base = value.get("base").and_then(Tree::text);
-    let path = value.get("path").and_then(Tree::text);
-    let whole = match (base, path) {
-        (Some(base), Some(path)) => format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/')),
-        (Some(base), None) => base.to_owned(),
-        (None, Some(path)) => format!("/{}", path.trim_start_matches('/')),
-        (None, None) => {
-            draft.notes.lost(map, "workspace", value, "it is a path here; write `workspace: /src`");
-            return;
-        }
-    };
-    map.set("workspace", whole);
-}
-
-fn clone(draft: &Draft, map: &mut Map, tree: &Tree) {
-    if tree.get("disable").or_else(|| tree.get("skip")).and_then(Tree::truth) == Some(true)
-        || tree.truth() == Some(false)
-    {
-        map.set("clone", Value::Truth(false));
-        return;
-    }
-    let mut clone = Map::default();
-    if let Some(depth) = tree.get("depth").and_then(Tree::number) {
-        clone.set("depth", Value::Number(depth));
-    }
-    // Woodpecker's is a list, or a map, of steps of a plugin.
-    for (_, step) in elements(tree) {
-        let Some(settings) = step.get("settings") else { continue };
-        if let Some(image) = step.get("image") {
-            draft.notes.moot(map, "clone.image", image, "the agent clones by itself");
-        }
-        for (key, value) in settings.entries() {
-            match key.as_str() {
-                "depth" => {
-                    if let Some(depth) = value.number() {
-                        clone.set("depth", Value::Number(depth));
-                    }
-                }
-                "recursive" if value.truth() == Some(true) => clone.set("submodules", "recursive"),
-                "lfs" => {
-                    if let Some(lfs) = value.truth() {
-                        clone.set("lfs", Value::Truth(lfs));
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-    if !clone.is_empty() {
-        map.set("clone", clone);
-    }
-}
-
-/// Sets the matrix; the names of its axes.
-fn matrix(draft: &Draft, map: &mut Map, tree: &Tree) -> Vec<String> {
-    let mut axes: Vec<String> = Vec::new();
-    let mut matrix = Map::default();
-    for (axis, values) in tree.entries() {
-        if axis == "include" {
-            let mut cells = Vec::new();
-            for cell in values.elements() {
-                let mut written = Map::default();
-                for (key, value) in parts::variables(cell) {
-                    written.set(&key, value);
-                    axes.push(key);
-                }
-                cells.push(Value::Map(written));
-            }
-            matrix.set("include", Value::Lines(cells));
-        } else {
-            matrix.set(axis, Value::texts(values.texts()));
-            axes.push(axis.clone());
-        }
-    }
-    axes.sort();
-    axes.dedup();
-    if matrix.is_empty() {
-        draft.notes.lost(map, "matrix", tree, "a matrix is a map of axes; write one");
-    } else {
-        map.set("matrix", matrix);
-    }
-    axes
-}
-
-fn services(draft: &Draft, map: &mut Map, tree: &Tree) {
-    let mut services = Map::default();
-    for (name, service) in elements(tree) {
-        let host = service.get("name").and_then(Tree::text).map(str::to_owned).or(name);
-        let Some(image) = service.get("image").and_then(Tree::text) else { continue };
-        let host = host.unwrap_or_else(|| parts::host_of(image));
-        let image = draft.value(map, "services", image, &[]);
-        if parts::is_docker_daemon(&image) {
-            map.set("docker", Value::Truth(true));
-            draft.notes.moot(
-                map,
-                "services",
-                service,
-                "`docker: true` gives the stages a Docker daemon; remove DOCKER_HOST from their variables",
-            );
-            continue;
-        }
-        let mut environment = None;
-        for (key, value) in service.entries() {
-            match key.as_str() {
-                "name" | "image" => {}
-                "environment" => {
-                    let variables = step::environment(draft, map, value).0;
-                    environment = Some(parts::environment(draft, map, &variables));
-                }
-                "ports" => draft.notes.moot(
-                    map,
-                    &format!("services.{host}.ports"),
-                    value,
-                    "all ports of a service are open to the stages",
-                ),
-                "pull" | "when" | "detach" => draft.notes.lost(
-                    map,
-                    &format!("services.{host}.{key}"),
-                    value,
-                    "a service lives as long as the job; write it under the stage that needs it",
-                ),
-                _ => draft.notes.lost(
-                    map,
-                    &format!("services.{host}.{key}"),
-                    value,
-                    "a service here has an image, an environment and `ready`; put the rest into an image of its own",
-                ),
-            }
-        }
-        services.set(&host, parts::service(image, environment));
-    }
-    if !services.is_empty() {
-        map.set("services", services);
     }
 }

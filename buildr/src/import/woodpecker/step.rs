@@ -1,9 +1,24 @@
 //! One step of Woodpecker or Drone as a stage.
 
 use super::super::draft::{Draft, Stage, secret};
+use super::super::parts::by_table;
 use super::super::tree::Tree;
 use super::when;
 use crate::manifest::{Map, Value};
+
+/// Keys without a counterpart, and what to do.
+const WITHOUT: [(&str, &str); 10] = [
+    ("entrypoint", "a stage runs its script in its own shell; write the command into the script"),
+    ("backend_options", "it is the language of another backend; see `resources` for what a stage may use"),
+    ("resources", "it is the language of another backend; see `resources` for what a stage may use"),
+    ("network_mode", "a stage's container is made by the farm; see `services`"),
+    ("dns", "a stage's container is made by the farm; name servers are the daemon's setting"),
+    ("extra_hosts", "a stage's container is made by the farm; see `services`"),
+    ("devices", "a stage's container is made by the farm; see `privileged`"),
+    ("tmpfs", "a stage's container is made by the farm; see `resources`"),
+    ("shm_size", "write it as `resources: {shm: 1g}`"),
+    ("cap_add", "a stage's container is made by the farm; see `privileged`"),
+];
 
 /// Reads a step, unless it can only be told.
 pub(super) fn read(draft: &mut Draft, prefix: &str, own: &str, step: &Tree) {
@@ -53,10 +68,8 @@ fn one(draft: &mut Draft, stage: &mut Stage, key: &str, value: &Tree) {
             value.told();
             map.set("allow_failure", Value::Truth(true));
         }
-        "privileged" => {
-            if value.truth() == Some(true) {
-                map.set("privileged", Value::Truth(true));
-            }
+        "privileged" if value.truth() == Some(true) => {
+            map.set("privileged", Value::Truth(true));
         }
         "directory" => {
             if let Some(folder) = value.text() {
@@ -64,12 +77,6 @@ fn one(draft: &mut Draft, stage: &mut Stage, key: &str, value: &Tree) {
             }
         }
         "volumes" => volumes(draft, map, value),
-        "entrypoint" => draft.notes.lost(
-            map,
-            key,
-            value,
-            "a stage runs its script in its own shell; write the command into the script",
-        ),
         "detach" => {
             value.truth();
         }
@@ -81,21 +88,9 @@ fn one(draft: &mut Draft, stage: &mut Stage, key: &str, value: &Tree) {
                 "settings are for plugins, and there are none here; write variables under `environment`",
             );
         }
-        "backend_options" | "resources" => draft.notes.lost(
-            map,
-            key,
-            value,
-            "it is the language of another backend; see `resources` for what a stage may use",
-        ),
-        "network_mode" | "dns" | "extra_hosts" | "devices" | "tmpfs" | "shm_size" | "cap_add" => {
-            draft.notes.lost(
-                map,
-                key,
-                value,
-                "a stage's container is made by the farm; see `resources`, `services` and `privileged`",
-            );
+        _ => {
+            by_table(&WITHOUT, &draft.notes, map, key, value);
         }
-        _ => {}
     }
     pull(draft, stage, key, value);
 }
