@@ -164,11 +164,24 @@ fn what_is_no_file_of_theirs() {
 #[test]
 fn anything_can_be_read() {
     for (_, kind, text) in samples() {
-        for span in spans(&text).0 {
-            for instead in ["[]", "~", "{a: {b: c}}", "'${{$'"] {
-                let changed = format!("{} {instead}{}", &text[..span.start], &text[span.end..]);
-                let _ = shown(&changed, kind);
-            }
+        let others = ["[]", "~", "{a: {b: c}}", "'${{$'", "[[x]]", "{}", "'$'", "true"];
+        for (span, instead) in spans(&text).0.into_iter().zip(others.into_iter().cycle()) {
+            let changed = format!("{} {instead}{}", &text[..span.start], &text[span.end..]);
+            // Whether it is understood does not matter here.
+            shown(&changed, kind).ok();
         }
     }
+}
+
+/// What is written is a manifest, but for what a note says is to be written by hand.
+#[test]
+fn every_import_is_a_manifest() {
+    let mut wrong = Vec::new();
+    for (path, kind, text) in samples() {
+        let got = import(text.as_bytes(), Path::new("ci.yml"), Some(kind)).unwrap();
+        if let Err(error) = manifest::read(got.manifest.as_bytes(), ".buildr.yml") {
+            wrong.push(format!("{}\n{error}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }

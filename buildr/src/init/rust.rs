@@ -3,6 +3,16 @@
 use super::folder::Folder;
 use super::part::{Idea, Kept, Part, Turn, texts};
 
+/// The minor version of the Rust that Debian 12 has: 1.63.
+const DEBIANS: u32 = 63;
+
+/// The minor version that `rust-version` asks for; 0 when it asks for none.
+fn minor(toml: &str) -> u32 {
+    let line = toml.lines().find_map(|line| line.trim().strip_prefix("rust-version"));
+    let version = line.and_then(|line| line.split('"').nth(1)).unwrap_or_default();
+    version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0)
+}
+
 pub(super) fn part(folder: &Folder) -> Option<Part> {
     if !folder.has("Cargo.toml") {
         return None;
@@ -18,7 +28,7 @@ pub(super) fn part(folder: &Folder) -> Option<Part> {
         key.push("Cargo.lock".to_owned());
     }
     // Debian's own Rust is years old; a project that names a newer one gets it from rustup.
-    let newer = toolchain.is_some() || toml.contains("edition = \"2024\"") || toml.contains("rust-version");
+    let newer = toolchain.is_some() || toml.contains("edition = \"2024\"") || minor(&toml) > DEBIANS;
     let rustup =
         "curl -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --component clippy --component rustfmt";
     let (packages, bare) = if newer {
@@ -28,13 +38,13 @@ pub(super) fn part(folder: &Folder) -> Option<Part> {
         (vec!["cargo", "rustfmt", "rust-clippy", "build-essential", "pkg-config"], Vec::new())
     };
     let ideas = vec![
-        Idea::new("build", Turn::Build, [format!("cargo build{all} --all-targets{locked}")])
+        Idea::new("build", Turn::Build, [format!("cargo build{all}{locked}")])
             .about("Runs by itself, so the stages after it find its target/."),
         Idea::new("test", Turn::Test, [format!("cargo test{all}{locked}")]),
         Idea::new(
             "lint",
             Turn::Test,
-            ["cargo fmt --all --check".to_owned(), format!("cargo clippy{all} --all-targets{locked} -- -D warnings")],
+            ["cargo fmt --all --check".to_owned(), format!("cargo clippy{all}{locked} -- -D warnings")],
         )
         .about("Shown, but no reason to fail; remove allow_failure to make it one.")
         .may_fail(),

@@ -67,7 +67,7 @@ fn rust_projects() {
         &[("Cargo.toml", "[workspace]\nmembers = []\n")],
         None,
         "Rust (Cargo.toml)",
-        &["cargo build --workspace --all-targets\n", "!--locked"],
+        &["cargo build --workspace\n", "!--locked"],
     );
     check(
         RUST,
@@ -81,6 +81,11 @@ fn rust_projects() {
         "Rust (Cargo.toml)",
         &["sh.rustup.rs", " curl "],
     );
+    for (version, rustup) in [("1.36", false), ("1.63.0", false), ("1.80", true)] {
+        let toml = format!("[package]\nedition = \"2021\"\nrust-version = \"{version}\"\n");
+        let expect = if rustup { "sh.rustup.rs" } else { "!sh.rustup.rs" };
+        check(&[("Cargo.toml", toml.as_str())], Some("debian:12"), "Rust (Cargo.toml)", &[expect]);
+    }
     check(
         RUST,
         Some("registry.example.org/tools:7"),
