@@ -4,7 +4,7 @@
 //! virtual machine, without root), a container of the job's image looks from within the service's own network: the
 //! kernel's list of sockets needs nothing but a shell to be read.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bollard::exec::StartExecResults;
@@ -96,7 +96,7 @@ impl Awaited<'_> {
             () = sleep(limit) => {
                 let sign = sign.described();
                 let seconds = limit.as_secs_f64();
-                Err(self.not_ready(&format!("{sign} did not come within {seconds} s (ready.timeout gives it more time)")))
+                Err(self.not_ready(&format!("{sign} did not come within {seconds} s (ready_timeout gives it more time)")))
             }
         }
     }
@@ -108,7 +108,7 @@ impl Awaited<'_> {
             Some(Ready::Tcp(port)) => Sign::Port(*port, None),
             Some(Ready::Http(probe)) => Sign::Port(probe.port, Some(probe.path.clone())),
             Some(Ready::Log(pattern)) => {
-                let bad = |error| self.not_ready(&format!("ready.log is not a regular expression: {error}"));
+                let bad = |error| self.not_ready(&format!("what ready: log:/…/ has is not a regular expression: {error}"));
                 Sign::Log(Regex::new(pattern).map_err(bad)?)
             }
             None => self.usual_sign(),
@@ -184,9 +184,9 @@ impl Awaited<'_> {
     async fn address(&self) -> Option<IpAddr> {
         let found = self.container.engine.quick.inspect_container(&self.container.id, None).await.ok()?;
         let place = found.network_settings?.networks?.remove(self.network)?;
-        let gateway: IpAddr = place.gateway?.parse().ok()?;
-        // Only an address of this machine itself can be bound.
-        UdpSocket::bind((gateway, 0)).ok()?;
+        // The daemon names a network's bridge after its id, which no other network on any machine has.
+        let bridge = format!("/sys/class/net/br-{}", place.network_id?.get(..12)?);
+        std::fs::exists(bridge).ok().filter(|here| *here)?;
         place.ip_address?.parse().ok()
     }
 

@@ -102,7 +102,8 @@ impl DockerSandbox {
         }
         Err(ExecutorError::Refused(format!(
             "{who} asks for a privileged container (privileged: true), which is root on its machine, and this agent does \
-             not give to this repository; its owner decides that by privileged and trusted_repos in the agent's settings"
+             not give to this repository; its owner decides that, as for the Docker socket, by docker_socket and \
+             trusted_repos in the agent's settings"
         )))
     }
 
