@@ -1,7 +1,7 @@
 //! Words that are mistyped, and what people write who come from elsewhere.
 
 /// What the words of other systems are here.
-const ELSEWHERE: [(&str, &str); 38] = [
+const ELSEWHERE: [(&str, &str); 47] = [
     ("after_script", "after"),
     ("attempts", "max"),
     ("auto_cancel", "cancel_superseded"),
@@ -39,6 +39,15 @@ const ELSEWHERE: [(&str, &str); 38] = [
     ("value", "default"),
     ("variables", "environment"),
     ("workflow", "stages"),
+    ("changed", "path"),
+    ("commit", "build"),
+    ("if-not-present", "missing"),
+    ("newest", "always"),
+    ("on_failure", "failure"),
+    ("on_success", "success"),
+    ("pull-push", "both"),
+    ("read", "pull"),
+    ("write", "push"),
     ("working_directory", "dir"),
 ];
 

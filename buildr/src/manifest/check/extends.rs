@@ -69,6 +69,9 @@ impl<'n> Resolver<'n, '_, '_> {
         for (name, place) in names {
             if let Some(Node { value: Shape::Map(base), .. }) = self.template(&name, place, way) {
                 whole = self.merged(whole, base, place);
+            } else if !whole.iter().any(|entry: &Entry| entry.key.value == "extends") {
+                // What it would have brought is not missed besides.
+                whole.push(extends.clone());
             }
         }
         let whole = self.merged(whole, own, key);

@@ -1,6 +1,6 @@
 //! What is found wrong while a manifest is read.
 
-use crate::manifest::keys::Map;
+use crate::manifest::keys::{Map, TOP};
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Problem, Source, Span, quoted};
 use crate::manifest::words;
@@ -127,6 +127,7 @@ impl<'s> Findings<'s> {
             let message = format!("{} has no key {}{}", keys.owner, quoted(key), did_you_mean(guess));
             let help = match guess {
                 Some(guess) => format!("write `{guess}`, such as `{example}`"),
+                None if keys.map.has("script") && TOP.has(key) => "write it at the top level".to_owned(),
                 None if known.len() > 8 => format!("write `{example}`; `buildr explain` lists all keys"),
                 None => format!("write `{example}`: {} has {}", keys.owner, words::listed(&known)),
             };

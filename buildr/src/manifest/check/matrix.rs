@@ -157,7 +157,7 @@ pub(super) fn no_axis(name: &Spanned<String>, axes: &[&str], findings: &mut Find
     let help = if axes.is_empty() {
         format!("write `{EXAMPLE}` in the stage or at the top level")
     } else {
-        format!("write one of {}", words::listed(axes))
+        format!("write {}", words::listed(axes).replace(" and ", " or "))
     };
     findings.error(name.span, message, help);
 }

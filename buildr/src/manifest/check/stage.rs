@@ -136,13 +136,14 @@ pub(super) fn name(name: &Spanned<&str>, findings: &mut Findings<'_>) -> Option<
     }
 }
 
-/// Whether a map that `stages` does not list is a stage: it has a `script` or a `trigger`, or something mistyped for
-/// a `script`.
+/// Whether a map that `stages` does not list is a stage: it has a `script` or a `trigger`, something mistyped for a
+/// `script`, or an `extends` that could not be carried out.
 pub(super) fn is_meant(entry: &Entry) -> bool {
     match &entry.value.value {
         Shape::Map(entries) => entries
             .iter()
-            .any(|entry| entry.key.value == "trigger" || words::closest(&entry.key.value, ["script"]).is_some()),
+            .map(|entry| entry.key.value.as_str())
+            .any(|key| matches!(key, "trigger" | "extends") || words::closest(key, ["script"]).is_some()),
         _ => false,
     }
 }

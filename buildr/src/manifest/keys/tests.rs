@@ -113,7 +113,48 @@ fn what_may_stand_there_in_words() {
 }
 
 /// Wrong manifests of the catalogue in which a schema can see nothing wrong: it knows shapes, not names.
-const BEYOND_SHAPES: [&str; 0] = [];
+const BEYOND_SHAPES: [&str; 40] = [
+    "a_stage_with_a_word_of_the_language",
+    "artifacts_that_lead_out",
+    "cache_of_everything",
+    "commands_that_are_none_2",
+    "extends_itself",
+    "extends_what_is_not_there",
+    "finally_when_cancelled_alone",
+    "include_of_a_wrong_kind",
+    "include_that_leads_out",
+    "matrix_a_value_twice",
+    "matrix_axes_of_one_variable",
+    "matrix_excludes_what_is_not_there",
+    "matrix_without_values",
+    "names_that_no_stage_can_have_1",
+    "names_that_no_stage_can_have_2",
+    "names_that_no_stage_can_have_3",
+    "needs_itself",
+    "needs_prepare_and_finally",
+    "needs_twice",
+    "needs_what_is_not_there",
+    "needs_what_never_runs",
+    "prepare_with_secrets_is_not_kept",
+    "stages_of_a_wrong_kind_3",
+    "stages_prepare_beside_others",
+    "stages_that_are_not_there_1",
+    "stages_that_are_not_there_2",
+    "stages_that_are_not_there_3",
+    "stages_that_are_not_there_4",
+    "trigger_beside_a_script",
+    "what_cannot_be_inherited_1",
+    "what_prepare_is_not_1",
+    "what_prepare_is_not_2",
+    "what_prepare_is_not_3",
+    "when_always",
+    "when_an_axis_that_is_not_there",
+    "when_an_event",
+    "when_manual",
+    "when_never",
+    "when_on_failure",
+    "when_on_success",
+];
 
 /// What an editor says of a text: nothing when it is no YAML that JSON could be made of.
 fn valid(schema: &jsonschema::Validator, text: &[u8]) -> Option<bool> {
