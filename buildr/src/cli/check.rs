@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use protocol::job::TriggerKind;
 use serde::Serialize;
 
 use super::globals::Globals;
 use super::look::{Look, Tone, clean};
+use super::planning::guess_inputs;
 use super::{CliError, exit, json, say};
 use crate::manifest::{self, ManifestError, NoIncludes, Problem, Project, ProjectReading};
+use crate::plan::{self, Facts, PlanError};
 
 /// Say all that is wrong with the manifest, without running it
 ///
@@ -34,7 +37,7 @@ struct Found {
     /// How many errors there are besides.
     more: usize,
     warnings: Vec<Problem>,
-    /// Why there is no manifest to look at.
+    /// What is wrong with the whole, and at no place in it.
     none: Option<String>,
     /// How many stages of how many pipelines there are when nothing is wrong.
     stages: usize,
@@ -59,14 +62,58 @@ fn find(path: &Path) -> Found {
     match reading {
         Ok(ProjectReading { project, mut warnings }) => {
             warnings.extend(project.pipelines.iter().flat_map(|pipeline| manifest::habits(&pipeline.manifest)));
-            warnings.sort();
-            warnings.dedup();
             let (pipelines, stages) = size(&project);
-            Found { warnings, stages, pipelines, ..Found::default() }
+            let mut found = Found { warnings, stages, pipelines, ..Found::default() };
+            plan(&project, &mut found);
+            found.warnings.sort();
+            found.warnings.dedup();
+            found
         }
         Err(ManifestError::Faulty { problems, more }) => Found { errors: problems, more, ..Found::default() },
         Err(other) => Found { none: Some(sentence(&other)), ..Found::default() },
     }
+}
+
+/// Plans the builds that usually come of a project. What is wrong in each of them is an error, what is wrong in some
+/// is a warning: an image named by the tag may well be meant for tags alone.
+fn plan(project: &Project, found: &mut Found) {
+    let usual = usual();
+    let mut wrong: Vec<(Problem, usize)> = Vec::new();
+    for facts in &usual {
+        let mut facts = facts.clone();
+        guess_inputs(project, &mut facts);
+        match plan::compile_project(project, &facts) {
+            Ok(planned) => found.warnings.extend(planned.warnings),
+            Err(PlanError::Manifest(ManifestError::Faulty { problems, .. })) => {
+                for problem in problems {
+                    match wrong.iter_mut().find(|(before, _)| *before == problem) {
+                        Some((_, times)) => *times += 1,
+                        None => wrong.push((problem, 1)),
+                    }
+                }
+            }
+            Err(other) => found.none = Some(sentence(&other)),
+        }
+    }
+    wrong.sort();
+    let (errors, warnings): (Vec<_>, Vec<_>) = wrong.into_iter().partition(|(_, times)| *times == usual.len());
+    found.errors.extend(errors.into_iter().map(|(problem, _)| problem));
+    found.warnings.extend(warnings.into_iter().map(|(problem, _)| problem));
+}
+
+/// A push, a pull request, a tag.
+fn usual() -> [Facts; 3] {
+    let branch = |name: &str| name.parse().ok();
+    let push = Facts { branch: branch("main"), default_branch: branch("main"), ..Facts::new(TriggerKind::Push) };
+    let request = Facts {
+        branch: branch("change"),
+        target: branch("main"),
+        default_branch: branch("main"),
+        pull_request: Some(1),
+        ..Facts::new(TriggerKind::PullRequest)
+    };
+    let tag = Facts { tag: Some("v1".to_owned()), default_branch: branch("main"), ..Facts::new(TriggerKind::Tag) };
+    [push, request, tag]
 }
 
 fn size(project: &Project) -> (usize, usize) {
@@ -103,14 +150,14 @@ fn clean_line(line: &str) -> String {
 
 fn summary(found: &Found) -> String {
     let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-    let errors = found.errors.len() + found.more;
+    let errors = found.errors.len() + found.more + usize::from(found.none.is_some());
     let warnings = found.warnings.len();
     let looked_at = match found.pipelines {
         1 => count(found.stages, "stage"),
         several => format!("{} of {}", count(found.stages, "stage"), count(several, "pipeline")),
     };
     match (errors, warnings) {
-        _ if found.none.is_some() => "nothing to look at".to_owned(),
+        _ if found.none.is_some() && found.stages == 0 => "nothing to look at".to_owned(),
         (0, 0) => format!("nothing is wrong: {looked_at}"),
         (0, _) => format!("{}: {looked_at}", count(warnings, "warning")),
         (_, 0) => count(errors, "error"),
@@ -194,6 +241,19 @@ mod tests {
         assert_snapshot!(told("image: a:1\nb: {script: make, needs: [c]}\nx: 1", false));
         assert_snapshot!(told("image: debian\nb: {script: apt-get install make}", false));
         assert!(told("image: debian\nb: {script: make}", true).starts_with("error: .buildr.yml:1:8: "));
+    }
+
+    #[test]
+    fn what_only_the_plan_sees() {
+        // A circle is one in each build, an image without a tag in some.
+        assert_snapshot!(told("image: a:1\na: {script: x, needs: [b]}\nb: {script: x, needs: [a]}", false));
+        assert_snapshot!(told("image: \"a:${tag}\"\nb: {script: x}", false));
+        // A border between jobs that no file crosses.
+        assert_snapshot!(told("image: a:1\nbuild: {script: make}\ntest: {script: make, platform: linux/arm64}", false));
+        let many = "image: a:1\nb: {script: x, matrix: {a: [VALUES], b: [VALUES]}}";
+        let values: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+        assert_snapshot!(told(&many.replace("VALUES", &values.join(", ")), false));
+        assert_eq!(told("image: a:1\ninputs: [WHO]\nb: {script: x}", true), "nothing is wrong: 1 stage\n");
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl PlanArgs {
 }
 
 /// Gives inputs that nobody said, and that must be said for a build, some value: a plan can be looked at without.
-fn guess_inputs(project: &Project, facts: &mut Facts) -> Vec<String> {
+pub(super) fn guess_inputs(project: &Project, facts: &mut Facts) -> Vec<String> {
     let mut known: HashSet<String> = facts.inputs.iter().map(|input| input.name.clone()).collect();
     let mut guessed = Vec::new();
     for input in project.pipelines.iter().flat_map(|pipeline| &pipeline.manifest.inputs) {

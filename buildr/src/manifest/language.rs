@@ -270,7 +270,6 @@ pub(crate) struct Concurrency {
 /// What `manual` says.
 #[derive(Debug, Clone)]
 pub(crate) struct Manual {
-    pub(crate) span: Span,
     pub(crate) ask: Option<Spanned<String>>,
     pub(crate) allow: Vec<String>,
     pub(crate) inputs: Vec<Spanned<GateInput>>,
@@ -280,7 +279,6 @@ pub(crate) struct Manual {
 /// What `trigger` says.
 #[derive(Debug, Clone)]
 pub(crate) struct Trigger {
-    pub(crate) span: Span,
     pub(crate) repo: Option<Spanned<String>>,
     pub(crate) branch: Option<Spanned<String>>,
     pub(crate) vars: Vec<Spanned<Variable>>,

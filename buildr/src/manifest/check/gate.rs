@@ -37,8 +37,7 @@ pub(super) fn concurrency(entry: &Entry, findings: &mut Findings<'_>) -> Option<
 /// What `manual` says: a flag, the question, or a map. `false` is nothing.
 pub(super) fn manual(entry: &Entry, findings: &mut Findings<'_>) -> Option<Manual> {
     const HELP: &str = "write `manual: true`, a question, or `manual: {ask: \"Deploy?\", allow: [release-team]}`";
-    let span = entry.key.span;
-    let mut manual = Manual { span, ask: None, allow: Vec::new(), inputs: Vec::new(), timeout_ms: None };
+    let mut manual = Manual { ask: None, allow: Vec::new(), inputs: Vec::new(), timeout_ms: None };
     match &entry.value.value {
         Shape::Scalar { truth: Some(false), .. } => return None,
         Shape::Scalar { truth: Some(true), .. } => {}
@@ -136,8 +135,7 @@ fn input(entry: &Entry, findings: &mut Findings<'_>) -> GateInput {
 pub(super) fn trigger(entry: &Entry, findings: &mut Findings<'_>) -> Option<Trigger> {
     const HELP: &str =
         "write `trigger: https://git.example.org/team/deploy.git`, or `trigger: {branch: release, wait: true}`";
-    let span = entry.key.span;
-    let mut trigger = Trigger { span, repo: None, branch: None, vars: Vec::new(), wait: false };
+    let mut trigger = Trigger { repo: None, branch: None, vars: Vec::new(), wait: false };
     match &entry.value.value {
         Shape::Map(entries) if entries.is_empty() => {
             findings.error(entry.place(), "this trigger says neither a repository nor a branch", HELP);

@@ -76,7 +76,8 @@ pub(super) fn platform(entry: &Entry, findings: &mut Findings<'_>) -> Option<Spa
     let legal = |part: &&str| {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
     };
-    if !platform.value.contains("${") && !((2..=3).contains(&parts.len()) && parts.iter().all(legal)) {
+    let complete = (2..=3).contains(&parts.len()) && parts.iter().all(legal);
+    if !complete && !platform.value.contains("${") {
         findings.error(entry.place(), format!("{} is not a platform", quoted(&platform.value)), HELP);
         return None;
     }
