@@ -12,15 +12,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use buildr::executor::Stop;
-use buildr::runner;
-use buildr::sink::{EventSink, Lines, SinkError};
+use buildr::runner::{self, Answer, Gatekeeper, NobodyToAsk, Place, Rooms, Ways};
+use buildr::sink::{BuildSink, EventSink, Lines, SinkError};
 use bytes::Bytes;
 use protocol::job::{QueueMessage, ReplyTo, StatusMessage, TriggerKind, WorkOrder};
 use protocol::link::{Delivered, JobDelivery};
+use protocol::plan::Gate;
 use protocol::report::JobEvent;
-use protocol::{ClaimId, Ending, JobId, LogName};
+use protocol::{Cause, ClaimId, Ending, JobId, JobKey, LabelSet, LogName, PlannedJob};
 
 use crate::Agent;
+use crate::jobs::Watched;
 
 /// How long a job that only a coordinator can grant is left alone.
 const NOT_OURS: Duration = Duration::from_secs(30);
@@ -101,9 +103,7 @@ async fn run(agent: &Agent, order: &WorkOrder, to: Option<&ReplyTo>, sink: &Cons
     let claim = ClaimId::fresh();
     // The claim is nobody's but this process's: it lets a shutdown find the job.
     drop(agent.claims.running(claim, stop.clone()));
-    let watched = agent.jobs.begin(order, sink);
-    let ending = runner::run(order, &agent.rooms(), &watched, &stop).await;
-    drop(watched);
+    let ending = build(agent, order, sink, &stop).await;
     agent.claims.forget(claim);
     let stopped = stop.is_cancelled() && agent.shutdown.drain.is_cancelled();
     match &*sink.message.lock().await {
@@ -119,6 +119,79 @@ async fn run(agent: &Agent, order: &WorkOrder, to: Option<&ReplyTo>, sink: &Cons
     status.commit = sink.commit.lock().ok().and_then(|commit| commit.clone());
     reply(agent, to, &status).await;
     Some(ending)
+}
+
+/// All of its jobs, one after the other: they have one slot.
+async fn build(agent: &Agent, order: &WorkOrder, console: &ConsoleSink<'_>, stop: &Stop) -> Ending {
+    // What jobs of one build leave for each other lives as long as it.
+    let archives = match tempfile::Builder::new().prefix("archives-").tempdir_in(agent.home.path()) {
+        Ok(archives) => archives,
+        Err(error) => {
+            let message = format!("failed to make a folder for artifacts in {}: {error}", agent.home.path().display());
+            return Ending::errored(Cause::Daemon, message);
+        }
+    };
+    let rooms = Rooms { archives: Some(archives.path()), ..agent.rooms() };
+    let ways = Ways { jobs: 1, gatekeeper: &Alone { labels: &agent.config.labels } };
+    let whole = Whole { watched: agent.jobs.begin(order, console), console };
+    runner::run_build(order, &rooms, &ways, &whole, stop).await
+}
+
+/// An agent without a farm: nobody can be asked, and there is no other machine.
+struct Alone<'a> {
+    labels: &'a LabelSet,
+}
+
+#[async_trait]
+impl Gatekeeper for Alone<'_> {
+    async fn answer(&self, job: &PlannedJob, gate: &Gate) -> Answer {
+        NobodyToAsk.answer(job, gate).await
+    }
+
+    fn place(&self, job: &PlannedJob) -> Place {
+        if job.labels.satisfied_by(self.labels) {
+            return NobodyToAsk.place(job);
+        }
+        let wanted = &job.labels;
+        Place::Nowhere(format!("it asks for an agent with {wanted}, and this one, which knows no coordinator, is none"))
+    }
+}
+
+/// All jobs of a build, in the agent's own output.
+struct Whole<'a> {
+    watched: Watched<'a>,
+    console: &'a ConsoleSink<'a>,
+}
+
+impl BuildSink for Whole<'_> {
+    fn of_job(&self, job: Option<&JobKey>) -> Box<dyn EventSink + '_> {
+        Box::new(OfJob { whole: self, key: job.cloned() })
+    }
+
+    fn passed_over(&self, job: &JobKey, reason: &str) {
+        tracing::info!(%job, reason, "job skipped");
+    }
+}
+
+/// One of them.
+struct OfJob<'a> {
+    whole: &'a Whole<'a>,
+    key: Option<JobKey>,
+}
+
+#[async_trait]
+impl EventSink for OfJob<'_> {
+    async fn emit(&self, event: JobEvent) -> Result<(), SinkError> {
+        self.whole.watched.emit(event).await
+    }
+
+    async fn emit_certain(&self, event: JobEvent) -> Result<(), SinkError> {
+        self.whole.watched.emit_certain(event).await
+    }
+
+    async fn log(&self, log: &LogName, bytes: Bytes) -> Result<(), SinkError> {
+        self.whole.console.add(self.key.as_ref(), log, &bytes)
+    }
 }
 
 /// Best effort: a publisher who has gone, or a broker that forbids it, holds nothing up.
@@ -189,13 +262,25 @@ impl EventSink for ConsoleSink<'_> {
     }
 
     async fn log(&self, log: &LogName, bytes: Bytes) -> Result<(), SinkError> {
+        self.add(None, log, &bytes)
+    }
+}
+
+impl ConsoleSink<'_> {
+    /// Adds to a log; its lines say whose they are.
+    fn add(&self, key: Option<&JobKey>, log: &LogName, bytes: &[u8]) -> Result<(), SinkError> {
+        // A build of one job is that job.
+        let prefix = match key.filter(|key| key.as_str() != "build") {
+            Some(key) => format!("{key}: {log} | "),
+            None => format!("{log} | "),
+        };
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(show(&lines.add(&(self.job, log.clone()), &format!("{log} | "), &bytes))?)
+        Ok(show(&lines.add(&(self.job, key.cloned(), log.clone()), &prefix, bytes))?)
     }
 }
 
 /// Logs of all slots in the agent's one output.
-pub(crate) type Console = Mutex<Lines<(JobId, LogName)>>;
+pub(crate) type Console = Mutex<Lines<(JobId, Option<JobKey>, LogName)>>;
 
 fn show(text: &[u8]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();

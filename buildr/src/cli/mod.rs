@@ -150,7 +150,10 @@ enum Command {
 
 /// The commands in the order in which `--help` lists them. Those of other programs are in [`forward::PROGRAMS`].
 const GROUPS: [(&str, &[&str]); 4] = [
-    ("Build here", &["run", "check", "list", "graph", "expand", "explain", "schema", "init", "import", "doctor", "clean"]),
+    (
+        "Build here",
+        &["run", "check", "list", "graph", "expand", "explain", "schema", "init", "import", "doctor", "clean"],
+    ),
     ("Ask a farm", &["submit", "builds", "status", "why", "logs", "approve", "cancel", "agents", "incidents"]),
     ("Run a farm", &["up", "coordinator", "agent", "rabbit"]),
     ("Set up this program", &["completions", "man"]),

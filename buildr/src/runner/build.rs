@@ -3,10 +3,17 @@
 use async_trait::async_trait;
 use protocol::job::WorkOrder;
 use protocol::plan::{BuildPlan, Gate, Kept};
-use protocol::{Ending, PlannedJob, Variable};
+use protocol::report::JobEvent;
+use protocol::{Cause, Ending, Outcome, PlannedJob, Variable};
 
-use super::Rooms;
+use super::course::{self, Build};
+use super::redact::Redactor;
+use super::source::Sourced;
+use super::telling::{InTurn, JobLog};
+use super::workspace::Workspace;
+use super::{Rooms, Runner};
 use crate::executor::Stop;
+use crate::plan::Planned;
 use crate::sink::BuildSink;
 
 /// How the jobs of a build are gone about by one process.
@@ -73,8 +80,11 @@ impl Gatekeeper for NobodyToAsk {
         Answer::Skip("a person has to let it begin, and nobody can be asked here".to_owned())
     }
 
-    fn place(&self, _job: &PlannedJob) -> Place {
-        Place::Here
+    fn place(&self, job: &PlannedJob) -> Place {
+        match job.downstream {
+            Some(_) => Place::Nowhere("another build is begun only by a farm with a coordinator".to_owned()),
+            None => Place::Here,
+        }
     }
 }
 
@@ -90,7 +100,53 @@ pub async fn run_build(
     sink: &dyn BuildSink,
     stop: &Stop,
 ) -> Ending {
-    let _ = ways;
-    let sink = sink.of_job(None);
-    super::run(order, rooms, sink.as_ref(), stop).await
+    let redactor = match Redactor::for_order(order, rooms.secrets) {
+        Ok(redactor) => redactor,
+        // Nothing may be printed that might hold them.
+        Err(_) => {
+            return Ending::errored(Cause::Limit, "the secrets of this build are too long to be masked in its logs");
+        }
+    };
+    let before = sink.of_job(None);
+    let turns = InTurn::new(before.as_ref());
+    let planner = Runner { order, rooms, sink: &turns, stop, redactor: &redactor };
+    let log = JobLog::new(&turns, &redactor);
+    let workspace = match rooms.work.open().await {
+        Ok(workspace) => workspace,
+        Err(error) => return Ending::errored(Cause::Daemon, error.to_string()),
+    };
+    let planned = planned(&planner, ways, &workspace, &log).await;
+    let ending = match planned {
+        Ok((sourced, jobs, plan)) => {
+            // What comes now is said by the jobs.
+            let said = planner.finish(Ending::passed(), log).await;
+            if said.outcome == Outcome::Passed {
+                let checkout = &rooms.source.checkout(&workspace).0;
+                let build = Build { order, rooms, ways, sink, stop, redactor: &redactor, checkout, sourced: &sourced };
+                course::carry_out(&build, &jobs, &plan).await
+            } else {
+                said
+            }
+        }
+        Err(ending) => planner.finish(ending, log).await,
+    };
+    if let Err(error) = workspace.discard(rooms.executor).await {
+        tracing::warn!(%error, "a workspace stays until the next sweep");
+    }
+    ending
+}
+
+/// The code and the plan, told before anything of it runs.
+async fn planned(
+    planner: &Runner<'_>,
+    ways: &Ways<'_>,
+    workspace: &Workspace,
+    log: &JobLog<'_>,
+) -> Result<(Sourced, Vec<PlannedJob>, BuildPlan), Ending> {
+    let sourced = planner.code(workspace, log).await?;
+    let Planned { mut jobs, mut build, .. } = planner.plan(workspace, &sourced, log).await?;
+    let wrong = |message| Ending::errored(Cause::Manifest, message);
+    ways.gatekeeper.look_over(&mut jobs, &mut build).map_err(wrong)?;
+    planner.tell(JobEvent::Planned { jobs: jobs.clone(), build: build.clone() }).await?;
+    Ok((sourced, jobs, build))
 }

@@ -21,25 +21,29 @@ mod joining;
 mod walk;
 mod prepare;
 mod job;
+mod planning;
+mod beside;
+mod given;
+mod tap;
 mod build;
+mod course;
 
 use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use protocol::job::{TriggerKind, WorkOrder};
-use protocol::plan::BuildPlan;
 use protocol::report::JobEvent;
 use protocol::{Cause, Ending, Outcome, Plan, Variable};
 
 use crate::carry::cache::CacheStore;
 use crate::executor::{Executor, KeepContainers, Stop};
-use crate::manifest;
-use crate::plan;
+use crate::plan::Planned;
 use crate::sink::EventSink;
+use given::Given;
 use job::Ready;
 use redact::Redactor;
-use telling::{InTurn, JobLog, sentence, told_badly};
+use telling::{InTurn, JobLog, told_badly};
 
 pub use build::{Answer, Gatekeeper, NobodyToAsk, Place, Ways, run_build};
 pub use redact::SHORTEST as SHORTEST_SECRET;
@@ -116,7 +120,7 @@ impl Default for TimeLimits {
 pub async fn run(order: &WorkOrder, rooms: &Rooms<'_>, sink: &dyn EventSink, stop: &Stop) -> Ending {
     let sink = &InTurn::new(sink);
     let ending = match Redactor::for_order(order, rooms.secrets) {
-        Ok(redactor) => Runner { order, rooms, sink, stop, redactor }.run().await,
+        Ok(redactor) => Runner { order, rooms, sink, stop, redactor: &redactor }.run(None).await,
         // Nothing may be printed that might hold them.
         Err(_) => Ending::errored(Cause::Limit, "the secrets of this job are too long to be masked in its logs"),
     };
@@ -131,26 +135,43 @@ struct Runner<'a> {
     rooms: &'a Rooms<'a>,
     sink: &'a dyn EventSink,
     stop: &'a Stop,
-    redactor: Redactor,
+    redactor: &'a Redactor,
 }
 
 impl Runner<'_> {
-    async fn run(&self) -> Ending {
-        let log = JobLog::new(self.sink, &self.redactor);
-        let ending = match self.rooms.work.open().await {
-            Ok(workspace) => {
-                let ending = self.in_workspace(&workspace, &log).await.unwrap_or_else(|ending| ending);
-                if let Some(visitor) = self.rooms.visitor {
-                    visitor.visit(workspace.folder()).await;
-                }
-                if let Err(error) = workspace.discard(self.rooms.executor).await {
-                    log.say(&format!("the workspace could not be removed: {error}")).await;
-                    tracing::warn!(%error, "a workspace stays until the next sweep");
-                }
-                ending
-            }
-            Err(error) => Ending::errored(Cause::Daemon, error.to_string()),
+    /// From its first line to its end; with the folder and the code that were made for it, or with its own.
+    async fn run(&self, given: Option<Given<'_>>) -> Ending {
+        let log = JobLog::new(self.sink, self.redactor);
+        let opened = match given {
+            Some(given) => given.open(self.rooms, self.order, &log).await,
+            None => self.rooms.work.open().await.map(|workspace| (workspace, None)).map_err(|error| error.to_string()),
         };
+        let ending = match opened {
+            Ok((workspace, sourced)) => {
+                let ended = match (&sourced, &self.order.plan) {
+                    (Some(sourced), Some(plan)) => self.carry_out(plan, sourced, &workspace, &log).await,
+                    _ => self.in_workspace(&workspace, &log).await,
+                };
+                self.remove(workspace, &log).await;
+                ended.unwrap_or_else(|ending| ending)
+            }
+            Err(message) => Ending::errored(Cause::Daemon, message),
+        };
+        self.finish(ending, log).await
+    }
+
+    async fn remove(&self, workspace: Workspace, log: &JobLog<'_>) {
+        if let Some(visitor) = self.rooms.visitor {
+            visitor.visit(workspace.folder()).await;
+        }
+        if let Err(error) = workspace.discard(self.rooms.executor).await {
+            log.say(&format!("the workspace could not be removed: {error}")).await;
+            tracing::warn!(%error, "a workspace stays until the next sweep");
+        }
+    }
+
+    /// The end as it is told, with the log's.
+    async fn finish(&self, ending: Ending, log: JobLog<'_>) -> Ending {
         let ending = self.redacted(self.with_reason(ending));
         // What a stage printed says best why it failed, and who began it on this machine is told by the summary; of all
         // other ends this log is the only place.
@@ -166,34 +187,49 @@ impl Runner<'_> {
 
     /// From an empty folder to the job's end. An early end is an `Err` only so that `?` reads well.
     async fn in_workspace(&self, workspace: &Workspace, log: &JobLog<'_>) -> Result<Ending, Ending> {
-        let checkout = workspace.checkout();
-        let sourced = source::fetch(self.order, self.rooms, &checkout, self.stop, log).await?;
-        self.tell(sourced.event()).await?;
+        let sourced = &self.code(workspace, log).await?;
         let plan = match &self.order.plan {
             Some(plan) => plan.clone(),
-            None => match self.plan(&checkout, &sourced, log).await? {
-                Some(plan) => plan,
-                // Several jobs: they are reported, and the farm offers them as their edges allow.
-                None => return Ok(Ending::passed()),
-            },
+            None => {
+                let Planned { mut jobs, build, .. } = self.plan(workspace, sourced, log).await?;
+                self.tell(JobEvent::Planned { jobs: jobs.clone(), build: build.clone() }).await?;
+                let only = if jobs.len() == 1 { jobs.pop() } else { None };
+                match only.filter(|job| job.goes_on(&build)) {
+                    Some(job) => job.plan,
+                    // They are reported, and the farm offers them as their edges allow.
+                    None => return Ok(Ending::passed()),
+                }
+            }
         };
-        let Self { order, rooms, sink, stop, redactor } = self;
-        let (plan, sourced) = (&plan, &sourced);
-        Ready { order, rooms, sink: *sink, stop, redactor, log, plan, sourced, workspace }.carry_out().await
+        self.carry_out(&plan, sourced, workspace, log).await
     }
 
-    /// Reads the manifest and reports the plan. `None`: the build has several jobs, of which this is none.
-    async fn plan(&self, checkout: &Path, sourced: &Sourced, log: &JobLog<'_>) -> Result<Option<Plan>, Ending> {
-        let bad = |error: &dyn std::error::Error| Ending::errored(Cause::Manifest, sentence(error));
-        let reading = manifest::load(checkout).map_err(|error| bad(&error))?;
-        for warning in &reading.warnings {
-            log.say(&format!("warning: {warning}")).await;
-        }
-        let mut jobs = plan::compile(&reading.manifest, &sourced.names(self.order)).map_err(|error| bad(&error))?;
-        let build = BuildPlan::default();
-        self.tell(JobEvent::Planned { jobs: jobs.clone(), build: build.clone() }).await?;
-        let only = if jobs.len() == 1 { jobs.pop() } else { None };
-        Ok(only.filter(|job| job.goes_on(&build)).map(|job| job.plan))
+    /// Brings the code, and tells what it is.
+    async fn code(&self, workspace: &Workspace, log: &JobLog<'_>) -> Result<Sourced, Ending> {
+        let Self { order, rooms, stop, .. } = *self;
+        let checkout = rooms.source.checkout(workspace).0;
+        let mut sourced = source::fetch(order, rooms, &checkout, stop, log).await?;
+        planning::look_at_changes(order, &mut sourced, &checkout, stop, log).await;
+        self.tell(sourced.event()).await?;
+        Ok(sourced)
+    }
+
+    async fn plan(&self, workspace: &Workspace, sourced: &Sourced, log: &JobLog<'_>) -> Result<Planned, Ending> {
+        let checkout = self.rooms.source.checkout(workspace).0;
+        planning::plan(self.order, self.rooms.source, sourced, &checkout, self.stop, log).await
+    }
+
+    /// From the code to the job's end.
+    async fn carry_out(
+        &self,
+        plan: &Plan,
+        sourced: &Sourced,
+        workspace: &Workspace,
+        log: &JobLog<'_>,
+    ) -> Result<Ending, Ending> {
+        let Self { order, rooms, sink, stop, redactor } = self;
+        beside::suit(order, rooms, plan, sourced, workspace, stop, log).await?;
+        Ready { order, rooms, sink: *sink, stop, redactor, log, plan, sourced, workspace }.carry_out().await
     }
 
     async fn tell(&self, event: JobEvent) -> Result<(), Ending> {

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use protocol::job::WorkOrder;
-use protocol::plan::CloneOptions;
 use protocol::report::JobEvent;
 use protocol::{Branch, Cause, CommitId, Ending};
 use tokio::sync::mpsc;
@@ -15,7 +14,6 @@ use super::telling::JobLog;
 use super::workspace::Workspace;
 use crate::executor::Stop;
 use crate::git::{self, Checkouts, GitError, TreeCopy};
-use crate::plan::Names;
 
 /// Where the code of jobs comes from.
 #[derive(Clone, Copy)]
@@ -57,6 +55,8 @@ pub struct Sourced {
     pub default_branch: Option<Branch>,
     /// The files that the build changes; none when its base is not known.
     pub changed: Option<Vec<String>>,
+    /// Whether the code is that of the commit, and nothing else.
+    pub is_whole_commit: bool,
 }
 
 impl Sourced {
@@ -68,18 +68,13 @@ impl Sourced {
             author: self.author.clone(),
         }
     }
-
-    /// What a manifest's declarative values may refer to.
-    pub(super) fn names(&self, order: &WorkOrder) -> Names {
-        Names { branch: self.branch.clone(), tag: None, commit: self.commit.clone(), event: order.trigger }
-    }
 }
 
 /// The waits between tries to clone when the network is at fault.
-const CLONE_AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+pub(super) const CLONE_AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 
 /// How many lines of a clone's progress may wait to be written down.
-const PROGRESS_BOUND: usize = 16;
+pub(super) const PROGRESS_BOUND: usize = 16;
 
 /// Brings the code into an empty folder.
 pub(super) async fn fetch(
@@ -89,8 +84,33 @@ pub(super) async fn fetch(
     stop: &Stop,
     log: &JobLog<'_>,
 ) -> Result<Sourced, Ending> {
+    let mut sourced = bring(order, rooms, into, stop, log).await?;
+    // A tag has no branch, and whoever says which branch it is knows it better than the folder.
+    sourced.branch = match &order.origin.tag {
+        Some(_) => None,
+        None => order.branch.clone().or(sourced.branch),
+    };
+    Ok(sourced)
+}
+
+async fn bring(
+    order: &WorkOrder,
+    rooms: &Rooms<'_>,
+    into: &Path,
+    stop: &Stop,
+    log: &JobLog<'_>,
+) -> Result<Sourced, Ending> {
     match rooms.source {
+        Source::Clone(_) if order.plan.as_ref().is_some_and(|plan| plan.clone.none) => {
+            log.say("no code is fetched: the manifest says `clone: false`").await;
+            let (commit, branch) = (order.commit.clone(), order.branch.clone());
+            Ok(Sourced { commit, branch, is_whole_commit: true, ..sourced(TreeCopy::default()) })
+        }
         Source::Clone(checkouts) => {
+            let filter = order.plan.as_ref().and_then(|plan| plan.clone.filter.as_deref());
+            let filtered = filter.map(|filter| checkouts.filtered(filter)).transpose();
+            let filtered = filtered.map_err(|error| clone_failed(&error))?;
+            let checkouts = filtered.as_ref().unwrap_or(checkouts);
             let (limit, end) = (rooms.times.clone, stop.token().child_token());
             let mut cloning = std::pin::pin!(clone(order, checkouts, into, &end, stop, log));
             tokio::select! {
@@ -109,7 +129,8 @@ pub(super) async fn fetch(
         }
         Source::Committed(tree) => {
             let copy = git::copy_committed(tree, into, stop.token()).await;
-            copied("copy of what is committed in", tree, copy, stop, log).await
+            let sourced = copied("copy of what is committed in", tree, copy, stop, log).await?;
+            Ok(Sourced { is_whole_commit: true, ..sourced })
         }
         Source::InPlace(tree) => look_at(tree, stop, log).await,
     }
@@ -133,12 +154,8 @@ async fn clone(
             }
         };
         let (branch, commit) = (order.branch.as_ref(), order.commit.as_ref());
-        let fetch = async {
-            let done = checkouts.check_out(&order.repo, branch, commit, into, end, progress.clone()).await?;
-            checkouts.apply_options(&order.repo, into, &CloneOptions::default(), end, progress).await?;
-            Ok::<_, GitError>(done)
-        };
-        let (done, ()) = tokio::join!(fetch, say);
+        let check_out = checkouts.check_out(&order.repo, branch, commit, into, end, progress);
+        let (done, ()) = tokio::join!(check_out, say);
         match done {
             Ok(done) => {
                 return Ok(Sourced {
@@ -149,6 +166,7 @@ async fn clone(
                     committed_s: Some(done.committed_s),
                     default_branch: None,
                     changed: None,
+                    is_whole_commit: true,
                 });
             }
             Err(_) if stop.is_cancelled() => return Err(Ending::cancelled("cancelled during the clone")),
@@ -164,7 +182,8 @@ async fn clone(
     }
 }
 
-fn too_long(order: &WorkOrder, limit: Duration) -> Ending {
+/// The job's end when its code took too long.
+pub(super) fn too_long(order: &WorkOrder, limit: Duration) -> Ending {
     let message = format!(
         "cloning {} took longer than {} s, so it was ended; if it is that large, give it more time by --clone-timeout",
         order.repo,
@@ -222,6 +241,7 @@ fn sourced(tree: TreeCopy) -> Sourced {
         committed_s: tree.committed_s,
         default_branch: tree.default_branch,
         changed: None,
+        is_whole_commit: false,
     }
 }
 

@@ -108,7 +108,8 @@ impl Awaited<'_> {
             Some(Ready::Tcp(port)) => Sign::Port(*port, None),
             Some(Ready::Http(probe)) => Sign::Port(probe.port, Some(probe.path.clone())),
             Some(Ready::Log(pattern)) => {
-                let bad = |error| self.not_ready(&format!("what ready: log:/…/ has is not a regular expression: {error}"));
+                let bad =
+                    |error| self.not_ready(&format!("what ready: log:/…/ has is not a regular expression: {error}"));
                 Sign::Log(Regex::new(pattern).map_err(bad)?)
             }
             None => self.usual_sign(),

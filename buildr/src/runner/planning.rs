@@ -1,0 +1,112 @@
+//! From the code to the plan: what the build changes, what its manifests say, and what comes of both.
+
+use std::path::Path;
+
+use protocol::job::WorkOrder;
+use protocol::{Cause, Ending};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::places::blocking;
+use super::source::{Source, Sourced};
+use super::telling::{JobLog, sentence};
+use crate::executor::Stop;
+use crate::git::{self, Base, Checkouts};
+use crate::manifest::{self, Fetched, Includes, ManifestError, NoIncludes, RemoteFile};
+use crate::plan::{self, Facts, Planned};
+
+/// The longest file of another repository that a manifest may include, in bytes.
+const MAX_INCLUDED: u64 = 1 << 20;
+
+/// Finds out which files the build changes.
+pub(super) async fn look_at_changes(
+    order: &WorkOrder,
+    sourced: &mut Sourced,
+    checkout: &Path,
+    stop: &Stop,
+    log: &JobLog<'_>,
+) {
+    let base = Base { target: order.origin.target.clone(), last_green: order.origin.last_green.clone() };
+    // A copy of a person's tree has what is not committed, and that counts.
+    let commit = sourced.commit.as_ref().filter(|_| sourced.is_whole_commit);
+    match git::changed_files(checkout, &base, commit, stop.token()).await {
+        Ok(changed) => sourced.changed = changed,
+        Err(_) if stop.is_cancelled() => {}
+        Err(error) => {
+            log.say(&format!("which files changed is not known, so every condition on paths holds: {error}")).await;
+        }
+    }
+}
+
+/// Reads the manifests and plans the build.
+pub(super) async fn plan(
+    order: &WorkOrder,
+    source: Source<'_>,
+    sourced: &Sourced,
+    checkout: &Path,
+    stop: &Stop,
+    log: &JobLog<'_>,
+) -> Result<Planned, Ending> {
+    let bad = |error: &dyn std::error::Error| Ending::errored(Cause::Manifest, sentence(error));
+    let includes = match source {
+        // Whoever may not write to the repository reads nothing by this machine's keys.
+        Source::Clone(checkouts) => Some(if order.trusted { checkouts.clone() } else { checkouts.anonymous() }),
+        Source::Tree(_) | Source::Committed(_) | Source::InPlace(_) => None,
+    };
+    let fetched = includes.map(|checkouts| Repositories {
+        checkouts,
+        stop: stop.token().child_token(),
+        runtime: Handle::current(),
+    });
+    let folder = checkout.to_owned();
+    let reading = blocking(move || {
+        let includes: &dyn Includes = match &fetched {
+            Some(fetched) => fetched,
+            None => &NoIncludes,
+        };
+        Ok::<_, std::io::Error>(manifest::load_project(&folder, includes))
+    });
+    let reading: Result<_, ManifestError> = reading.await.map_err(|error| bad(&error))?;
+    let reading = reading.map_err(|error| bad(&error))?;
+    let planned = plan::compile_project(&reading.project, &facts(order, sourced)).map_err(|error| bad(&error))?;
+    for warning in reading.warnings.iter().chain(&planned.warnings) {
+        log.say(&format!("warning: {warning}")).await;
+    }
+    for included in reading.project.pipelines.iter().flat_map(|pipeline| &pipeline.included) {
+        let RemoteFile { repo, file, .. } = &included.file;
+        log.say(&format!("include {file} of {repo}, at {}", included.commit.short())).await;
+    }
+    Ok(planned)
+}
+
+fn facts(order: &WorkOrder, sourced: &Sourced) -> Facts {
+    let origin = &order.origin;
+    Facts {
+        branch: sourced.branch.clone(),
+        tag: origin.tag.clone(),
+        commit: sourced.commit.clone(),
+        target: origin.target.clone(),
+        pull_request: origin.pull_request,
+        default_branch: sourced.default_branch.clone(),
+        changed: sourced.changed.clone(),
+        inputs: order.inputs.clone(),
+        ..Facts::new(order.trigger)
+    }
+}
+
+/// Files of other repositories, from a thread that may block.
+struct Repositories {
+    checkouts: Checkouts,
+    stop: CancellationToken,
+    runtime: Handle,
+}
+
+impl Includes for Repositories {
+    fn fetch(&self, file: &RemoteFile) -> Result<Fetched, String> {
+        let repo = file.repo.parse().map_err(|error| format!("{error}"))?;
+        let reading =
+            self.checkouts.read_file_at(&repo, file.reference.as_deref(), &file.file, MAX_INCLUDED, &self.stop);
+        let read = self.runtime.block_on(reading).map_err(|error| sentence(&error))?;
+        Ok(Fetched { bytes: read.bytes, commit: read.commit })
+    }
+}
