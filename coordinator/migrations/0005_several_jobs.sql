@@ -7,6 +7,8 @@
 ALTER TABLE jobs ADD COLUMN terms TEXT; -- json Terms
 -- The concurrency group in which it has a place, out of its terms.
 ALTER TABLE jobs ADD COLUMN grp TEXT;
+-- Its place among those that wait for the same group, since only the group stood before it.
+ALTER TABLE jobs ADD COLUMN ready INTEGER;
 -- What a person said at its gate.
 ALTER TABLE jobs ADD COLUMN answer TEXT; -- json Answer
 -- The build that was begun in its place.
@@ -33,6 +35,7 @@ ALTER TABLE builds ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
 -- The concurrency group in which it has a place as a whole, and whether it has its turn there.
 ALTER TABLE builds ADD COLUMN grp TEXT;
 ALTER TABLE builds ADD COLUMN turn INTEGER NOT NULL DEFAULT 1 CHECK (turn IN (0, 1));
+ALTER TABLE builds ADD COLUMN ready INTEGER;
 -- The job in whose place it was begun.
 ALTER TABLE builds ADD COLUMN parent TEXT REFERENCES jobs (id);
 -- Why it was asked to end: a second time its finally ends too.

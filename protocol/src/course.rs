@@ -200,6 +200,8 @@ pub struct Place {
     pub holds: bool,
     /// Whether it stands in line for it ([`is_in_line`]), and its build has begun.
     pub in_line: bool,
+    /// Whether it was ready before the one that asks, and waits for whoever is ready first too.
+    pub was_first: bool,
 }
 
 /// What stands before one that wants a turn in a group.
@@ -207,7 +209,7 @@ pub struct Place {
 pub enum Blocked {
     /// As many as may have their turn: these builds.
     Held(Vec<BuildNumber>),
-    /// An older build comes first.
+    /// An older build comes first, or one that was ready before.
     Older(BuildNumber),
     /// An older build, of which is not known yet what it consists of.
     Unplanned(BuildNumber),
@@ -229,7 +231,8 @@ pub fn group(
         return Err(Blocked::Held(holders));
     }
     if terms.order == TakeOrder::Ready {
-        return Ok(());
+        let first = others.iter().find(|other| !other.holds && other.was_first);
+        return first.map_or(Ok(()), |first| Err(Blocked::Older(first.build)));
     }
     let in_line = others.iter().filter(|other| !other.holds && other.in_line && other.build < asks);
     match (in_line.map(|other| other.build).min(), unplanned.filter(|build| *build < asks)) {
@@ -348,7 +351,8 @@ mod tests {
 
     #[test]
     fn whose_turn_it_is_in_a_group() {
-        let place = |build, holds, in_line| Place { build: BuildNumber(build), holds, in_line };
+        let place = |build, holds, in_line| Place { build: BuildNumber(build), holds, in_line, was_first: false };
+        let ready_first = |build, holds| Place { was_first: true, ..place(build, holds, true) };
         let terms = |limit, order| Concurrency { group: "prod".to_owned(), limit, order };
         let check = |order, limit, others: &[Place], unplanned: Option<u64>, expect| {
             assert_eq!(group(BuildNumber(5), &terms(limit, order), others, unplanned.map(BuildNumber)), expect);
@@ -366,6 +370,9 @@ mod tests {
         check(in_order, 1, &[], Some(3), Err(Blocked::Unplanned(BuildNumber(3))));
         check(in_order, 1, &[], Some(6), Ok(()));
         check(in_order, 0, &[], None, Ok(()));
+        check(ready, 1, &[ready_first(9, false)], None, Err(Blocked::Older(BuildNumber(9))));
+        check(ready, 2, &[ready_first(9, true)], None, Ok(()));
+        check(in_order, 1, &[ready_first(9, false)], None, Ok(()));
     }
 
     #[test]

@@ -180,10 +180,23 @@ impl Transaction {
                         jobs[place].member.at = At::Begun { ending: false };
                         changed = true;
                     }
+                    Turn::Now if begun => self.is_ready(jobs[place].id).await?,
                     _ => {}
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Only its group stands before a job. Where that goes by who was ready first, it has its place from now on.
+    async fn is_ready(&mut self, id: JobId) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE jobs SET ready = (SELECT coalesce(max(ready), 0) + 1 FROM jobs)
+             WHERE id = $1 AND ready IS NULL AND terms ->> '$.concurrency.order' = 'ready'",
+        )
+        .bind(id.to_string())
+        .execute(&mut *self.tx)
+        .await?;
         Ok(())
     }
 

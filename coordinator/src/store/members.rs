@@ -86,8 +86,9 @@ pub(super) async fn build_group(
     terms: &Concurrency,
 ) -> Result<Result<(), Blocked>, StoreError> {
     let rows = sqlx::query(
-        "SELECT number, turn FROM builds
-         WHERE repo = (SELECT repo FROM builds WHERE number = $1) AND grp = $2 AND ended_ms IS NULL AND number <> $1",
+        "SELECT number, turn, ready < (SELECT ready FROM builds WHERE number = $1)
+                AND plan ->> '$.concurrency.order' = 'ready' AS was_first
+         FROM builds WHERE repo = (SELECT repo FROM builds WHERE number = $1) AND grp = $2 AND ended_ms IS NULL AND number <> $1",
     )
     .bind(int(build.0))
     .bind(&terms.group)
@@ -95,7 +96,8 @@ pub(super) async fn build_group(
     .await?;
     let place = |row: &SqliteRow| {
         let build = BuildNumber(natural(row.try_get("number")?));
-        Ok(Place { build, holds: row.try_get("turn")?, in_line: true })
+        let was_first = row.try_get::<Option<bool>, _>("was_first")?.unwrap_or(false);
+        Ok(Place { build, holds: row.try_get("turn")?, in_line: true, was_first })
     };
     let others = rows.iter().map(place).collect::<Result<Vec<_>, StoreError>>()?;
     Ok(course::group(build, terms, &others, oldest_unplanned(tx, build).await?))
@@ -109,7 +111,9 @@ pub(super) async fn job_group(
     terms: &Concurrency,
 ) -> Result<Result<(), Blocked>, StoreError> {
     let rows = sqlx::query(
-        "SELECT j.id, j.build, b.turn FROM jobs j JOIN builds b ON b.number = j.build
+        "SELECT j.id, j.build, b.turn,
+                j.ready < coalesce((SELECT ready FROM jobs WHERE id = $3), j.ready + 1) AS was_first
+         FROM jobs j JOIN builds b ON b.number = j.build
          WHERE b.repo = (SELECT repo FROM builds WHERE number = $1) AND j.grp = $2 AND j.state <> 'ended' AND j.id <> $3",
     )
     .bind(int(build.0))
@@ -128,7 +132,9 @@ pub(super) async fn job_group(
         let Some(place) = jobs.iter().position(|job| job.id == id) else { continue };
         let members: Vec<Member> = jobs.iter().map(|job| job.member.clone()).collect();
         let in_line = row.try_get::<bool, _>("turn")? && course::is_in_line(&members, place);
-        others.push(Place { build: other, holds: matches!(members[place].at, At::Begun { .. }), in_line });
+        let holds = matches!(members[place].at, At::Begun { .. });
+        let was_first = row.try_get::<Option<bool>, _>("was_first")?.unwrap_or(false);
+        others.push(Place { build: other, holds, in_line, was_first });
     }
     Ok(course::group(build, terms, &others, oldest_unplanned(tx, build).await?))
 }

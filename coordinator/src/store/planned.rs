@@ -19,7 +19,8 @@ impl Transaction {
     ) -> Result<(), StoreError> {
         let group = plan.concurrency.as_ref().map(|concurrency| concurrency.group.as_str());
         sqlx::query(
-            "UPDATE builds SET plan = $2, pipelines = $3, priority = $4, grp = $5, turn = $5 IS NULL, left_ms = $6
+            "UPDATE builds SET plan = $2, pipelines = $3, priority = $4, grp = $5, turn = $5 IS NULL, left_ms = $6,
+                    ready = CASE WHEN $5 IS NULL THEN NULL ELSE (SELECT coalesce(max(ready), 0) + 1 FROM builds) END
              WHERE number = $1",
         )
         .bind(int(build.0))

@@ -343,6 +343,28 @@ async fn builds_take_turns_in_a_group_and_a_later_one_never_overtakes() {
 }
 
 #[tokio::test]
+async fn who_was_ready_first_is_first_where_a_group_says_so() {
+    let course = Course::new().await;
+    let by_time = |needs: &[&str]| PlannedJob {
+        concurrency: Some(Concurrency { order: TakeOrder::Ready, ..group("prod") }),
+        ..work("deploy", needs)
+    };
+    let holder = course.begin(&[by_time(&[])]).await;
+    let (held, grant) = course.take_job("deploy").await;
+    assert_eq!(grant.order.build, Some(holder));
+    let second = course.begin(&[work("test", &[]), by_time(&["test"])]).await;
+    let third = course.begin(&[by_time(&[])]).await;
+    course.pass("test").await;
+    course.agent.finish(held, Ending::passed()).await;
+    let (held, grant) = course.take_job("deploy").await;
+    assert_eq!(grant.order.build, Some(third));
+    course.agent.finish(held, Ending::passed()).await;
+    let (_, grant) = course.take_job("deploy").await;
+    assert_eq!(grant.order.build, Some(second));
+    course.stop().await;
+}
+
+#[tokio::test]
 async fn an_older_build_that_is_not_planned_yet_comes_first_too() {
     let course = Course::new().await;
     let first = course.farm.submit().await;

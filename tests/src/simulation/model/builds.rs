@@ -36,6 +36,8 @@ pub(super) struct Standing {
     pub(super) approved: bool,
     /// Whether it ever began.
     pub(super) ran: bool,
+    /// Its place among those that wait for the same group, which goes by who was ready first.
+    ready: Option<u64>,
     /// How often its build was asked to end.
     pub(super) cancels: u32,
 }
@@ -129,10 +131,20 @@ impl World {
                     self.turned(*job)?;
                     return Ok(true);
                 }
+                Turn::Now => self.is_ready(*job),
                 _ => {}
             }
         }
         Ok(false)
+    }
+
+    /// Only its group stands before a job.
+    fn is_ready(&mut self, job: usize) {
+        let by_time = self.jobs[job].terms.group.as_ref().is_some_and(|group| group.order == TakeOrder::Ready);
+        if by_time && self.jobs[job].standing.ready.is_none() {
+            let last = self.jobs.iter().filter_map(|job| job.standing.ready).max();
+            self.jobs[job].standing.ready = Some(last.unwrap_or(0) + 1);
+        }
     }
 
     fn has_group(&self, job: usize) -> bool {
@@ -147,7 +159,9 @@ impl World {
             let (places, members) = self.members(it.terms.build);
             let place = places.iter().position(|place| *place == other).unwrap_or_default();
             let in_line = course::is_in_line(&members, place);
-            others.push(Place { build: BuildNumber(it.terms.build), holds: it.standing.turn, in_line });
+            let was_first =
+                it.standing.ready.is_some_and(|at| self.jobs[job].standing.ready.is_none_or(|own| at < own));
+            others.push(Place { build: BuildNumber(it.terms.build), holds: it.standing.turn, in_line, was_first });
         }
         course::group(BuildNumber(terms.build), group, &others, None).is_ok()
     }
