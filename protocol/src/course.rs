@@ -17,7 +17,7 @@ pub struct Member {
     pub needs: Vec<JobKey>,
     /// On what ends of these it runs.
     pub run_on: RunOn,
-    /// Whether it waits for all others, and runs in any case.
+    /// Whether it waits for all others but those that come last too.
     pub finally: bool,
     /// Whether a person must let it begin.
     pub gated: bool,
@@ -98,7 +98,7 @@ pub enum Turn {
 pub fn turn(jobs: &[Member], place: usize) -> Turn {
     let Some(job) = jobs.get(place) else { return Turn::Needs(Vec::new()) };
     let open = |other: &&Member| {
-        let before = if job.finally { other.key != job.key } else { job.needs.contains(&other.key) };
+        let before = if job.finally { !other.finally } else { job.needs.contains(&other.key) };
         before && !other.at.is_over()
     };
     let open: Vec<JobKey> = jobs.iter().filter(open).map(|other| other.key.clone()).collect();
@@ -124,8 +124,7 @@ pub fn turn(jobs: &[Member], place: usize) -> Turn {
 fn never(jobs: &[Member], place: usize) -> Option<String> {
     let job = &jobs[place];
     if job.finally {
-        let ran = jobs.iter().any(|other| other.ran && other.key != job.key);
-        return (!ran).then(|| "no job of the build ever began".to_owned());
+        return never_last(jobs, job.run_on);
     }
     match job.run_on {
         RunOn::Always => None,
@@ -136,6 +135,23 @@ fn never(jobs: &[Member], place: usize) -> Option<String> {
         }),
         RunOn::Failed => {
             let failed = before(jobs, place).into_iter().any(|place| jobs[place].at.is_bad());
+            (!failed).then(|| "it runs only when something before it failed".to_owned())
+        }
+    }
+}
+
+/// Why a job that comes last is never run, now that all others are over.
+fn never_last(jobs: &[Member], run_on: RunOn) -> Option<String> {
+    let mut others = jobs.iter().filter(|other| !other.finally);
+    if !others.clone().any(|other| other.ran) {
+        return Some("no job of the build ever began".to_owned());
+    }
+    let not_passed = |other: &Member| matches!(other.at, At::Ended(outcome) if outcome != Outcome::Passed);
+    match run_on {
+        RunOn::Always => None,
+        RunOn::Passed => others.any(not_passed).then(|| "it runs only when all before it passed".to_owned()),
+        RunOn::Failed => {
+            let failed = others.any(|other| other.at.is_bad());
             (!failed).then(|| "it runs only when something before it failed".to_owned())
         }
     }
@@ -187,7 +203,7 @@ pub fn is_in_line(jobs: &[Member], place: usize) -> bool {
         (job.gated && job.at == (At::Waiting { approved: false })) || (job.elsewhere && !job.at.is_over())
     };
     let Some(job) = jobs.get(place) else { return false };
-    let finally = job.finally && jobs.iter().any(|other| other.key != job.key && waits(other));
+    let finally = job.finally && jobs.iter().any(|other| !other.finally && waits(other));
     !finally && !waits(job) && !before(jobs, place).into_iter().any(|place| waits(&jobs[place]))
 }
 
@@ -311,7 +327,7 @@ mod tests {
 
     #[test]
     fn finally_waits_for_all_and_for_something_to_clean_up() {
-        let finally = Member { finally: true, ..member("finally", &[], WAITS) };
+        let finally = Member { finally: true, run_on: RunOn::Always, ..member("finally", &[], WAITS) };
         let check = |jobs: &[Member], expect| check(&[jobs, std::slice::from_ref(&finally)].concat(), expect);
         check(&[member("a", &[], PASSED), member("b", &[], BEGUN)], "needs b");
         for at in [PASSED, FAILED, LOST] {
@@ -321,6 +337,20 @@ mod tests {
         check(&[member("a", &[], CANCELLED)], "now");
         check(&[Member { ran: false, ..member("a", &[], CANCELLED) }], "no job of the build ever began");
         check(&[member("a", &[], At::Skipped)], "no job of the build ever began");
+        // Each pipeline may have one: they do not wait for each other.
+        check(
+            &[member("a", &[], PASSED), Member { key: "x/finally".parse().unwrap(), at: BEGUN, ..finally.clone() }],
+            "now",
+        );
+        for (at, passed, failed) in [
+            (PASSED, "now", "it runs only when something"),
+            (FAILED, "it runs only when all", "now"),
+            (CANCELLED, "it runs only when all", "it runs only when something"),
+        ] {
+            for (run_on, expect) in [(RunOn::Passed, passed), (RunOn::Failed, failed)] {
+                self::check(&[member("a", &[], at), Member { run_on, ..finally.clone() }], expect);
+            }
+        }
     }
 
     #[test]

@@ -322,7 +322,7 @@ fn folded(jobs: &[SqliteRow]) -> Result<(Status, Option<Ending>), StoreError> {
             continue;
         }
         if row.try_get::<bool, _>("finally")? {
-            last = Some(ending);
+            last = Some(last.map_or_else(|| ending.clone(), |last| worse(last, ending.clone())));
         } else {
             worst = Some(worst.map_or_else(|| ending.clone(), |worst| worse(worst, ending.clone())));
         }

@@ -191,24 +191,18 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A build has one `finally`, which waits for all others and for nothing else.
+/// A `finally`, of which each pipeline may have one, waits for all other jobs and for nothing else.
 fn check_finally(jobs: &[PlannedJob]) -> Result<(), String> {
-    let last: Vec<&PlannedJob> = jobs.iter().filter(|job| job.finally).collect();
-    let [job] = last.as_slice() else {
-        return if last.is_empty() {
-            Ok(())
-        } else {
-            Err("the build has two jobs that come last (finally)".to_owned())
-        };
-    };
-    let waits = job.gate.is_some() || job.concurrency.is_some() || job.lane.is_some() || job.downstream.is_some();
-    if waits || !job.needs.is_empty() {
-        return Err(format!("job {} comes last (finally), and waits for something besides", job.key));
+    for job in jobs.iter().filter(|job| job.finally) {
+        let waits = job.gate.is_some() || job.concurrency.is_some() || job.lane.is_some() || job.downstream.is_some();
+        if waits || !job.needs.is_empty() {
+            return Err(format!("job {} comes last (finally), and waits for something besides", job.key));
+        }
+        if let Some(other) = jobs.iter().find(|other| other.needs.contains(&job.key)) {
+            return Err(format!("job {} needs {}, which comes last (finally)", other.key, job.key));
+        }
     }
-    match jobs.iter().find(|other| other.needs.contains(&job.key)) {
-        Some(other) => Err(format!("job {} needs {}, which comes last (finally)", other.key, job.key)),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Whether each job can come to its turn: all that it needs is there, and nothing needs itself.

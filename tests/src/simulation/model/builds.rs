@@ -78,7 +78,7 @@ fn jobs_of(build: u64, chance: &mut Chance) -> Vec<Job> {
             build,
             key: "finally".parse().expect("a key"),
             needs: Vec::new(),
-            run_on: RunOn::Passed,
+            run_on: RunOn::Always,
             finally: true,
             gated: false,
             lane: None,
