@@ -219,13 +219,16 @@ impl Place {
         }
     }
 
-    /// Everything in the project: contents, modes and times.
+    /// Everything in the project but the results of a run: contents, modes and times.
     pub(crate) fn tree(&self) -> BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)> {
         let mut all = BTreeMap::new();
         let mut folders = vec![self.project()];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
+                if path.ends_with(".buildr-out") {
+                    continue;
+                }
                 let found = fs::symlink_metadata(&path).unwrap();
                 let bytes = if found.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
                 if found.is_dir() {

@@ -32,7 +32,7 @@ use crate::executor::KeepContainers;
 use crate::executor::Stop;
 use crate::executor::docker::{DockerExecutor, DockerSettings};
 use crate::git::{self, TreeCopy};
-use crate::manifest;
+use crate::manifest::{self, NoIncludes};
 use crate::plan::Facts;
 use crate::process::folders;
 use crate::runner::{self, Rooms, SocketMode, SocketPolicy, Source, Ways, WorkFolder};
@@ -144,7 +144,7 @@ fn variable(text: &str) -> Result<Variable, String> {
 pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
     let tree = folder(&args.path)?;
     // What can be known to be wrong is said before anything is copied, pulled or waited for.
-    manifest::load(&tree).map_err(RunError::Manifest)?;
+    manifest::load_project(&tree, &NoIncludes).map_err(RunError::Manifest)?;
     let mut secrets = args.secrets.read().map_err(RunError::Secrets)?;
     secrets.extend(from_environment(&args.own_secrets).map_err(RunError::Secrets)?);
     let life = Life::begin(&folders::cache("run")?)?;
