@@ -95,6 +95,7 @@ impl Condition {
             if of_tag && key == "branch" && patterns.iter().all(|one| one.starts_with('!')) {
                 continue;
             }
+            let patterns = if key == "event" { events(patterns) } else { patterns.clone() };
             match patterns.as_slice() {
                 [one] => map.set(key, one.as_str()),
                 several => map.set(key, Value::texts(several.iter().map(String::as_str))),
@@ -110,6 +111,17 @@ impl Condition {
         }
         map
     }
+}
+
+/// Events have names and no patterns: those that are excluded are all the others.
+fn events(patterns: &[String]) -> Vec<String> {
+    const ALL: [&str; 8] = ["push", "tag", "pull_request", "schedule", "manual", "upstream", "injected", "local"];
+    let (not, wanted): (Vec<&String>, Vec<&String>) = patterns.iter().partition(|one| one.starts_with('!'));
+    let is_excluded = |event: &str| not.iter().any(|one| &one[1..] == event);
+    if wanted.is_empty() {
+        return ALL.into_iter().filter(|event| !is_excluded(event)).map(str::to_owned).collect();
+    }
+    wanted.into_iter().filter(|event| !is_excluded(event)).cloned().collect()
 }
 
 /// The value of `when` for conditions of which one must hold; None where nothing is asked for.
@@ -204,7 +216,8 @@ mod tests {
         let not = Condition::of("event", ["tag"]).negated().unwrap();
         assert_eq!(
             shown(&[main.clone().and(&not), not]),
-            "when: [{branch: [main, '!dev'], event: push}, {event: '!tag'}]\n"
+            "when:\n  - {branch: [main, '!dev'], event: push}\n  - event: [push, pull_request, schedule, manual, upstream, \
+             injected, local]\n"
         );
         assert_eq!(main.negated(), None);
     }

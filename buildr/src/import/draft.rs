@@ -234,6 +234,20 @@ impl Draft {
             );
             stage.script.push(format!("echo 'write the script of the stage {}' >&2; exit 1", stage.name));
         }
+        if stage.map.has("trigger") {
+            /// What may stand beside `trigger`: it begins another build, and runs nothing itself.
+            const BESIDE: [&str; 8] =
+                ["trigger", "needs", "when", "matrix", "manual", "concurrency", "allow_failure", "timeout"];
+            for key in stage.map.retain(&BESIDE) {
+                stage.map.remark(format!(
+                    "not needed: `{key}`, because a stage that begins another build runs nothing itself"
+                ));
+            }
+            for line in std::mem::take(&mut stage.script) {
+                let why = "a stage that begins another build runs nothing itself; write a stage before it";
+                self.notes.say(&mut stage.map, NoteKind::Lost, format!("`script: {line}`"), why);
+            }
+        }
         let exports = self.exports(&mut stage);
         if !stage.script.is_empty() {
             let titled = |(index, line): (usize, String)| match stage.titles.iter().find(|(at, _)| *at == index) {

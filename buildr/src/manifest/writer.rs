@@ -102,6 +102,12 @@ impl Map {
         self.entries.iter().map(|entry| entry.key.as_str())
     }
 
+    /// Keeps only these keys; gives the others' names.
+    pub(crate) fn retain(&mut self, keys: &[&str]) -> Vec<String> {
+        let others = self.entries.extract_if(.., |entry| !keys.contains(&entry.key.as_str()));
+        others.map(|entry| entry.key).collect()
+    }
+
     /// Whether nothing stands here, comments aside.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -410,7 +410,7 @@ mod tests {
         check("github.ref == 'refs/heads/main'", "branch: main", "[ \"${BUILDR_REF:-}\" = 'refs/heads/main' ]");
         check(
             "${{ github.event_name != 'pull_request' }}",
-            "event: '!pull_request'",
+            "event: [push, tag, schedule, manual, upstream, injected, local]",
             "! [ \"$BUILDR_EVENT\" = 'pull_request' ]",
         );
         check(

@@ -224,7 +224,7 @@ mod tests {
         check("$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH", "branch: main");
         check("$CI_COMMIT_BRANCH != 'main'", "branch: '!main'");
         check("$CI_COMMIT_TAG", "event: tag");
-        check("$CI_COMMIT_TAG == null", "event: '!tag'");
+        check("$CI_COMMIT_TAG == null", "event: [push, pull_request, schedule, manual, upstream, injected, local]");
         check("$CI_COMMIT_TAG =~ /^v/", "tag: v** event: tag");
         check("$CI_COMMIT_TAG =~ /^v\\d+$/", "event: tag if: tag.matches(\"^v\\\\d+$\")");
         check("$CI_PIPELINE_SOURCE == 'merge_request_event'", "event: pull_request");

@@ -2,6 +2,7 @@
 
 use super::super::conditions::{Condition, both, written};
 use super::super::draft::{Draft, Stage};
+use super::super::notes::NoteKind;
 use super::super::parts::{self, by_table, duration, variables};
 use super::super::tree::Tree;
 use super::artifacts;
@@ -222,7 +223,11 @@ fn trigger(draft: &mut Draft, stage: &mut Stage, tree: &Tree) {
         draft.notes.lost(&mut stage.map, "trigger", tree, because);
         return;
     };
-    let mut trigger = Map::of("repo", draft.value(&mut stage.map, "trigger", repo, &stage.variables));
+    let project = draft.value(&mut stage.map, "trigger", repo, &stage.variables);
+    let address = format!("https://gitlab.com/{}.git", project.trim_matches('/'));
+    let why = format!("the repository is taken for {address}; write its own address where it is another");
+    draft.notes.say(&mut stage.map, NoteKind::Look, format!("`trigger: {project}`"), why);
+    let mut trigger = Map::of("repo", address);
     for (key, value) in tree.entries() {
         match key.as_str() {
             "branch" => {
