@@ -292,6 +292,16 @@ impl Draft {
         };
         let mut found: Vec<String> = Vec::new();
         for axis in matrix.keys() {
+            if let Some(Value::Lines(cells)) = matrix.get(axis).filter(|_| axis == "include") {
+                for cell in cells {
+                    let Value::Map(cell) = cell else { continue };
+                    let odd = cell.keys().filter_map(|key| cell.get(key).filter(|value| odd(key, value)));
+                    found.extend(odd.filter_map(|value| match value {
+                        Value::Text(text) => Some(format!("`{text}`")),
+                        _ => None,
+                    }));
+                }
+            }
             let cells = match matrix.get(axis) {
                 Some(Value::List(values)) => values.as_slice(),
                 _ => &[],
@@ -301,6 +311,7 @@ impl Draft {
                 _ => None,
             }));
         }
+        found.dedup();
         if !found.is_empty() {
             let what = format!("{} in the matrix", found.join(", "));
             let why = format!("the image is {image}; write versions of which there are images");

@@ -21,7 +21,7 @@ use std::path::Path;
 
 pub use notes::{Note, NoteKind};
 
-use crate::manifest::{self, ManifestError};
+use crate::manifest::{self, ManifestError, Node, Source};
 use draft::Draft;
 use tree::Tree;
 
@@ -98,7 +98,7 @@ pub enum ImportError {
 /// [`ImportError`]: it is no YAML, nobody knows whose it is, or nothing in it runs.
 pub fn import(bytes: &[u8], path: &Path, kind: Option<Kind>) -> Result<Imported, ImportError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let (source, nodes) = manifest::documents(bytes, &name)?;
+    let (source, nodes) = documents(bytes, &name)?;
     let documents: Vec<Tree> = nodes.iter().map(|node| Tree::new(&source, node)).collect();
     let kind = kind.or_else(|| guess(path, &documents)).ok_or_else(|| ImportError::Unknown { name: name.clone() })?;
     let mut draft = Draft::new(kind);
@@ -123,6 +123,22 @@ pub fn import(bytes: &[u8], path: &Path, kind: Option<Kind>) -> Result<Imported,
     let mut notes = notes.into_list();
     notes.sort_by_key(|note| (note.line == 0, note.line));
     Ok(Imported { kind, manifest, notes })
+}
+
+/// The documents of a file. Woodpecker takes `- <<: *list` for the elements of that list, which is no YAML.
+fn documents(bytes: &[u8], name: &str) -> Result<(Source, Vec<Node>), ManifestError> {
+    const MERGED: &str = "- <<: *";
+    match manifest::documents(bytes, name) {
+        Err(error) => {
+            let text = String::from_utf8_lossy(bytes);
+            if !text.contains(MERGED) {
+                return Err(error);
+            }
+            // Lists in lists are made flat wherever they are read.
+            manifest::documents(text.replace(MERGED, "- *").as_bytes(), name)
+        }
+        read => read,
+    }
 }
 
 /// Whose file it is, by its name, else by what stands in it.

@@ -173,6 +173,46 @@ fn anything_can_be_read() {
     }
 }
 
+/// Shapes that real files have, each with what must stand in the manifest.
+#[test]
+fn shapes_of_real_files() {
+    let check = |kind, text: &str, parts: &[&str]| {
+        let got = shown(text, kind).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        for part in parts {
+            let (absent, part) = part.strip_prefix('!').map_or((false, *part), |part| (true, part));
+            assert_eq!(!got.contains(part), absent, "{part:?} in\n{got}");
+        }
+    };
+    let job = "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n";
+    check(
+        Kind::Github,
+        &format!("{job}    env:\n      FLAGS:\n      X: 1\n    steps: [{{run: make}}]\n"),
+        &["- FLAGS=\n", "- X=1\n", "!not carried over"],
+    );
+    check(
+        Kind::Woodpecker,
+        "variables: [&p [a, b]]\nsteps:\n  t:\n    image: x\n    commands: make\n    when:\n      branch: ${CI_REPO_DEFAULT_BRANCH}\n      \
+         path:\n        - <<: *p\n        - c\n",
+        &["path: [a, b, c]", "branch: main", "is taken for `main`"],
+    );
+    let travis = "language: python\nscript: make\njobs:\n  include:\n    - {stage: test, python: '3.8'}\n    - {stage: Test, python: pypy3}\n";
+    check(
+        Kind::Travis,
+        &format!("{travis}    - {{stage: coverage, python: '3.9', script: codecov}}\n"),
+        &[
+            "stages: [test, coverage]",
+            "- {python: '3.8'}",
+            "look at: `pypy3` in the matrix",
+            "image: python:3.9-bookworm",
+        ],
+    );
+    check(
+        Kind::Travis,
+        "language: go\nscript: make\njobs: {include: [{name: only, script: go vet}]}\n",
+        &["stages: [only]", "!- make"],
+    );
+}
+
 /// What is written is a manifest, but for what a note says is to be written by hand.
 #[test]
 fn every_import_is_a_manifest() {

@@ -10,7 +10,7 @@ mod job;
 use super::conditions::{Condition, written};
 use super::draft::{Draft, top_when};
 use super::notes::NoteKind;
-use super::tree::Tree;
+use super::tree::{Tree, What};
 use crate::manifest::{Map, Value};
 
 /// What `defaults.run` says, of the workflow or of a job.
@@ -102,6 +102,10 @@ fn environment(
     let mut ready: Vec<(String, String)> = Vec::new();
     let mut secrets = Vec::new();
     for (name, value) in tree.entries() {
+        if matches!(value.what, What::Nothing) {
+            value.told();
+            ready.push((name.clone(), String::new()));
+        }
         let Some(text) = value.peek() else { continue };
         if let Some(secret) = expression::secret(text) {
             value.told();

@@ -60,7 +60,12 @@ pub(super) fn jobs(root: &Tree) -> Option<&Tree> {
 
 /// Whether a job of `include` does work of its own: then it is a stage.
 pub(super) fn is_work(cell: &Tree) -> bool {
-    cell.entries().iter().any(|(key, _)| !OF_CELL.contains(&key.as_str()) && by_key(key).is_none())
+    // The stage `test` is where cells are anyway.
+    let is_test =
+        |key: &str, value: &Tree| key == "stage" && value.peek().is_some_and(|name| name.eq_ignore_ascii_case("test"));
+    cell.entries()
+        .iter()
+        .any(|(key, value)| !OF_CELL.contains(&key.as_str()) && by_key(key).is_none() && !is_test(key, value))
 }
 
 /// `env`: variables of all builds are set; the rows of the matrix are given back.
@@ -201,7 +206,7 @@ fn one(draft: &Draft, stage: &mut Stage, cell: &Tree, language: &Language, versi
                 }
             }
             "dist" | "arch" | "language" => draft.notes.moot(&mut stage.map, &format!("jobs.include.{key}"), value, "the image says what is in the container; a cell of another architecture is a stage of its own (`platform`)"),
-            "os" => value.told(),
+            "os" | "stage" => value.told(),
             key if key == language.key => {
                 if let Some(text) = value.text() {
                     map.set(key, tag(language, text));

@@ -61,17 +61,14 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
         everywhere(draft, &mut top, key, value);
     }
     draft.top = top;
-    let works: Vec<&Tree> = cells::jobs(root)
-        .and_then(|jobs| jobs.get("include"))
-        .map(Tree::elements)
-        .unwrap_or_default()
-        .iter()
-        .filter(|cell| cells::is_work(cell))
-        .collect();
+    let include = cells::jobs(root).and_then(|jobs| jobs.get("include"));
+    let all = include.map(Tree::elements).unwrap_or_default();
+    let works: Vec<&Tree> = all.iter().filter(|cell| cells::is_work(cell)).collect();
     let names: Vec<String> =
         root.get("stages").map(Tree::elements).unwrap_or_default().iter().filter_map(stage_name).collect();
     // Where jobs do all the work, the script at the top level is only what they take over.
-    let own = works.is_empty() || root.get("script").is_some() || root.get(language.key).is_some_and(Tree::is_list);
+    let cells = all.iter().any(|cell| !cells::is_work(cell));
+    let own = works.is_empty() || cells || root.get(language.key).is_some() || root.get("env").is_some_and(is_matrix);
     let mut groups: Vec<(String, Vec<String>)> = names.iter().map(|name| (name.to_lowercase(), Vec::new())).collect();
     if own {
         let mut stage = draft.stage("test");
@@ -94,6 +91,11 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
         draft.top.remark(format!("The stages of Travis CI: {}.", order.join(", ")));
     }
     draft.groups = groups.into_iter().map(|(_, stages)| stages).collect();
+}
+
+/// Whether `env` makes a matrix, and is not only what all jobs have.
+fn is_matrix(env: &Tree) -> bool {
+    !env.is_map() || env.get("jobs").is_some() || env.get("matrix").is_some()
 }
 
 fn put(groups: &mut Vec<(String, Vec<String>)>, phase: &str, name: &str) {

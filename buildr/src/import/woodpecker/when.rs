@@ -89,13 +89,13 @@ fn keyed(draft: &Draft, map: &mut Map, name: &str, key: &str, value: &Tree, cond
 /// The patterns of a key: a text, a list, or `include` and `exclude`.
 fn patterns(draft: &Draft, map: &mut Map, name: &str, key: &str, tree: &Tree) -> Vec<String> {
     if !tree.is_map() {
-        return tree.texts();
+        return tree.texts().iter().map(|text| pattern(map, text)).collect();
     }
     let mut patterns = Vec::new();
     for (part, value) in tree.entries() {
         match part.as_str() {
-            "include" => patterns.extend(value.texts()),
-            "exclude" => patterns.extend(value.texts().into_iter().map(|one| format!("!{one}"))),
+            "include" => patterns.extend(value.texts().iter().map(|one| pattern(map, one))),
+            "exclude" => patterns.extend(value.texts().iter().map(|one| format!("!{}", pattern(map, one)))),
             _ => draft.notes.lost(
                 map,
                 &format!("{name}.{key}.{part}"),
@@ -105,4 +105,19 @@ fn patterns(draft: &Draft, map: &mut Map, name: &str, key: &str, tree: &Tree) ->
         }
     }
     patterns
+}
+
+/// A pattern in which the default branch has a name.
+fn pattern(map: &mut Map, text: &str) -> String {
+    let names = ["${CI_REPO_DEFAULT_BRANCH}", "$CI_REPO_DEFAULT_BRANCH", "${DRONE_REPO_BRANCH}", "$DRONE_REPO_BRANCH"];
+    let found = names.into_iter().find(|name| text.contains(name));
+    found.map_or_else(
+        || text.to_owned(),
+        |name| {
+            map.remark(format!(
+                "look at: `{name}` is taken for `main`; write another name where the default branch has one"
+            ));
+            text.replace(name, "main")
+        },
+    )
 }
