@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use bollard::container::AttachContainerResults;
 use bollard::models::{ContainerCreateBody, HostConfig};
-use bollard::query_parameters::{
-    CommitContainerOptionsBuilder, ResizeContainerTTYOptionsBuilder, WaitContainerOptions,
-};
+use bollard::query_parameters::{ResizeContainerTTYOptionsBuilder, WaitContainerOptions};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use protocol::{StageEnd, StageName, Variable};
@@ -17,6 +15,7 @@ use tokio::sync::watch;
 
 use super::super::{ExecutorError, KeepContainers, MountOrder, Output, StageOrder};
 use super::carried;
+use super::commit::{self, Commit};
 use super::container::Container;
 use super::image::Image;
 use super::labels;
@@ -87,12 +86,11 @@ impl DockerSandbox {
             return Ok(());
         }
         let tag = uuid::Uuid::new_v4().simple().to_string();
-        let options = CommitContainerOptionsBuilder::default().container(container).repo(REPOSITORY).tag(&tag);
-        let mut config = order::as_the_base(&image.config);
-        config.labels = Some(labels::of_kept_for(KEPT_FOR));
-        let engine = &self.machine.engine;
-        let committed = engine.long.commit_container(options.pause(false).build(), config).await;
-        committed.map_err(|error| engine.failed(format!("keep the container of stage {}", stage.name), &error))?;
+        let (engine, powers) = (&self.machine.engine, self.machine.powers().await);
+        let doing = format!("keep the container of stage {}", stage.name);
+        let labels = labels::of_kept_for(KEPT_FOR);
+        let commit = Commit { container, name: REPOSITORY, tag: &tag, base: &image.config, labels, doing: &doing };
+        commit.make(engine, powers).await?;
         let mount = self.order.mount.clone();
         let began_in = match stage.dir.as_deref() {
             Some(dir) if dir.starts_with('/') => dir.to_owned(),
@@ -102,7 +100,7 @@ impl DockerSandbox {
         let kept = KeptStage {
             job: self.order.job.clone(),
             stage: stage.name.clone(),
-            image: format!("{REPOSITORY}:{tag}"),
+            image: format!("{}:{tag}", commit::repository(REPOSITORY, powers)),
             folder: stage.folder.clone().unwrap_or_else(|| self.order.workspace.clone()),
             mount,
             mounts: stage.mounts.clone(),

@@ -133,7 +133,7 @@ mod tests {
                 }
             }
         }
-        seen + &String::from_utf8(marks.rest().unwrap_or_default().to_vec()).unwrap()
+        seen + std::str::from_utf8(&marks.rest().unwrap_or_default()).unwrap()
     }
 
     #[test]

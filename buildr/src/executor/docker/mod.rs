@@ -4,7 +4,8 @@
 //! it, attaches and starts, `handoff` is what it is told, `marks` how it tells how far it is, `ending` ends it, `removal`
 //! takes it away again, and `carried` brings folders to a daemon that does not see them. `sandbox` goes that way for a
 //! job: `stage` for its stages, `prepare` for the image that they start from, `services` and `ready` for what runs
-//! beside them, `kept` for what a person looks into later. `workspace` is the job's folder on this machine, `disk`
+//! beside them, `kept` for what a person looks into later,
+//! `commit` makes a container an image. `workspace` is the job's folder on this machine, `disk`
 //! looks how large all that becomes, `powers` is what the daemon can do, and `tunnel` the way to one over ssh.
 
 mod powers;
@@ -23,6 +24,7 @@ mod container;
 mod carried;
 mod order;
 mod removal;
+mod commit;
 mod spare;
 mod notice;
 mod disk;

@@ -6,8 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use bollard::models::{
-    ContainerConfig, ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, ImageConfig, Mount, MountType,
-    MountVolumeOptions,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions,
 };
 use protocol::Variable;
 use protocol::plan::Resources;
@@ -182,24 +181,6 @@ pub(super) fn no_health_check() -> HealthConfig {
     HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }
 }
 
-/// The configuration of an image that `prepare` has made: the base image's own, to the letter. What is left out
-/// of a commit is taken from the container, so nothing is left out.
-pub(super) fn as_the_base(base: &ImageConfig) -> ContainerConfig {
-    ContainerConfig {
-        user: base.user.clone(),
-        exposed_ports: base.exposed_ports.clone(),
-        env: base.env.clone(),
-        cmd: base.cmd.clone(),
-        healthcheck: base.healthcheck.clone(),
-        volumes: base.volumes.clone(),
-        working_dir: base.working_dir.clone().filter(|folder| !folder.is_empty()).or_else(|| Some("/".to_owned())),
-        entrypoint: Some(base.entrypoint.clone().unwrap_or_default()),
-        stop_signal: base.stop_signal.clone(),
-        shell: base.shell.clone(),
-        ..ContainerConfig::default()
-    }
-}
-
 /// A mount that fails when its source is missing, instead of making an empty folder there.
 pub(super) fn bind(source: &Path, target: &str, read_only: bool) -> Mount {
     Mount {
@@ -228,6 +209,8 @@ pub(super) fn volume(target: String, of_image: bool, labels: &HashMap<String, St
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+
+    use bollard::models::ImageConfig;
 
     use super::*;
 

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use bollard::query_parameters::CommitContainerOptionsBuilder;
 use bytes::Bytes;
 use protocol::StageEnd;
 
 use super::super::{ExecutorError, Output, PrepareOrder, Stop};
+use super::commit::Commit;
 use super::image::{self, Image};
 use super::labels;
 use super::notice;
-use super::order;
 use super::prepared::{self, KEPT_FOR, REPOSITORY};
 use super::sandbox::{DockerSandbox, blocking, lock};
 use super::workspace::{self, Copy};
@@ -34,7 +33,7 @@ impl DockerSandbox {
         let making = Arc::clone(&self.machine);
         let Some(_turn) = making.making.begin(&key, stop).await else { return Ok(StageEnd::Cancelled) };
         let engine = &self.machine.engine;
-        let used = match prepared::find(engine, &key, base).await? {
+        let used = match prepared::find(engine, self.machine.powers().await, &key, base).await? {
             // One that is being removed at this moment is made anew.
             Some(found) => self.machine.pulled.use_image(&found.id).map(|used| (found, used)),
             None => None,
@@ -83,19 +82,17 @@ impl DockerSandbox {
         key: Option<&str>,
     ) -> Result<(), ExecutorError> {
         let tag = key.map_or_else(|| tag(&self.order.job), str::to_owned);
-        let options =
-            CommitContainerOptionsBuilder::default().container(container).repo(REPOSITORY).tag(&tag).pause(false);
-        let mut config = order::as_the_base(&base.config);
-        config.labels = Some(match key {
+        let labels = match key {
             Some(_) => labels::of_kept_for(KEPT_FOR),
             None => self.labels.of_stage(order.stage.name.as_str()),
-        });
-        let engine = &self.machine.engine;
-        let committed = engine.long.commit_container(options.build(), config).await;
-        let id = committed.map_err(|error| engine.failed("keep what prepare made as an image", &error))?.id;
+        };
+        let (engine, powers) = (&self.machine.engine, self.machine.powers().await);
+        let doing = "keep what prepare made as an image";
+        let commit = Commit { container, name: REPOSITORY, tag: &tag, base: &base.config, labels, doing };
+        let id = commit.make(engine, powers).await?;
         match key {
             Some(key) => {
-                self.machine.pulled.record(&prepared::name(key), &id);
+                self.machine.pulled.record(&prepared::name(key, powers), &id);
                 self.machine.pulled.use_image(&id).into_iter().for_each(|used| self.images.keep(used));
             }
             None => self.usage.set_image(image::grown(engine, &base.id, &id).await),

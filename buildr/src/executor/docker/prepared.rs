@@ -17,9 +17,11 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
 use super::super::{ExecutorError, PrepareOrder, Stop};
+use super::commit;
 use super::engine::{self, Engine};
 use super::image::Image;
 use super::labels;
+use super::powers::Powers;
 use crate::folder::{self, Entry};
 
 /// How long a prepared image is kept for later builds.
@@ -54,13 +56,18 @@ impl Making {
 }
 
 /// The name of the image with this key.
-pub(super) fn name(key: &str) -> String {
-    format!("{REPOSITORY}:{key}")
+pub(super) fn name(key: &str, powers: &Powers) -> String {
+    format!("{}:{key}", commit::repository(REPOSITORY, powers))
 }
 
 /// The image with this key, if there is one whose time is not over.
-pub(super) async fn find(engine: &Engine, key: &str, base: &Image) -> Result<Option<Image>, ExecutorError> {
-    let found = match engine.quick.inspect_image(&name(key)).await {
+pub(super) async fn find(
+    engine: &Engine,
+    powers: &Powers,
+    key: &str,
+    base: &Image,
+) -> Result<Option<Image>, ExecutorError> {
+    let found = match engine.quick.inspect_image(&name(key, powers)).await {
         Ok(found) => found,
         Err(error) if engine::is_absent(&error) => return Ok(None),
         Err(error) => return Err(engine.failed("look for a prepared image", &error)),
