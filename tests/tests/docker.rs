@@ -29,6 +29,7 @@ use farm::contract::executor::{
 use farm::docker::{DockerRig, with_docker};
 use farm::own_docker::OwnDocker;
 use farm::registry::Registry;
+use farm::tls::TlsPort;
 use futures_util::{FutureExt as _, StreamExt as _};
 use protocol::plan::{Image as PlanImage, Probe, Pull, Ready, Resources, Service};
 use protocol::{Cause, StageEnd, Variable};
@@ -1331,4 +1332,50 @@ async fn what_ssh_complains_about_is_said() {
     settings.ssh = program;
     let error = DockerExecutor::connect(settings).await.unwrap_err().to_string();
     assert!(error.contains("ssh://far.example") && error.contains("Permission denied (publickey)"), "{error}");
+}
+
+/// A port of this machine behind which the daemon's socket is, as long as the test runs.
+async fn daemon_on_a_port() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(protocol::task::spawn("daemon's port", async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            drop(protocol::task::spawn("daemon's connection", async move {
+                let mut far = tokio::net::UnixStream::connect("/var/run/docker.sock").await.unwrap();
+                tokio::io::copy_bidirectional(&mut near, &mut far).await.ok();
+            }));
+        }
+    }));
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_is_reached_over_tcp_and_tls() {
+    if !Path::new("/var/run/docker.sock").exists() {
+        eprintln!("skipped: it needs a local daemon");
+        return;
+    }
+    let plain = daemon_on_a_port().await;
+    let secure = TlsPort::in_front_of(&plain).await;
+    let (port, folder) = (secure.address.port(), secure.ca().parent().unwrap().to_owned());
+    for (host, tls) in [(format!("tcp://{plain}"), None), (format!("tcp://localhost:{port}"), Some(folder))] {
+        with_docker(
+            move |settings| {
+                settings.host = Some(host);
+                settings.tls = tls;
+            },
+            |rig| async move {
+                let (end, printed) = alone(&rig, &["cat /dev/null; seq 1 50000", "exit 3"]).await;
+                let expected: String = (1..=50_000).map(|number| format!("{number}\n")).collect();
+                assert!(end == StageEnd::Exited { code: 3 } && printed == expected, "{end:?}");
+            },
+        )
+        .await;
+    }
+    let mut settings = DockerSettings::new("nobody", "now");
+    settings.host = Some(format!("tcp://localhost:{port}"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::copy(secure.other_ca(), elsewhere.path().join("ca.pem")).unwrap();
+    settings.tls = Some(elsewhere.path().to_owned());
+    assert!(DockerExecutor::connect(settings).await.is_err(), "without the right authority nobody is spoken to");
 }
