@@ -82,6 +82,13 @@ pub async fn over_rabbitmq(test: impl AsyncFnOnce(&mut Farm)) {
     with_vhost(|vhost| during(Broker::Rabbit(vhost), Runs::Scripted, test)).await;
 }
 
+/// Runs a test on a farm in memory whose jobs run in containers.
+pub async fn in_memory_in_docker(test: impl AsyncFnOnce(&mut Farm)) {
+    if docker::is_there().await {
+        during(Broker::Memory(MemoryBroker::new()), Runs::Docker, test).await;
+    }
+}
+
 /// Runs a test on a farm over RabbitMQ whose jobs run in containers.
 pub async fn over_rabbitmq_in_docker(test: impl AsyncFnOnce(&mut Farm)) {
     if docker::is_there().await {

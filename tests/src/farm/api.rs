@@ -1,11 +1,11 @@
 //! A farm's API as tests ask it: every wait has a limit, and one that passes it shows where the farm stands.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use buildr::client::{self, Followed, LogAddress};
-use protocol::api::{BuildView, Status, Submit};
+use protocol::api::{ApproveJob, BuildView, JobView, Status, Submit};
 use protocol::{BuildNumber, LogName, RepoUrl};
 
 use super::{PATIENCE, Repository};
@@ -51,6 +51,21 @@ impl Api {
     pub async fn submit_url(&self, repo: RepoUrl, branch: Option<&str>) -> BuildNumber {
         let branch = branch.map(|branch| branch.parse().expect("a branch"));
         self.client.submit(&Submit::new(repo, branch)).await.expect("a build").build.number
+    }
+
+    /// Begins a build of a repository's `main` with values for its inputs.
+    pub async fn submit_with(&self, repository: &Repository, inputs: &BTreeMap<String, String>) -> BuildNumber {
+        let branch = Some("main".parse().expect("a branch"));
+        let order = Submit { inputs: inputs.clone(), ..Submit::new(repository.url(), branch) };
+        self.client.submit(&order).await.expect("a build").build.number
+    }
+
+    /// Says something at a gate, once its job waits for a person.
+    pub async fn answer(&self, number: BuildNumber, answer: &ApproveJob) {
+        let waits =
+            |job: &JobView| Some(&job.key) == answer.job.as_ref() && job.gate.as_ref().is_some_and(|it| it.open);
+        self.until(number, |view| view.build.status.is_over() || view.jobs.iter().any(waits)).await;
+        self.client.approve_job(number, answer).await.expect("an answer");
     }
 
     /// A build as it stands.
