@@ -21,7 +21,7 @@ use std::path::Path;
 
 pub use notes::{Note, NoteKind};
 
-use crate::manifest::{self, ManifestError, Node, Source};
+use crate::manifest::{self, ManifestError, Node, Text};
 use draft::Draft;
 use tree::Tree;
 
@@ -126,7 +126,7 @@ pub fn import(bytes: &[u8], path: &Path, kind: Option<Kind>) -> Result<Imported,
 }
 
 /// The documents of a file. Woodpecker takes `- <<: *list` for the elements of that list, which is no YAML.
-fn documents(bytes: &[u8], name: &str) -> Result<(Source, Vec<Node>), ManifestError> {
+fn documents(bytes: &[u8], name: &str) -> Result<(Text, Vec<Node>), ManifestError> {
     const MERGED: &str = "- <<: *";
     match manifest::documents(bytes, name) {
         Err(error) => {
