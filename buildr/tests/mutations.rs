@@ -133,11 +133,13 @@ fn nothing_that_is_written_ends_in_a_panic() {
     let seed: u64 = rand::random();
     let mut chance = StdRng::seed_from_u64(seed);
     println!("seed {seed}");
+    // More of them for who has the time: some hundreds a second.
+    let rounds = std::env::var("BUILDR_TEST_ROUNDS").map_or(40, |rounds| rounds.parse().unwrap());
     let texts = texts();
     let words: Vec<String> = texts.iter().flat_map(|text| pieces(text)).collect();
     for text in &texts {
         check(text);
-        for _ in 0..40 {
+        for _ in 0..rounds {
             let changed = changed(text, &words, &mut chance);
             check(&changed);
         }

@@ -39,10 +39,13 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8, CliError> {
     }
 }
 
+/// A part of the list: its heading, and what belongs there.
+type Section = (&'static str, fn(&Place) -> bool);
+
 /// All keys, each with the first sentence about it.
 fn listed(look: &Look) -> String {
     let places = all();
-    let sections: [(&str, fn(&Place) -> bool); 4] = [
+    let sections: [Section; 4] = [
         ("AT THE TOP LEVEL", |place| place.maps.contains(&"the top level")),
         ("IN A STAGE", |place| place.maps.contains(&"a stage")),
         ("IN PREPARE ALONE", |place| place.maps == ["`prepare`"]),
