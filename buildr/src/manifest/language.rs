@@ -168,7 +168,7 @@ pub(crate) struct Matrix {
     pub(crate) span: Span,
     /// In the order of the file; values as they are written.
     pub(crate) axes: Vec<(Spanned<String>, Vec<Spanned<String>>)>,
-    /// Cells besides those of the axes: each names all axes, and may name others.
+    /// What cells have besides: an entry whose axes are those of cells is theirs, any other is a cell of its own.
     pub(crate) include: Vec<Vec<(Spanned<String>, Spanned<String>)>>,
     /// Cells that are left out: those in which all of these globs match. What they name are axes, `branch`, `tag` or
     /// `event`.

@@ -49,12 +49,21 @@ pub(super) fn matcher(glob: &Spanned<String>, findings: &mut Findings<'_>) -> Op
     }
 }
 
-/// Globs as they are written, for a sentence.
+/// Globs as they are written, for a sentence: the first few of them.
 pub(super) fn written(globs: &Globs) -> String {
-    let include = globs.include.iter().map(|glob| glob.value.clone());
-    let exclude = globs.exclude.iter().map(|glob| format!("!{}", glob.value));
-    let all: Vec<String> = include.chain(exclude).collect();
-    all.join(", ")
+    const FEW: usize = 6;
+    const SHORT: usize = 60;
+    let cut = |text: &str| match text.char_indices().nth(SHORT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    };
+    let include = globs.include.iter().map(|glob| cut(&glob.value));
+    let exclude = globs.exclude.iter().map(|glob| format!("!{}", cut(&glob.value)));
+    let mut few: Vec<String> = include.chain(exclude).take(FEW).collect();
+    if globs.include.len() + globs.exclude.len() > FEW {
+        few.push("…".to_owned());
+    }
+    few.join(", ")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The jobs of one file: their keys, what they wait for, what their agents must have, and what they do.
 
-use protocol::plan::{BuildPlan, Cell, Lane, RunOn, SkippedStage, WORKSPACE};
+use protocol::plan::{BuildPlan, Cell, Lane, MAX_PLAN_BYTES, RunOn, SkippedStage, WORKSPACE};
 use protocol::{JobKey, Plan, PlannedJob, StageName, StagePlan, Variable};
 
 use super::cell::{File, Variant, axes_at, variants};
@@ -30,8 +30,10 @@ pub(super) struct Jobs<'m> {
 pub(super) struct Made {
     pub(super) jobs: Vec<PlannedJob>,
     pub(super) build: BuildPlan,
-    /// Whether there were more jobs than a build may have; then not all of them are here.
-    pub(super) too_many: bool,
+    /// Whether there were more jobs than a build may have, or more bytes than a plan; then not all of it is here.
+    pub(super) cut: bool,
+    /// How long it is on the wire, about.
+    pub(super) bytes: usize,
 }
 
 /// One cell of the top level's matrix, or the whole file.
@@ -83,7 +85,7 @@ impl Jobs<'_> {
             let here = self.cell(cell, &mut desk);
             first.get_or_insert_with(|| here.plan.clone());
             if !self.jobs(&groups, here, most, &mut desk) {
-                desk.made.too_many = true;
+                desk.made.cut = true;
                 return desk.made;
             }
         }
@@ -94,10 +96,10 @@ impl Jobs<'_> {
         desk.made
     }
 
-    /// The jobs of one cell; whether there are no more of them than there may be.
+    /// The jobs of one cell; whether there is no more of them than there may be.
     fn jobs(&self, groups: &[Vec<usize>], mut here: InCell, most: usize, desk: &mut Desk<'_, '_>) -> bool {
         for group in groups {
-            let before = desk.made.jobs.len();
+            let (before, skipped) = (desk.made.jobs.len(), desk.made.build.skipped.len());
             match group.as_slice() {
                 [only] if is_job(&self.file.manifest.stages[*only]) => self.own_jobs(*only, &here, desk),
                 stages => self.shared_job(stages, groups.len() == 1, &here, desk),
@@ -108,7 +110,9 @@ impl Jobs<'_> {
                     here.placed[number].clone_from(&new);
                 }
             }
-            if desk.made.jobs.len() > most {
+            let written = (&desk.made.jobs[before..], &desk.made.build.skipped[skipped..]);
+            desk.made.bytes += super::length(&written);
+            if desk.made.jobs.len() > most || desk.made.bytes > MAX_PLAN_BYTES {
                 return false;
             }
         }

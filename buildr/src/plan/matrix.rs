@@ -11,7 +11,7 @@ use super::facts::Facts;
 use super::findings::Findings;
 use super::globs::matcher;
 use super::scope::shown;
-use crate::manifest::{Matrix, Spanned};
+use crate::manifest::{Matrix, Spanned, quoted};
 
 /// The most combinations that are looked at, before any are excluded.
 const MOST_COMBINATIONS: usize = 16 * MAX_JOBS;
@@ -106,13 +106,18 @@ fn include(matrix: &Matrix, cells: &mut Vec<Vec<Cell>>, findings: &mut Findings<
             }
         }
         if !matched {
-            add(entry, cells, findings);
+            add(entry, matrix, cells, findings);
         }
     }
 }
 
-fn add(entry: &Entry, cells: &mut Vec<Vec<Cell>>, findings: &mut Findings<'_>) {
+fn add(entry: &Entry, matrix: &Matrix, cells: &mut Vec<Vec<Cell>>, findings: &mut Findings<'_>) {
     let Some((first, _)) = entry.first() else { return };
+    let said = |axis: &str| entry.iter().any(|(name, _)| name.value == axis);
+    if let Some((axis, _)) = matrix.axes.iter().find(|(axis, _)| !said(&axis.value)) {
+        let message = format!("no cell is like this, and it does not say its {}", quoted(&axis.value));
+        return findings.problem(first.span, message, format!("write `{}: ...` in it too", axis.value));
+    }
     let own = entry.iter().map(|(key, value)| Cell { axis: key.value.clone(), value: value.value.clone() });
     let own: Vec<Cell> = own.collect();
     if cells.iter().any(|cell| cell.len() == own.len() && own.iter().all(|value| cell.contains(value))) {

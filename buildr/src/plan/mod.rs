@@ -52,11 +52,11 @@ pub enum PlanError {
     Manifest(#[from] ManifestError),
     /// The plan is longer than what may cross to the coordinator.
     #[error(
-        "the plan that this manifest makes is {bytes} bytes long, and a plan is at most {MAX_PLAN_BYTES}; \
+        "the plan that this manifest makes is at least {bytes} bytes long, and a plan is at most {MAX_PLAN_BYTES}; \
          write what is long in files of the repository, and run these in a `script`"
     )]
     TooLong {
-        /// Its length in bytes on the wire.
+        /// Its length in bytes on the wire, as far as it was made.
         bytes: usize,
     },
     /// There are more jobs than one build may have.
@@ -142,8 +142,9 @@ fn compile_all(pipelines: &[(Option<&str>, &Manifest)], facts: &Facts) -> Result
             Err(other) => return Err(other.into()),
             Ok(warnings) => planned.warnings.extend(warnings),
         }
-        if made.too_many && problems.is_empty() {
-            return Err(PlanError::TooManyJobs);
+        if made.cut && problems.is_empty() {
+            let bytes = made.bytes;
+            return Err(if bytes > MAX_PLAN_BYTES { PlanError::TooLong { bytes } } else { PlanError::TooManyJobs });
         }
         planned.jobs.extend(made.jobs);
         merge(&mut planned.build, made.build);
@@ -151,10 +152,13 @@ fn compile_all(pipelines: &[(Option<&str>, &Manifest)], facts: &Facts) -> Result
     if !problems.is_empty() {
         return Err(ManifestError::Faulty { problems, more }.into());
     }
-    let bytes = serde_json::to_vec(&(&planned.jobs, &planned.build))
-        .expect("a plan is strings, lists and maps, which all have JSON")
-        .len();
+    let bytes = length(&(&planned.jobs, &planned.build));
     if bytes > MAX_PLAN_BYTES { Err(PlanError::TooLong { bytes }) } else { Ok(planned) }
+}
+
+/// How long it is on the wire, in bytes.
+fn length(written: &impl serde::Serialize) -> usize {
+    serde_json::to_vec(written).expect("a plan is strings, lists and maps, which all have JSON").len()
 }
 
 fn file<'m>(

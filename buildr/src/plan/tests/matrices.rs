@@ -39,6 +39,14 @@ fn some_are_added_or_extended() {
         &push(),
         &["os=a", "os=b", "os=c, x=1", "os=c, x=2"],
     );
+    cells(
+        "{os: [a, b], v: [1, 2], include: [{v: 2, x: 1}]}",
+        &push(),
+        &["os=a, v=1", "os=a, v=2, x=1", "os=b, v=1", "os=b, v=2, x=1"],
+    );
+    cells("{os: [a, b], include: [{x: 1}]}", &push(), &["os=a, x=1", "os=b, x=1"]);
+    let short = refused("t: {script: x, matrix: {os: [a, b], v: [1], include: [{v: 3}]}}", &push());
+    assert!(short.starts_with(".buildr.yml:1:56: no cell is like this, and it does not say its \"os\""), "{short}");
     cells("{include: [{os: a, v: 1}, {os: b, v: 2}]}", &push(), &["os=a, v=1", "os=b, v=2"]);
     let same = refused("t: {script: x, matrix: {include: [{os: a, v: 1}, {v: 1, os: a}]}}", &push());
     assert!(same.starts_with(".buildr.yml:1:51: the cell (v=1, os=a) is there already"), "{same}");

@@ -115,4 +115,9 @@ fn caps() {
     let vars: Vec<String> = (0..=MAX_VARIABLES).map(|number| format!("A{number}=x")).collect();
     let text = format!("environment: {{vars: [{}]}}\na: {{script: x}}", vars.join(", "));
     assert!(refused(&text, &push()).contains("this is the variable number 2001; a file sets at most 2000"));
+    // What is too long is not made to its end.
+    let axis = "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]";
+    let text = format!("matrix: {{a: {axis}, b: {axis}}}\na: {{script: '{}'}}", "x".repeat(300_000));
+    let told = refused(&text, &push());
+    assert!(told.contains("is at least 1200") && told.contains("a plan is at most 1048576"), "{told}");
 }
