@@ -173,7 +173,7 @@ async fn a_shell_in_what_failed() {
     let typed = "cat file; ls /opt; echo I am $WHO; exit\n";
     let (code, text) = on_a_terminal(&place, "run --shell", &[("NO_COLOR", "1")], typed).await;
     assert_eq!(code, Some(1), "{text}");
-    for part in ["a shell in build", "\nmade\n", "mark", "I am ann", "failed: build failed: exit code 4"] {
+    for part in ["a shell in build", "made\n", "mark", "I am ann", "failed: build failed: exit code 4"] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
     place.nothing_is_left().await;

@@ -86,7 +86,7 @@ pub(super) fn write(
 ) -> io::Result<()> {
     let mut kept: Vec<Kept> = Vec::new();
     for stage in &account.stages {
-        let (Some(files), Some(job)) = (&stage.kept, &stage.job) else { continue };
+        let (Some(files), Some(job)) = (&stage.kept, account.job_of(stage)) else { continue };
         let into = record.artifacts_path(account, Some(job), &stage.stage);
         replace(&into)?;
         carry::restore(&archives(record.folder()).join(&files.sha256), &into).map_err(io::Error::other)?;

@@ -141,6 +141,11 @@ impl Account {
         &mut self.stages[at]
     }
 
+    /// A stage's job, where the build's only one is not named too.
+    pub(crate) fn job_of<'a>(&'a self, stage: &'a StageAccount) -> Option<&'a JobKey> {
+        stage.job.as_ref().or(self.only.as_ref())
+    }
+
     /// Whether the build has more jobs than one.
     pub(crate) fn has_several_jobs(&self) -> bool {
         self.jobs > 1

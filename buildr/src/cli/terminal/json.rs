@@ -45,6 +45,9 @@ enum Own<'a> {
     Ended { ending: &'a Ending, exit_code: u8, duration_ms: u64 },
 }
 
+/// In how many pieces that are no text a chunk of output is printed at most.
+const MOST_PIECES: usize = 8;
+
 /// The lines so far.
 #[derive(Debug, Default)]
 pub(super) struct Json {
@@ -103,10 +106,23 @@ impl Json {
     }
 }
 
+/// Text as text, and between it what is none; in one piece where there is more of that than of lines.
 fn chunk(at_ms: u64, job: Option<&JobKey>, log: &LogName, bytes: &[u8]) -> Vec<u8> {
-    let text = std::str::from_utf8(bytes).ok();
-    let base64 = text.is_none().then(|| BASE64_STANDARD.encode(bytes));
-    line(at_ms, job, Own::Log { log, text, base64 })
+    let encoded = |bytes: &[u8]| Own::Log { log, text: None, base64: Some(BASE64_STANDARD.encode(bytes)) };
+    if bytes.utf8_chunks().filter(|part| !part.invalid().is_empty()).take(MOST_PIECES).count() == MOST_PIECES {
+        return line(at_ms, job, encoded(bytes));
+    }
+    let mut out = Vec::new();
+    for part in bytes.utf8_chunks() {
+        let text = part.valid();
+        if !text.is_empty() {
+            out.extend(line(at_ms, job, Own::Log { log, text: Some(text), base64: None }));
+        }
+        if !part.invalid().is_empty() {
+            out.extend(line(at_ms, job, encoded(part.invalid())));
+        }
+    }
+    out
 }
 
 fn line<T: Serialize>(at_ms: u64, job: Option<&JobKey>, what: T) -> Vec<u8> {
@@ -126,14 +142,17 @@ mod tests {
         let log: LogName = "unit".parse().unwrap();
         let job: JobKey = "unit (a=b)".parse().unwrap();
         let mut out = Vec::new();
-        for bytes in [&b"a \xc3"[..], b"\xbc\n", b"\xff\xfe", b"end \xc3"] {
+        for bytes in [&b"a \xc3"[..], b"\xbc\n", b"x\xffy\n", b"\xff\xfe\xff\xfe\xff\xfe\xff\xfe", b"end \xc3"] {
             out.extend(json.printed(7, Some(&job), &log, bytes));
         }
         out.extend(json.event(8, Some(&job), &JobEvent::Finished { ending: Ending::passed() }));
         insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
         {"at_ms":7,"job":"unit (a=b)","event":"log","log":"unit","text":"a "}
         {"at_ms":7,"job":"unit (a=b)","event":"log","log":"unit","text":"ü\n"}
-        {"at_ms":7,"job":"unit (a=b)","event":"log","log":"unit","base64":"//4="}
+        {"at_ms":7,"job":"unit (a=b)","event":"log","log":"unit","text":"x"}
+        {"at_ms":7,"job":"unit (a=b)","event":"log","log":"unit","base64":"/w=="}
+        {"at_ms":7,"job":"unit (a=b)","event":"log","log":"unit","text":"y\n"}
+        {"at_ms":7,"job":"unit (a=b)","event":"log","log":"unit","base64":"//7//v/+//4="}
         {"at_ms":7,"job":"unit (a=b)","event":"log","log":"unit","text":"end "}
         {"at_ms":8,"job":"unit (a=b)","event":"log","log":"unit","base64":"ww=="}
         {"at_ms":8,"job":"unit (a=b)","event":"finished","ending":{"outcome":"passed"}}
