@@ -142,6 +142,7 @@ async fn secrets_come_from_files_and_from_the_environment() {
 #[tokio::test]
 async fn what_runs_keep_can_be_removed() {
     let Some(place) = Place::with("image: IMAGE\nbuild:\n  script: [echo made >file, exit 1]\n").await else { return };
+    place.run(&["run", "--shell"]).await.check(2, &["--shell needs a terminal", "try: buildr run --keep"]);
     let ran = place.run(&["run", "--keep"]).await;
     ran.check(1, &["build is kept; look into it with: docker run --rm -it -v "]);
     let kept = place.path("cache/buildr/run/kept");

@@ -143,6 +143,10 @@ fn variable(text: &str) -> Result<Variable, String> {
 /// Builds, shows it, and ends with the build's exit code.
 pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
     let tree = folder(&args.path)?;
+    if args.shell && !shell::is_possible() {
+        let what = "--shell needs a terminal to be opened on".to_owned();
+        return Err(CliError::Usage { what, instead: Some("buildr run --keep".to_owned()) });
+    }
     // What can be known to be wrong is said before anything is copied, pulled or waited for.
     manifest::load_project(&tree, &NoIncludes).map_err(RunError::Manifest)?;
     let mut secrets = args.secrets.read().map_err(RunError::Secrets)?;
@@ -156,80 +160,129 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
     sweep(&life, &work, &args.containers).await?;
     let stop = Stop::new();
     let seen = git::describe_tree(&tree, stop.token()).await.map_err(RunError::Tree)?;
-    let header = Header {
+    let header = header(&tree, &seen, executor.version().await);
+    let (record, earlier) = record(&args, &tree, &life)?;
+    let frame = if args.json { Frame::Json } else { frame() };
+    let style = Style { frame, look: Look::of_stdout(globals.color()), verbose: args.verbose };
+    let screen: Screen = Arc::new(Terminal::new(stdout(), style, record));
+    screen.header(&header).map_err(CliError::Output)?;
+    let build = Build {
+        args: &args,
+        tree: &tree,
+        seen: &seen,
+        life: &life,
+        executor: &executor,
+        work: &work,
+        secrets: &secrets,
+        earlier: &earlier,
+        screen: &screen,
+    };
+    let ending = build.carry_out(stop).await?;
+    let earlier = if args.selection.is_partial() { earlier } else { Vec::new() };
+    over(&args, &screen, &header, &ending, &earlier)
+}
+
+/// All that a build on this machine is made with.
+struct Build<'a> {
+    args: &'a Args,
+    tree: &'a Path,
+    seen: &'a TreeCopy,
+    life: &'a Life,
+    executor: &'a DockerExecutor,
+    work: &'a WorkFolder,
+    secrets: &'a [Variable],
+    earlier: &'a [Kept],
+    screen: &'a Screen,
+}
+
+impl Build<'_> {
+    async fn carry_out(&self, stop: Stop) -> Result<Ending, RunError> {
+        let Self { args, tree, life, executor, secrets, screen, .. } = *self;
+        let archives = screen.look_at(|_, record| results::archives(record.folder()));
+        let caches = CacheStore::at(life.folder.join("caches"), CACHE_BYTES);
+        let looked_into = args.keep || args.shell;
+        let aftermath = self.aftermath();
+        let own_environment = own_environment();
+        let facts = args.occasion.facts(facts(self.seen));
+        let order = order(tree, &facts)?;
+        let rooms = Rooms {
+            source: self.source(),
+            executor,
+            work: self.work,
+            socket: &SocketPolicy { mode: SocketMode::Asked, ..SocketPolicy::default() },
+            own_environment: &own_environment,
+            more_environment: &args.env,
+            secrets,
+            times: args.containers.limits.times(),
+            agent: "local",
+            stage_parallelism: cores(),
+            archives: Some(&archives),
+            caches: Some(&caches),
+            keep: if looked_into { KeepContainers::Failed } else { KeepContainers::Nothing },
+            visitor: looked_into.then_some(&aftermath),
+        };
+        let owner = self.owner(&own_environment, &facts.inputs);
+        let ways = Ways { jobs: args.jobs.map_or_else(cores, NonZero::get), gatekeeper: &owner };
+        let signals = task::spawn("signals", stop_on_signals(Arc::clone(screen), stop.clone()));
+        let clock = task::spawn("clock", tick(Arc::clone(screen)));
+        let ending = runner::run_build(&order, &rooms, &ways, &**screen, &stop).await;
+        clock.abort();
+        signals.abort();
+        Ok(ending)
+    }
+
+    fn source(&self) -> Source<'_> {
+        match (self.args.committed, self.args.in_place) {
+            (true, _) => Source::Committed(self.tree),
+            (_, true) => Source::InPlace(self.tree),
+            _ => Source::Tree(self.tree),
+        }
+    }
+
+    fn aftermath(&self) -> Aftermath<'_> {
+        Aftermath {
+            screen: Arc::clone(self.screen),
+            executor: self.executor,
+            shell: self.args.shell,
+            kept: self.args.keep.then(|| self.life.folder.join("kept")),
+            seen: Mutex::default(),
+        }
+    }
+
+    fn owner<'o>(&'o self, own_environment: &'o [Variable], inputs: &'o [Variable]) -> Owner<'o> {
+        let args = self.args;
+        Owner {
+            screen: Arc::clone(self.screen),
+            selection: &args.selection,
+            occasion: &args.occasion,
+            earlier: self.earlier,
+            here: Here {
+                tree: self.seen,
+                committed: args.committed,
+                in_place: args.in_place,
+                secrets: self.secrets,
+                more_environment: &args.env,
+                own_environment,
+                network: args.containers.network.as_deref(),
+            },
+            inputs,
+            yes: args.yes,
+            no_cache: args.no_cache,
+            can_ask: can_ask() && !args.json,
+            selected: Mutex::new(Selected::default()),
+        }
+    }
+}
+
+fn header(tree: &Path, seen: &TreeCopy, docker: Option<String>) -> Header {
+    Header {
         version: env!("CARGO_PKG_VERSION"),
         project: tree.file_name().map_or_else(|| "/".to_owned(), |name| name.to_string_lossy().into_owned()),
         commit: seen.commit.as_ref().map(|commit| commit.short().to_owned()),
         branch: seen.branch.as_ref().map(ToString::to_string),
         changed: seen.changed,
-        docker: executor.version().await.map(|version| plain(&version)),
-    };
-    let (record, earlier) = record(&args, &tree, &life)?;
-    let archives = results::archives(record.folder());
-    let caches = CacheStore::at(life.folder.join("caches"), CACHE_BYTES);
-    let looked_into = args.keep || args.shell && shell::is_possible();
-    let frame = if args.json { Frame::Json } else { frame() };
-    let style = Style { frame, look: Look::of_stdout(globals.color()), verbose: args.verbose };
-    let screen: Screen = Arc::new(Terminal::new(stdout(), style, record));
-    screen.header(&header).map_err(CliError::Output)?;
-    let own_environment = own_environment();
-    let aftermath = Aftermath {
-        screen: Arc::clone(&screen),
-        executor: &executor,
-        shell: args.shell,
-        kept: args.keep.then(|| life.folder.join("kept")),
-        seen: Mutex::default(),
-    };
-    let facts = args.occasion.facts(facts(&seen));
-    let order = order(&tree, &facts)?;
-    let rooms = Rooms {
-        source: match (args.committed, args.in_place) {
-            (true, _) => Source::Committed(&tree),
-            (_, true) => Source::InPlace(&tree),
-            _ => Source::Tree(&tree),
-        },
-        executor: &executor,
-        work: &work,
-        socket: &SocketPolicy { mode: SocketMode::Asked, ..SocketPolicy::default() },
-        own_environment: &own_environment,
-        more_environment: &args.env,
-        secrets: &secrets,
-        times: args.containers.limits.times(),
-        agent: "local",
-        stage_parallelism: cores(),
-        archives: Some(&archives),
-        caches: Some(&caches),
-        keep: if looked_into { KeepContainers::Failed } else { KeepContainers::Nothing },
-        visitor: looked_into.then_some(&aftermath),
-    };
-    let owner = Owner {
-        screen: Arc::clone(&screen),
-        selection: &args.selection,
-        occasion: &args.occasion,
-        earlier: &earlier,
-        here: Here {
-            tree: &seen,
-            committed: args.committed,
-            in_place: args.in_place,
-            secrets: &secrets,
-            more_environment: &args.env,
-            own_environment: &own_environment,
-            network: args.containers.network.as_deref(),
-        },
-        inputs: &facts.inputs,
-        yes: args.yes,
-        no_cache: args.no_cache,
-        can_ask: can_ask() && !args.json,
-        selected: Mutex::new(Selected::default()),
-    };
-    let ways = Ways { jobs: args.jobs.map_or_else(cores, NonZero::get), gatekeeper: &owner };
-    let signals = task::spawn("signals", stop_on_signals(Arc::clone(&screen), stop.clone()));
-    let clock = task::spawn("clock", tick(Arc::clone(&screen)));
-    let ending = runner::run_build(&order, &rooms, &ways, &*screen, &stop).await;
-    clock.abort();
-    signals.abort();
-    let earlier = if args.selection.is_partial() { earlier } else { Vec::new() };
-    over(&args, &screen, &header, &ending, &earlier)
+        docker: docker.map(|version| plain(&version)),
+    }
 }
 
 /// Leaves the results, and shows how it ended.

@@ -16,8 +16,8 @@ pub(crate) type Place = (Option<JobKey>, StageName);
 pub(crate) struct Account {
     /// Its stages, those that began first standing first.
     pub(crate) stages: Vec<StageAccount>,
-    /// Jobs that were not run here, and why.
-    pub(crate) passed_over: Vec<(JobKey, String)>,
+    /// Jobs that were not run here, and stages that are in no job, and why.
+    pub(crate) passed_over: Vec<(String, String)>,
     /// How many jobs there are; 0 while that is not known.
     jobs: usize,
     /// The only one.

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use protocol::plan::SkippedStage;
 use protocol::report::JobEvent;
 use protocol::{Ending, JobKey, LogName};
 
@@ -236,6 +237,12 @@ impl<W: Write + Send> Terminal<W> {
             let path = screen.record.log_path(&screen.account, job, log);
             screen.record.close(&path);
         }
+        if let (JobEvent::Planned { build, .. }, Face::Live(_) | Face::Plain(_)) = (event, &screen.face) {
+            for SkippedStage { stage, pipeline, reason } in &build.skipped {
+                let title = pipeline.as_ref().map_or_else(|| stage.to_string(), |name| format!("{name}/{stage}"));
+                screen.pass_over(self.look, &title, reason)?;
+            }
+        }
         let Screen { face, account, record, .. } = &mut *screen;
         let mut now_shown = None;
         let bytes = match (face, event) {
@@ -304,6 +311,13 @@ impl<W: Write> Screen<W> {
         self.out.flush()
     }
 
+    /// What is not run is told when that is known, and again at the end.
+    fn pass_over(&mut self, look: Look, title: &str, reason: &str) -> io::Result<()> {
+        self.account.passed_over.push((title.to_owned(), reason.to_owned()));
+        let line = format!("{} {} skipped: {}", look.paint(Tone::Faint, "–"), clean(title), clean(reason));
+        self.say(look, &[line])
+    }
+
     fn say(&mut self, look: Look, lines: &[String]) -> io::Result<()> {
         let bytes = match &mut self.face {
             Face::Live(live) => live.scroll(&self.account, look, lines),
@@ -321,14 +335,12 @@ impl<W: Write + Send> BuildSink for Terminal<W> {
 
     fn passed_over(&self, job: &JobKey, reason: &str) {
         let mut screen = self.screen();
-        screen.account.passed_over.push((job.clone(), reason.to_owned()));
         // The summary says it again; that nobody reads any more is seen by the next event.
         if matches!(screen.face, Face::Json(_)) {
             let line = Json::passed_over(time::now(), job, reason);
             screen.write(&line).ok();
         } else {
-            let line = format!("{} {job} skipped: {}", self.look.paint(Tone::Faint, "–"), clean(reason));
-            screen.say(self.look, &[line]).ok();
+            screen.pass_over(self.look, job.as_str(), reason).ok();
         }
     }
 }

@@ -205,7 +205,7 @@ impl Verdict<'_> {
         }
         for (job, reason) in &self.account.passed_over {
             let mark = self.look.paint(Tone::Faint, &format!("{:<words$}", "skipped"));
-            lines.push(format!("{mark} {job}: {}", clean(reason)));
+            lines.push(format!("{mark} {}: {}", clean(job), clean(reason)));
         }
     }
 
