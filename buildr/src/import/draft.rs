@@ -154,7 +154,9 @@ impl Draft {
             maps.push((name, map));
         }
         self.set_stages();
-        let variables = std::mem::take(&mut self.variables);
+        let mut variables = std::mem::take(&mut self.variables);
+        let all = variables.clone();
+        variables.retain(|(name, value)| !self.is_late(name, value, &all));
         if !variables.is_empty() || !self.ready.is_empty() {
             let mut top = std::mem::take(&mut self.top);
             let vars = self.vars(&mut top, &variables, &variables, &self.ready);
@@ -248,7 +250,11 @@ impl Draft {
                 self.notes.say(&mut stage.map, NoteKind::Lost, format!("`script: {line}`"), why);
             }
         }
-        let exports = self.exports(&mut stage);
+        let known: Vec<(String, String)> = stage.variables.iter().chain(&self.variables).cloned().collect();
+        let late: Vec<(String, String)> =
+            known.iter().filter(|(name, value)| self.is_late(name, value, &known)).cloned().collect();
+        stage.variables.retain(|variable| !late.contains(variable));
+        let exports = self.exports(&mut stage, &late);
         if !stage.script.is_empty() {
             let titled = |(index, line): (usize, String)| match stage.titles.iter().find(|(at, _)| *at == index) {
                 Some((_, title)) => Value::Remarked(title.clone(), Box::new(line.into())),
@@ -320,7 +326,7 @@ impl Draft {
     }
 
     /// Lines that give the script the variables of the other system that it reads; tells those that cannot be given.
-    fn exports(&self, stage: &mut Stage) -> Vec<String> {
+    fn exports(&self, stage: &mut Stage, late: &[(String, String)]) -> Vec<String> {
         let mut text = stage.script.join("\n");
         for key in ["after", "on_failure"] {
             if let Some(Value::Lines(lines)) = stage.map.get(key) {
@@ -331,6 +337,14 @@ impl Draft {
                     }
                 });
             }
+        }
+        let mut own = Vec::new();
+        for name in words::used(&text) {
+            set_late(&name, late, &mut own);
+        }
+        for (name, value) in late.iter().filter(|(name, _)| own.iter().any(|(known, _)| known == name)) {
+            text = format!("{text}\n{value}");
+            stage.known.push(name.clone());
         }
         let set = self.set_by(stage, &text);
         let mut exports = Vec::new();
@@ -368,7 +382,15 @@ impl Draft {
                 why,
             );
         }
+        exports.extend(own.into_iter().map(|(_, line)| line));
         exports
+    }
+
+    /// Whether a variable's value is known only in a stage's shell, where the script must set it.
+    fn is_late(&self, name: &str, value: &str, known: &[(String, String)]) -> bool {
+        let others: Vec<(String, String)> = known.iter().filter(|(other, _)| other != name).cloned().collect();
+        let (_, unknown) = words::replaced(self.kind, value, &others);
+        unknown.iter().any(|name| words::in_shell(self.kind, name).is_some())
     }
 
     /// The variables that a script finds set, or sets.
@@ -405,6 +427,23 @@ pub(super) fn top_when(map: &mut Map, mut conditions: Vec<Condition>) {
     if let Some(when) = written(&conditions) {
         map.set("when", when);
     }
+}
+
+/// Adds the line that sets a variable, behind those of the variables that it reads.
+fn set_late(name: &str, late: &[(String, String)], lines: &mut Vec<(String, String)>) {
+    if lines.iter().any(|(known, _)| known == name) {
+        return;
+    }
+    let Some((at, (_, value))) = late.iter().enumerate().find(|(_, (known, _))| known == name) else { return };
+    // Without itself, for a circle has no end.
+    let others: Vec<(String, String)> =
+        late.iter().enumerate().filter(|(index, _)| *index != at).map(|(_, one)| one.clone()).collect();
+    for read in words::used(value) {
+        set_late(&read, &others, lines);
+    }
+    let quoted: String =
+        value.chars().flat_map(|c| matches!(c, '"' | '\\' | '`').then_some('\\').into_iter().chain([c])).collect();
+    lines.push((name.to_owned(), format!("export {name}=\"{quoted}\"")));
 }
 
 /// Whether a name looks like a setting from outside, not like a script's own variable.

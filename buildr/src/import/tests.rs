@@ -195,6 +195,16 @@ fn shapes_of_real_files() {
          path:\n        - <<: *p\n        - c\n",
         &["path: [a, b, c]", "branch: main", "is taken for `main`"],
     );
+    check(
+        Kind::Gitlab,
+        "variables: {TOP: 'v-$CI_COMMIT_SHORT_SHA'}\na:\n  variables: {TAG: '$TOP/x'}\n  script: echo $TAG\n",
+        &[
+            "export TOP=\"v-$CI_COMMIT_SHORT_SHA\"\n    - export TAG=\"$TOP/x\"\n    - echo $TAG",
+            "- export CI_COMMIT_SHORT_SHA=",
+            "!environment",
+            "!look at",
+        ],
+    );
     let travis = "language: python\nscript: make\njobs:\n  include:\n    - {stage: test, python: '3.8'}\n    - {stage: Test, python: pypy3}\n";
     check(
         Kind::Travis,

@@ -68,7 +68,10 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
         root.get("stages").map(Tree::elements).unwrap_or_default().iter().filter_map(stage_name).collect();
     // Where jobs do all the work, the script at the top level is only what they take over.
     let cells = all.iter().any(|cell| !cells::is_work(cell));
-    let own = works.is_empty() || cells || root.get(language.key).is_some() || root.get("env").is_some_and(is_matrix);
+    let own = works.is_empty()
+        || cells
+        || root.get(language.key).is_some_and(Tree::is_list)
+        || root.get("env").is_some_and(is_matrix);
     let mut groups: Vec<(String, Vec<String>)> = names.iter().map(|name| (name.to_lowercase(), Vec::new())).collect();
     if own {
         let mut stage = draft.stage("test");
