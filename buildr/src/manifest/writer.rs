@@ -372,7 +372,6 @@ fn plain(text: &str, flow: bool) -> bool {
     let begins = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '$' | '(' | '+' | '^' | '<' | ';');
     let mut first = text.chars();
     let start = first.next().is_some_and(|c| begins(c) || c == '~' && first.next() == Some('/'));
-    // In a list of patterns a star alone is no alias, but every reader would have to know that.
     start
         && !text.starts_with("...")
         && !text.starts_with("<<")
@@ -381,13 +380,8 @@ fn plain(text: &str, flow: bool) -> bool {
         && !text.contains(" #")
         && !text.contains(is_odd)
         && !text.contains('\t')
-        && !(flow && text.contains([',', '[', ']', '{', '}', ':']) && !is_plain_in_flow(text))
+        && !(flow && text.contains([',', '[', ']', '{', '}']))
         && !is_typed(text)
-}
-
-/// `postgres:17` and `https://x` may stand in brackets as they are; what holds brackets itself may not.
-fn is_plain_in_flow(text: &str) -> bool {
-    !text.contains([',', '[', ']', '{', '}'])
 }
 
 /// Whether some reader of YAML takes the text for something else: a number, a truth, a date, nothing.
