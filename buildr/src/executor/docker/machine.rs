@@ -95,7 +95,8 @@ impl Machine {
 
     /// What the daemon can do.
     pub(super) async fn powers(&self) -> &Powers {
-        self.powers.get_or_init(|| Powers::ask(&self.engine)).await
+        let ask = async || Powers::ask(&self.engine, self.settings.socket().as_deref()).await;
+        self.powers.get_or_init(ask).await
     }
 
     /// Makes a container. Whether the daemon sees its folders is found out at the first: if not, they are carried to

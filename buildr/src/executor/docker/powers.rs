@@ -1,5 +1,10 @@
 //! What the daemon at the other end is, and what it cannot do: Docker as root, Docker without root, Podman.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use bollard::models::SystemInfoCgroupVersionEnum;
+
 use super::engine::Engine;
 
 /// How Podman calls itself among a daemon's parts.
@@ -39,19 +44,26 @@ impl Powers {
     }
 
     /// Asks the daemon. One that does not tell is taken for a whole one: what it cannot do it will refuse itself.
-    pub(super) async fn ask(engine: &Engine) -> Self {
+    ///
+    /// Podman tells neither that it has no root nor that it heeds no limits then (control groups of version 1): its
+    /// socket, at `socket`, is its user's.
+    pub(super) async fn ask(engine: &Engine, socket: Option<&Path>) -> Self {
         let whole = Self { cores: None, ..Self::of_a_whole_daemon(0) };
         let Ok(said) = engine.quick.info().await else { return whole };
         let parts = engine.quick.version().await.ok().and_then(|version| version.components).unwrap_or_default();
         let options = said.security_options.unwrap_or_default();
         let has = |word: &str| options.iter().any(|option| option.split(',').any(|part| part == word));
+        let podman = parts.iter().any(|part| part.name == PODMAN);
+        let of_a_user = socket.and_then(|path| path.metadata().ok()).is_some_and(|socket| socket.uid() != 0);
+        let rootless = has("name=rootless") || podman && of_a_user;
+        let holds = !(podman && rootless && said.cgroup_version == Some(SystemInfoCgroupVersionEnum::_1));
         Self {
-            podman: parts.iter().any(|part| part.name == PODMAN),
-            rootless: has("name=rootless"),
+            podman,
+            rootless,
             remapped: has("name=userns"),
-            memory: said.memory_limit.unwrap_or(true),
-            cpus: said.cpu_cfs_quota.unwrap_or(true),
-            pids: said.pids_limit.unwrap_or(true),
+            memory: holds && said.memory_limit.unwrap_or(true),
+            cpus: holds && said.cpu_cfs_quota.unwrap_or(true),
+            pids: holds && said.pids_limit.unwrap_or(true),
             cores: said.ncpu.and_then(|cores| u64::try_from(cores).ok()).filter(|cores| *cores > 0),
         }
     }
@@ -89,5 +101,21 @@ impl Powers {
             );
         }
         sentences
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_daemon_cannot_do_is_said() {
+        let whole = Powers::of_a_whole_daemon(2);
+        assert_eq!(whole.sentences(), [""; 0]);
+        let weak = Powers { rootless: true, memory: false, pids: false, ..whole.clone() };
+        let sentences = weak.sentences();
+        assert_eq!((weak.missing_limits(), sentences.len()), (vec!["memory", "processes"], 2));
+        assert!(sentences[0].contains("memory, processes: it runs without root"), "{}", sentences[0]);
+        assert!(Powers { remapped: true, ..whole }.sentences()[0].contains("userns-remap"));
     }
 }
