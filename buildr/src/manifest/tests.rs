@@ -36,6 +36,13 @@ fn the_catalogue_of_wrong_manifests() {
     assert!(differences.is_empty() || write, "{differences}");
 }
 
+/// How long this thread has worked, in milliseconds: on a machine with much else to do, a clock on the wall says
+/// nothing of what was done.
+pub(super) fn worked_ms() -> u64 {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    told.split(' ').next().unwrap().parse::<u64>().unwrap() / 1_000_000
+}
+
 fn warnings(text: &str) -> String {
     let warnings = accepted(text).warnings;
     warnings.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n\n")
@@ -261,12 +268,12 @@ fn an_alias_bomb_is_told() {
 #[test]
 fn a_file_full_of_mistakes_is_told_in_part_and_in_no_time() {
     let full: String = (0..3_500).map(|index| format!("sctipt{index}: {{scriqt: x}}\n")).collect();
-    let start = std::time::Instant::now();
+    let start = worked_ms();
     let told =
         mistakes(&format!("stages: [{}]\n{full}", (0..900).map(|it| format!("sript{it}, ")).collect::<String>()));
     assert!(told.ends_with(" more like these"), "{told}");
     assert_eq!(told.matches(".buildr.yml:").count(), 20);
-    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+    assert!(worked_ms() - start < 5_000, "{} ms", worked_ms() - start);
 }
 
 #[test]

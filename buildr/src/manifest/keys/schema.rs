@@ -10,16 +10,12 @@ use serde_json::{Map as Object, Value, json};
 
 use super::{Form, Key, Map, TOP};
 
-/// Where it is to be found.
-const ID: &str = "https://buildr.example.org/buildr.schema.json";
-
 /// The schema of a manifest.
 pub(crate) fn schema() -> Value {
     let mut definitions = Definitions::default();
     let Value::Object(top) = definitions.object(&TOP) else { return Value::Null };
     let mut schema = Object::new();
     schema.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
-    schema.insert("$id".to_owned(), json!(ID));
     schema.insert("title".to_owned(), json!("A manifest of buildr: .buildr.yml"));
     schema.extend(top);
     // Keys of one's own.

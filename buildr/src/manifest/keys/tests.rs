@@ -165,6 +165,7 @@ fn valid(schema: &jsonschema::Validator, text: &[u8]) -> Option<bool> {
 #[test]
 fn the_schema_says_what_the_parser_says() {
     let schema = schema::schema();
+    assert!(jsonschema::meta::is_valid(&schema));
     let schema = jsonschema::draft7::new(&schema).unwrap();
     for Place { path, key, .. } in all() {
         for example in key.examples {
