@@ -25,6 +25,7 @@ mod carried;
 mod order;
 mod removal;
 mod commit;
+mod home;
 mod spare;
 mod notice;
 mod disk;

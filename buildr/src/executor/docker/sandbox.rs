@@ -14,6 +14,7 @@ use super::super::{
     ExecutorError, Output, PrepareOrder, Sandbox, SandboxOrder, Served, ServiceOrder, SocketGrant, StageOrder, Stop,
 };
 use super::disk::Usage;
+use super::home;
 use super::image::Image;
 use super::images::Images;
 use super::labels::Labels;
@@ -190,6 +191,12 @@ impl Sandbox for DockerSandbox {
         let folder = stage.folder.as_ref().unwrap_or(&self.order.workspace);
         self.usage.add_folder(folder);
         self.open_folder(folder, &image).await?;
+        let (engine, labels) = (&self.machine.engine, self.labels.of_stage(stage.name.as_str()));
+        let mounts = home::resolved(engine, &image, &stage.environment, &stage.mounts, labels).await?;
+        for mount in mounts.iter().filter(|mount| !mount.read_only && mount.source.is_dir()) {
+            self.open_folder(&mount.source, &image).await?;
+        }
+        let stage = &StageOrder { mounts, ..stage.clone() };
         let (container, end) = self.live(stage, &image, folder, true, output, stop).await?;
         let kept = self.keep(&container, stage, &image, &end, output).await;
         self.remove_aside(container);
