@@ -13,6 +13,7 @@ use crate::executor::scripted::ScriptedExecutor;
 use crate::git::{Checkouts, ClonePolicy};
 use crate::sink::SinkError;
 
+mod course;
 mod walk;
 
 /// Keeps what is told, and cancels the job for a reason when its first stage begins, if it has one.

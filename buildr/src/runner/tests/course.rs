@@ -1,0 +1,348 @@
+//! Builds of several jobs in one process: whose turn it is, what they leave for each other, and how all of it ends.
+
+use protocol::plan::{Artifacts, BuildPlan, Concurrency, Downstream, Gate, KeepWhen, Lane, Retry, RunOn, TakeOrder};
+use protocol::{JobKey, PlannedJob, StageOutcome, StagePlan};
+
+use super::*;
+use crate::sink::BuildSink;
+
+/// A job of one stage of its own name.
+fn job(name: &str, needs: &[&str], script: &[&str]) -> PlannedJob {
+    let script = script.iter().map(|&line| line.to_owned()).collect();
+    let plan = Plan::new("any", vec![StagePlan::new(name.parse().unwrap(), script)]);
+    let needs = needs.iter().map(|need| need.parse().unwrap()).collect();
+    PlannedJob { needs, ..PlannedJob::new(name.parse().unwrap(), plan) }
+}
+
+fn finally(script: &[&str]) -> PlannedJob {
+    PlannedJob { finally: true, ..job("finally", &[], script) }
+}
+
+/// Gives the build other jobs than its manifest, and answers by their names.
+struct People {
+    jobs: Vec<PlannedJob>,
+    build: BuildPlan,
+    opens: bool,
+}
+
+#[async_trait]
+impl Gatekeeper for People {
+    fn look_over(&self, jobs: &mut Vec<PlannedJob>, build: &mut BuildPlan) -> Result<(), String> {
+        if self.jobs.is_empty() {
+            return Err("there is nothing of that name".to_owned());
+        }
+        (*jobs, *build) = (self.jobs.clone(), self.build.clone());
+        Ok(())
+    }
+
+    async fn answer(&self, _job: &PlannedJob, _gate: &Gate) -> Answer {
+        match self.opens {
+            true => Answer::Open(vec![Variable::new("REGION", "eu")]),
+            false => Answer::Skip("you said no".to_owned()),
+        }
+    }
+
+    fn place(&self, job: &PlannedJob) -> Place {
+        match (job.labels.to_string().as_str(), &job.downstream) {
+            (_, Some(_)) => Place::Nowhere("it begins another build".to_owned()),
+            ("", _) => Place::Here,
+            ("never", _) => Place::Nowhere("no machine is like that".to_owned()),
+            (labels, _) => Place::Instead(format!("here in place of {labels}")),
+        }
+    }
+}
+
+/// Keeps what all jobs tell.
+struct Heard<'a> {
+    told: Mutex<Vec<(String, JobEvent)>>,
+    logs: Mutex<String>,
+    passed_over: Mutex<Vec<String>>,
+    stop: &'a Stop,
+    /// Cancels when this stage begins.
+    cancel_at: Option<&'static str>,
+}
+
+struct HeardOf<'a>(&'a Heard<'a>, String);
+
+impl BuildSink for Heard<'_> {
+    fn of_job(&self, job: Option<&JobKey>) -> Box<dyn EventSink + '_> {
+        Box::new(HeardOf(self, job.map(|job| job.as_str().to_owned()).unwrap_or_default()))
+    }
+
+    fn passed_over(&self, job: &JobKey, reason: &str) {
+        self.passed_over.lock().unwrap().push(format!("{job} skipped: {reason}"));
+    }
+}
+
+#[async_trait]
+impl EventSink for HeardOf<'_> {
+    async fn emit(&self, event: JobEvent) -> Result<(), SinkError> {
+        if let JobEvent::StageStarted { stage, .. } = &event
+            && self.0.cancel_at == Some(stage.as_str())
+        {
+            self.0.stop.cancel_because("enough");
+        }
+        self.0.told.lock().unwrap().push((self.1.clone(), event));
+        Ok(())
+    }
+
+    async fn emit_certain(&self, event: JobEvent) -> Result<(), SinkError> {
+        self.emit(event).await
+    }
+
+    async fn log(&self, log: &LogName, bytes: Bytes) -> Result<(), SinkError> {
+        let mut logs = self.0.logs.lock().unwrap();
+        for line in String::from_utf8_lossy(&bytes).lines() {
+            logs.push_str(&format!("{}/{log}: {line}\n", self.1));
+        }
+        Ok(())
+    }
+}
+
+/// What a build came to.
+struct Ran {
+    ending: Ending,
+    /// The ends of its jobs, and those that were passed over, by their names.
+    ends: String,
+    logs: String,
+    told: Vec<(String, JobEvent)>,
+}
+
+impl Ran {
+    #[track_caller]
+    fn check(&self, outcome: &str, ends: &str) {
+        let got = (self.ending.outcome.name(), self.ends.as_str());
+        assert_eq!(got, (outcome, ends), "{}\n{:?}", self.logs, self.ending);
+    }
+
+    fn log(&self, name: &str) -> Vec<&str> {
+        let prefix = format!("{name}: ");
+        self.logs.lines().filter_map(|line| line.strip_prefix(&prefix)).collect()
+    }
+}
+
+/// How a build is run.
+struct How {
+    opens: bool,
+    cancel_at: Option<&'static str>,
+    plan: BuildPlan,
+    at_once: usize,
+}
+
+impl Default for How {
+    fn default() -> Self {
+        Self { opens: false, cancel_at: None, plan: BuildPlan::default(), at_once: 4 }
+    }
+}
+
+async fn build(jobs: Vec<PlannedJob>) -> Ran {
+    build_so(jobs, How::default()).await
+}
+
+async fn build_so(jobs: Vec<PlannedJob>, how: How) -> Ran {
+    let ground = Ground::of("print x");
+    let tree = ground.folder.path().join("tree");
+    std::fs::write(tree.join("code"), "as it is").unwrap();
+    let (executor, stop) = (ScriptedExecutor::new(), Stop::new());
+    let work = WorkFolder::at(&ground.folder.path().join("work")).unwrap();
+    let archives = ground.folder.path().join("archives");
+    let rooms = Rooms {
+        source: Source::Tree(&tree),
+        executor: &executor,
+        work: &work,
+        socket: &SocketPolicy::default(),
+        own_environment: &[],
+        more_environment: &[],
+        secrets: &[],
+        times: TimeLimits::default(),
+        agent: "oak",
+        stage_parallelism: 2,
+        archives: Some(&archives),
+        caches: None,
+        keep: crate::executor::KeepContainers::Nothing,
+        visitor: None,
+    };
+    let heard = Heard {
+        told: Mutex::default(),
+        logs: Mutex::default(),
+        passed_over: Mutex::default(),
+        stop: &stop,
+        cancel_at: how.cancel_at,
+    };
+    let people = People { jobs, build: how.plan, opens: how.opens };
+    let ways = Ways { jobs: how.at_once, gatekeeper: &people };
+    let ending = run_build(&ground.order, &rooms, &ways, &heard, &stop).await;
+    assert_eq!(std::fs::read_dir(work.path()).unwrap().count(), 0, "all workspaces are gone");
+    assert_eq!(executor.open_sandboxes(), 0);
+    let told = heard.told.into_inner().unwrap();
+    let mut ends = heard.passed_over.into_inner().unwrap();
+    ends.extend(told.iter().filter_map(|(job, event)| match event {
+        JobEvent::Finished { ending } => Some(format!("{job} {}", ending.outcome.name())),
+        _ => None,
+    }));
+    ends.sort();
+    Ran { ending, ends: ends.join(", "), logs: heard.logs.into_inner().unwrap(), told }
+}
+
+#[tokio::test]
+async fn each_job_begins_with_the_code_and_what_it_needs_left() {
+    let paths = vec!["out".to_owned()];
+    let artifacts = Artifacts { paths, exclude: Vec::new(), when: KeepWhen::Success, expire_ms: None };
+    let mut make = job("make", &[], &["read code", "write out made", "write junk x", "hand V=1"]);
+    make.plan.stages[0].artifacts = Some(artifacts);
+    let ran = build(vec![
+        make,
+        job("use", &["make"], &["read code", "read out", "env V", "env BUILDR_JOB", "expect-file junk"]),
+        job("through", &["use"], &["read out"]),
+        job("apart", &[], &["env V", "expect-file out"]),
+    ])
+    .await;
+    assert_eq!(ran.log("use/use"), ["as it is", "made", "1", "use", "junk: no such file"]);
+    assert_eq!(ran.log("apart/apart"), ["", "out: no such file"]);
+    ran.check("failed", "apart failed, make passed, through skipped: it needs use, which ended as failed, use failed");
+    assert_eq!(ran.ending.stage.as_ref().unwrap().as_str(), "use");
+    let planned = ran.told.iter().filter(|(_, event)| matches!(event, JobEvent::Planned { .. }));
+    assert_eq!(planned.map(|(job, _)| job.as_str()).collect::<Vec<_>>(), [""]);
+}
+
+#[tokio::test]
+async fn jobs_run_at_once_as_many_as_may() {
+    // The second would wait for ever if both ran at once on nothing but their own; alone each passes in its turn.
+    let jobs = || vec![job("a", &[], &["print a"]), job("b", &[], &["print b"]), job("c", &["a", "b"], &["print c"])];
+    for at_once in [1, 2] {
+        let ran = build_so(jobs(), How { at_once, ..How::default() }).await;
+        ran.check("passed", "a passed, b passed, c passed");
+        assert_eq!(ran.log("c/c"), ["c"]);
+    }
+}
+
+#[tokio::test]
+async fn gates_are_asked_and_their_answers_arrive() {
+    let jobs = || {
+        let gated = PlannedJob { gate: Some(Gate::default()), ..job("deploy", &["test"], &["env REGION"]) };
+        vec![job("test", &[], &["print x"]), gated, job("after", &["deploy"], &["print x"])]
+    };
+    let ran = build_so(jobs(), How { opens: true, ..How::default() }).await;
+    ran.check("passed", "after passed, deploy passed, test passed");
+    assert_eq!(ran.log("deploy/deploy"), ["eu"]);
+    build(jobs())
+        .await
+        .check("passed", "after skipped: it needs deploy, which was skipped, deploy skipped: you said no, test passed");
+}
+
+#[tokio::test]
+async fn other_machines_and_other_builds_are_the_gatekeepers_word() {
+    let labels = |name: &str| protocol::LabelSet::new([name]).unwrap();
+    let downstream = Downstream { repo: None, branch: None, vars: Vec::new(), wait: false };
+    let ran = build(vec![
+        PlannedJob { labels: labels("gpu"), ..job("a", &[], &["print x"]) },
+        PlannedJob { labels: labels("never"), ..job("b", &[], &["print x"]) },
+        PlannedJob { downstream: Some(downstream), ..job("c", &[], &["exit 1"]) },
+    ])
+    .await;
+    ran.check("passed", "a passed, b skipped: no machine is like that, c skipped: it begins another build");
+    assert!(ran.log("a/0-job").contains(&"here in place of gpu"), "{}", ran.logs);
+}
+
+#[tokio::test]
+async fn a_lane_may_end_with_its_first_failure() {
+    let lane = |fail_fast| Some(Lane { name: "cells".to_owned(), max: None, fail_fast });
+    let cells = |fail_fast| {
+        let end = if fail_fast { "hang" } else { "print x" };
+        vec![
+            PlannedJob { lane: lane(fail_fast), ..job("bad", &[], &["exit 1"]) },
+            PlannedJob { lane: lane(fail_fast), ..job("beside", &[], &[end]) },
+        ]
+    };
+    build(cells(false)).await.check("failed", "bad failed, beside passed");
+    build(cells(true)).await.check("failed", "bad failed, beside cancelled");
+    let one_by_one = How { at_once: 1, ..How::default() };
+    build_so(cells(true), one_by_one).await.check(
+        "failed",
+        "bad failed, beside skipped: bad failed, and then the others beside it are not run (fail_fast)",
+    );
+}
+
+#[tokio::test]
+async fn what_runs_after_a_failure_knows_of_it() {
+    let on = |run_on, job| PlannedJob { run_on, ..job };
+    let tell = ["env BUILDR_BUILD_STATUS", "env BUILDR_FAILED_STAGE"];
+    let jobs = |code: &str| {
+        vec![
+            job("test", &[], &[code]),
+            on(RunOn::Failed, job("rescue", &["test"], &tell)),
+            on(RunOn::Always, job("always", &["test"], &tell)),
+            finally(&tell),
+        ]
+    };
+    let ran = build(jobs("exit 1")).await;
+    ran.check("failed", "always passed, finally passed, rescue passed, test failed");
+    for name in ["rescue/rescue", "always/always", "finally/finally"] {
+        assert_eq!(ran.log(name), ["failed", "test"], "{name}");
+    }
+    let ran = build(jobs("exit 0")).await;
+    ran.check(
+        "passed",
+        "always passed, finally passed, rescue skipped: it runs only when something before it failed, test passed",
+    );
+    assert_eq!(ran.log("finally/finally"), ["passed", ""]);
+}
+
+#[tokio::test]
+async fn finally_comes_last_whatever_happened() {
+    let ran = build(vec![job("a", &[], &["print x"]), finally(&["exit 3"])]).await;
+    ran.check("failed", "a passed, finally failed");
+    assert_eq!(ran.ending.message.as_deref(), Some("finally failed: exit code 3"));
+    let ran = build(vec![job("a", &[], &["unpullable"]), finally(&["exit 3"])]).await;
+    ran.check("errored", "a errored, finally failed");
+
+    let cancelled = How { cancel_at: Some("a"), ..How::default() };
+    let jobs = vec![job("a", &[], &["hang"]), job("b", &["a"], &["print x"]), finally(&["env BUILDR_BUILD_STATUS"])];
+    let ran = build_so(jobs, cancelled).await;
+    ran.check("cancelled", "a cancelled, b skipped: the build was cancelled, finally passed");
+    assert_eq!(ran.log("finally/finally"), ["cancelled"]);
+    assert!(ran.ending.message.unwrap().contains("enough"));
+
+    // Where nothing ever began there is nothing to clean up.
+    let gated = PlannedJob { gate: Some(Gate::default()), ..job("a", &[], &["print x"]) };
+    build(vec![gated, finally(&["print x"])])
+        .await
+        .check("passed", "a skipped: you said no, finally skipped: no job of the build ever began");
+}
+
+#[tokio::test]
+async fn a_build_that_takes_too_long_is_cancelled_with_the_reason() {
+    let plan = BuildPlan { timeout_ms: Some(50), ..BuildPlan::default() };
+    let ran = build_so(vec![job("a", &[], &["hang"])], How { plan, ..How::default() }).await;
+    ran.check("cancelled", "a cancelled");
+    assert!(ran.ending.message.unwrap().contains("the build took longer than"));
+}
+
+#[tokio::test]
+async fn what_a_person_or_a_group_lets_begin_is_not_begun_twice() {
+    let group = Concurrency { group: "prod".to_owned(), limit: 1, order: TakeOrder::Build };
+    let mut jobs = vec![PlannedJob { concurrency: Some(group), ..job("deploy", &[], &["fail-until 2"]) }];
+    jobs[0].plan.stages[0].retry = Some(Retry { max: 3, on: Vec::new(), delay_ms: 0 });
+    let ran = build(jobs).await;
+    ran.check("failed", "deploy failed");
+    let once = |event: &JobEvent| matches!(event, JobEvent::StageStarted { not_twice: true, .. });
+    assert_eq!(ran.told.iter().filter(|(_, event)| once(event)).count(), 1);
+}
+
+#[tokio::test]
+async fn a_job_without_code_begins_with_nothing() {
+    let mut bare = job("bare", &[], &["expect-file code"]);
+    bare.plan.clone.none = true;
+    build(vec![bare]).await.check("failed", "bare failed");
+}
+
+#[tokio::test]
+async fn what_is_asked_for_and_not_planned_is_said_before_anything_runs() {
+    let ran = build(Vec::new()).await;
+    ran.check("errored", "");
+    assert_eq!(ran.ending.outcome, Outcome::Errored { cause: Cause::Manifest });
+    assert!(!ran.told.iter().any(|(_, event)| matches!(event, JobEvent::Planned { .. })));
+    assert!(
+        !ran.told.iter().any(|(_, event)| matches!(event, JobEvent::StageEnded { result: StageOutcome::Passed, .. }))
+    );
+}
