@@ -284,7 +284,20 @@ fn millis(limit: Duration) -> u64 {
 pub struct Stop {
     cancel: CancellationToken,
     kill: CancellationToken,
-    reason: Arc<OnceLock<String>>,
+    reason: Arc<Reason>,
+}
+
+/// Why an end was asked for: of this part of the work, or of what it is a part of.
+#[derive(Debug, Default)]
+struct Reason {
+    own: OnceLock<String>,
+    above: Option<Arc<Self>>,
+}
+
+impl Reason {
+    fn said(&self) -> Option<&str> {
+        self.own.get().map(String::as_str).or_else(|| self.above.as_ref()?.said())
+    }
 }
 
 impl Stop {
@@ -297,7 +310,8 @@ impl Stop {
     /// One for a part of the work: it ends with this one, and can be ended alone.
     #[must_use]
     pub fn part(&self) -> Self {
-        Self { cancel: self.cancel.child_token(), kill: self.kill.child_token(), reason: Arc::default() }
+        let reason = Reason { own: OnceLock::new(), above: Some(Arc::clone(&self.reason)) };
+        Self { cancel: self.cancel.child_token(), kill: self.kill.child_token(), reason: Arc::new(reason) }
     }
 
     /// SIGTERM, grace, SIGKILL.
@@ -307,14 +321,14 @@ impl Stop {
 
     /// The same, and why, for those who look at the build. The first reason stays.
     pub fn cancel_because(&self, reason: &str) {
-        self.reason.get_or_init(|| reason.to_owned());
+        self.reason.own.get_or_init(|| reason.to_owned());
         self.cancel();
     }
 
     /// Why an end was asked for, if somebody said.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
-        self.reason.get().map(String::as_str)
+        self.reason.said()
     }
 
     /// SIGKILL now; implies [`Stop::cancel`].

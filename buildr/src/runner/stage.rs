@@ -192,7 +192,9 @@ impl<'a> StageRun<'a> {
         outcome: StageOutcome,
         logs: &mut Logs<'a>,
     ) -> Result<Done, Ending> {
-        if let (StageOutcome::Cancelled, Some(reason)) = (&outcome, self.stop.reason()) {
+        // Why the whole job ends is said by the job.
+        let own_reason = self.stop.reason().filter(|_| !self.job.stop.is_cancelled());
+        if let (StageOutcome::Cancelled, Some(reason)) = (&outcome, own_reason) {
             logs.own.say(&format!("stopped: {reason}")).await;
         }
         let mut done = Done::without_a_trace(self.allowed(outcome));
