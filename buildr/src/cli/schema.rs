@@ -1,7 +1,7 @@
 //! `buildr schema`: the language as a JSON Schema, for editors.
 
 use super::{CliError, exit, json, say};
-use crate::manifest::keys::schema::schema;
+use crate::manifest::schema;
 
 /// Print the manifest's JSON Schema, from which editors complete and check
 ///

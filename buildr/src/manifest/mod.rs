@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 pub use habits::habits;
 pub use include::{Fetched, Included, Includes, NoIncludes, RemoteFile};
+pub use keys::schema::schema;
 pub use language::Manifest;
 pub use place::find;
 pub use project::{Pipeline, Project, ProjectReading, load_file, load_project};

@@ -10,8 +10,9 @@ use serde_json::{Map as Object, Value, json};
 
 use super::{Form, Key, Map, TOP};
 
-/// The schema of a manifest.
-pub(crate) fn schema() -> Value {
+/// The schema of a manifest, made of the registry of keys: from it editors complete and check.
+#[must_use]
+pub fn schema() -> Value {
     let mut definitions = Definitions::default();
     let Value::Object(top) = definitions.object(&TOP) else { return Value::Null };
     let mut schema = Object::new();
