@@ -67,7 +67,11 @@ fn wrong(text: &str) -> Option<String> {
     };
     // A value that this occasion has not may well be missed in another one: one in which all is planned is enough.
     let tried = occasions().map(|facts| plan::compile_project(&project, &facts).map(drop));
-    if tried.iter().any(Result::is_ok) { None } else { tried.into_iter().find_map(Result::err).map(|it| it.to_string()) }
+    if tried.iter().any(Result::is_ok) {
+        None
+    } else {
+        tried.into_iter().find_map(Result::err).map(|it| it.to_string())
+    }
 }
 
 #[test]

@@ -10,15 +10,19 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::query_parameters::{ListImagesOptionsBuilder, RemoveImageOptionsBuilder};
+use bollard::models::{ContainerConfig, ContainerCreateBody};
+use bollard::query_parameters::{
+    CommitContainerOptionsBuilder, CreateContainerOptions, ListImagesOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveImageOptionsBuilder,
+};
 use farm::rabbit::setting;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-/// A variable by which the images are known that a test made.
-const MARK: &str = "TEST_OF_PROJECTS";
+/// A variable by which the images are known that a test made, its own and what `prepare` makes of that.
+const MARK: &str = "BUILDR_TEST_PROJECT";
 
 /// Nothing here takes as long, on the slowest machine and line.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -32,6 +36,8 @@ struct Project {
     folder: TempDir,
     docker: Docker,
     mark: String,
+    /// The bare Debian that it is built in, under a name of its own.
+    image: String,
 }
 
 /// What a program printed, and how it ended.
@@ -65,7 +71,25 @@ impl Project {
         for name in ["cache", "state", "runtime", "config", "fetched", "project"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
-        Some(Self { folder, docker, mark: format!("{MARK}={}", Uuid::new_v4().simple()) })
+        let id = Uuid::new_v4().simple();
+        let project = Self { folder, docker, mark: format!("{MARK}={id}"), image: format!("buildr-test-{id}/debian") };
+        project.make_image().await;
+        Some(project)
+    }
+
+    /// Debian as it is, but for the variable by which its images are found again.
+    async fn make_image(&self) {
+        let body = ContainerCreateBody {
+            image: Some(setting("BUILDR_TEST_IMAGE", "debian:bookworm-slim")),
+            ..ContainerCreateBody::default()
+        };
+        let made = self.docker.create_container(None::<CreateContainerOptions>, body).await.unwrap().id;
+        let options =
+            CommitContainerOptionsBuilder::default().container(&made).repo(&self.image).tag("bookworm").build();
+        let config = ContainerConfig { env: Some(vec![self.mark.clone()]), ..ContainerConfig::default() };
+        self.docker.commit_container(options, config).await.unwrap();
+        let options = RemoveContainerOptionsBuilder::default().force(true).build();
+        self.docker.remove_container(&made, Some(options)).await.unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -117,10 +141,10 @@ impl Project {
     /// `init`, `check`, `run`: what was found, and what the build must show.
     async fn is_built(&self, found: &str, shown: &[&str]) {
         self.commit().await;
-        self.buildr(&["init", "--image", "debian:bookworm-slim"]).await.check(0, &[found, "written"]);
+        self.buildr(&["init", "--image", &format!("{}:bookworm", self.image)]).await.check(0, &[found, "written"]);
         self.buildr(&["check", "--strict"]).await.check(0, &[]);
         let reach = setting("BUILDR_TEST_REACH", "");
-        let mut words: Vec<&str> = ["run", "--env", &self.mark].into_iter().chain(reach.split_whitespace()).collect();
+        let mut words: Vec<&str> = ["run"].into_iter().chain(reach.split_whitespace()).collect();
         let proxies: Vec<String> =
             PROXIES.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?))).collect();
         for proxy in &proxies {
@@ -133,19 +157,24 @@ impl Project {
         ran.check(0, shown);
     }
 
-    /// Removes what `prepare` made and keeps for later runs. There was such an image, or this looks in the wrong place.
+    /// Removes the image of its own, and what `prepare` made of it and keeps for later runs.
     async fn remove_images(&self) {
-        let mut removed = 0;
+        let mut found = Vec::new();
         for image in self.docker.list_images(Some(ListImagesOptionsBuilder::default().build())).await.unwrap() {
             // One that another test removes meanwhile is none of ours.
-            let Ok(found) = self.docker.inspect_image(&image.id).await else { continue };
-            if found.config.and_then(|config| config.env).unwrap_or_default().contains(&self.mark) {
-                let options = RemoveImageOptionsBuilder::default().force(true).build();
-                self.docker.remove_image(&image.id, Some(options), None).await.unwrap();
-                removed += 1;
+            let Ok(seen) = self.docker.inspect_image(&image.id).await else { continue };
+            if seen.config.and_then(|config| config.env).unwrap_or_default().contains(&self.mark) {
+                let is_base = image.repo_tags.iter().any(|tag| tag.starts_with(&self.image));
+                found.push((is_base, image.id));
             }
         }
-        assert_eq!(removed, 1, "prepare leaves one image");
+        // What was made of it goes first.
+        found.sort();
+        for (_, id) in &found {
+            let options = RemoveImageOptionsBuilder::default().force(true).build();
+            self.docker.remove_image(id, Some(options), None).await.unwrap();
+        }
+        assert!(found.last().is_some_and(|(is_base, _)| *is_base), "its own image is not found: {found:?}");
     }
 
     /// The one file in the folder of what was fetched that ends so.
