@@ -15,7 +15,6 @@ use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptions, ListImagesOptionsBuilder, RemoveContainerOptionsBuilder,
     RemoveImageOptionsBuilder,
 };
-use farm::rabbit::setting;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -38,6 +37,11 @@ struct Project {
     mark: String,
     /// The bare Debian that it is built in, under a name of its own.
     image: String,
+}
+
+/// A setting of the tests.
+fn setting(name: &str, default: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| default.to_owned())
 }
 
 /// What a program printed, and how it ended.
@@ -152,29 +156,8 @@ impl Project {
         }
         let manifest = fs::read_to_string(self.path("project/.buildr.yml")).unwrap();
         let ran = self.buildr(&words).await;
-        self.remove_images().await;
         assert_eq!(ran.code, Some(0), "the build has not passed; the manifest is\n{manifest}\n{}", ran.out);
         ran.check(0, shown);
-    }
-
-    /// Removes the image of its own, and what `prepare` made of it and keeps for later runs.
-    async fn remove_images(&self) {
-        let mut found = Vec::new();
-        for image in self.docker.list_images(Some(ListImagesOptionsBuilder::default().build())).await.unwrap() {
-            // One that another test removes meanwhile is none of ours.
-            let Ok(seen) = self.docker.inspect_image(&image.id).await else { continue };
-            if seen.config.and_then(|config| config.env).unwrap_or_default().contains(&self.mark) {
-                let is_base = image.repo_tags.iter().any(|tag| tag.starts_with(&self.image));
-                found.push((is_base, image.id));
-            }
-        }
-        // What was made of it goes first.
-        found.sort();
-        for (_, id) in &found {
-            let options = RemoveImageOptionsBuilder::default().force(true).build();
-            self.docker.remove_image(id, Some(options), None).await.unwrap();
-        }
-        assert!(found.last().is_some_and(|(is_base, _)| *is_base), "its own image is not found: {found:?}");
     }
 
     /// The one file in the folder of what was fetched that ends so.
@@ -184,6 +167,37 @@ impl Project {
         let found: Vec<String> = names.filter(|name| name.ends_with(end)).collect();
         assert_eq!(found.len(), 1, "{found:?}");
         found[0].clone()
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        // In a runtime of its own: what is dropped within one may not wait for another.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(remove_images(&self.image, &self.mark));
+            });
+        });
+    }
+}
+
+/// Removes an image, and what `prepare` made of it and keeps for later runs.
+async fn remove_images(own: &str, mark: &str) {
+    let docker = Docker::connect_with_defaults().unwrap();
+    let mut found = Vec::new();
+    for image in docker.list_images(Some(ListImagesOptionsBuilder::default().build())).await.unwrap() {
+        // One that another test removes meanwhile is none of ours.
+        let Ok(seen) = docker.inspect_image(&image.id).await else { continue };
+        if seen.config.and_then(|config| config.env).unwrap_or_default().iter().any(|variable| variable == mark) {
+            found.push((image.repo_tags.iter().any(|tag| tag.starts_with(own)), image.id));
+        }
+    }
+    // What was made of it goes first.
+    found.sort();
+    for (_, id) in found {
+        let options = RemoveImageOptionsBuilder::default().force(true).build();
+        docker.remove_image(&id, Some(options), None).await.ok();
     }
 }
 
