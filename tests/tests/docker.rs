@@ -1049,6 +1049,35 @@ async fn an_image_is_used_as_it_is_asked_for() {
     .await;
 }
 
+/// `~` is the home of whoever runs the stage: as the image's list of users has it, or as `HOME` says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_mounted_below_home_is_found_there() {
+    with_docker(
+        |_| {},
+        |rig| async move {
+            let sandbox = open(&*rig).await;
+            for (user, own_home, home) in
+                [(None, None, "/root"), (Some("games"), None, "/usr/games"), (None, Some("/srv/own"), "/srv/own")]
+            {
+                let folder = tempfile::tempdir().unwrap();
+                fs::write(folder.path().join("kept"), "of another build\n").unwrap();
+                let mut stage = script(&["echo ~", "cat ~/.deps/kept", "echo x >~/.deps/made"]);
+                let mut image = PlanImage::from(rig.image());
+                image.user = user.map(str::to_owned);
+                stage.image = Some(image);
+                stage.environment.extend(own_home.map(|home| Variable::new("HOME", home)));
+                let (source, target) = (folder.path().to_owned(), "~/.deps".to_owned());
+                stage.mounts = vec![MountOrder { source, target, read_only: false }];
+                let (end, printed) = run(&*sandbox, &stage).await;
+                assert_eq!((end.unwrap(), text(&printed)), (PASSED, format!("{home}\nof another build\n")));
+                assert_eq!(fs::read_to_string(folder.path().join("made")).unwrap(), "x\n");
+            }
+            close(&*rig, sandbox).await;
+        },
+    )
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pull_is_for_a_platform_and_may_be_wanted_each_time() {
     with_docker(
