@@ -100,12 +100,9 @@ pub async fn run_build(
     sink: &dyn BuildSink,
     stop: &Stop,
 ) -> Ending {
-    let redactor = match Redactor::for_order(order, rooms.secrets) {
-        Ok(redactor) => redactor,
+    let Ok(redactor) = Redactor::for_order(order, rooms.secrets) else {
         // Nothing may be printed that might hold them.
-        Err(_) => {
-            return Ending::errored(Cause::Limit, "the secrets of this build are too long to be masked in its logs");
-        }
+        return Ending::errored(Cause::Limit, "the secrets of this build are too long to be masked in its logs");
     };
     let before = sink.of_job(None);
     let turns = InTurn::new(before.as_ref());

@@ -310,7 +310,6 @@ async fn run(
     if let Err(error) = turns.emit(JobEvent::Finished { ending: ending.clone() }).await {
         tracing::error!(%error, "a job's end could not be told");
     }
-    drop(runner);
     Step::Ended(place, ending, tap.left())
 }
 

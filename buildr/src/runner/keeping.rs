@@ -111,7 +111,7 @@ impl<'a> StageRun<'a> {
             let (folder, globs) = (attempt.folder().to_owned(), stage.reports.junit.clone());
             match in_thread(move || reports::tests(&folder, &globs)).await {
                 Ok(Some(tests)) => {
-                    job.tell(JobEvent::TestsRead { stage: stage.name.clone(), tests: job.masked(tests) }).await?
+                    job.tell(JobEvent::TestsRead { stage: stage.name.clone(), tests: job.masked(tests) }).await?;
                 }
                 Ok(None) => {
                     let globs = stage.reports.junit.join(", ");

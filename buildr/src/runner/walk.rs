@@ -197,10 +197,9 @@ impl<'a> Walk<'a> {
         let stages = &self.job.plan.stages;
         let stage = &stages[place];
         let missed = |reason| Err((Fate::Missed, reason));
-        if self.job.plan.fail_fast || self.begins != Begins::Well {
-            if let Some(bad) = &self.bad {
-                return missed(reason_of(bad));
-            }
+        let all_end = self.job.plan.fail_fast || self.begins != Begins::Well;
+        if let Some(bad) = self.bad.as_ref().filter(|_| all_end) {
+            return missed(reason_of(bad));
         }
         let name = |place: usize| &stages[place].name;
         if let Some(&bad) = self.graph.before(place).iter().find(|&&before| self.fates[before] == Fate::Failed) {
