@@ -45,7 +45,7 @@ fn lcov(content: &[u8]) -> Option<(u64, u64)> {
         if let Some(data) = line.strip_prefix("DA:") {
             found += 1;
             let count = data.split(',').nth(1).unwrap_or("0");
-            hit += u64::from(count.trim_start_matches('0') != "" && !count.starts_with('-'));
+            hit += u64::from(!count.trim_start_matches('0').is_empty() && !count.starts_with('-'));
         } else if let Some(number) = line.strip_prefix("LH:") {
             summed.0 = number.parse::<u64>().ok();
         } else if let Some(number) = line.strip_prefix("LF:") {
