@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use protocol::Variable;
 
+use super::containers::own_environment;
 use crate::runner::SHORTEST_SECRET;
 
 /// The longest value, in bytes: what a program's environment takes for one variable on Linux, less a name.
@@ -115,9 +116,9 @@ impl SecretArgs {
 /// # Errors
 /// When one is not set, or cannot be a secret.
 pub(super) fn from_environment(names: &[String]) -> Result<Vec<Variable>, SecretError> {
-    let place = Path::new("the environment");
-    let of = |name: &String| match std::env::var(name) {
-        Ok(value) if is_name(name) => checked(place, name, &value),
+    let (place, own) = (Path::new("the environment"), own_environment());
+    let of = |name: &String| match own.iter().find(|variable| variable.name == *name) {
+        Some(variable) if is_name(name) => checked(place, name, &variable.value),
         _ => Err(SecretError::Unset(name.clone())),
     };
     names.iter().map(of).collect()
