@@ -24,6 +24,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buildr::carry::cache::CacheStore;
 use buildr::executor::{Executor, ExecutorError};
 use buildr::git::Checkouts;
 use buildr::process::supervise::Services;
@@ -81,6 +82,9 @@ pub enum AgentError {
     Fault(&'static str),
 }
 
+/// How large the caches that this agent keeps for its builds may become together.
+const CACHE_BYTES: u64 = 20 << 30;
+
 /// What a running agent's parts share.
 pub(crate) struct Agent {
     config: Config,
@@ -89,6 +93,7 @@ pub(crate) struct Agent {
     link: Arc<dyn AgentLink>,
     executor: Arc<dyn Executor>,
     checkouts: Checkouts,
+    caches: CacheStore,
     work: WorkFolder,
     spool: Spool,
     claims: Claims,
@@ -125,6 +130,7 @@ pub async fn run(
     let (tell_presence, presence) = watch::channel(Presence::Unknown);
     let agent = Arc::new(Agent {
         checkouts: Checkouts::new(home.mirrors(), config.clone_policy()),
+        caches: CacheStore::at(home.path().join("caches"), CACHE_BYTES),
         config,
         link: Arc::new(Voice::new(link, Arc::clone(&home), boot)),
         home,
@@ -177,7 +183,7 @@ impl Agent {
             agent: self.home.name().as_str(),
             stage_parallelism: self.config.stage_parallelism(),
             archives: None,
-            caches: None,
+            caches: Some(&self.caches),
             keep: buildr::executor::KeepContainers::Nothing,
             visitor: None,
         }

@@ -15,7 +15,7 @@ fn job(name: &str, needs: &[&str], script: &[&str]) -> PlannedJob {
 }
 
 fn finally(script: &[&str]) -> PlannedJob {
-    PlannedJob { finally: true, ..job("finally", &[], script) }
+    PlannedJob { finally: true, run_on: RunOn::Always, ..job("finally", &[], script) }
 }
 
 /// Gives the build other jobs than its manifest, and answers by their names.
