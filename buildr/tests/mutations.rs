@@ -129,6 +129,7 @@ fn check(text: &str) {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test reads its own settings")]
 fn nothing_that_is_written_ends_in_a_panic() {
     let seed: u64 = rand::random();
     let mut chance = StdRng::seed_from_u64(seed);

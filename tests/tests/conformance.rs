@@ -24,7 +24,7 @@ use ways::Way;
 fn main() {
     let mut arguments = Arguments::from_args();
     // As in all other tests.
-    arguments.test_threads = arguments.test_threads.or_else(|| std::env::var("RUST_TEST_THREADS").ok()?.parse().ok());
+    arguments.test_threads = arguments.test_threads.or_else(threads);
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     let mut scenarios: Vec<PathBuf> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
@@ -37,6 +37,12 @@ fn main() {
         })
     });
     libtest_mimic::run(&arguments, trials.collect()).exit();
+}
+
+/// How many at once, as in all other tests.
+#[expect(clippy::disallowed_methods, reason = "a test reads its own settings")]
+fn threads() -> Option<usize> {
+    std::env::var("RUST_TEST_THREADS").ok()?.parse().ok()
 }
 
 fn run(path: &std::path::Path, way: Way) -> Result<(), Failed> {

@@ -40,6 +40,7 @@ struct Project {
 }
 
 /// A setting of the tests.
+#[expect(clippy::disallowed_methods, reason = "a test reads its own settings")]
 fn setting(name: &str, default: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| default.to_owned())
 }
@@ -143,6 +144,7 @@ impl Project {
     }
 
     /// `init`, `check`, `run`: what was found, and what the build must show.
+    #[expect(clippy::disallowed_methods, reason = "a test reads its own settings")]
     async fn is_built(&self, found: &str, shown: &[&str]) {
         self.commit().await;
         self.buildr(&["init", "--image", &format!("{}:bookworm", self.image)]).await.check(0, &[found, "written"]);

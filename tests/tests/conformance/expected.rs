@@ -12,7 +12,6 @@ use super::ways::Way;
 
 /// A manifest and what it should do.
 pub(crate) struct Scenario {
-    pub(crate) name: String,
     /// Path in the project, and contents.
     pub(crate) files: Vec<(String, String)>,
     pub(crate) expected: Expected,
@@ -84,7 +83,7 @@ impl Scenario {
         }
         let expected = toml::from_str(&text(&folder.join("expected.toml")));
         let expected = expected.unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-        Self { name: folder.file_name().unwrap().to_string_lossy().into_owned(), files, expected }
+        Self { files, expected }
     }
 
     /// What is not as it should be.
