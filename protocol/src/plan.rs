@@ -4,6 +4,7 @@
 //! what holds for the build as a whole. Durations are milliseconds. A field that is absent on the wire means what
 //! earlier versions did.
 
+mod image;
 mod job;
 mod stage;
 
@@ -13,10 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{JobKey, StageName};
 
+pub use image::{Image, Prepare, Pull};
 pub use job::{Cell, Concurrency, Downstream, Gate, GateInput, Lane, PlannedJob, RunOn, TakeOrder};
 pub use stage::{
-    AllowFailure, Artifacts, Cache, CachePolicy, Coverage, Image, KeepWhen, Prepare, Probe, Pull, Ready, Reports,
-    Resources, Retry, RetryCause, SecretRequest, Service, StagePlan,
+    AllowFailure, Artifacts, Cache, CachePolicy, Coverage, KeepWhen, Probe, Ready, Reports, Resources, Retry,
+    RetryCause, SecretRequest, Service, StagePlan,
 };
 
 /// The most jobs that one build may be planned into. A plan comes from a user's file, so it has caps.

@@ -14,6 +14,7 @@ use crate::git::{Checkouts, ClonePolicy};
 use crate::sink::SinkError;
 
 mod course;
+mod given;
 mod walk;
 
 /// Keeps what is told, and cancels the job for a reason when its first stage begins, if it has one.
