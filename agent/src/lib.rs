@@ -172,6 +172,7 @@ impl Agent {
     /// What every job of this agent is run with.
     fn rooms(&self) -> Rooms<'_> {
         Rooms {
+            includes: None,
             source: Source::Clone(&self.checkouts),
             executor: self.executor.as_ref(),
             work: &self.work,

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::globals::Globals;
 use super::look::{Look, Tone, clean};
 use super::planning::guess_inputs;
-use super::{CliError, exit, json, say};
-use crate::manifest::{self, ManifestError, NoIncludes, Problem, Project, ProjectReading};
+use super::{CliError, elsewhere, exit, json, say};
+use crate::manifest::{self, Includes, ManifestError, Problem, Project, ProjectReading};
 use crate::plan::{self, Facts, PlanError};
 
 /// Say all that is wrong with the manifest, without running it
@@ -45,7 +45,7 @@ struct Found {
 }
 
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8, CliError> {
-    let found = find(&args.path);
+    let found = find(&args.path, &elsewhere::repositories()?);
     let wrong = !found.errors.is_empty() || found.none.is_some() || args.strict && !found.warnings.is_empty();
     if args.json {
         say(&json(&as_json(&found, args.strict)))?;
@@ -56,9 +56,9 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8, CliError> {
 }
 
 /// Looks at a folder's manifests, or at one file.
-fn find(path: &Path) -> Found {
+fn find(path: &Path, elsewhere: &dyn Includes) -> Found {
     let reading =
-        if path.is_file() { manifest::load_file(path, &NoIncludes) } else { manifest::load_project(path, &NoIncludes) };
+        if path.is_file() { manifest::load_file(path, elsewhere) } else { manifest::load_project(path, elsewhere) };
     match reading {
         Ok(ProjectReading { project, mut warnings }) => {
             warnings.extend(project.pipelines.iter().flat_map(|pipeline| manifest::habits(&pipeline.manifest)));
@@ -213,13 +213,14 @@ fn placed<'f>(severity: &'static str, problem: &'f Problem) -> ToldProblem<'f> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::NoIncludes;
     use insta::assert_snapshot;
 
     /// What is found in a folder with this manifest.
     fn found(text: &str) -> Found {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(".buildr.yml"), text).unwrap();
-        find(folder.path())
+        find(folder.path(), &NoIncludes)
     }
 
     fn told(text: &str, strict: bool) -> String {
@@ -232,8 +233,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("other.yml");
         std::fs::write(&file, "image: a:1\nb: {script: make}\nc: {script: make}").unwrap();
-        assert_eq!(shown(&find(&file), true, &Look::plain(None)), "nothing is wrong: 2 stages\n");
-        assert!(shown(&find(folder.path()), false, &Look::plain(None)).starts_with("error: there is no manifest"));
+        assert_eq!(shown(&find(&file, &NoIncludes), true, &Look::plain(None)), "nothing is wrong: 2 stages\n");
+        assert!(
+            shown(&find(folder.path(), &NoIncludes), false, &Look::plain(None))
+                .starts_with("error: there is no manifest")
+        );
     }
 
     #[test]

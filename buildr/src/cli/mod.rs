@@ -7,6 +7,7 @@ pub mod containers;
 pub mod jobs;
 pub mod layers;
 
+mod elsewhere;
 mod error;
 mod forward;
 mod globals;

@@ -8,10 +8,10 @@ use protocol::job::TriggerKind;
 
 use super::occasion::OccasionArgs;
 use super::run::RunError;
-use super::{CliError, note};
+use super::{CliError, elsewhere, note};
 use crate::executor::Stop;
 use crate::git::{self, Base};
-use crate::manifest::{self, NoIncludes, Project};
+use crate::manifest::{self, Project};
 use crate::plan::{self, Facts, Planned};
 
 /// Which plan is looked at.
@@ -32,7 +32,7 @@ impl PlanArgs {
     /// # Errors
     /// When something in them is wrong, or the folder cannot be read.
     pub(super) async fn plan(&self) -> Result<Planned, CliError> {
-        let reading = manifest::load_project(&self.path, &NoIncludes).map_err(RunError::Manifest)?;
+        let reading = manifest::load_project(&self.path, &elsewhere::repositories()?).map_err(RunError::Manifest)?;
         let mut facts = self.facts().await?;
         for name in guess_inputs(&reading.project, &mut facts) {
             note(&format!(

@@ -38,6 +38,7 @@ use protocol::{Cause, Ending, Outcome, Plan, Variable};
 
 use crate::carry::cache::CacheStore;
 use crate::executor::{Executor, KeepContainers, Stop};
+use crate::git::Checkouts;
 use crate::plan::Planned;
 use crate::sink::EventSink;
 use given::Given;
@@ -46,6 +47,7 @@ use redact::Redactor;
 use telling::{InTurn, JobLog, told_badly};
 
 pub use build::{Answer, Gatekeeper, NobodyToAsk, Place, Ways, run_build};
+pub use planning::Repositories;
 pub use redact::SHORTEST as SHORTEST_SECRET;
 pub use socket::{SocketMode, SocketPolicy};
 pub use source::{Source, Sourced};
@@ -61,6 +63,8 @@ pub const CLONE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 pub struct Rooms<'a> {
     /// Where the code comes from.
     pub source: Source<'a>,
+    /// Where the manifests of a person's own tree include files of other repositories from; nowhere without it.
+    pub includes: Option<&'a Checkouts>,
     /// Where containers run.
     pub executor: &'a dyn Executor,
     /// Where workspaces are made.
@@ -216,7 +220,7 @@ impl Runner<'_> {
 
     async fn plan(&self, workspace: &Workspace, sourced: &Sourced, log: &JobLog<'_>) -> Result<Planned, Ending> {
         let checkout = self.rooms.source.checkout(workspace).0;
-        planning::plan(self.order, self.rooms.source, sourced, &checkout, self.stop, log).await
+        planning::plan(self.order, self.rooms, sourced, &checkout, self.stop, log).await
     }
 
     /// From the code to the job's end.

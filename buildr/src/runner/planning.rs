@@ -7,6 +7,7 @@ use protocol::{Cause, Ending};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::Rooms;
 use super::places::blocking;
 use super::source::{Source, Sourced};
 use super::telling::{JobLog, sentence};
@@ -41,23 +42,19 @@ pub(super) async fn look_at_changes(
 /// Reads the manifests and plans the build.
 pub(super) async fn plan(
     order: &WorkOrder,
-    source: Source<'_>,
+    rooms: &Rooms<'_>,
     sourced: &Sourced,
     checkout: &Path,
     stop: &Stop,
     log: &JobLog<'_>,
 ) -> Result<Planned, Ending> {
     let bad = |error: &dyn std::error::Error| Ending::errored(Cause::Manifest, sentence(error));
-    let includes = match source {
+    let includes = match rooms.source {
         // Whoever may not write to the repository reads nothing by this machine's keys.
         Source::Clone(checkouts) => Some(if order.trusted { checkouts.clone() } else { checkouts.anonymous() }),
-        Source::Tree(_) | Source::Committed(_) | Source::InPlace(_) => None,
+        Source::Tree(_) | Source::Committed(_) | Source::InPlace(_) => rooms.includes.cloned(),
     };
-    let fetched = includes.map(|checkouts| Repositories {
-        checkouts,
-        stop: stop.token().child_token(),
-        runtime: Handle::current(),
-    });
+    let fetched = includes.map(|checkouts| Repositories::new(checkouts, stop.token().child_token()));
     let folder = checkout.to_owned();
     let reading = blocking(move || {
         let includes: &dyn Includes = match &fetched {
@@ -94,11 +91,20 @@ fn facts(order: &WorkOrder, sourced: &Sourced) -> Facts {
     }
 }
 
-/// Files of other repositories, from a thread that may block.
-struct Repositories {
+/// Files of other repositories, for manifests that include some.
+pub struct Repositories {
     checkouts: Checkouts,
     stop: CancellationToken,
     runtime: Handle,
+}
+
+impl Repositories {
+    /// Those that `checkouts` reaches, until `stop`. Made within a runtime of several threads, or asked from a thread that
+    /// may block.
+    #[must_use]
+    pub fn new(checkouts: Checkouts, stop: CancellationToken) -> Self {
+        Self { checkouts, stop, runtime: Handle::current() }
+    }
 }
 
 impl Includes for Repositories {
@@ -106,7 +112,7 @@ impl Includes for Repositories {
         let repo = file.repo.parse().map_err(|error| format!("{error}"))?;
         let reading =
             self.checkouts.read_file_at(&repo, file.reference.as_deref(), &file.file, MAX_INCLUDED, &self.stop);
-        let read = self.runtime.block_on(reading).map_err(|error| sentence(&error))?;
+        let read = tokio::task::block_in_place(|| self.runtime.block_on(reading)).map_err(|error| sentence(&error))?;
         Ok(Fetched { bytes: read.bytes, commit: read.commit })
     }
 }

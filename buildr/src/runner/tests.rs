@@ -85,6 +85,7 @@ impl Ground {
         let archives = self.folder.path().join("archives");
         let caches = CacheStore::at(self.folder.path().join("caches"), 1 << 30);
         let rooms = Rooms {
+            includes: None,
             source: source.unwrap_or(Source::Tree(&tree)),
             executor: &executor,
             work: &work,

@@ -20,19 +20,19 @@ use protocol::plan::Kept;
 use protocol::source::InvalidSource;
 use protocol::{Ending, JobId, Outcome, RepoUrl, Variable, task};
 
-use super::CliError;
 use super::containers::{ContainerArgs, own_environment};
 use super::globals::Globals;
 use super::look::Look;
 use super::occasion::OccasionArgs;
 use super::secrets::{SecretArgs, from_environment};
 use super::terminal::{Frame, Header, Next, Record, Style, Terminal};
+use super::{CliError, elsewhere};
 use crate::carry::cache::CacheStore;
 use crate::executor::KeepContainers;
 use crate::executor::Stop;
 use crate::executor::docker::{DockerExecutor, DockerSettings};
 use crate::git::{self, TreeCopy};
-use crate::manifest::{self, NoIncludes};
+use crate::manifest;
 use crate::plan::Facts;
 use crate::process::folders;
 use crate::runner::{self, Rooms, SocketMode, SocketPolicy, Source, Ways, WorkFolder};
@@ -148,7 +148,7 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         return Err(CliError::Usage { what, instead: Some("buildr run --keep".to_owned()) });
     }
     // What can be known to be wrong is said before anything is copied, pulled or waited for.
-    manifest::load_project(&tree, &NoIncludes).map_err(RunError::Manifest)?;
+    manifest::load_project(&tree, &elsewhere::repositories()?).map_err(RunError::Manifest)?;
     let mut secrets = args.secrets.read().map_err(RunError::Secrets)?;
     secrets.extend(from_environment(&args.own_secrets).map_err(RunError::Secrets)?);
     let life = Life::begin(&folders::cache("run")?)?;
@@ -205,7 +205,10 @@ impl Build<'_> {
         let own_environment = own_environment();
         let facts = args.occasion.facts(facts(self.seen));
         let order = order(tree, &facts)?;
+        // Without a home it had ended before.
+        let mirrors = elsewhere::mirrors().ok();
         let rooms = Rooms {
+            includes: mirrors.as_ref(),
             source: self.source(),
             executor,
             work: self.work,

@@ -147,6 +147,7 @@ async fn build_so(jobs: Vec<PlannedJob>, how: How) -> Ran {
     let work = WorkFolder::at(&ground.folder.path().join("work")).unwrap();
     let archives = ground.folder.path().join("archives");
     let rooms = Rooms {
+        includes: None,
         source: Source::Tree(&tree),
         executor: &executor,
         work: &work,
