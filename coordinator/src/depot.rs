@@ -88,7 +88,6 @@ impl Archives {
     ///
     /// # Errors
     /// When it stays.
-    #[expect(dead_code, reason = "the sweep of what expired calls it")]
     pub(crate) fn remove(&self, build: BuildNumber, sha256: &str) -> io::Result<()> {
         match self.path(build, sha256).map(fs::remove_file) {
             Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),

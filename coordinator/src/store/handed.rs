@@ -9,7 +9,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::members::courses;
-use super::{StoreError, Transaction, int, json_or_none, name, natural, to_json};
+use super::{Store, StoreError, Transaction, int, json_or_none, name, natural, to_json};
 
 /// What a job receives of those that it needs, in the order of the plan.
 #[derive(Debug, Clone, Default)]
@@ -22,7 +22,51 @@ pub(crate) struct Received {
     pub(crate) so_far: Option<SoFar>,
 }
 
+/// An archive whose time is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Expired {
+    /// Of which build.
+    pub(crate) build: BuildNumber,
+    /// Its name.
+    pub(crate) sha256: String,
+}
+
+impl Store {
+    /// The archives of builds that have ended whose time is over: no stage of the same build keeps the same bytes for
+    /// longer.
+    pub(crate) async fn expired_archives(&self, now_ms: u64) -> Result<Vec<Expired>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT jobs.build AS build, kept.sha256 AS sha256 FROM kept
+             JOIN attempts ON attempts.claim = kept.claim JOIN jobs ON jobs.id = attempts.job
+             JOIN builds ON builds.number = jobs.build
+             WHERE builds.ended_ms IS NOT NULL
+             GROUP BY jobs.build, kept.sha256
+             HAVING count(*) = count(kept.expire_ms) AND max(kept.at_ms + kept.expire_ms) <= $1",
+        )
+        .bind(int(now_ms))
+        .fetch_all(&self.readers)
+        .await?;
+        let expired = |row: &SqliteRow| {
+            Ok(Expired { build: BuildNumber(natural(row.try_get("build")?)), sha256: row.try_get("sha256")? })
+        };
+        rows.iter().map(expired).collect()
+    }
+}
+
 impl Transaction {
+    /// An archive of a build is gone.
+    pub(crate) async fn forget_archive(&mut self, build: BuildNumber, sha256: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "DELETE FROM kept WHERE sha256 = $2 AND claim IN
+             (SELECT attempts.claim FROM attempts JOIN jobs ON jobs.id = attempts.job WHERE jobs.build = $1)",
+        )
+        .bind(int(build.0))
+        .bind(sha256)
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
     /// What an attempt has handed on so far.
     pub(crate) async fn handed_by(&mut self, claim: ClaimId) -> Result<Vec<Variable>, StoreError> {
         let row = sqlx::query("SELECT handed FROM attempts WHERE claim = $1")

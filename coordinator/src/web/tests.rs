@@ -271,6 +271,15 @@ async fn artifacts_travel_with_a_current_claim_and_never_without() {
     let left: Vec<_> = std::fs::read_dir(at("artifacts/1")).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(left, [std::ffi::OsString::from(&collected.sha256)], "nothing half stays");
 
+    let kept_for = JobEvent::ArtifactsKept {
+        stage: "package".parse().unwrap(),
+        files: collected.files,
+        bytes: collected.bytes,
+        sha256: collected.sha256.clone(),
+        expire_ms: Some(1000),
+    };
+    agent.happened(claimed.claim, kept_for).await;
+
     let forged = protocol::job::Depot { token: format!("{}x", depot.token), ..depot };
     for (who, shelf) in [("a forged token", Shelf::Farm(forged)), ("the token of a claim that is over", shelf)] {
         if who.contains("over") {
@@ -279,5 +288,12 @@ async fn artifacts_travel_with_a_current_claim_and_never_without() {
         let refused = shelf.fetch(&kept(&collected), &at("fetched")).await;
         assert!(refused.is_err(), "{who}");
     }
+    let archive = at("artifacts/1").join(&collected.sha256);
+    let now = buildr::process::clock::now_ms();
+    assert_eq!(crate::expiry::sweep(&farm.desk, now - 60_000).await.unwrap(), 0, "its time is not over");
+    assert!(archive.exists());
+    assert_eq!(crate::expiry::sweep(&farm.desk, now + 60_000).await.unwrap(), 1);
+    assert!(!archive.exists());
+    assert_eq!(crate::expiry::sweep(&farm.desk, now + 60_000).await.unwrap(), 0, "once");
     farm.stop().await;
 }
