@@ -113,6 +113,14 @@ pub struct BuildPlan {
     pub priority: i32,
 }
 
+impl BuildPlan {
+    /// Whether nothing holds for the build as a whole.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A stage that was passed over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkippedStage {

@@ -267,7 +267,7 @@ pub enum JobEvent {
         /// Its jobs with their edges. When it is one, it goes on in the same slot.
         jobs: Vec<PlannedJob>,
         /// What holds for all of it.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "BuildPlan::is_default")]
         build: BuildPlan,
     },
     /// What an image's name means in this build.

@@ -14,7 +14,7 @@ use crate::executor::docker::{DockerExecutor, OutlivingImage};
 use crate::folder::{Entry, walk};
 use crate::process::folders;
 
-/// Remove what runs on this machine keep for later ones: caches, prepared images, what --keep left
+/// Remove what runs keep for later ones: caches, prepared images, what --keep left
 ///
 /// The next run makes it again. What an agent of this machine keeps is its own and stays.
 #[derive(Debug, clap::Args)]
