@@ -99,7 +99,7 @@ pub struct Prepare {
     pub environment: Vec<Variable>,
     /// How long it may run.
     pub timeout_ms: Option<u64>,
-    /// As [`StagePlan::shell`].
+    /// As [`StagePlan::shell`](super::StagePlan::shell).
     pub shell: Option<String>,
 }
 
