@@ -52,9 +52,13 @@ fn value(input: &GateInput, facts: &Facts) -> Result<Variable, PlanError> {
 pub(super) fn others(manifests: &[&Manifest], facts: &Facts) -> Result<Vec<Variable>, PlanError> {
     let known = || manifests.iter().flat_map(|manifest| &manifest.inputs).map(|input| input.value.name.as_str());
     let others: Vec<&Variable> = facts.inputs.iter().filter(|given| !known().any(|name| name == given.name)).collect();
-    match others.first() {
+    // What a gate asks for may be said in advance.
+    let stages = manifests.iter().flat_map(|manifest| &manifest.stages);
+    let gates = stages.filter_map(|stage| stage.manual.as_ref()).flat_map(|manual| &manual.inputs);
+    let at_gates: Vec<&str> = gates.map(|input| input.value.name.as_str()).collect();
+    match others.iter().find(|given| !at_gates.contains(&given.name.as_str())) {
         Some(first) if somebody_asks(facts) => {
-            let names: Vec<&str> = known().collect();
+            let names: Vec<&str> = known().chain(at_gates).collect();
             let instead = instead(&first.name, names.iter().copied());
             Err(PlanError::UnknownInput { name: first.name.clone(), instead })
         }

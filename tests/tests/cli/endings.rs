@@ -99,7 +99,7 @@ async fn the_next_run_removes_what_a_killed_one_left() {
     assert_eq!(killed.end().await.code, None);
     assert_eq!((place.containers().await.len(), place.images().await.len()), (1, 1));
     let work = place.path("cache/buildr/run/work");
-    assert_eq!(fs::read_dir(&work).unwrap().count(), 1);
+    assert_ne!(fs::read_dir(&work).unwrap().count(), 0);
 
     // One that goes on meanwhile is not taken for dead.
     let mut alive = place.start(&["run"]);

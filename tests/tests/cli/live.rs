@@ -109,7 +109,7 @@ async fn the_beginning_and_the_end() {
         "buildr VERSION · project @ COMMIT (main, 1 file changed) · docker VERSION\n",
         "as on the farm, but: 1 file is not committed\n",
         "\n✗ test exit code 137 (killed, most often for want of memory) TIME\n– ship skipped: test failed\n\n",
-        "failed    test      TIME  exit code 137 (killed, most often for want of memory)\n",
+        "TIME  exit code 137 (killed, most often for want of memory)\n",
         "failed: test failed: exit code 137 (TIME)\n",
         "  again from there: buildr run --from test\n  a shell in it:    buildr run --from test --shell\n",
         "  on the farm:      buildr submit . --watch",

@@ -40,7 +40,7 @@ use aftermath::Aftermath;
 use differences::Here;
 use life::{Life, sweep};
 use owner::{Owner, can_ask, word};
-use screen::{Screen, frame, stop_on_signals, tick};
+use screen::{Screen, frame, hear_signals, tick};
 use selection::{Selected, SelectionArgs};
 
 pub(super) use error::RunError;
@@ -226,11 +226,12 @@ impl Build<'_> {
         };
         let owner = self.owner(&own_environment, &facts.inputs);
         let ways = Ways { jobs: args.jobs.map_or_else(cores, NonZero::get), gatekeeper: &owner };
-        let signals = task::spawn("signals", stop_on_signals(Arc::clone(screen), stop.clone()));
+        let problem = |source| RunError::Disk { doing: "hear signals in", path: tree.to_owned(), source };
+        let signals = hear_signals(Arc::clone(screen), stop.clone()).map_err(problem)?;
         let clock = task::spawn("clock", tick(Arc::clone(screen)));
         let ending = runner::run_build(&order, &rooms, &ways, &**screen, &stop).await;
         clock.abort();
-        signals.abort();
+        drop(signals);
         Ok(ending)
     }
 

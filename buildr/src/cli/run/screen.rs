@@ -4,6 +4,8 @@ use std::io::{IsTerminal as _, Stdout, Write as _, stdout};
 use std::sync::Arc;
 use std::{env, io};
 
+use tokio::sync::oneshot;
+
 use super::super::exit;
 use super::super::terminal::{Frame, TURN, Terminal};
 use crate::executor::Stop;
@@ -34,9 +36,27 @@ pub(super) async fn tick(screen: Screen) {
     }
 }
 
+/// Hears signals until what this gives is dropped. On a thread and a runtime of its own: where nobody takes the output
+/// off, all others may be waiting for just that.
+pub(super) fn hear_signals(screen: Screen, stop: Stop) -> io::Result<oneshot::Sender<()>> {
+    let (heard, over) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listen = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = stop_on_signals(screen, stop) => {}
+                // Its other end is dropped, never used.
+                _ = over => {}
+            }
+        });
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(listen)?;
+    Ok(heard)
+}
+
 /// The first signal cancels and cleans up, the second kills. The third is for one whose output nobody takes off: it
 /// ends where it stands, and what it leaves is removed by the next run.
-pub(super) async fn stop_on_signals(screen: Screen, stop: Stop) {
+async fn stop_on_signals(screen: Screen, stop: Stop) {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return tracing::error!(%error, "Ctrl-C is not heard"),
