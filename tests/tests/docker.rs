@@ -1232,7 +1232,10 @@ async fn what_failed_is_kept_for_a_person_to_look_into() {
             let (mut screen, shown) = tokio::io::duplex(64 << 10);
             let (_size, size) = tokio::sync::watch::channel((77, 22));
             let terminal = ShellTerminal { input: Box::new(input), output: Box::new(shown), size };
-            typed.write_all(b"cat /traces made; echo \"$VALUE\"; stty size; exit 5\n").await.unwrap();
+            // The size comes a moment after the shell.
+            let size = "until [ \"$(stty size)\" = '22 77' ]; do sleep 0.1; done; stty size";
+            let line = format!("cat /traces made; echo \"$VALUE\"; {size}; exit 5\n");
+            typed.write_all(line.as_bytes()).await.unwrap();
             let reading = async {
                 let mut all = Vec::new();
                 screen.read_to_end(&mut all).await.unwrap();
