@@ -161,7 +161,9 @@ async fn robbed(rob: impl AsyncFn(&Processes, &str)) {
         // An agent's own queue is exclusive: the broker lets nobody else touch it.
         let mut queues = farm.vhost.queues().await;
         queues.retain(|queue| !queue.starts_with("buildr.agent."));
-        assert_eq!(queues, ["build_queue", "buildr.dead", "buildr.events.v1", "buildr.logs.v1"]);
+        // Those of the agents' labels are as many as there are labels.
+        let others: Vec<&String> = queues.iter().filter(|queue| !queue.starts_with("build_queue.")).collect();
+        assert_eq!(others, ["build_queue", "buildr.dead", "buildr.events.v1", "buildr.logs.v1"]);
         for queue in &queues {
             rob(farm, queue).await;
             until("the queue to be there again", async || farm.vhost.queues().await.contains(queue).then_some(()))
