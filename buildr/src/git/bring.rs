@@ -45,7 +45,11 @@ pub(super) fn bring<T>(
             let held = order.runtime.block_on(mirror.hold(&order.stop))?;
             mirror.discard()?;
             drop(held);
-            job.attempt()
+            // What is still so in a copy that was just made came from the repository.
+            job.attempt().map_err(|error| match error {
+                GitError::Mirror { repo, detail } => GitError::Malformed { repo, detail },
+                other => other,
+            })
         }
         done => done,
     }

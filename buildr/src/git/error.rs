@@ -202,6 +202,14 @@ pub enum GitError {
         /// What git said.
         detail: String,
     },
+    /// What the repository has is not what git writes.
+    #[error("the commit in {repo} cannot be read: {detail}; `git fsck` there says more")]
+    Malformed {
+        /// The repository.
+        repo: String,
+        /// What git said.
+        detail: String,
+    },
     /// Reading or writing files failed.
     #[error("failed to {doing} {}: {source}", path.display())]
     Disk {
