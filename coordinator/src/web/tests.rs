@@ -288,12 +288,16 @@ async fn artifacts_travel_with_a_current_claim_and_never_without() {
         let refused = shelf.fetch(&kept(&collected), &at("fetched")).await;
         assert!(refused.is_err(), "{who}");
     }
-    let archive = at("artifacts/1").join(&collected.sha256);
+    expires(&farm, &at("artifacts/1").join(&collected.sha256)).await;
+    farm.stop().await;
+}
+
+/// An archive that is kept for a second goes when that is over, and once.
+async fn expires(farm: &Farm, archive: &Path) {
     let now = buildr::process::clock::now_ms();
     assert_eq!(crate::expiry::sweep(&farm.desk, now - 60_000).await.unwrap(), 0, "its time is not over");
     assert!(archive.exists());
     assert_eq!(crate::expiry::sweep(&farm.desk, now + 60_000).await.unwrap(), 1);
     assert!(!archive.exists());
     assert_eq!(crate::expiry::sweep(&farm.desk, now + 60_000).await.unwrap(), 0, "once");
-    farm.stop().await;
 }

@@ -33,7 +33,7 @@ async fn on_a_terminal(place: &Place, words: &str, variables: &[(&str, &str)]) -
 async fn on_a_terminal_there_are_headings_and_colours() {
     let Some(place) = Place::with(TWO).await else { return };
     let seen = on_a_terminal(&place, "run", &[]).await;
-    for part in ["── one ", "half\n", "── two ", "\nwhole\n", "\x1b[31mfailed"] {
+    for part in ["── one ", "half\n", "── two ", "whole\n", "\x1b[31mfailed"] {
         assert!(seen.contains(part), "{part:?} is not in\n{seen}");
     }
     assert!(!seen.contains("one | "), "{seen}");
