@@ -1,7 +1,5 @@
 //! Builds of several jobs through all real parts but containers: manifest, planner, coordinator, agents.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in what its cases share")]
-
 use farm::farm::{Farm, in_memory};
 use protocol::api::{ApproveJob, BuildView, Status};
 
