@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::SFlag;
 use protocol::plan::Artifacts;
-use sha2::{Digest as _, Sha256};
 
+use super::digest::{Digesting, hex};
 use super::globs::Globs;
 use super::{CarryError, disk};
 use crate::folder::{Entry, walk};
@@ -40,8 +40,7 @@ pub fn collect(workspace: &Path, what: &Artifacts, into: &Path) -> Result<Option
     let doing = || disk(format!("collect the artifacts of {}", workspace.display()));
     fs::create_dir_all(into).map_err(doing())?;
     let file = tempfile::Builder::new().prefix("artifacts-").suffix(".tar.zst").tempfile_in(into).map_err(doing())?;
-    let counted = Counted { to: file, digest: Sha256::new(), bytes: 0 };
-    let compressed = zstd::Encoder::new(counted, LEVEL).map_err(doing())?;
+    let compressed = zstd::Encoder::new(Digesting::new(file), LEVEL).map_err(doing())?;
     let mut archive = tar::Builder::new(compressed);
     let mut files = 0;
     walk(workspace, &mut |entry: &Entry<'_>| {
@@ -51,12 +50,13 @@ pub fn collect(workspace: &Path, what: &Artifacts, into: &Path) -> Result<Option
         Ok(())
     })
     .map_err(doing())?;
-    let Counted { to, digest, bytes } = archive.into_inner().and_then(zstd::Encoder::finish).map_err(doing())?;
+    let digested = archive.into_inner().and_then(zstd::Encoder::finish).map_err(doing())?;
     if files == 0 {
         return Ok(None);
     }
-    let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    let (_, archive) = to.keep().map_err(|error| doing()(error.error))?;
+    let (file, bytes, digest) = digested.finish();
+    let sha256 = hex(&digest);
+    let (_, archive) = file.keep().map_err(|error| doing()(error.error))?;
     Ok(Some(Collected { archive, files, bytes, sha256 }))
 }
 
@@ -109,47 +109,16 @@ pub fn restore(archive: &Path, workspace: &Path) -> Result<u64, CarryError> {
     Ok(files)
 }
 
-/// The SHA-256 of a file, in hexadecimal.
-pub(super) fn sha256_of(file: &Path) -> io::Result<String> {
-    let mut digest = Sha256::new();
-    let (mut file, mut buffer) = (File::open(file)?, vec![0; 64 << 10]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
-            read => digest.update(&buffer[..read]),
-        }
-    }
-}
-
 /// Lets everybody read an archive that people are to have: it was made for its maker alone.
 pub(super) fn open_to_readers(file: &Path) -> io::Result<()> {
     fs::set_permissions(file, Permissions::from_mode(0o644))
-}
-
-/// Counts and hashes what is written.
-struct Counted<W> {
-    to: W,
-    digest: Sha256,
-    bytes: u64,
-}
-
-impl<W: Write> Write for Counted<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.to.write(bytes)?;
-        self.digest.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use super::super::digest::sha256_of;
     use super::*;
 
     fn what(paths: &[&str], exclude: &[&str]) -> Artifacts {

@@ -13,12 +13,13 @@ use nix::sys::stat::SFlag;
 use protocol::plan::{Cache, CachePolicy};
 use sha2::{Digest as _, Sha256};
 
+use super::digest::{Digesting, hex};
 use super::globs::Globs;
 use super::{CarryError, disk};
 use crate::executor::MountOrder;
 use crate::folder::{self, Entry, walk};
 
-/// Written last into an entry: one without it is not whole.
+/// Written last into an entry, with the bytes that it takes: one without it is not whole.
 const WHOLE: &str = "whole";
 
 /// A folder of this machine in which caches are kept.
@@ -139,7 +140,9 @@ impl CacheStore {
         if !anything {
             return Ok(());
         }
-        File::create(made.path().join(WHOLE)).map_err(doing())?;
+        // What making room goes by, so that it need not walk through every entry each time.
+        let bytes = walked_size(made.path());
+        fs::write(made.path().join(WHOLE), bytes.to_string()).map_err(doing())?;
         let made = made.keep();
         // A reader that is still in the old one keeps it open until it has finished.
         let old = parent.join(format!(".old-{}", uuid::Uuid::new_v4().simple()));
@@ -264,7 +267,13 @@ fn used(entry: &Path) -> u64 {
     since.and_then(|since| u64::try_from(since.as_millis()).ok()).unwrap_or(0)
 }
 
+/// How many bytes an entry takes, as it was found when it was kept: nobody writes to it since.
 fn size(entry: &Path) -> u64 {
+    let written = fs::read_to_string(entry.join(WHOLE)).ok().and_then(|text| text.parse().ok());
+    written.unwrap_or_else(|| walked_size(entry))
+}
+
+fn walked_size(entry: &Path) -> u64 {
     let mut bytes = 0;
     // What cannot be read counts as nothing.
     let walked = walk(entry, &mut |entry: &Entry<'_>| {
@@ -312,9 +321,9 @@ fn entry_name(cache: &Cache, workspace: &Path) -> Result<String, CarryError> {
         let mut files = Vec::new();
         walk(workspace, &mut |entry: &Entry<'_>| {
             if entry.kind() == SFlag::S_IFREG && wanted.matches(entry.path) {
-                let mut digest = Sha256::new();
-                io::copy(&mut entry.open()?, &mut Hashing(&mut digest))?;
-                files.push((entry.path.to_path_buf(), digest.finalize().to_vec()));
+                let mut digesting = Digesting::looking();
+                io::copy(&mut entry.open()?, &mut digesting)?;
+                files.push((entry.path.to_path_buf(), digesting.finish().2));
             }
             Ok(())
         })
@@ -330,19 +339,6 @@ fn entry_name(cache: &Cache, workspace: &Path) -> Result<String, CarryError> {
     Ok(format!("{}-{}", name.as_deref().unwrap_or("cache"), short_hash(&parts)))
 }
 
-struct Hashing<'a>(&'a mut Sha256);
-
-impl io::Write for Hashing<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// 16 digits of a hash over parts, none of which can run into the next.
 fn short_hash(parts: &[&[u8]]) -> String {
     let mut digest = Sha256::new();
@@ -350,7 +346,7 @@ fn short_hash(parts: &[&[u8]]) -> String {
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part);
     }
-    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex(&digest.finalize()[..8])
 }
 
 #[cfg(test)]

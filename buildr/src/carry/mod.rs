@@ -6,6 +6,7 @@
 //! that are not `async` block and are called on a thread of their own.
 
 mod globs;
+mod digest;
 mod artifacts;
 mod shelf;
 pub mod cache;

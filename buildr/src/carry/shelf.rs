@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use protocol::job::Depot;
 use protocol::plan::Kept;
 
-use super::artifacts::{open_to_readers, sha256_of};
+use super::artifacts::open_to_readers;
+use super::digest::sha256_of;
 use super::{CarryError, Collected, disk};
 use crate::client::DepotClient;
 

@@ -11,6 +11,7 @@ use super::planning::guess_inputs;
 use super::{CliError, elsewhere, exit, json, say};
 use crate::manifest::{self, Includes, ManifestError, Problem, Project, ProjectReading};
 use crate::plan::{self, Facts, PlanError};
+use crate::runner::sentence;
 
 /// Say all that is wrong with the manifest, without running it
 ///
@@ -119,14 +120,6 @@ fn usual() -> [Facts; 3] {
 fn size(project: &Project) -> (usize, usize) {
     let stages = project.pipelines.iter().map(|pipeline| pipeline.manifest.stage_count()).sum();
     (project.pipelines.len(), stages)
-}
-
-/// An error with its causes.
-fn sentence(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", sentence(cause)),
-        None => error.to_string(),
-    }
 }
 
 fn shown(found: &Found, strict: bool, look: &Look) -> String {

@@ -46,6 +46,8 @@ use job::Ready;
 use redact::Redactor;
 use telling::{InTurn, JobLog, told_badly};
 
+pub(crate) use telling::sentence;
+
 pub use build::{Answer, Gatekeeper, NobodyToAsk, Place, Ways, run_build};
 pub use planning::Repositories;
 pub use redact::SHORTEST as SHORTEST_SECRET;

@@ -181,7 +181,7 @@ pub(super) fn told(error: &SinkError) -> (Cause, String) {
 }
 
 /// An error with its sources, as one sentence.
-pub(super) fn sentence(error: &dyn std::error::Error) -> String {
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
