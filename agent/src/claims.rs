@@ -37,6 +37,10 @@ enum Held {
     Ended {
         recorded: watch::Sender<bool>,
     },
+    /// A build that began without any coordinator: none that comes meanwhile knows it, so none is told of it.
+    Alone {
+        stop: Stop,
+    },
 }
 
 impl Claims {
@@ -52,6 +56,11 @@ impl Claims {
         let (recorded, is_recorded) = watch::channel(false);
         self.lock().insert(claim, Held::Running { stop, recorded, waits_for: None });
         is_recorded
+    }
+
+    /// A build begins that no coordinator knows. Until it is forgotten, only this agent's own end ends it.
+    pub(crate) fn alone(&self, claim: ClaimId, stop: Stop) {
+        self.lock().insert(claim, Held::Alone { stop });
     }
 
     /// The job goes on when the coordinator has noted this event, and heartbeats say so until then; `None`: it goes on.
@@ -113,14 +122,15 @@ impl Claims {
                 recorded.send_replace(true);
                 held.remove(&claim);
             }
-            Some(Held::Pending(_)) | None => {}
+            Some(Held::Pending(_) | Held::Alone { .. }) | None => {}
         }
     }
 
     /// The result is in the store. A job that still runs has been ended by the coordinator itself: it stops, for
     /// nobody would ask after it any more.
     pub(crate) fn recorded(&self, claim: ClaimId) {
-        match self.lock().remove(&claim) {
+        let mut held = self.lock();
+        match held.get(&claim) {
             Some(Held::Running { stop, recorded, .. }) => {
                 stop.cancel();
                 recorded.send_replace(true);
@@ -128,14 +138,16 @@ impl Claims {
             Some(Held::Ended { recorded }) => {
                 recorded.send_replace(true);
             }
-            Some(Held::Pending(_)) | None => {}
+            Some(Held::Pending(_)) => {}
+            Some(Held::Alone { .. }) | None => return,
         }
+        held.remove(&claim);
     }
 
     /// Asks every running job to end.
     pub(crate) fn cancel_all(&self, reason: &str) {
         for held in self.lock().values() {
-            if let Held::Running { stop, .. } = held {
+            if let Held::Running { stop, .. } | Held::Alone { stop } = held {
                 stop.cancel_because(reason);
             }
         }
@@ -145,13 +157,14 @@ impl Claims {
     pub(crate) fn held(&self) -> Vec<HeldClaim> {
         let look = |(&claim, held): (&ClaimId, &Held)| {
             let (phase, waits_for) = match held {
+                Held::Alone { .. } => return None,
                 Held::Pending(_) => (ClaimPhase::Pending, None),
                 Held::Running { waits_for, .. } => (ClaimPhase::Running, *waits_for),
                 Held::Ended { .. } => (ClaimPhase::Ended, None),
             };
-            HeldClaim { claim, phase, waits_for }
+            Some(HeldClaim { claim, phase, waits_for })
         };
-        self.lock().iter().map(look).collect()
+        self.lock().iter().filter_map(look).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ClaimId, Held>> {
@@ -180,6 +193,19 @@ mod tests {
         let mut answer = claims.pending(claim);
         claims.recorded(claim);
         assert!(answer.try_recv().is_err() && claims.held().is_empty());
+    }
+
+    #[test]
+    fn a_build_that_no_coordinator_knows_is_nobodys_to_end() {
+        let (claims, claim, stop) = (Claims::default(), ClaimId::fresh(), Stop::new());
+        claims.alone(claim, stop.clone());
+        assert!(claims.held().is_empty(), "a coordinator that comes meanwhile would say that it is not current");
+        claims.abort(claim);
+        claims.recorded(claim);
+        claims.cancel(claim, "not asked for");
+        assert!(!stop.is_cancelled());
+        claims.cancel_all("the agent is being stopped");
+        assert!(stop.is_cancelled());
     }
 
     #[test]

@@ -102,7 +102,7 @@ async fn run(agent: &Agent, order: &WorkOrder, to: Option<&ReplyTo>, sink: &Cons
     let stop = Stop::new();
     let claim = ClaimId::fresh();
     // The claim is nobody's but this process's: it lets a shutdown find the job.
-    drop(agent.claims.running(claim, stop.clone()));
+    agent.claims.alone(claim, stop.clone());
     let ending = build(agent, order, sink, &stop).await;
     agent.claims.forget(claim);
     let stopped = stop.is_cancelled() && agent.shutdown.drain.is_cancelled();
