@@ -89,9 +89,10 @@ impl Home {
     /// one name on one machine must not sweep each other's things.
     #[must_use]
     pub fn label(&self) -> String {
+        use data_encoding::HEXLOWER;
         use sha2::{Digest as _, Sha256};
         let folder = Sha256::digest(self.folder.as_os_str().as_encoded_bytes());
-        format!("{}-{:02x}{:02x}{:02x}{:02x}", self.name, folder[0], folder[1], folder[2], folder[3])
+        format!("{}-{}", self.name, HEXLOWER.encode(&folder[..4]))
     }
 
     /// What it signs with.

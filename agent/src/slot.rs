@@ -202,7 +202,7 @@ async fn claimed(agent: &Agent, claim: ClaimId, delivery: &JobDelivery, message:
 
 /// SHA-256 in hexadecimal.
 fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    data_encoding::HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 /// Opens a grant; one that is not the coordinator's own is worth nothing.

@@ -11,6 +11,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use protocol::identity::Identity;
 use protocol::job::Depot;
@@ -99,7 +100,7 @@ impl Archives {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
         mac.update(PURPOSE);
         mac.update(claim.reveal().as_bytes());
-        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(&mac.finalize().into_bytes())
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use protocol::task;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -70,7 +71,7 @@ impl Drop for Registry {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = HEXLOWER.encode(&Sha256::digest(bytes));
     format!("sha256:{hex}")
 }
 

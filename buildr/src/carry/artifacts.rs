@@ -5,10 +5,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use nix::sys::stat::SFlag;
 use protocol::plan::Artifacts;
 
-use super::digest::{Digesting, hex};
+use super::digest::Digesting;
 use super::globs::Globs;
 use super::{CarryError, disk};
 use crate::folder::{Entry, walk};
@@ -55,7 +56,7 @@ pub fn collect(workspace: &Path, what: &Artifacts, into: &Path) -> Result<Option
         return Ok(None);
     }
     let (file, bytes, digest) = digested.finish();
-    let sha256 = hex(&digest);
+    let sha256 = HEXLOWER.encode(&digest);
     let (_, archive) = file.keep().map_err(|error| doing()(error.error))?;
     Ok(Some(Collected { archive, files, bytes, sha256 }))
 }

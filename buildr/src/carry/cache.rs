@@ -9,11 +9,12 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use data_encoding::HEXLOWER;
 use nix::sys::stat::SFlag;
 use protocol::plan::{Cache, CachePolicy};
 use sha2::{Digest as _, Sha256};
 
-use super::digest::{Digesting, hex};
+use super::digest::Digesting;
 use super::globs::Globs;
 use super::{CarryError, disk};
 use crate::executor::MountOrder;
@@ -346,7 +347,7 @@ fn short_hash(parts: &[&[u8]]) -> String {
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part);
     }
-    hex(&digest.finalize()[..8])
+    HEXLOWER.encode(&digest.finalize()[..8])
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Sink, Write};
 use std::path::Path;
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 /// Counts and hashes what is written.
@@ -48,10 +49,5 @@ impl<W: Write> Write for Digesting<W> {
 pub(super) fn sha256_of(file: &Path) -> io::Result<String> {
     let mut digesting = Digesting::looking();
     io::copy(&mut File::open(file)?, &mut digesting)?;
-    Ok(hex(&digesting.finish().2))
-}
-
-/// Bytes in hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(HEXLOWER.encode(&digesting.finish().2))
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
+use data_encoding::HEXLOWER;
 use git2::{Repository, RepositoryInitOptions};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::RwLock;
@@ -43,7 +44,7 @@ pub(super) struct Mirror<'a> {
 
 impl<'a> Mirror<'a> {
     pub(super) fn new(cache: &Path, url: &'a str, locks: &'a Locks) -> Self {
-        let hash: String = Sha256::digest(url.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = HEXLOWER.encode(&Sha256::digest(url.as_bytes()));
         Self { url, folder: cache.join(format!("{hash}.git")), locks }
     }
 

@@ -11,6 +11,7 @@ use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use data_encoding::HEXLOWER;
 use futures_util::StreamExt as _;
 use protocol::BuildNumber;
 use sha2::{Digest as _, Sha256};
@@ -125,7 +126,7 @@ async fn write(body: Body, into: &std::path::Path, most: u64) -> Answer<String> 
         file.write_all(&piece).await.map_err(|error| broken(&error))?;
     }
     file.sync_data().await.map_err(|error| broken(&error))?;
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(HEXLOWER.encode(&digest.finalize()))
 }
 
 fn broken(error: &io::Error) -> Refusal {

@@ -18,11 +18,11 @@
 pub mod memory;
 pub mod rabbitmq;
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
@@ -343,12 +343,7 @@ pub fn queue_name(labels: &LabelSet) -> String {
         return format!("{BUILD_QUEUE}.{text}");
     }
     let digest = Sha256::digest(text.as_bytes());
-    let mut name = format!("{BUILD_QUEUE}.sha256-");
-    for byte in &digest[..16] {
-        // Never fails: a String takes all that is written to it.
-        let _ = write!(name, "{byte:02x}");
-    }
-    name
+    format!("{BUILD_QUEUE}.sha256-{}", HEXLOWER.encode(&digest[..16]))
 }
 
 /// The queue of jobs that any agent may run, and where people put theirs by hand.

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use nix::sys::stat::SFlag;
 use protocol::Variable;
@@ -110,7 +111,7 @@ pub(super) fn key(order: &PrepareOrder, base: &Image, mount: &str, copy: &Path) 
         hash.add(path.as_os_str().as_encoded_bytes());
         hash.add(&content);
     }
-    Ok(hash.0.finalize().iter().take(20).map(|byte| format!("{byte:02x}")).collect())
+    Ok(HEXLOWER.encode(&hash.0.finalize()[..20]))
 }
 
 /// Whether a variable is part of the key.

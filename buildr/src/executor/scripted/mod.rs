@@ -40,6 +40,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use data_encoding::HEXLOWER;
 use protocol::plan::Image;
 use protocol::{StageEnd, StageName};
 use sha2::{Digest as _, Sha256};
@@ -147,8 +148,7 @@ impl Sandbox for ScriptedSandbox {
 
     async fn digest(&self, image: &Image) -> Option<String> {
         let used = self.lock().used.contains(&image.name);
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        used.then(|| format!("sha256:{}", hex(&Sha256::digest(&image.name))))
+        used.then(|| format!("sha256:{}", HEXLOWER.encode(&Sha256::digest(&image.name))))
     }
 
     async fn run(&self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError> {

@@ -70,7 +70,7 @@ pub(super) const LARGE: &str = "a large file, as git LFS keeps it";
 /// A repository `app` whose `big.bin` is a pointer, and the file itself in its store.
 pub(super) fn with_a_large_file(town: &Town) -> String {
     use sha2::Digest as _;
-    let digest: String = sha2::Sha256::digest(LARGE).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(LARGE));
     let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {}\n", LARGE.len());
     let attributes = "*.bin filter=lfs diff=lfs merge=lfs -text\n";
     town.commit("app", &[(".gitattributes", Text(attributes)), ("big.bin", Text(&pointer)), ("x", Text("x"))]);
