@@ -10,9 +10,8 @@ use nix::sys::stat::SFlag;
 use protocol::plan::Artifacts;
 
 use super::digest::Digesting;
-use super::globs::Globs;
 use super::{CarryError, disk};
-use crate::folder::{Entry, walk};
+use crate::folder::{Entry, Globs, walk};
 
 /// How hard zstd tries: the fastest of its usual levels, for most artifacts are compressed or read once.
 const LEVEL: i32 = 1;

@@ -15,10 +15,9 @@ use protocol::plan::{Cache, CachePolicy};
 use sha2::{Digest as _, Sha256};
 
 use super::digest::Digesting;
-use super::globs::Globs;
 use super::{CarryError, disk};
 use crate::executor::MountOrder;
-use crate::folder::{self, Entry, walk};
+use crate::folder::{self, Entry, Globs, walk};
 
 /// Written last into an entry, with the bytes that it takes: one without it is not whole.
 const WHOLE: &str = "whole";

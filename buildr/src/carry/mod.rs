@@ -5,7 +5,6 @@
 //! what it cannot read is an error with a sentence, never the end of a job: the runner tells it and goes on. Functions
 //! that are not `async` block and are called on a thread of their own.
 
-mod globs;
 mod digest;
 mod artifacts;
 mod shelf;
@@ -16,21 +15,16 @@ use std::io;
 
 use crate::client::ClientError;
 
+pub use crate::folder::GlobError;
 pub use artifacts::{Collected, collect, restore};
-pub use globs::Globs;
 pub use shelf::Shelf;
 
 /// Why something could not be carried.
 #[derive(Debug, thiserror::Error)]
 pub enum CarryError {
     /// A pattern cannot be understood.
-    #[error("{glob:?} is not a pattern of paths: {reason}")]
-    Glob {
-        /// As the manifest has it.
-        glob: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error(transparent)]
+    Glob(#[from] GlobError),
     /// The disk, or what a build has left on it.
     #[error("failed to {doing}")]
     Disk {

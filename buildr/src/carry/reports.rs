@@ -9,9 +9,8 @@ use std::path::Path;
 use nix::sys::stat::SFlag;
 use protocol::report::Tests;
 
-use super::globs::Globs;
 use super::{CarryError, disk};
-use crate::folder::{Entry, walk};
+use crate::folder::{Entry, Globs, walk};
 
 pub use coverage::CoverageInLog;
 

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use nix::sys::stat::SFlag;
 use protocol::Variable;
 use sha2::{Digest as _, Sha256};
@@ -23,7 +22,7 @@ use super::engine::{self, Engine};
 use super::image::Image;
 use super::labels;
 use super::powers::Powers;
-use crate::folder::{self, Entry};
+use crate::folder::{self, Entry, Globs};
 
 /// How long a prepared image is kept for later builds.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -125,19 +124,8 @@ fn counts(variable: &Variable) -> bool {
 ///
 /// # Errors
 /// The glob that is none, as a sentence.
-pub(super) fn globs(files: &[String]) -> Result<GlobSet, ExecutorError> {
-    let refused = |error: globset::Error| {
-        ExecutorError::Refused(format!("prepare.files: {error}; write paths and globs such as requirements*.txt"))
-    };
-    let mut set = GlobSetBuilder::new();
-    for file in files {
-        let file = file.trim_start_matches("./").trim_end_matches('/');
-        // A folder's name stands for all that is in it.
-        for glob in [file.to_owned(), format!("{file}/**")] {
-            set.add(GlobBuilder::new(&glob).literal_separator(true).build().map_err(refused)?);
-        }
-    }
-    set.build().map_err(refused)
+pub(super) fn globs(files: &[String]) -> Result<Globs, ExecutorError> {
+    Globs::new(files).map_err(|error| ExecutorError::Refused(format!("prepare.files: {error}")))
 }
 
 /// Lists and parts are told apart by their lengths.
@@ -216,15 +204,8 @@ mod tests {
     }
 
     #[test]
-    fn files_are_named_by_globs_and_folders() {
-        let set = globs(&["requirements*.txt".to_owned(), "./tools/".to_owned(), "**/*.lock".to_owned()]).unwrap();
-        let check = |path: &str, expected: bool| assert_eq!(set.is_match(path), expected, "{path}");
-        check("requirements-dev.txt", true);
-        check("sub/requirements.txt", false);
-        check("tools/a/b", true);
-        check("toolsx", false);
-        check("a/b/Cargo.lock", true);
-        check("Cargo.lock", true);
-        assert!(globs(&["[".to_owned()]).is_err());
+    fn a_glob_that_is_none_names_its_key() {
+        let error = globs(&["[".to_owned()]).unwrap_err().to_string();
+        assert!(error.starts_with("prepare.files: \"[\" is not a pattern of paths: "), "{error}");
     }
 }

@@ -8,11 +8,10 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use globset::GlobSet;
 use nix::sys::stat::SFlag;
 
 use super::super::Stop;
-use crate::folder::{self, Entry, walk};
+use crate::folder::{self, Entry, Globs, walk};
 
 /// Lets every user read and write, and go where somebody may go. What belongs to another user is left as it is,
 /// for only its owner may change that.
@@ -44,7 +43,7 @@ pub(super) struct Copy {
 
 impl Copy {
     /// Copies a folder, or only those of its files, to a new one beside it. Nothing when it was told to stop.
-    pub(super) fn make(original: &Path, only: Option<&GlobSet>, stop: &Stop) -> io::Result<Option<Self>> {
+    pub(super) fn make(original: &Path, only: Option<&Globs>, stop: &Stop) -> io::Result<Option<Self>> {
         let parent = original.parent().unwrap_or(original);
         let folder = tempfile::Builder::new().prefix(".buildr-prepare-").tempdir_in(parent)?;
         fs::set_permissions(folder.path(), fs::metadata(original)?.permissions())?;
@@ -90,10 +89,10 @@ impl Copy {
 }
 
 /// Copies those of a folder's files and links, with the folders that lead to them; gives what may not be read.
-fn copy_some(from: &Path, to: &Path, only: &GlobSet, stop: &Stop) -> io::Result<Vec<PathBuf>> {
+fn copy_some(from: &Path, to: &Path, only: &Globs, stop: &Stop) -> io::Result<Vec<PathBuf>> {
     let mut left_out = Vec::new();
     walk(from, &mut |entry: &Entry<'_>| {
-        if stop.is_cancelled() || !only.is_match(entry.path) {
+        if stop.is_cancelled() || !only.matches(entry.path) {
             return Ok(());
         }
         let target = to.join(entry.path);
@@ -176,7 +175,7 @@ mod tests {
     #[test]
     fn a_copy_may_have_some_files_only() {
         let parent = checkout();
-        let only = globset::GlobSet::builder().add(globset::Glob::new("src/deep/*").unwrap()).build().unwrap();
+        let only = Globs::new(&["src/deep/*".to_owned()]).unwrap();
         fs::set_permissions(parent.path().join("checkout/src"), Permissions::from_mode(0o750)).unwrap();
         let copy = Copy::make(&parent.path().join("checkout"), Some(&only), &Stop::new()).unwrap().unwrap();
         assert_eq!(fs::read(copy.folder.join("src/deep/a.txt")).unwrap(), b"a");

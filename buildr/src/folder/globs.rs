@@ -4,26 +4,32 @@ use std::path::Path;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-use super::CarryError;
+/// A pattern that cannot be understood.
+#[derive(Debug, thiserror::Error)]
+#[error("{glob:?} is not a pattern of paths: {reason}; write a path, or a glob such as dist/*.whl or logs/**")]
+pub struct GlobError {
+    /// As the manifest has it.
+    glob: String,
+    /// What is wrong with it.
+    reason: String,
+}
 
 /// Several patterns of which one is enough. `*` stays within a folder, `**` goes across, and what names a folder means
 /// all that is in it.
 #[derive(Debug, Clone)]
-pub struct Globs(GlobSet);
+pub(crate) struct Globs(GlobSet);
 
 impl Globs {
     /// Understands patterns. They are below the workspace, whether they begin with `./` or not.
     ///
     /// # Errors
-    /// [`CarryError::Glob`]: the first that cannot be understood.
-    pub fn new(patterns: &[String]) -> Result<Self, CarryError> {
-        let bad = |glob: &str, error: globset::Error| CarryError::Glob {
-            glob: glob.to_owned(),
-            reason: error.kind().to_string(),
-        };
+    /// The first that cannot be understood.
+    pub(crate) fn new(patterns: &[String]) -> Result<Self, GlobError> {
+        let bad =
+            |glob: &str, error: globset::Error| GlobError { glob: glob.to_owned(), reason: error.kind().to_string() };
         let mut all = GlobSetBuilder::new();
         for pattern in patterns {
-            let trimmed = pattern.strip_prefix("./").unwrap_or(pattern).trim_end_matches('/');
+            let trimmed = pattern.trim_start_matches("./").trim_end_matches('/');
             let trimmed = if matches!(trimmed, "" | ".") { "**" } else { trimmed };
             for glob in [trimmed.to_owned(), format!("{trimmed}/**")] {
                 let built = GlobBuilder::new(&glob).literal_separator(true).backslash_escape(true).build();
@@ -34,8 +40,7 @@ impl Globs {
     }
 
     /// Whether one of them means this path, which begins at the workspace.
-    #[must_use]
-    pub fn matches(&self, path: &Path) -> bool {
+    pub(crate) fn matches(&self, path: &Path) -> bool {
         self.0.is_match(path)
     }
 }
@@ -63,12 +68,19 @@ mod tests {
         check("dist/*.{whl,tar.gz}", "dist/a-1.whl", true);
         check("dist/*.{whl,tar.gz}", "dist/a-1.zip", false);
         check(".", "any/thing", true);
+        check("./", "any/thing", true);
+        check("requirements*.txt", "requirements-dev.txt", true);
+        check("requirements*.txt", "sub/requirements.txt", false);
+        check("./tools/", "tools/a/b", true);
+        check("./tools/", "toolsx", false);
+        check("**/*.lock", "a/b/Cargo.lock", true);
+        check("**/*.lock", "Cargo.lock", true);
         check("target", "targets/x", false);
     }
 
     #[test]
     fn what_is_no_pattern_is_told() {
-        let error = Globs::new(&["a[".to_owned()]).unwrap_err().to_string();
-        assert!(error.starts_with("\"a[\" is not a pattern of paths: "), "{error}");
+        let error = Globs::new(&["ok".to_owned(), "a[".to_owned()]).unwrap_err().to_string();
+        assert!(error.starts_with("\"a[\" is not a pattern of paths: ") && error.contains("write a path"), "{error}");
     }
 }
