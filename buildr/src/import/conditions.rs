@@ -65,21 +65,33 @@ impl Condition {
         self
     }
 
-    /// What holds when this does not, where one map can say it.
-    pub(super) fn negated(&self) -> Option<Self> {
-        match (self.keys.as_slice(), self.expressions.as_slice()) {
-            ([(key, patterns)], []) => {
-                let (no, yes): (Vec<&String>, Vec<&String>) = patterns.iter().partition(|one| one.starts_with('!'));
-                let turned: Vec<String> = match (yes.as_slice(), no.as_slice()) {
-                    (yes, []) => yes.iter().map(|one| format!("!{one}")).collect(),
-                    ([], no) => no.iter().map(|one| one[1..].to_owned()).collect(),
+    /// Conditions of which one holds when this does not; None where they cannot say it.
+    pub(super) fn negated(&self) -> Option<Vec<Self>> {
+        let mut any = Vec::new();
+        for (key, patterns) in &self.keys {
+            let (no, yes): (Vec<&String>, Vec<&String>) = patterns.iter().partition(|one| one.starts_with('!'));
+            match key.as_str() {
+                "event" | "branch" | "tag" => {
+                    any.push(Self::of(key, yes.iter().map(|one| format!("!{one}"))));
+                    any.push(Self::of(key, no.iter().map(|one| &one[1..])));
+                }
+                "status" => match patterns.as_slice() {
+                    [one] if one == "success" => any.push(Self::of(key, ["failure"])),
+                    [one] if one == "failure" => any.push(Self::of(key, ["success"])),
                     _ => return None,
-                };
-                Some(Self::of(key, turned))
+                },
+                // A path that is excluded leaves the other files of the same build.
+                _ => return None,
             }
-            ([], [expression]) => Some(Self::expression(format!("!({expression})"))),
-            _ => None,
         }
+        any.extend(self.expressions.iter().map(|one| Self::expression(format!("!({one})"))));
+        any.retain(|one| !one.is_empty());
+        if any.is_empty() { None } else { Some(any) }
+    }
+
+    /// Whether no build meets it, as far as its words tell.
+    pub(super) fn is_impossible(&self) -> bool {
+        self.keys.iter().any(|(key, patterns)| patterns.is_empty() || key == "event" && events(patterns).is_empty())
     }
 
     /// Whether nothing is asked for.
@@ -137,6 +149,21 @@ pub(super) fn written(conditions: &[Condition]) -> Option<Value> {
         }
     }
     Some(if maps.len() == 1 { maps.remove(0) } else { Value::List(maps) })
+}
+
+/// What holds when none of these does; None where `when` cannot say it, or only at great length.
+pub(super) fn none_of(conditions: &[Condition]) -> Option<Vec<Condition>> {
+    /// More than a person reads.
+    const MANY: usize = 12;
+    let mut all = vec![Condition::default()];
+    for condition in conditions {
+        all = both(&all, &condition.negated()?);
+        all.retain(|one| !one.is_impossible());
+        if all.is_empty() || all.len() > MANY {
+            return None;
+        }
+    }
+    Some(all)
 }
 
 /// All of one, each with all of the other.
@@ -213,12 +240,32 @@ mod tests {
         };
         assert_eq!(shown(std::slice::from_ref(&main)), "when:\n  branch: [main, '!dev']\n  event: push\n");
         assert_eq!(shown(&[main.clone(), Condition::default()]), "when: always\n");
-        let not = Condition::of("event", ["tag"]).negated().unwrap();
+        let not = Condition::of("event", ["tag"]).negated().unwrap().remove(0);
         assert_eq!(
             shown(&[main.clone().and(&not), not]),
             "when:\n  - {branch: [main, '!dev'], event: push}\n  - event: [push, pull_request, schedule, manual, upstream, \
              injected, local]\n"
         );
-        assert_eq!(main.negated(), None);
+        let shown_not = |conditions: &[Condition]| none_of(conditions).map(|all| shown(&all));
+        assert_eq!(
+            shown_not(&[main.clone()]).as_deref(),
+            Some(
+                "when:\n  - branch: '!main'\n  - branch: dev\n  - event: [tag, pull_request, schedule, manual, upstream, \
+                 injected, local]\n"
+            )
+        );
+        let of = |key: &str, word: &str| Condition::of(key, [word]);
+        assert_eq!(
+            shown_not(&[of("branch", "a"), of("branch", "b"), Condition::expression("env.X == \"1\"".to_owned())])
+                .as_deref(),
+            Some("when:\n  branch: ['!a', '!b']\n  if: '!(env.X == \"1\")'\n")
+        );
+        assert_eq!(shown_not(&[of("status", "failure")]).as_deref(), Some("when:\n  status: success\n"));
+        // Another file may have changed beside it.
+        assert_eq!(shown_not(&[of("path", "docs/**")]), None);
+        assert_eq!(shown_not(&[Condition::default()]), None);
+        // One of them holds in every build.
+        assert_eq!(shown_not(&[of("event", "tag"), of("event", "!tag")]), None);
+        assert_eq!(shown_not(&[]).as_deref(), Some("when: always\n"));
     }
 }

@@ -1,7 +1,7 @@
 //! GitHub's expressions: `${{ … }}` in texts, and the conditions of `if`.
 
 use super::super::Kind;
-use super::super::conditions::{Condition, both};
+use super::super::conditions::{Condition, both, none_of};
 use super::super::words;
 
 /// A text in which expressions are replaced.
@@ -267,9 +267,7 @@ impl Clause {
                 if **inner == Self::Call("cancelled".to_owned(), Vec::new()) {
                     return Ok(vec![Condition::of("status", ["success", "failure"])]);
                 }
-                let turned: Option<Vec<Condition>> = inner.when()?.iter().map(Condition::negated).collect();
-                let all = turned.ok_or(Unclear)?.into_iter().fold(Condition::default(), |so_far, one| so_far.and(&one));
-                Ok(vec![all])
+                none_of(&inner.when()?).ok_or(Unclear)
             }
             Self::Same(path, value) => same(path, text_of(value).ok_or(Unclear)?).map(|one| vec![one]),
             Self::Call(name, arguments) => call(name, arguments).map(|one| vec![one]),

@@ -264,9 +264,11 @@ fn trigger(draft: &mut Draft, stage: &mut Stage, tree: &Tree) {
 fn when(draft: &mut Draft, stage: &mut Stage, job: &Tree) {
     let map = &mut stage.map;
     let mut conditions: Vec<Condition> = Vec::new();
+    let mut held = None;
     if let Some(tree) = job.get("rules") {
         let ruled = rules::rules(draft, map, tree);
         conditions = ruled.conditions;
+        held = ruled.held;
         if ruled.manual {
             map.set("manual", Value::Truth(true));
         }
@@ -276,7 +278,9 @@ fn when(draft: &mut Draft, stage: &mut Stage, job: &Tree) {
     }
     let (only, except) = (job.get("only"), job.get("except"));
     if only.is_some() || except.is_some() {
-        conditions = both(&conditions, &rules::only_except(draft, map, only, except));
+        let ruled = rules::only_except(draft, map, only, except);
+        conditions = both(&conditions, &ruled.conditions);
+        held = held.or(ruled.held);
     }
     let word = job.get("when");
     let status: &[&str] = match word.and_then(Tree::peek) {
@@ -302,6 +306,10 @@ fn when(draft: &mut Draft, stage: &mut Stage, job: &Tree) {
     word.map(Tree::told);
     if !status.is_empty() {
         conditions = both(&conditions, &[Condition::of("status", status.iter().copied())]);
+    }
+    if let Some(held) = held {
+        let ask = rules::question(draft, map, &held);
+        map.set("manual", Map::of("ask", ask));
     }
     if let Some(when) = written(&conditions) {
         map.set("when", when);

@@ -72,7 +72,7 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
     }
     for (name, job) in &jobs {
         let job = with_defaults(job, &defaults);
-        if job.get("when").and_then(Tree::peek) == Some("never") {
+        if job.get("when").and_then(Tree::peek) == Some("never") || job.get("rules").is_some_and(rules::never) {
             draft.notes.lost(&mut draft.top, name, &job, "it says `when: never`, so it never runs");
             continue;
         }
@@ -224,7 +224,13 @@ fn workflow(draft: &mut Draft, tree: &Tree) {
     for (key, value) in tree.entries() {
         match key.as_str() {
             "rules" => {
-                let ruled = rules::rules(draft, &mut top, value);
+                let mut ruled = rules::rules(draft, &mut top, value);
+                if ruled.held.is_some() {
+                    ruled.by_hand(
+                        &mut top,
+                        "look at: a rule that keeps builds from being made could not be carried over",
+                    );
+                }
                 top_when(&mut top, ruled.conditions);
             }
             "auto_cancel" => {

@@ -1,8 +1,10 @@
-//! When a job of GitLab runs: `rules`, `only` and `except`.
+//! When a job of GitLab runs: `rules`, `only` and `except`. What they keep a job out of, it is kept out of here too: by
+//! `when`, and where that cannot say it by a person who is asked.
 
-use super::super::conditions::{Condition, both, glob};
+use super::super::conditions::{Condition, both, glob, none_of};
 use super::super::draft::Draft;
-use super::super::tree::Tree;
+use super::super::notes::NoteKind;
+use super::super::tree::{Tree, What};
 use super::expression::{Meaning, meaning};
 use super::tell_default_branch;
 use crate::manifest::Map;
@@ -16,19 +18,59 @@ pub(super) struct Ruled {
     pub(super) manual: bool,
     /// It may fail.
     pub(super) may_fail: bool,
+    /// What keeps it out of some builds and could not be said, as it is written: nothing of it may run by itself.
+    pub(super) held: Option<String>,
+}
+
+impl Ruled {
+    /// It runs only in builds that a person starts.
+    pub(super) fn by_hand(&mut self, map: &mut Map, because: &str) {
+        map.remark(format!("{because}: it runs only in builds that a person starts"));
+        self.conditions = vec![Condition::of("event", ["manual"])];
+    }
+
+    fn hold(&mut self, because: &Tree) {
+        self.held.get_or_insert_with(|| because.shown());
+    }
+}
+
+/// Whether the rules let a job run in no build at all.
+pub(super) fn never(rules: &Tree) -> bool {
+    let rules = flat(rules);
+    !rules.is_empty() && rules.iter().all(|rule| rule.get("when").and_then(Tree::peek) == Some("never"))
 }
 
 /// What `rules` say: the first that matches counts.
 pub(super) fn rules(draft: &Draft, map: &mut Map, tree: &Tree) -> Ruled {
     let mut ruled = Ruled::default();
-    let mut not = Condition::default();
+    let mut not = vec![Condition::default()];
+    let mut unclear: Vec<(&Tree, String)> = Vec::new();
     let mut kinds = (false, false);
-    for rule in tree.elements() {
-        let Some(conditions) = matched(draft, map, rule) else { continue };
+    let all = flat(tree);
+    let mut left = all.iter();
+    for &rule in left.by_ref() {
+        let matched = matched(draft, map, rule);
         let word = rule.get("when").and_then(Tree::text).unwrap_or("on_success").to_owned();
-        if word == "never" {
-            exclude(draft, map, rule, &conditions, &mut not);
+        let Some(conditions) = matched else {
+            unclear.push((rule, if rule.is_map() { word } else { "never".to_owned() }));
             continue;
+        };
+        if word == "never" {
+            if conditions.iter().any(Condition::is_empty) {
+                break;
+            }
+            match none_of(&conditions) {
+                Some(others) => not = both(&not, &others),
+                None => {
+                    let because = "`when` cannot say that this does not hold; write the opposite in `if`";
+                    draft.notes.lost(map, "rules", rule, because);
+                    unclear.push((rule, word));
+                }
+            }
+            continue;
+        }
+        if let Some((earlier, _)) = unclear.iter().find(|(_, earlier)| !is_within(&word, earlier)) {
+            ruled.hold(earlier);
         }
         let status: &[&str] = match word.as_str() {
             "always" => &["success", "failure"],
@@ -40,52 +82,94 @@ pub(super) fn rules(draft: &Draft, map: &mut Map, tree: &Tree) -> Ruled {
             draft.notes.lost(map, "rules.when", rule, "stages do not wait for a time; this one begins at once");
         }
         ruled.may_fail |= rule.get("allow_failure").and_then(Tree::truth) == Some(true);
-        for condition in conditions {
-            let mut condition = condition.and(&not);
+        for mut condition in both(&conditions, &not) {
             condition.require("status", status.iter().map(|status| (*status).to_owned()).collect());
             ruled.conditions.push(condition);
         }
     }
-    if ruled.conditions.is_empty() && !tree.elements().is_empty() {
-        // What cannot be said must not run by itself.
-        map.remark("none of the rules could be carried over: it runs only in builds that a person starts");
-        ruled.conditions.push(Condition::of("event", ["manual"]));
+    for rule in left {
+        draft.notes.moot(map, "rules", rule, "a rule before it says `when: never` for all that comes to it");
     }
-    ruled.manual = kinds.0;
-    if kinds == (true, true) {
+    end(&mut ruled, map, &all, kinds);
+    ruled
+}
+
+/// What holds of all rules together.
+fn end(ruled: &mut Ruled, map: &mut Map, all: &[&Tree], (asks, begins): (bool, bool)) {
+    let clear = !ruled.conditions.is_empty();
+    ruled.conditions.retain(|condition| !condition.is_impossible());
+    if ruled.conditions.is_empty() && clear {
+        ruled.by_hand(map, "look at: no build meets one of its rules");
+    } else if ruled.conditions.is_empty() && !all.is_empty() {
+        // What cannot be said must not run by itself.
+        ruled.by_hand(map, "none of the rules could be carried over");
+    }
+    ruled.manual = asks;
+    if asks && begins {
         map.remark("look at: some of the rules ask a person and others do not; here a person is always asked");
     }
     if ruled.conditions.iter().any(Condition::is_empty) {
         ruled.conditions.clear();
     }
-    ruled
+}
+
+/// The rules, those that a `!reference` brought in as a list among them.
+fn flat(tree: &Tree) -> Vec<&Tree> {
+    match &tree.what {
+        What::List(_) => tree.elements().iter().flat_map(flat).collect(),
+        What::Nothing => Vec::new(),
+        What::Map(_) | What::Text { .. } | What::Reference(_) => vec![tree],
+    }
+}
+
+/// Whether a job with one word of `when` never runs by itself where one with the other would not.
+fn is_within(word: &str, other: &str) -> bool {
+    let runs = |word: &str| match word {
+        "never" | "manual" => (false, false),
+        "on_failure" => (false, true),
+        "always" => (true, true),
+        _ => (true, false),
+    };
+    let ((success, failure), (may_success, may_failure)) = (runs(word), runs(other));
+    (may_success || !success) && (may_failure || !failure)
 }
 
 /// When a rule matches; None when that cannot be said, which is told.
 fn matched(draft: &Draft, map: &mut Map, rule: &Tree) -> Option<Vec<Condition>> {
+    const UNCLEAR: &str =
+        "this expression has no counterpart in `when`; write it with branch, tag, event, path or `if`";
+    if !rule.is_map() {
+        draft.notes.lost(map, "rules", rule, "what it stands for is not in this file; write it as a `when`");
+        return None;
+    }
     let mut conditions = vec![Condition::default()];
     if let Some(expression) = rule.get("if") {
         let known = |name: &str| draft.variables.iter().any(|(known, _)| known == name);
-        match expression.peek().map(|text| meaning(text, &known)) {
-            Some(Ok(Meaning { conditions: meant, default_branch })) => {
-                expression.told();
-                if default_branch {
-                    tell_default_branch(draft, map);
-                }
-                conditions = meant;
-            }
-            _ => {
-                let because =
-                    "this expression has no counterpart in `when`; write it with branch, tag, event, path or `if`";
-                draft.notes.lost(map, "rules", rule, because);
-                return None;
-            }
+        let Some(Ok(Meaning { conditions: meant, default_branch })) =
+            expression.peek().map(|text| meaning(text, &known))
+        else {
+            draft.notes.lost(map, "rules", rule, UNCLEAR);
+            return None;
+        };
+        expression.told();
+        if default_branch {
+            tell_default_branch(draft, map);
         }
+        conditions = meant;
+    }
+    if rule.get("exists").is_some() {
+        let because = "`when` does not look for files; test for it in the script, or remove it";
+        draft.notes.lost(map, "rules", rule, because);
+        return None;
     }
     for (key, value) in rule.entries() {
         match key.as_str() {
             "changes" => {
                 let paths = value.get("paths").unwrap_or(value).texts();
+                if paths.is_empty() {
+                    draft.notes.lost(map, "rules", rule, "it names no paths; write globs under `path`");
+                    return None;
+                }
                 conditions = both(&conditions, &[Condition::of("path", paths)]);
                 if let Some(base) = value.get("compare_to") {
                     draft.notes.moot(
@@ -95,10 +179,6 @@ fn matched(draft: &Draft, map: &mut Map, rule: &Tree) -> Option<Vec<Condition>> 
                         "paths are compared with the last green build, or with the target of a pull request",
                     );
                 }
-            }
-            "exists" => {
-                let because = "`when` does not look for files; test for it in the script, or remove it";
-                draft.notes.lost(map, "rules.exists", value, because);
             }
             "variables" | "needs" | "interruptible" | "start_in" => {
                 let because = "a condition changes nothing else here; write two stages, each with its own `when`";
@@ -110,80 +190,109 @@ fn matched(draft: &Draft, map: &mut Map, rule: &Tree) -> Option<Vec<Condition>> 
     Some(conditions)
 }
 
-/// Takes what a `when: never` matches out of all rules after it.
-fn exclude(draft: &Draft, map: &mut Map, rule: &Tree, conditions: &[Condition], not: &mut Condition) {
-    if conditions.iter().all(Condition::is_empty) {
-        return;
-    }
-    let turned: Option<Vec<Condition>> = conditions.iter().map(Condition::negated).collect();
-    match turned {
-        Some(turned) => *not = turned.iter().fold(not.clone(), Condition::and),
-        None => draft.notes.lost(
-            map,
-            "rules",
-            rule,
-            "`when` cannot say that this does not hold; write the opposite in `if`",
-        ),
-    }
+/// Tells that a person is asked each time, and gives the question. `held` is what is written in the source.
+pub(super) fn question(draft: &Draft, map: &mut Map, held: &str) -> String {
+    /// What a question can bear, in characters.
+    const LONGEST: usize = 200;
+    let why = "it keeps the job out of some builds and could not be carried over, so a person is asked each time; \
+               write it as a `when`, and take `manual` away";
+    draft.notes.say(map, NoteKind::Look, format!("`{held}`"), why);
+    let cut: String = held.chars().take(LONGEST).collect();
+    let more = if cut.len() < held.len() { "…" } else { "" };
+    format!("GitLab CI would not always run this: {cut}{more}. May it run now?").replace("${", "$${")
 }
 
 /// What `only` and `except` say.
-pub(super) fn only_except(draft: &Draft, map: &mut Map, only: Option<&Tree>, except: Option<&Tree>) -> Vec<Condition> {
-    let mut conditions = only.map(|only| sides(draft, map, "only", only)).unwrap_or_default();
-    if only.is_some() && conditions.is_empty() {
-        conditions.push(Condition::of("event", ["manual"]));
-        map.remark("nothing of `only` could be carried over: it runs only in builds that a person starts");
-    }
-    for refused in except.map(|except| sides(draft, map, "except", except)).unwrap_or_default() {
-        if conditions.is_empty() {
-            conditions.push(Condition::default());
-        }
-        match refused.negated() {
-            Some(not) => conditions = conditions.into_iter().map(|one| one.and(&not)).collect(),
-            None => map.remark("look at: `except` holds what `when` cannot say in one map; write it in `if`"),
+pub(super) fn only_except(draft: &Draft, map: &mut Map, only: Option<&Tree>, except: Option<&Tree>) -> Ruled {
+    let mut ruled = Ruled { conditions: vec![Condition::default()], ..Ruled::default() };
+    if let Some(only) = only {
+        let parts = sides(draft, map, "only", only);
+        if parts.is_empty() || parts.iter().any(|part| part.conditions.is_empty()) {
+            ruled.by_hand(map, "not all of `only` could be carried over");
+        } else {
+            ruled.conditions = parts.iter().fold(ruled.conditions, |so_far, part| both(&so_far, &part.conditions));
         }
     }
-    conditions
+    let Some(except) = except else { return ruled };
+    for part in sides(draft, map, "except", except) {
+        match none_of(&part.conditions) {
+            Some(others) if !part.lost => ruled.conditions = both(&ruled.conditions, &others),
+            _ => ruled.hold(except),
+        }
+    }
+    let possible = ruled.conditions.iter().any(|condition| !condition.is_impossible());
+    if possible {
+        ruled.conditions.retain(|condition| !condition.is_impossible());
+    } else {
+        ruled.by_hand(map, "look at: no build is left by `only` and `except`");
+    }
+    ruled
 }
 
-fn sides(draft: &Draft, map: &mut Map, key: &str, tree: &Tree) -> Vec<Condition> {
+/// One key of `only` or `except`.
+#[derive(Default)]
+struct Part {
+    /// One of these must hold.
+    conditions: Vec<Condition>,
+    /// Whether something of it could not be said.
+    lost: bool,
+}
+
+/// The keys of `only`, which must all hold, or of `except`, of which one is enough.
+fn sides(draft: &Draft, map: &mut Map, key: &str, tree: &Tree) -> Vec<Part> {
     if !tree.is_map() {
-        return refs(draft, map, key, tree);
+        return vec![refs(draft, map, key, tree)];
     }
-    let mut conditions = Vec::new();
+    let mut parts = Vec::new();
     for (part, value) in tree.entries() {
-        match part.as_str() {
-            "refs" => conditions = both(&conditions, &refs(draft, map, key, value)),
-            "changes" => conditions = both(&conditions, &[Condition::of("path", value.texts())]),
-            "variables" => {
-                let known = |name: &str| draft.variables.iter().any(|(known, _)| known == name);
-                let mut any = Vec::new();
-                for expression in value.elements() {
-                    match expression.peek().map(|text| meaning(text, &known)) {
-                        Some(Ok(meant)) => {
-                            expression.told();
-                            any.extend(meant.conditions);
-                        }
-                        _ => draft.notes.lost(
-                            map,
-                            &format!("{key}.variables"),
-                            expression,
-                            "this expression has no counterpart in `when`; write it in `if`",
-                        ),
-                    }
-                }
-                conditions = both(&conditions, &any);
+        parts.push(match part.as_str() {
+            "refs" => refs(draft, map, key, value),
+            "changes" => {
+                let paths = value.texts();
+                let lost = paths.is_empty();
+                let condition = Condition::of("path", paths);
+                Part { conditions: if lost { Vec::new() } else { vec![condition] }, lost }
             }
-            _ => draft.notes.lost(map, &format!("{key}.{part}"), value, "`when` has nothing of the kind; remove it"),
-        }
+            "variables" => expressions(draft, map, key, value),
+            _ => {
+                draft.notes.lost(map, &format!("{key}.{part}"), value, "`when` has nothing of the kind; remove it");
+                Part { lost: true, ..Part::default() }
+            }
+        });
     }
-    conditions
+    parts
 }
 
-fn refs(draft: &Draft, map: &mut Map, key: &str, tree: &Tree) -> Vec<Condition> {
-    let mut conditions = Vec::new();
+fn expressions(draft: &Draft, map: &mut Map, key: &str, tree: &Tree) -> Part {
+    let known = |name: &str| draft.variables.iter().any(|(known, _)| known == name);
+    let mut part = Part::default();
+    for expression in tree.elements() {
+        match expression.peek().map(|text| meaning(text, &known)) {
+            Some(Ok(meant)) => {
+                expression.told();
+                part.conditions.extend(meant.conditions);
+            }
+            _ => {
+                part.lost = true;
+                draft.notes.lost(
+                    map,
+                    &format!("{key}.variables"),
+                    expression,
+                    "this expression has no counterpart in `when`; write it in `if`",
+                );
+            }
+        }
+    }
+    part
+}
+
+fn refs(draft: &Draft, map: &mut Map, key: &str, tree: &Tree) -> Part {
+    let mut part = Part::default();
     for name in tree.elements() {
-        let Some(text) = name.peek() else { continue };
+        let Some(text) = name.peek() else {
+            part.lost = true;
+            continue;
+        };
         let condition = match text {
             // Everything but branches: tags.
             "branches" if key == "except" => Some(Condition::of("event", ["!tag"])),
@@ -201,17 +310,20 @@ fn refs(draft: &Draft, map: &mut Map, key: &str, tree: &Tree) -> Vec<Condition> 
         match condition {
             Some(condition) => {
                 name.told();
-                conditions.push(condition);
+                part.conditions.push(condition);
             }
-            None => draft.notes.lost(
-                map,
-                key,
-                name,
-                "`when` has nothing of the kind; write a glob over branches or tags, or an `if`",
-            ),
+            None => {
+                part.lost = true;
+                draft.notes.lost(
+                    map,
+                    key,
+                    name,
+                    "`when` has nothing of the kind; write a glob over branches or tags, or an `if`",
+                );
+            }
         }
     }
-    conditions
+    part
 }
 
 /// `/^release-.*$/`, as a condition on the branch.
@@ -221,4 +333,107 @@ fn regex(text: &str) -> Option<Condition> {
         Some(glob) => Condition::of("branch", [glob]),
         None => Condition::expression(format!("branch.matches({body:?})")),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::super::{Kind, import};
+
+    /// What a job with these lines becomes: its stage without remarks, on one line, or why there is none.
+    #[track_caller]
+    fn check(lines: &str, expect: &str) {
+        let text = format!("variables: {{MODE: full}}\ndeploy:\n  script: x\n  {}\n", lines.replace('\n', "\n  "));
+        let got = match import(text.as_bytes(), Path::new("ci.yml"), Some(Kind::Gitlab)) {
+            Ok(imported) => {
+                crate::manifest::read(imported.manifest.as_bytes(), "f.yml").unwrap();
+                let all = imported.manifest.lines().skip_while(|line| *line != "deploy:").skip(1);
+                let said = all.map(str::trim).filter(|line| !line.starts_with('#'));
+                let said: Vec<&str> = said.take_while(|line| *line != "script:").collect();
+                said.join(" ")
+            }
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(got, expect, "{lines}");
+    }
+
+    /// What a stage begins with for which a person is asked about this.
+    fn asks(about: &str) -> String {
+        format!("manual: ask: 'GitLab CI would not always run this: {about}. May it run now?'")
+    }
+
+    const UNCLEAR: &str = "if: $CI_COMMIT_MESSAGE =~ /skip/";
+
+    #[test]
+    fn what_a_rule_keeps_out_is_kept_out() {
+        check(
+            "rules: [{if: $CI_COMMIT_TAG, when: never}, {if: $MODE}]",
+            "when: event: [push, pull_request, schedule, manual, upstream, injected, local] if: env.MODE != \"\"",
+        );
+        let on_main = "$CI_COMMIT_BRANCH == \"main\" && $CI_PIPELINE_SOURCE == \"schedule\"";
+        check(
+            &format!("rules: [{{if: '{on_main}', when: never}}, {{if: $CI_COMMIT_BRANCH}}]"),
+            "when: - branch: ['**', '!main'] - branch: '**' event: [push, tag, pull_request, manual, upstream, injected, local]",
+        );
+        // All behind it is never reached.
+        check("rules: [{if: $CI_COMMIT_TAG}, {when: never}, {when: always}]", "when: event: tag");
+        check("rules: [{if: $CI_COMMIT_TAG, when: never}, {if: $CI_COMMIT_TAG}]", "when: event: manual");
+    }
+
+    #[test]
+    fn what_cannot_be_said_asks_a_person() {
+        let held = asks(&format!("{{{UNCLEAR}, when: never}}"));
+        check(&format!("rules: [{{{UNCLEAR}, when: never}}, {{when: on_success}}]"), &held);
+        check(&format!("rules: [{{if: $CI_COMMIT_TAG}}, {{{UNCLEAR}, when: never}}]"), "when: event: tag");
+        let tags = format!("when: event: tag {held}");
+        check(&format!("rules: [{{{UNCLEAR}, when: never}}, {{if: $CI_COMMIT_TAG}}]"), &tags);
+        // Other files may have changed beside these.
+        let paths = "{changes: [docs/**], when: never}";
+        check(
+            &format!("rules: [{paths}, {{when: always}}]"),
+            &format!("when: status: [success, failure] {}", asks(paths)),
+        );
+        let exists = "{exists: [Dockerfile], when: never}";
+        check(&format!("rules: [{exists}, {{when: on_success}}]"), &asks(exists));
+        let unknown = "!reference [.elsewhere, rules]";
+        check(&format!("rules: [{unknown}, {{when: on_success}}]"), &asks(unknown));
+        check(
+            &format!("rules: [{{{UNCLEAR}, when: manual}}, {{when: on_success}}]"),
+            &asks(&format!("{{{UNCLEAR}, when: manual}}")),
+        );
+        check(
+            &format!("rules: [{{{UNCLEAR}, when: on_failure}}, {{when: on_success}}]"),
+            &asks(&format!("{{{UNCLEAR}, when: on_failure}}")),
+        );
+        // Whatever it means, it would begin by itself just so.
+        check(&format!("rules: [{{{UNCLEAR}}}, {{when: on_success}}]"), "");
+        check(&format!("rules: [{{{UNCLEAR}, when: never}}, {{when: manual}}]"), "manual: true");
+        // What the question quotes is not this language's.
+        check(
+            "rules: [{if: \"${CI_COMMIT_TITLE} =~ /x/\", when: never}, {when: on_success}]",
+            &asks("{if: $${CI_COMMIT_TITLE} =~ /x/, when: never}"),
+        );
+    }
+
+    #[test]
+    fn what_no_build_runs_is_no_stage() {
+        let none = "ci.yml holds no jobs, so there is nothing to make a manifest of; see that it is the right file, and that --from is right";
+        check("rules: [{when: never}]", none);
+        check(&format!("rules: [{{{UNCLEAR}, when: never}}, [{{when: never}}]]"), none);
+    }
+
+    #[test]
+    fn only_and_except_never_widen() {
+        check("only: {refs: [main], variables: [$CI_COMMIT_MESSAGE]}", "when: event: manual");
+        check("only: {refs: [main], kubernetes: active}", "when: event: manual");
+        check(
+            "only: {refs: [main], variables: [$CI_COMMIT_MESSAGE, $MODE]}",
+            "when: branch: main if: env.MODE != \"\"",
+        );
+        check("except: {refs: [main], variables: [$MODE]}", "when: branch: '!main' if: '!(env.MODE != \"\")'");
+        check("except: [main@group/project]", &asks("[main@group/project]"));
+        check("except: {changes: [docs/**]}", &asks("{changes: [docs/**]}"));
+        check("only: [tags]\nexcept: [tags]", "when: event: manual");
+    }
 }
