@@ -21,11 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::desk::Desk;
 use crate::feed::Change;
 use crate::store::{Attempt, StoreError, UnfinishedLog};
-use crate::tracker::{Answers, lay_aside_given_up};
+use crate::tracker::{Answers, MAX_ATTEMPTS, lay_aside_given_up};
 use countdown::Countdown;
-
-/// How often a job is tried when agents are lost under it.
-const MAX_ATTEMPTS: u32 = 2;
 
 /// A pause of this side's own that is longer than this counts for nobody's silence.
 const OWN_GAP: Duration = Duration::from_secs(10);

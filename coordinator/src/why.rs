@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use buildr::process::clock::now_ms;
-use protocol::api::{BusyQueue, SeenAgent, WaitReason, WaitingJob};
+use protocol::api::{BusyQueue, Loss, SeenAgent, WaitReason, WaitingJob};
 use protocol::link::Health;
 use protocol::{AgentId, BuildNumber, LabelSet};
 use tokio::time::{Instant, timeout};
@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use crate::desk::Desk;
 use crate::intake::planning_key;
 use crate::presence::Capacity;
-use crate::store::{InLine, InWork, StoreError, Work};
+use crate::store::{InLine, InWork, LONGEST_POSTPONED_MS, StoreError, Work};
 
 pub(crate) use story::why;
 
@@ -36,6 +36,8 @@ struct Facts<'a> {
     position: u32,
     /// For how long it has been on offer.
     offered_for_ms: Option<u64>,
+    /// In how long it is offered again, when it is given a moment before.
+    again_in_ms: Option<u64>,
     /// In how long it is expected to begin.
     expected_ms: Option<u64>,
 }
@@ -64,6 +66,9 @@ fn choose(facts: &Facts<'_>) -> WaitReason {
         Line::Blocked { why, for_ms } => return WaitReason::BrokerBlocked { why: why.clone(), for_ms: *for_ms },
         Line::Up { behind: backlog @ 1.. } => return WaitReason::CatchingUp { backlog: *backlog },
         Line::Up { behind: 0 } => {}
+    }
+    if let Some(in_ms) = facts.again_in_ms.filter(|_| !able.is_empty()) {
+        return WaitReason::Later { in_ms };
     }
     match (agents, able.len(), paused.len()) {
         (0, _, _) => WaitReason::NoAgent { last: facts.last.cloned(), unapproved: unapproved.clone() },
@@ -132,6 +137,7 @@ pub(crate) async fn waits(desk: &Desk) -> Result<Waits, StoreError> {
                 last: last.as_ref(),
                 position,
                 offered_for_ms: job.offered_ms.map(|offered| now.saturating_sub(offered)),
+                again_in_ms: again_in(job, now),
                 expected_ms,
             };
             waits.by_build.entry(job.build).or_default().push(waiting(job, choose(&facts), now));
@@ -142,9 +148,20 @@ pub(crate) async fn waits(desk: &Desk) -> Result<Waits, StoreError> {
 
 fn waiting(job: &InLine, why: WaitReason, now: u64) -> WaitingJob {
     let (attempt, lost_with) = (job.lost + 1, job.lost_with.clone().filter(|_| job.lost > 0));
-    let sentence = WaitingJob::sentence(&why, attempt, lost_with.as_ref());
+    let errored = match &job.loss {
+        Some(Loss::Errored { cause, .. }) => Some(*cause),
+        _ => None,
+    };
+    let sentence = WaitingJob::sentence(&why, attempt, lost_with.as_ref(), errored);
     let for_ms = now.saturating_sub(job.created_ms);
-    WaitingJob { job: job.work.key.clone(), attempt, lost_with, for_ms, why, sentence }
+    WaitingJob { job: job.work.key.clone(), attempt, lost_with, errored, for_ms, why, sentence }
+}
+
+/// In how long a job is tried again that the farm failed.
+fn again_in(job: &InLine, now: u64) -> Option<u64> {
+    let errored = matches!(job.loss, Some(Loss::Errored { .. }));
+    let left = job.not_before_ms.checked_sub(now).filter(|left| (1..=LONGEST_POSTPONED_MS).contains(left));
+    left.filter(|_| errored)
 }
 
 /// How the line is. What was said before it came up counts only until all of it was read once.

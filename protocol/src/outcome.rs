@@ -125,31 +125,47 @@ pub struct Ending {
     /// The stage in which it ended, when it was in one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<StageName>,
+    /// Whether another attempt might do better: what the farm could not do may pass, or go well on another machine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
 }
 
 impl Ending {
     /// All went well.
     #[must_use]
     pub fn passed() -> Self {
-        Self { outcome: Outcome::Passed, message: None, stage: None }
+        Self::of(Outcome::Passed, None)
+    }
+
+    /// An end that another attempt would come to as well, in no stage.
+    #[must_use]
+    pub fn of(outcome: Outcome, message: Option<String>) -> Self {
+        Self { outcome, message, stage: None, again: false }
     }
 
     /// The farm could not do its part.
     #[must_use]
     pub fn errored(cause: Cause, message: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Errored { cause }, message: Some(message.into()), stage: None }
+        Self::of(Outcome::Errored { cause }, Some(message.into()))
     }
 
     /// Somebody ended it.
     #[must_use]
     pub fn cancelled(message: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Cancelled, message: Some(message.into()), stage: None }
+        Self::of(Outcome::Cancelled, Some(message.into()))
     }
 
     /// The same end, in this stage.
     #[must_use]
     pub fn in_stage(mut self, stage: &StageName) -> Self {
         self.stage = Some(stage.clone());
+        self
+    }
+
+    /// The same end, after which another attempt might do better or not.
+    #[must_use]
+    pub fn or_again(mut self, again: bool) -> Self {
+        self.again = again;
         self
     }
 }
@@ -232,6 +248,9 @@ pub enum StageOutcome {
         cause: Cause,
         /// What happened and what to do.
         message: String,
+        /// Whether it may pass, or go well on another machine.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        again: bool,
     },
     /// Somebody ended it.
     Cancelled,

@@ -3,14 +3,14 @@
 //! A terminal state is never left. Whatever carries a claim that is not the current one changes nothing.
 
 use crate::id::{AgentId, BuildNumber, ClaimId};
-use crate::outcome::{Cause, Ending};
+use crate::outcome::{Cause, Ending, Outcome};
 
 /// Where a job stands. Each state holds just what exists in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobState {
     /// Waits for an agent.
     Queued {
-        /// How many attempts were made and lost.
+        /// How many attempts were made and came to nothing.
         attempts: u32,
     },
     /// An agent works on it.
@@ -61,6 +61,10 @@ pub enum Happening {
         claim: ClaimId,
         /// How.
         ending: Ending,
+        /// Whether something began that must not be done twice.
+        not_twice: bool,
+        /// How many attempts a job gets whose end may pass ([`Ending::again`]).
+        max_attempts: u32,
     },
     /// The claim's lease is over.
     Lost {
@@ -194,7 +198,10 @@ impl Running {
             {
                 Err(Ignored::NotCurrent)
             }
-            Happening::Finished { ending, .. } => Ok(JobState::Ended(ending.clone())),
+            Happening::Finished { ending, not_twice, max_attempts, .. } => {
+                let goes_on = !*not_twice && self.cancelling.is_none() && self.attempt < *max_attempts;
+                Ok(if goes_on && may_pass(ending) { self.given_back(1) } else { JobState::Ended(ending.clone()) })
+            }
             Happening::Abandoned { .. } => Ok(self.given_back(0)),
             Happening::CancelOverdue { .. } if self.cancelling.is_none() => Err(Ignored::NotCurrent),
             Happening::CancelOverdue { .. } => Ok(self.given_back(1)),
@@ -229,6 +236,12 @@ impl Running {
     }
 }
 
+/// Whether an end is the farm's own fault, and one that another attempt may be spared. Of the script's own end it is
+/// never asked, whatever its agent says.
+fn may_pass(ending: &Ending) -> bool {
+    ending.again && matches!(ending.outcome, Outcome::Errored { cause: Cause::Clone | Cause::Pull | Cause::Daemon })
+}
+
 #[cfg(test)]
 #[expect(clippy::needless_pass_by_value, reason = "the tables read better without ampersands")]
 mod tests {
@@ -256,7 +269,10 @@ mod tests {
             Happening::Claimed { claim, agent: self.agent.clone() }
         }
         fn finished(claim: ClaimId) -> Happening {
-            Happening::Finished { claim, ending: Ending::passed() }
+            Self::ended(claim, Ending::passed())
+        }
+        fn ended(claim: ClaimId, ending: Ending) -> Happening {
+            Happening::Finished { claim, ending, not_twice: false, max_attempts: 2 }
         }
         fn lost(claim: ClaimId, not_twice: bool) -> Happening {
             Happening::Lost { claim, not_twice, max_attempts: 2 }
@@ -327,6 +343,33 @@ mod tests {
         check_ends(t.running(2), &Table::lost(t.claim, false), Outcome::Errored { cause: Cause::AgentLost });
         check_ends(t.running(1), &Table::lost(t.claim, true), Outcome::Errored { cause: Cause::OutcomeUnknown });
         check_ends(t.cancelling(), &Table::lost(t.claim, true), Outcome::Cancelled);
+    }
+
+    #[test]
+    fn a_job_that_the_farm_failed_is_tried_again_as_often_as_it_may() {
+        let t = Table::new();
+        let errored = |cause| Ending::errored(cause, "away");
+        let ends = |state, happening: &Happening, ending: Ending| check(state, happening, Ok(JobState::Ended(ending)));
+        for cause in [Cause::Clone, Cause::Pull, Cause::Daemon] {
+            let ending = errored(cause).or_again(true);
+            let again = Table::ended(t.claim, ending.clone());
+            check(t.running(1), &again, Ok(JobState::Queued { attempts: 1 }));
+            ends(t.running(2), &again, ending.clone());
+            ends(t.cancelling(), &again, ending.clone());
+            ends(t.running(1), &Table::ended(t.claim, errored(cause)), errored(cause));
+            check(t.running(1), &Table::ended(t.other, ending.clone()), Err(Ignored::NotCurrent));
+            let (claim, max_attempts) = (t.claim, 2);
+            let once = Happening::Finished { claim, ending: ending.clone(), not_twice: true, max_attempts };
+            ends(t.running(1), &once, ending);
+        }
+        // What another attempt cannot change stays, whatever is said with it.
+        let others =
+            [Cause::Manifest, Cause::OutcomeUnknown, Cause::Limit, Cause::Service, Cause::AgentLost].map(errored);
+        let failed = Ending::of(Outcome::Failed, None);
+        for ending in others.into_iter().chain([Ending::passed(), failed, Ending::cancelled("by me")]) {
+            let ending = ending.or_again(true);
+            ends(t.running(1), &Table::ended(t.claim, ending.clone()), ending);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use farm::farm::{Farm, Lost, Repository, in_memory, until};
-use protocol::api::{BuildView, Status};
+use protocol::api::{BuildView, Loss, Status};
 use protocol::{Cause, StageEnd, StageOutcome};
 use tokio::net::TcpListener;
 
@@ -117,6 +117,79 @@ async fn an_image_that_cannot_be_pulled() {
         let view = farm.api().until_over(number).await;
         let result = view.attempts[0].stages[0].result.clone();
         assert!(matches!(result, Some(StageOutcome::Errored { cause: Cause::Pull, .. })), "{view:#?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_farm_failed_is_tried_again_and_its_history_is_true() {
+    in_memory(async |farm| {
+        with_agent(farm, 2).await;
+        let manifest = |line: &str| {
+            format!("image: x\nstages: [one, two]\none: {{script: [print 1]}}\ntwo: {{script: [{line}, print hello]}}\n")
+        };
+        let cases = [("broken-daemon 1", Cause::Daemon, "daemon"), ("registry-away 1", Cause::Pull, "pull")];
+        let mut builds = Vec::new();
+        for (line, ..) in cases {
+            builds.push(farm.api().begin(&manifest(line)).await);
+        }
+        for (number, (_, expect, name)) in builds.into_iter().zip(cases) {
+            let waits = |view: &BuildView| view.build.status == Status::Queued && !view.attempts.is_empty();
+            let view = farm.api().until(number, waits).await;
+            assert_eq!(states(&view), ["errored"], "{view:#?}");
+            let why = farm.api().client.why(Some(number)).await.unwrap();
+            let says = format!("; this is attempt 2: attempt 1 errored ({name}) on agent a");
+            assert!(why.waiting[0].sentence.ends_with(&says), "{why:#?}");
+            let view = farm.api().until_is(number, Status::Passed).await;
+            assert_eq!(states(&view), ["errored", "passed"]);
+            assert_eq!(stages(&view), [("one", "passed"), ("two", "passed"), ("one", "passed"), ("two", "passed")][2..]);
+            let Some(Loss::Errored { cause, message: Some(_) }) = view.attempts[0].loss else { panic!("{view:#?}") };
+            assert_eq!(cause, expect);
+            assert_eq!(farm.api().log_of(number, 1, "one").await, farm.api().log_of(number, 2, "one").await);
+            let why = farm.api().client.why(Some(number)).await.unwrap();
+            let told = format!("attempt 1 errored ({name}) on agent a: ");
+            assert!(why.lost[0].sentence("").starts_with(&told), "{why:#?}");
+        }
+        // Something began before that must not be done twice.
+        let once =
+            "image: x\nstages: [deploy, tell]\ndeploy: {retry: never, script: [print 1]}\ntell: {script: [broken-daemon 1]}\n";
+        let number = farm.api().begin(once).await;
+        assert_eq!(states(&farm.api().until_is(number, Status::Errored).await), ["errored"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_cell_of_several_jobs_is_tried_again_and_the_others_are_not() {
+    in_memory(async |farm| {
+        with_agent(farm, 2).await;
+        let manifest = "image: x\nstages: [cells, after]\ncells: {matrix: {n: [1, 2]}, script: [env BUILDR_MATRIX_N, registry-away 1]}\nafter: {script: [print done]}\n";
+        let number = farm.api().begin(manifest).await;
+        let view = farm.api().until_is(number, Status::Passed).await;
+        let of = |job: &str| {
+            let of = view.attempts.iter().filter(|one| one.job.starts_with(job));
+            of.map(|one| one.state.as_str()).collect::<Vec<_>>()
+        };
+        let mut cells = of("cells");
+        cells.sort_unstable();
+        assert_eq!(cells, ["errored", "errored", "passed", "passed"], "{view:#?}");
+        assert_eq!(of("after"), ["passed"], "{view:#?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_repository_that_is_not_reached_is_tried_again() {
+    in_memory(async |farm| {
+        with_agent(farm, 1).await;
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let repo = format!("http://{closed}/x.git").parse().unwrap();
+        let number = farm.api().submit_url(repo, None).await;
+        let view = farm.api().until(number, |view| view.attempts.iter().any(|one| one.state == "errored")).await;
+        assert_eq!(view.build.status, Status::Queued, "{view:#?}");
+        assert!(matches!(view.attempts[0].loss, Some(Loss::Errored { cause: Cause::Clone, .. })), "{view:#?}");
+        farm.api().client.cancel(number, None).await.unwrap();
+        farm.api().until_is(number, Status::Cancelled).await;
     })
     .await;
 }

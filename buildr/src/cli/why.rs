@@ -1,7 +1,7 @@
 //! `buildr why`: why a build waits, where it runs and until when, or how it came to its end.
 
 use protocol::BuildNumber;
-use protocol::api::{BuildRow, IncompleteLog, LostAttempt, RunningJob, Why, coming, span};
+use protocol::api::{BuildRow, IncompleteLog, Loss, LostAttempt, RunningJob, Why, coming, span};
 
 use super::globals::Globals;
 use super::look::{Look, Tone, clean};
@@ -49,7 +49,7 @@ fn shown(why: &Why, look: &Look, now: u64) -> String {
         // The lines around a mistake in a manifest follow its first; they are in the job's log.
         lines.push(("ended", message.lines().next().unwrap_or_default().to_owned()));
     }
-    lines.extend(why.lost.iter().map(|lost| ("lost", lost_line(lost, now))));
+    lines.extend(why.lost.iter().map(|lost| lost_line(lost, now)));
     for skipped in &why.not_run {
         let what = skipped.stage.as_ref().map_or_else(|| skipped.job.to_string(), ToString::to_string);
         lines.push(("not run", format!("{what}: {}", skipped.why)));
@@ -87,10 +87,13 @@ fn runs(job: &RunningJob) -> String {
     format!("on {} for {}{stage}; {end}{seen}", job.agent, span(job.for_ms))
 }
 
-fn lost_line(lost: &LostAttempt, now: u64) -> String {
+fn lost_line(lost: &LostAttempt, now: u64) -> (&'static str, String) {
     let ago = lost.ended_ms.map(|ended| format!(", {} ago", age(now.saturating_sub(ended)))).unwrap_or_default();
+    if let Some(Loss::Errored { .. }) = lost.loss {
+        return ("errored", lost.sentence(&ago));
+    }
     let loss = lost.loss.as_ref().map(|loss| format!(": {loss}")).unwrap_or_default();
-    format!("attempt {} with agent {}{ago}{loss}", lost.attempt, lost.agent)
+    ("lost", format!("attempt {} with agent {}{ago}{loss}", lost.attempt, lost.agent))
 }
 
 fn incomplete(log: &IncompleteLog) -> String {
@@ -147,11 +150,12 @@ mod tests {
     fn a_build_that_waits() {
         let busy = WaitReason::AllBusy(BusyQueue { position: 3, slots: 2, expected_ms: Some(180_000) });
         let agent = "a1".parse().unwrap();
-        let sentence = WaitingJob::sentence(&busy, 2, Some(&agent));
+        let sentence = WaitingJob::sentence(&busy, 2, Some(&agent), None);
         let job = WaitingJob {
             job: "build".parse().unwrap(),
             attempt: 2,
             lost_with: Some(agent.clone()),
+            errored: None,
             for_ms: 120_000,
             why: busy,
             sentence,

@@ -309,6 +309,8 @@ pub enum ExecutorError {
         image: String,
         /// What the registry or the daemon said, and what to do.
         reason: String,
+        /// Whether it may go better later or elsewhere: the registry did not answer, or had trouble of its own.
+        passes: bool,
     },
     /// The image has no shell to run a script with.
     #[error("the image {image:?} has no /bin/sh, which buildr runs a stage's script with; use an image with a shell")]
@@ -350,6 +352,16 @@ pub enum ExecutorError {
 }
 
 impl ExecutorError {
+    /// Whether the same may go well a little later, or on another machine.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Pull { passes, .. } => *passes,
+            Self::Unreachable { .. } | Self::Daemon { .. } | Self::Disk { .. } => true,
+            Self::NoShell { .. } | Self::NotReady { .. } | Self::TooLarge(_) | Self::Refused(_) => false,
+        }
+    }
+
     /// Which part of the farm's work it is.
     #[must_use]
     pub fn cause(&self) -> Cause {

@@ -71,7 +71,7 @@ pub(super) async fn suit(
     match tokio::time::timeout(rooms.times.clone, work).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) if stop.is_cancelled() => Err(Ending::cancelled("cancelled during the clone")),
-        Ok(Err(error)) => Err(Ending::errored(Cause::Clone, error.to_string())),
+        Ok(Err(error)) => Err(source::clone_failed(&error)),
         Err(_) => Err(source::too_long(order, rooms.times.clone)),
     }
 }

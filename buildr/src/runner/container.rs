@@ -117,7 +117,7 @@ impl<'a> StageRun<'a> {
             Err(_) if self.stop.is_cancelled() => return (None, StageOutcome::Cancelled),
             Err(error) => {
                 let message = format!("failed to make a workspace for the stage: {}", sentence(&error));
-                return (None, StageOutcome::Errored { cause: Cause::Daemon, message });
+                return (None, StageOutcome::Errored { cause: Cause::Daemon, message, again: true });
             }
         };
         self.take_caches(&mut attempt, log).await;
@@ -125,7 +125,7 @@ impl<'a> StageRun<'a> {
             Ok(order) => order,
             Err(error) => {
                 let message = format!("failed to write down what the stage is given: {error}");
-                return (Some(attempt), StageOutcome::Errored { cause: Cause::Daemon, message });
+                return (Some(attempt), StageOutcome::Errored { cause: Cause::Daemon, message, again: true });
             }
         };
         let ended = self.with_services(order, log, services, readers).await;
@@ -225,7 +225,7 @@ impl<'a> StageRun<'a> {
             Err(error) => {
                 let again = if may_have_begun(&error) { Again::of(self.stage) } else { Again::Harmless };
                 let (cause, message) = again.after(error.cause(), sentence(&error));
-                StageOutcome::Errored { cause, message: self.job.redactor.text(&message) }
+                StageOutcome::Errored { cause, message: self.job.redactor.text(&message), again: error.passes() }
             }
         }
     }

@@ -89,7 +89,7 @@ impl Job<'_> {
             let into = self.places.fresh("fetched");
             let lacking = |error: &dyn std::error::Error| {
                 let message = format!("the artifacts of {stage} could not be brought here: {}", sentence(error));
-                Ending::errored(Cause::Daemon, message)
+                Ending::errored(Cause::Daemon, message).or_again(true)
             };
             std::fs::create_dir(&into).map_err(|error| lacking(&error))?;
             let archive = shelf.fetch(kept, &into).await.map_err(|error| lacking(&error))?;
@@ -221,6 +221,6 @@ fn ending_of(error: &ExecutorError, stop: &Stop) -> Ending {
     if stop.is_cancelled() {
         Ending::cancelled("cancelled before the first stage")
     } else {
-        Ending::errored(error.cause(), sentence(error))
+        Ending::errored(error.cause(), sentence(error)).or_again(error.passes())
     }
 }

@@ -161,7 +161,7 @@ impl Runner<'_> {
                 self.remove(workspace, &log).await;
                 ended.unwrap_or_else(|ending| ending)
             }
-            Err(message) => Ending::errored(Cause::Daemon, message),
+            Err(message) => Ending::errored(Cause::Daemon, message).or_again(true),
         };
         self.finish(ending, log).await
     }
@@ -179,6 +179,8 @@ impl Runner<'_> {
     /// The end as it is told, with the log's.
     async fn finish(&self, ending: Ending, log: JobLog<'_>) -> Ending {
         let ending = self.redacted(self.with_reason(ending));
+        // Nobody wants a job again that was asked to end, however it came to its end.
+        let ending = Ending { again: ending.again && !self.stop.is_cancelled(), ..ending };
         // What a stage printed says best why it failed, and who began it on this machine is told by the summary; of all
         // other ends this log is the only place.
         let is_told = ending.outcome == Outcome::Failed || self.order.trigger == TriggerKind::Local;

@@ -24,7 +24,7 @@ pub(super) async fn run(job: &Job<'_>) -> Result<Option<Ending>, Ending> {
     let given = match job.secrets.given(&name, &prepare.secrets) {
         Ok(given) => given,
         Err(denied) => {
-            let outcome = StageOutcome::Errored { cause: Cause::Limit, message: denied.to_string() };
+            let outcome = StageOutcome::Errored { cause: Cause::Limit, message: denied.to_string(), again: false };
             job.tell_end(&name, outcome.clone()).await?;
             return Ok(ending_of(&outcome, &name));
         }
@@ -38,7 +38,10 @@ pub(super) async fn run(job: &Job<'_>) -> Result<Option<Ending>, Ending> {
         Ok(StageEnd::Cancelled) => StageOutcome::Cancelled,
         Ok(end) => StageOutcome::Failed { end },
         Err(_) if job.stop.is_cancelled() => StageOutcome::Cancelled,
-        Err(error) => StageOutcome::Errored { cause: error.cause(), message: job.redactor.text(&sentence(&error)) },
+        Err(error) => {
+            let message = job.redactor.text(&sentence(&error));
+            StageOutcome::Errored { cause: error.cause(), message, again: error.passes() }
+        }
     };
     let duration_ms = millis(began.elapsed());
     if let Some(digest) = job.sandbox.digest(&job.plan.image).await {

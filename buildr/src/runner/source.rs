@@ -189,7 +189,7 @@ pub(super) fn too_long(order: &WorkOrder, limit: Duration) -> Ending {
         order.repo,
         limit.as_secs()
     );
-    Ending::errored(Cause::Clone, message)
+    Ending::errored(Cause::Clone, message).or_again(true)
 }
 
 async fn copied(
@@ -245,6 +245,7 @@ fn sourced(tree: TreeCopy) -> Sourced {
     }
 }
 
-fn clone_failed(error: &GitError) -> Ending {
-    Ending::errored(Cause::Clone, error.to_string())
+/// The job's end when its code could not be had.
+pub(super) fn clone_failed(error: &GitError) -> Ending {
+    Ending::errored(Cause::Clone, error.to_string()).or_again(error.retry_worthy())
 }

@@ -69,7 +69,7 @@ impl<'a> StageRun<'a> {
         let given = match job.secrets.given(&self.stage.name, &self.stage.secrets) {
             Ok(given) => given,
             Err(denied) => {
-                let outcome = StageOutcome::Errored { cause: Cause::Limit, message: denied.to_string() };
+                let outcome = StageOutcome::Errored { cause: Cause::Limit, message: denied.to_string(), again: false };
                 self.ended(&outcome, 0).await?;
                 return Ok(Done::without_a_trace(outcome));
             }
@@ -202,7 +202,7 @@ impl<'a> StageRun<'a> {
         match self.handed(&attempt).await {
             Ok(handed) => done.handed = handed,
             Err(message) if done.outcome == StageOutcome::Passed => {
-                done.outcome = StageOutcome::Errored { cause: Cause::Limit, message };
+                done.outcome = StageOutcome::Errored { cause: Cause::Limit, message, again: false };
             }
             Err(message) => logs.own.say(&message).await,
         }
@@ -295,7 +295,7 @@ mod tests {
         let failed = |code| StageOutcome::Failed { end: StageEnd::Exited { code } };
         let oom = StageOutcome::Failed { end: StageEnd::OutOfMemory { limit_bytes: 0 } };
         let slow = StageOutcome::Failed { end: StageEnd::TimedOut { limit_ms: 1 } };
-        let errored = |cause| StageOutcome::Errored { cause, message: String::new() };
+        let errored = |cause| StageOutcome::Errored { cause, message: String::new(), again: true };
         let table: [(&[On], &StageOutcome, bool); 17] = [
             (&[], &failed(1), true),
             (&[], &errored(Cause::Pull), true),

@@ -330,10 +330,8 @@ pub(super) fn meaning(outcome: &StageOutcome, stage: &StagePlan) -> Option<Endin
 pub(super) fn ending_of(outcome: &StageOutcome, stage: &StageName) -> Option<Ending> {
     let ending = match outcome {
         StageOutcome::Passed | StageOutcome::AllowedFailure { .. } | StageOutcome::Skipped { .. } => return None,
-        StageOutcome::Failed { end } => {
-            Ending { outcome: Outcome::Failed, message: Some(format!("{stage} failed: {end}")), stage: None }
-        }
-        StageOutcome::Errored { cause, message } => Ending::errored(*cause, message.clone()),
+        StageOutcome::Failed { end } => Ending::of(Outcome::Failed, Some(format!("{stage} failed: {end}"))),
+        StageOutcome::Errored { cause, message, again } => Ending::errored(*cause, message.clone()).or_again(*again),
         StageOutcome::Cancelled => Ending::cancelled(format!("cancelled during {stage}")),
     };
     Some(ending.in_stage(stage))

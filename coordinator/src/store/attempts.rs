@@ -175,6 +175,16 @@ impl Transaction {
         Ok(())
     }
 
+    /// Writes down how an attempt errored after which another one is made, for people to read.
+    pub(crate) async fn errored_by(&mut self, claim: ClaimId, loss: &Loss) -> Result<(), StoreError> {
+        sqlx::query("UPDATE attempts SET loss = $2 WHERE claim = $1 AND state = 'errored'")
+            .bind(claim.reveal())
+            .bind(to_json("loss", loss)?)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
     /// Remembers how far an attempt's events were taken, so that a repetition is seen.
     pub(crate) async fn took_event(&mut self, claim: ClaimId, seq: u64) -> Result<(), StoreError> {
         sqlx::query("UPDATE attempts SET last_seq = $2 WHERE claim = $1")

@@ -341,7 +341,7 @@ fn with_last(worst: Ending, last: Option<Ending>) -> Ending {
     match last {
         Some(last) if worst.outcome == Outcome::Passed && last.outcome != Outcome::Passed => {
             let what = last.message.unwrap_or_else(|| last.outcome.to_string());
-            Ending { outcome: Outcome::Failed, message: Some(format!("finally: {what}")), stage: last.stage }
+            Ending { stage: last.stage, ..Ending::of(Outcome::Failed, Some(format!("finally: {what}"))) }
         }
         _ => worst,
     }

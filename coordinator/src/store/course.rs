@@ -335,7 +335,7 @@ impl Transaction {
             Outcome::Passed => None,
             outcome => Some(format!("build {build}, which it began, {}", ended_as(outcome, ending.message.as_deref()))),
         };
-        let came_back = Happening::CameBack { ending: Ending { outcome: ending.outcome, message, stage: None } };
+        let came_back = Happening::CameBack { ending: Ending::of(ending.outcome, message) };
         if matches!(job.state, JobState::Elsewhere { .. }) && self.step(&job, &came_back, now_ms).await?.is_ok() {
             open.builds.insert(job.build);
         }

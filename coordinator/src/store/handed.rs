@@ -131,10 +131,11 @@ impl Transaction {
         Ok(received)
     }
 
-    /// The claim whose attempt was a job's last, and not lost.
+    /// The claim whose attempt was a job's last, and neither lost nor to be followed by another.
     async fn claim_that_counts(&mut self, job: JobId) -> Result<Option<ClaimId>, StoreError> {
         let row = sqlx::query(
             "SELECT claim FROM attempts WHERE job = $1 AND state NOT IN ('lost', 'abandoned', 'running')
+                    AND loss IS NULL
              ORDER BY rowid DESC LIMIT 1",
         )
         .bind(job.to_string())

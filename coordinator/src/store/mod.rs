@@ -53,7 +53,7 @@ pub(crate) use jobs::{Applied, Job};
 pub(crate) use log_files::{LogFiles, LogPlace, Piece};
 pub(crate) use logs::{LogMark, LogTarget, UnfinishedLog};
 pub(crate) use queue::{InLine, InWork};
-pub(crate) use schedule::{Offerable, POSTPONED_MS, Waiting};
+pub(crate) use schedule::{LONGEST_POSTPONED_MS, Offerable, POSTPONED_MS, Waiting};
 pub(crate) use terms::Answer;
 pub(crate) use timed::Timed;
 pub(crate) use views::{Page, Snapshot};

@@ -1,11 +1,12 @@
 //! Who stands where in the queue, and who works: what is needed to say when a job's turn comes.
 
+use protocol::api::Loss;
 use protocol::{AgentId, BuildNumber, JobKey, LabelSet};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::history::Work;
-use super::{Store, StoreError, json, name, name_or_none, natural, small};
+use super::{Store, StoreError, json, json_or_none, name, name_or_none, natural, small};
 
 /// A job that waits for an agent.
 #[derive(Debug, Clone)]
@@ -16,10 +17,14 @@ pub(crate) struct InLine {
     pub(crate) labels: LabelSet,
     /// What is to be done, for its history.
     pub(crate) work: Work,
-    /// How many attempts at it were lost.
+    /// How many attempts at it came to nothing.
     pub(crate) lost: u32,
     /// With which agent the last of them was.
     pub(crate) lost_with: Option<AgentId>,
+    /// How, where that is written down.
+    pub(crate) loss: Option<Loss>,
+    /// Before when it is not offered, in milliseconds since 1970; 0 when it is at any time.
+    pub(crate) not_before_ms: u64,
     /// When it was made, in milliseconds since 1970.
     pub(crate) created_ms: u64,
     /// When the broker confirmed it last; none while it is not on offer.
@@ -48,18 +53,19 @@ impl Store {
     pub(crate) async fn in_line(&self) -> Result<Vec<InLine>, StoreError> {
         let rows = sqlx::query(
             "WITH turns AS (
-                 SELECT j.id, j.build, j.key, j.labels, j.state, j.attempts, j.created_ms, j.offered_ms, b.repo, b.branch,
+                 SELECT j.id, j.build, j.key, j.labels, j.state, j.attempts, j.created_ms, j.offered_ms, j.not_before_ms,
+                        b.repo, b.branch,
                         row_number() OVER (
                             PARTITION BY b.repo ORDER BY j.state = 'queued', j.offered_ms IS NULL, b.priority DESC, j.id
                         ) AS turn
                  FROM jobs j JOIN builds b ON b.number = j.build
                  WHERE j.state <> 'ended' AND j.unmet = 0
              )
-             SELECT *, CASE WHEN attempts > 0 THEN
-                           (SELECT a.agent FROM attempts a
-                            WHERE a.job = turns.id AND a.state = 'lost' ORDER BY a.rowid DESC LIMIT 1)
-                       END AS lost_with
-             FROM turns WHERE state = 'queued' ORDER BY offered_ms IS NULL, offered_ms, turn, id LIMIT $1",
+             SELECT turns.*, a.agent AS lost_with, a.loss
+             FROM turns LEFT JOIN attempts a ON turns.attempts > 0 AND a.rowid =
+                  (SELECT max(rowid) FROM attempts WHERE job = turns.id AND state IN ('lost', 'errored'))
+             WHERE turns.state = 'queued' ORDER BY offered_ms IS NULL, offered_ms, turn, turns.id LIMIT $1",
+
         )
         .bind(LOOKED_AT)
         .fetch_all(&self.readers)
@@ -71,6 +77,8 @@ impl Store {
                 work: work_of(row)?,
                 lost: small(row.try_get("attempts")?),
                 lost_with: name_or_none(row, "lost_with")?,
+                loss: json_or_none(row, "loss")?,
+                not_before_ms: natural(row.try_get("not_before_ms")?),
                 created_ms: natural(row.try_get("created_ms")?),
                 offered_ms: row.try_get::<Option<i64>, _>("offered_ms")?.map(natural),
             })

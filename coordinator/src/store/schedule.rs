@@ -19,9 +19,12 @@ pub(crate) struct Offerable {
     pub(crate) branch: Option<Branch>,
 }
 
-/// How long a job waits at most before it is offered again after an agent took it that may not have it. A time that
-/// lies further ahead is from before the clock was set back, and counts as come.
+/// How long a job waits before it is offered again after an agent took it that may not have it.
 pub(crate) const POSTPONED_MS: u64 = 5_000;
+
+/// The longest that a job waits before it is offered again. A time that lies further ahead is from before the clock was
+/// set back, and counts as come.
+pub(crate) const LONGEST_POSTPONED_MS: u64 = 30_000;
 
 /// How many jobs wait for one label set.
 #[derive(Debug, Clone)]
@@ -57,7 +60,7 @@ impl Store {
              FROM jobs WHERE state <> 'ended' AND state = 'queued' GROUP BY labels",
         )
         .bind(int(now_ms))
-        .bind(int(POSTPONED_MS))
+        .bind(int(LONGEST_POSTPONED_MS))
         .fetch_all(&self.readers)
         .await?;
         let waiting = |row: &SqliteRow| {
@@ -97,7 +100,7 @@ impl Store {
         .bind(int(now_ms))
         .bind(to_json("labels", labels)?)
         .bind(i64::try_from(most).unwrap_or(i64::MAX))
-        .bind(int(POSTPONED_MS))
+        .bind(int(LONGEST_POSTPONED_MS))
         .fetch_all(&self.readers)
         .await?;
         let offerable = |row: &SqliteRow| {

@@ -159,14 +159,15 @@ async fn jobs_wait_for_what_they_need_and_end_with_it() {
     let taken = taking();
     take(&store, compile, &taken).await.unwrap();
     assert!(offerable().await.is_empty());
-    let passed = Happening::Finished { claim: taken.claim, ending: protocol::outcome::Ending::passed() };
+    let finished = |claim, ending| Happening::Finished { claim, ending, not_twice: false, max_attempts: 2 };
+    let passed = finished(taken.claim, protocol::outcome::Ending::passed());
     change(&store, compile, &passed).await.unwrap();
     assert_eq!(offerable().await, [test]);
     assert_eq!(store.snapshot(number).await.unwrap().unwrap().view.build.status.name(), "running");
     let taken = taking();
     take(&store, test, &taken).await.unwrap();
-    let ending = protocol::outcome::Ending { outcome: Outcome::Failed, message: None, stage: None };
-    let ended = change(&store, test, &Happening::Finished { claim: taken.claim, ending }).await;
+    let ending = protocol::outcome::Ending::of(Outcome::Failed, None);
+    let ended = change(&store, test, &finished(taken.claim, ending)).await;
     assert!(matches!(ended, Ok(JobState::Ended(_))));
     let view = store.snapshot(number).await.unwrap().unwrap().view;
     assert_eq!((view.build.status.name(), view.exit_code), ("failed", Some(1)));

@@ -46,6 +46,9 @@ pub(crate) use standing::{AgentRefusal, forget, pause as pause_agent, resume as 
 /// none of them waits long for its answer.
 const BATCH: usize = 256;
 
+/// How often a job is tried when agents are lost under it.
+pub(crate) const MAX_ATTEMPTS: u32 = 2;
+
 /// How long it waits before it tries again to store what could not be stored.
 const PAUSE: Duration = Duration::from_secs(1);
 

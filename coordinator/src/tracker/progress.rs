@@ -1,14 +1,19 @@
 //! What happens in a job. Events of a claim that is not current are kept under its attempt and change nothing else.
 
 use protocol::ClaimId;
+use protocol::api::Loss;
 use protocol::control::Control;
-use protocol::outcome::Ending;
+use protocol::outcome::{Ending, Outcome};
 use protocol::report::{JobEvent, Progress};
 use protocol::state::{Happening, JobState};
 
 use super::Turn;
 use crate::feed::Change;
-use crate::store::{Attempt, AttemptState, Job, Settled, StoreError};
+use crate::store::{Attempt, AttemptState, Job, LONGEST_POSTPONED_MS, POSTPONED_MS, Settled, StoreError};
+
+/// How often a job is tried that the farm fails in a way that may pass: more often than one under which agents are lost,
+/// for it takes no agent with it.
+const MAX_ATTEMPTS: u32 = 3;
 
 const NOT_CURRENT: &str = "the claim is no longer current";
 
@@ -110,10 +115,19 @@ impl Turn<'_> {
     }
 
     pub(super) async fn end(&mut self, attempt: &Attempt, job: &Job, ending: Ending) -> Result<(), StoreError> {
-        let finished = Happening::Finished { claim: attempt.claim, ending };
-        if self.tx.apply(job, &finished, self.now_ms).await?.is_ok() {
-            self.gone(attempt.claim);
+        let Attempt { claim, not_twice, .. } = *attempt;
+        let errored = match ending.outcome {
+            Outcome::Errored { cause } => Some(Loss::Errored { cause, message: ending.message.clone() }),
+            Outcome::Passed | Outcome::Failed | Outcome::Cancelled => None,
+        };
+        let finished = Happening::Finished { claim, ending, not_twice, max_attempts: MAX_ATTEMPTS };
+        let Ok(after) = self.tx.apply(job, &finished, self.now_ms).await? else { return Ok(()) };
+        if let (JobState::Queued { attempts }, Some(errored)) = (after, errored) {
+            tracing::info!(build = job.build.0, job = %job.key, agent = %attempt.agent, "it is tried again: {errored}");
+            self.tx.errored_by(claim, &errored).await?;
+            self.tx.postpone(job.id, self.now_ms + again_after_ms(attempts)).await?;
         }
+        self.gone(claim);
         Ok(())
     }
 
@@ -125,5 +139,23 @@ impl Turn<'_> {
 
     pub(super) fn abort(&mut self, attempt: &Attempt, reason: &str) {
         self.answers.tell(&attempt.agent, Control::Abort { claim: attempt.claim, reason: reason.to_owned() });
+    }
+}
+
+/// How long the next attempt waits after so many, so that what was at fault can come back, and is not overrun by those
+/// that ask whether it is.
+fn again_after_ms(attempts: u32) -> u64 {
+    let times = 4_u64.saturating_pow(attempts.saturating_sub(1));
+    POSTPONED_MS.saturating_mul(times).min(LONGEST_POSTPONED_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_attempt_waits_longer_than_the_one_before() {
+        let waits: Vec<u64> = (1..=4).map(again_after_ms).collect();
+        assert_eq!(waits, [5_000, 20_000, 30_000, 30_000]);
     }
 }

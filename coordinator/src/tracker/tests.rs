@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::api::Approve;
+use protocol::api::{Approve, Loss, WaitReason};
 use protocol::control::Control;
 use protocol::identity::JoinToken;
 use protocol::job::ReplyTo;
@@ -31,7 +31,7 @@ fn started(stage: &str, image: &str, not_twice: bool) -> JobEvent {
 }
 
 fn failed() -> Ending {
-    Ending { outcome: Outcome::Failed, message: Some("exit code 1".to_owned()), stage: Some("test".parse().unwrap()) }
+    Ending::of(Outcome::Failed, Some("exit code 1".to_owned())).in_stage(&"test".parse().unwrap())
 }
 
 #[tokio::test]
@@ -419,6 +419,75 @@ async fn an_event_that_overtook_another_waits_for_it() {
     agent.hear_recorded(claimed.claim).await;
     let view = farm.snapshot(build).await.view;
     assert_eq!((view.build.status.name(), view.attempts[0].stages.len()), ("passed", 1));
+    farm.stop().await;
+}
+
+/// What waits of a build is offered at once, instead of after its moment.
+async fn without_waiting(farm: &Farm, build: BuildNumber) {
+    let mut tx = farm.desk.store.write().await.unwrap();
+    for job in tx.jobs(build).await.unwrap() {
+        tx.postpone(job.id, 0).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    farm.desk.feed.say(Change::Build(build));
+}
+
+#[tokio::test]
+async fn a_job_that_the_farm_failed_is_tried_again_and_nothing_final_is_said_before() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    farm.broker.declare_replies("mine");
+    farm.broker.publish("build_queue", INJECTED, None, reply());
+    let build = BuildNumber(1);
+    let away = |cause| JobEvent::Finished { ending: Ending::errored(cause, "it is away").or_again(true) };
+    let mut claims = Vec::new();
+    for (attempt, cause) in [(1, Cause::Daemon), (2, Cause::Clone), (3, Cause::Pull)] {
+        let (claimed, grant) = agent.work(&farm).await;
+        assert_eq!(grant.order.attempt, attempt);
+        claims.push(claimed.claim);
+        agent.happened(claimed.claim, away(cause)).await;
+        agent.hear_recorded(claimed.claim).await;
+        let view = farm.snapshot(build).await.view;
+        let last = &view.attempts.last().unwrap();
+        assert_eq!((last.state.as_str(), last.ended_ms.is_some()), ("errored", true));
+        if attempt == 3 {
+            assert_eq!((view.build.status.name(), view.build.message.as_deref()), ("errored", Some("it is away")));
+            assert_eq!((view.attempts.len(), last.loss.clone()), (3, None));
+            break;
+        }
+        assert_eq!((view.build.status.name(), view.build.message, view.exit_code), ("queued", None, None));
+        let loss = Loss::Errored { cause, message: Some("it is away".to_owned()) };
+        assert_eq!(last.loss, Some(loss));
+        let waiting = crate::why::waits(&farm.desk).await.unwrap().of(build)[0].clone();
+        assert!(matches!(waiting.why, WaitReason::Later { in_ms: 1..=20_000 }), "{waiting:?}");
+        assert_eq!((waiting.attempt, waiting.errored), (attempt + 1, Some(cause)));
+        // What the old claim says is nothing to it.
+        agent.happened(claimed.claim, JobEvent::Finished { ending: Ending::passed() }).await;
+        agent.hear_recorded(claimed.claim).await;
+        without_waiting(&farm, build).await;
+    }
+    let said: Vec<_> = until_replies(&farm, 2).await.into_iter().map(|status| status.status).collect();
+    assert_eq!(said, ["running", "errored"]);
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn what_must_not_run_twice_or_was_asked_to_end_is_not_tried_again_whatever_its_agent_says() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let away = || Ending::errored(Cause::Daemon, "it is away").or_again(true);
+    let build = farm.submit().await;
+    let (claimed, _) = agent.work(&farm).await;
+    agent.happened(claimed.claim, started("deploy", "x", true)).await;
+    agent.finish(claimed.claim, away()).await;
+    assert_eq!(farm.snapshot(build).await.view.build.status.name(), "errored");
+    let build = farm.submit().await;
+    let (claimed, _) = agent.work(&farm).await;
+    cancel(&farm.desk, build, "by me").await.unwrap();
+    agent.finish(claimed.claim, away()).await;
+    assert_eq!(farm.snapshot(build).await.view.build.status.name(), "errored");
     farm.stop().await;
 }
 

@@ -191,8 +191,7 @@ fn why_part(out: &mut String, build: &BuildRow, why: &Why) -> fmt::Result {
         lines.push(format!("{} runs on {} for {}{stage}; {end}", job.job, job.agent, span(job.for_ms)));
     }
     for lost in &why.lost {
-        let loss = lost.loss.as_ref().map(|loss| format!(": {loss}")).unwrap_or_default();
-        lines.push(format!("attempt {} was lost with agent {}{loss}", lost.attempt, lost.agent));
+        lines.push(lost.sentence(""));
     }
     for job in why.not_run.iter().filter(|skipped| skipped.stage.is_none() && !said(&skipped.why)) {
         lines.push(format!("{}: {}", job.job, job.why));

@@ -2,7 +2,7 @@
 
 use buildr::process::clock::now_ms;
 use protocol::StageOutcome;
-use protocol::api::{AttemptView, BuildView, IncompleteLog, LostAttempt, NotRun, RunningJob, WaitingJob, Why};
+use protocol::api::{AttemptView, BuildView, IncompleteLog, Loss, LostAttempt, NotRun, RunningJob, WaitingJob, Why};
 use protocol::{AgentId, JobKey};
 use tokio::time::Instant;
 
@@ -19,8 +19,9 @@ pub(crate) async fn why(desk: &Desk, view: BuildView, mut waiting: Vec<WaitingJo
     let number = view.build.number;
     let background = desk.store.background(number).await?;
     waiting.extend(background.held.into_iter().map(|Held { key: job, created_ms, why }| {
-        let sentence = WaitingJob::sentence(&why, 1, None);
-        WaitingJob { job, attempt: 1, lost_with: None, for_ms: now.saturating_sub(created_ms), why, sentence }
+        let sentence = WaitingJob::sentence(&why, 1, None, None);
+        let for_ms = now.saturating_sub(created_ms);
+        WaitingJob { job, attempt: 1, lost_with: None, errored: None, for_ms, why, sentence }
     }));
     let mut not_run = background.not_run;
     not_run.extend(skipped(&view.attempts));
@@ -62,7 +63,9 @@ async fn running(desk: &Desk, view: &BuildView) -> Result<Vec<RunningJob>, Store
 }
 
 fn lost(attempt: &AttemptView) -> Option<LostAttempt> {
-    let (job, agent) = names(attempt).filter(|_| attempt.state == "lost")?;
+    // What errored and was followed by another has its reason here; what errored for good has it in the build's own.
+    let followed = matches!(attempt.loss, Some(Loss::Errored { .. }));
+    let (job, agent) = names(attempt).filter(|_| attempt.state == "lost" || followed)?;
     let AttemptView { attempt, started_ms, ended_ms, loss, .. } = attempt;
     Some(LostAttempt {
         job,

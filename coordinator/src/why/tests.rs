@@ -27,9 +27,20 @@ fn gpu() -> LabelSet {
 
 #[track_caller]
 fn check(line: &Line, capacity: &Capacity, offered_for_ms: Option<u64>, expect: &WaitReason) {
+    check_again(line, capacity, offered_for_ms, None, expect);
+}
+
+#[track_caller]
+fn check_again(
+    line: &Line,
+    capacity: &Capacity,
+    offered_for_ms: Option<u64>,
+    again_in_ms: Option<u64>,
+    expect: &WaitReason,
+) {
     let last = SeenAgent { agent: agent("z"), ago_ms: 5 };
-    let facts =
-        Facts { line, labels: &gpu(), capacity, last: Some(&last), position: 3, offered_for_ms, expected_ms: Some(9) };
+    let (labels, last, expected_ms) = (&gpu(), Some(&last), Some(9));
+    let facts = Facts { line, labels, capacity, last, position: 3, offered_for_ms, again_in_ms, expected_ms };
     assert_eq!(choose(&facts), *expect);
 }
 
@@ -67,6 +78,16 @@ fn the_first_thing_in_the_way_is_the_reason() {
     check(&up, &busy, Some(7), &WaitReason::AllBusy(queue));
     check(&up, &some(), Some(7), &WaitReason::Offered { for_ms: 7 });
     check(&up, &some(), None, &WaitReason::NotYetOffered { position: 3 });
+    // A moment that it is given is no reason where no agent could have it.
+    let busy = Capacity { free: 0, ..some() };
+    check_again(&up, &busy, None, Some(4), &WaitReason::Later { in_ms: 4 });
+    check_again(
+        &up,
+        &none,
+        None,
+        Some(4),
+        &WaitReason::NoAgent { last: Some(SeenAgent { agent: agent("z"), ago_ms: 5 }), unapproved: vec![] },
+    );
 }
 
 async fn submit(desk: &Desk) -> BuildNumber {

@@ -90,6 +90,11 @@ pub enum WaitReason {
         /// For how long.
         for_ms: u64,
     },
+    /// The attempt before came to nothing, and what was at fault is given a moment to pass.
+    Later {
+        /// In how long it is offered.
+        in_ms: u64,
+    },
     /// A reason that a newer coordinator knows.
     #[serde(other)]
     Unknown,
@@ -107,6 +112,7 @@ impl WaitReason {
             Self::NoAgent { last: Some(last), .. } => last.ago_ms = 0,
             Self::AllBusy(queue) => queue.expected_ms = None,
             Self::CatchingUp { backlog } => *backlog = 0,
+            Self::Later { in_ms } => *in_ms = 0,
             Self::Approval(asked) => asked.left_ms = None,
             _ => {}
         }
@@ -234,6 +240,7 @@ impl fmt::Display for WaitReason {
                 write!(f, "waits to be offered to agents: number {position} in the queue")
             }
             Self::Offered { for_ms } => write!(f, "waits to be taken by an agent, on offer for {}", span(*for_ms)),
+            Self::Later { in_ms } => write!(f, "waits a moment, and is tried again {}", coming(*in_ms)),
             Self::Unknown => f.write_str("waits for a reason that this version of buildr does not know"),
         }
     }
@@ -393,6 +400,7 @@ mod tests {
         check(&busy(Some(0)), &format!("{all}expected to begin any moment"));
         check(&busy(Some(60_000)), &format!("{all}expected to begin in 1 min"));
         check(&WaitReason::NotYetOffered { position: 4 }, "waits to be offered to agents: number 4 in the queue");
+        check(&WaitReason::Later { in_ms: 4_000 }, "waits a moment, and is tried again in about 4 s");
         check(&WaitReason::Offered { for_ms: 59_999 }, "waits to be taken by an agent, on offer for 59 s");
     }
 

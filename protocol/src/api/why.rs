@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BuildRow, WaitReason, span};
 use crate::id::{AgentId, JobKey, LogName, StageName};
+use crate::outcome::{Cause, Outcome};
 
 /// How an attempt was lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,13 @@ pub enum Loss {
     },
     /// Its agent's process is over.
     Ended,
+    /// The farm could not do its part, and tries again.
+    Errored {
+        /// Which part.
+        cause: Cause,
+        /// What happened.
+        message: Option<String>,
+    },
     /// In a way that a newer coordinator knows.
     #[serde(other)]
     Unknown,
@@ -42,6 +50,10 @@ impl fmt::Display for Loss {
             }
             Self::Ended => write!(f, "its agent was ended in the midst of it"),
             Self::Revoked { why } => write!(f, "its agent was revoked: {why}"),
+            Self::Errored { cause, message } => {
+                write!(f, "{}", Outcome::Errored { cause: *cause })?;
+                message.as_ref().map_or(Ok(()), |message| write!(f, ": {message}"))
+            }
             Self::Unknown => f.write_str("in a way that this version of buildr does not know"),
         }
     }
@@ -73,8 +85,11 @@ pub struct WaitingJob {
     pub job: JobKey,
     /// The number that its next attempt will have within the job.
     pub attempt: u32,
-    /// The agent with which the attempt before was lost.
+    /// The agent with which the attempt before came to nothing.
     pub lost_with: Option<AgentId>,
+    /// What the farm could not do in it; absent when the agent was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errored: Option<Cause>,
     /// How long it has waited since it was made.
     pub for_ms: u64,
     /// Why.
@@ -86,13 +101,17 @@ pub struct WaitingJob {
 impl WaitingJob {
     /// The sentence about a reason, with what was lost before.
     #[must_use]
-    pub fn sentence(why: &WaitReason, attempt: u32, lost_with: Option<&AgentId>) -> String {
-        match lost_with {
-            Some(agent) => {
-                let before = attempt.saturating_sub(1);
+    pub fn sentence(why: &WaitReason, attempt: u32, lost_with: Option<&AgentId>, errored: Option<Cause>) -> String {
+        let before = attempt.saturating_sub(1);
+        match (lost_with, errored) {
+            (Some(agent), Some(cause)) => {
+                let outcome = Outcome::Errored { cause };
+                format!("{why}; this is attempt {attempt}: attempt {before} {outcome} on agent {agent}")
+            }
+            (Some(agent), None) => {
                 format!("{why}; this is attempt {attempt}: attempt {before} was lost with agent {agent}")
             }
-            None => why.to_string(),
+            (None, _) => why.to_string(),
         }
     }
 }
@@ -116,7 +135,7 @@ pub struct RunningJob {
     pub seen_ms_ago: Option<u64>,
 }
 
-/// An attempt that was lost.
+/// An attempt that was lost, or errored and was followed by another.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LostAttempt {
     /// The job's key.
@@ -131,6 +150,22 @@ pub struct LostAttempt {
     pub ended_ms: Option<u64>,
     /// How; absent for one that was lost before that was written down.
     pub loss: Option<Loss>,
+}
+
+impl LostAttempt {
+    /// What became of it, as a sentence: `attempt 1 errored (daemon) on agent oak: …`. `when` stands behind the agent.
+    #[must_use]
+    pub fn sentence(&self, when: &str) -> String {
+        let Self { attempt, agent, loss, .. } = self;
+        match loss {
+            Some(Loss::Errored { cause, message }) => {
+                let message = message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+                format!("attempt {attempt} {} on agent {agent}{when}{message}", Outcome::Errored { cause: *cause })
+            }
+            Some(loss) => format!("attempt {attempt} was lost with agent {agent}{when}: {loss}"),
+            None => format!("attempt {attempt} was lost with agent {agent}{when}"),
+        }
+    }
 }
 
 /// A stage or a job that was passed over.
@@ -174,6 +209,8 @@ mod tests {
             (Loss::CancelUnanswered { for_ms: 9_000 }, "its agent was told to end it and did not say so within 9 s"),
             (Loss::Ended, "its agent was ended in the midst of it"),
             (Loss::Revoked { why: "stolen".to_owned() }, "its agent was revoked: stolen"),
+            (Loss::Errored { cause: Cause::Pull, message: Some("no answer".to_owned()) }, "errored (pull): no answer"),
+            (Loss::Errored { cause: Cause::Daemon, message: None }, "errored (daemon)"),
         ] {
             assert_eq!(loss.to_string(), expect);
             let json = serde_json::to_string(&loss).unwrap();
@@ -184,7 +221,9 @@ mod tests {
     #[test]
     fn what_was_lost_before_is_said_too() {
         let agent: AgentId = "a1".parse().unwrap();
-        let text = WaitingJob::sentence(&WaitReason::Offered { for_ms: 0 }, 2, Some(&agent));
+        let text = WaitingJob::sentence(&WaitReason::Offered { for_ms: 0 }, 2, Some(&agent), None);
         assert!(text.ends_with("; this is attempt 2: attempt 1 was lost with agent a1"), "{text}");
+        let text = WaitingJob::sentence(&WaitReason::Later { in_ms: 4_000 }, 2, Some(&agent), Some(Cause::Daemon));
+        assert!(text.ends_with("; this is attempt 2: attempt 1 errored (daemon) on agent a1"), "{text}");
     }
 }

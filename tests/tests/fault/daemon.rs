@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use farm::farm::until;
 use farm::own_docker::OwnDocker;
-use farm::processes::{Processes, on, recovered};
+use farm::processes::{Processes, on, recovered, states};
 use farm::rabbit::with_vhost;
-use protocol::api::{BuildView, Status};
+use protocol::Cause;
+use protocol::api::{Loss, Status};
 
 /// The bridge of the machine's own daemon: the number and the address of the link, none when there is no such link.
 fn bridge() -> Option<(String, String)> {
@@ -14,17 +15,15 @@ fn bridge() -> Option<(String, String)> {
     Some((of("ifindex")?, of("address")?))
 }
 
-fn told(view: &BuildView) -> &str {
-    view.build.message.as_deref().unwrap_or_default()
-}
-
-/// A build whose daemon went away ends as errored, with a sentence that says so, and nothing of it is left once the
-/// daemon is back.
-async fn errored(farm: &mut Processes, number: protocol::BuildNumber) -> BuildView {
-    let view = farm.api().until_is(number, Status::Errored).await;
-    assert_eq!(view.attempts.len(), 1, "{view:#?}");
-    assert!(told(&view).contains("daemon") || told(&view).contains("container"), "{view:#?}");
-    view
+/// An attempt whose daemon went away errors with a sentence that says so, which is given, and its build stays open.
+async fn errored(farm: &mut Processes, number: protocol::BuildNumber) -> String {
+    let view = farm.api().until(number, |view| view.attempts.iter().any(|one| one.state != "running")).await;
+    assert_eq!((view.build.status, states(&view)), (Status::Queued, vec!["errored"]), "{view:#?}");
+    let Some(Loss::Errored { cause: Cause::Daemon, message: Some(told) }) = &view.attempts[0].loss else {
+        panic!("{view:#?}")
+    };
+    assert!(told.contains("daemon") || told.contains("container"), "{view:#?}");
+    told.clone()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -40,41 +39,35 @@ async fn a_daemon_is_stopped_killed_and_away() {
             let number = farm.begin_build().await;
             daemon.stop().await;
             let since = Instant::now();
-            let view = errored(farm, number).await;
-            eprintln!("daemon stopped: {}", told(&view));
+            eprintln!("daemon stopped: {}", errored(farm, number).await);
             recovered("Docker daemon stopped in a stage: told", since, farm.lease);
-            // It fails one job, and leaves the others to those who can.
-            let waiting = farm.api().submit(&farm.repository).await;
+            // It fails one attempt, and leaves the next to those who can.
             let why = paused(farm).await;
             assert!(why.contains("daemon"), "{why}");
-            assert_eq!(farm.api().build(waiting).await.build.status, Status::Queued);
+            assert_eq!(farm.api().build(number).await.build.status, Status::Queued);
             daemon.start_again().await;
             let since = Instant::now();
-            works(farm, waiting).await;
-            recovered("Docker daemon back: the next job passes and all is clean", since, farm.lease);
+            works(farm, number).await;
+            recovered("Docker daemon back: the second attempt passes and all is clean", since, farm.lease);
 
             let number = farm.begin_build().await;
             daemon.kill().await;
             let since = Instant::now();
-            let view = errored(farm, number).await;
-            eprintln!("daemon killed: {}", told(&view));
+            eprintln!("daemon killed: {}", errored(farm, number).await);
             recovered("Docker daemon killed in a stage: told", since, farm.lease);
             daemon.start_again().await;
             let since = Instant::now();
-            let next = farm.api().submit(&farm.repository).await;
-            works(farm, next).await;
-            recovered("Docker daemon killed and back: the next job passes and all is clean", since, farm.lease);
+            works(farm, number).await;
+            recovered("Docker daemon killed and back: the second attempt passes and all is clean", since, farm.lease);
 
             // It goes while nothing runs, so that the next job is the first to notice.
             daemon.stop().await;
             let number = farm.api().submit(&farm.repository).await;
             let since = Instant::now();
-            let view = errored(farm, number).await;
-            eprintln!("daemon away: {}", told(&view));
+            eprintln!("daemon away: {}", errored(farm, number).await);
             recovered("Docker daemon away when a job begins: told", since, farm.lease);
             daemon.start_again().await;
-            let next = farm.api().submit(&farm.repository).await;
-            works(farm, next).await;
+            works(farm, number).await;
         })
         .await;
     })
@@ -92,9 +85,10 @@ async fn paused(farm: &Processes) -> String {
     .await
 }
 
+/// The second attempt passes, and nothing is left of the first.
 async fn works(farm: &mut Processes, number: protocol::BuildNumber) {
-    farm.until_begun(number, 1).await;
+    farm.until_begun(number, 2).await;
     farm.agent("a").folders.let_go().await;
-    farm.passes(number).await;
+    assert_eq!(states(&farm.passes(number).await), ["errored", "passed"]);
     farm.until_clean().await;
 }

@@ -34,7 +34,7 @@
 //! | poison job, under which agents die | scenario `a_job_under_which_two_agents_are_lost_is_given_up` |
 //! | two agents with one name: two lives of one key, a stranger's key | `agent::two_lives_of_one_agent_build_each_job_once_and_are_named`, rabbitmq `a_stolen_name_is_of_no_use` |
 //! | clocks that are wrong or jump | `clock::a_coordinators_clock_jumps`, `clock::an_agents_clock_jumps`, `clock::a_log_that_is_late_is_waited_for`, `clock::a_job_that_was_purged_waits_for_no_clock` |
-//! | Docker daemon stopped, killed, away | `daemon::a_daemon_is_stopped_killed_and_away` |
+//! | Docker daemon stopped, killed, away: the job passes on its second attempt | `daemon::a_daemon_is_stopped_killed_and_away` |
 //! | all agents restarted while builds flow | `agent::all_agents_are_restarted_while_builds_flow` |
 //!
 //! A message by hand that is not persistent (RabbitMQ's own page sends such by default) is lost with the broker that

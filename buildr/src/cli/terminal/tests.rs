@@ -78,7 +78,7 @@ fn skipped(reason: &str) -> StageOutcome {
 }
 
 fn ending(message: &str) -> Ending {
-    Ending { outcome: Outcome::Failed, message: Some(message.to_owned()), stage: None }
+    Ending::of(Outcome::Failed, Some(message.to_owned()))
 }
 
 /// One stage after the other, of which the second fails.
@@ -309,7 +309,7 @@ fn more_stages_than_rows_are_counted() {
 fn what_failed_stays_in_sight() {
     let shown = Shown::new(Frame::Scroll, false);
     let message = "the image \"x\" could not be pulled".to_owned();
-    let errored = StageOutcome::Errored { cause: Cause::Pull, message: message.clone() };
+    let errored = StageOutcome::Errored { cause: Cause::Pull, message: message.clone(), again: false };
     shown.ends("build", "s0", errored, 20);
     for number in 1..300 {
         shown.ends("build", &format!("s{number}"), skipped("s0 errored"), 0);

@@ -66,10 +66,11 @@ pub(super) async fn obtain(
     stop: &Stop,
 ) -> Result<Option<Image>, ExecutorError> {
     let name = &wanted.name;
-    let pull = |reason: String| ExecutorError::Pull { image: name.clone(), reason };
+    let pull = |reason: String, passes| ExecutorError::Pull { image: name.clone(), reason, passes };
     let Some(reference) = reference(name) else {
         return Err(pull(
             "that is not an image's name; write it like debian:12 or registry.example.org/team/tools:1".to_owned(),
+            false,
         ));
     };
     let here = find(engine, wanted, &reference).await?;
@@ -79,9 +80,10 @@ pub(super) async fn obtain(
     let of = wanted.platform.as_ref().map(|platform| format!(" for {platform}")).unwrap_or_default();
     if settings.offline {
         let absent = || {
-            pull(format!(
+            let reason = format!(
                 "it is not on this machine{of}, and nothing is pulled offline; run `docker pull {name}` while there is a network"
-            ))
+            );
+            pull(reason, false)
         };
         return here.map(Some).ok_or_else(absent);
     }
@@ -101,9 +103,9 @@ pub(super) async fn obtain(
             }
             Ok(Some(image))
         }
-        (_, Ok(())) => Err(pull(missing(wanted))),
-        (_, Err(Failed::Refused(error))) => Err(pull(advice(&reference, &error))),
-        (_, Err(failed)) => Err(pull(failed.sentence(&reference, settings.pull))),
+        (_, Ok(())) => Err(pull(missing(wanted), wanted.platform.is_none())),
+        (_, Err(Failed::Refused(error))) => Err(pull(advice(&reference, &error), passes(&error))),
+        (_, Err(failed)) => Err(pull(failed.sentence(&reference, settings.pull), matches!(failed, Failed::Stalled))),
     }
 }
 
@@ -232,6 +234,15 @@ async fn fetch(
     Ok(())
 }
 
+/// Whether a pull may go better later: the registry was not reached, had too much to do or trouble of its own, or the
+/// stream of the layers broke. That there is no such image, or none for this machine, does not pass.
+fn passes(error: &bollard::errors::Error) -> bool {
+    match engine::status(error) {
+        Some(status) => status == 429 || status >= 500,
+        None => true,
+    }
+}
+
 /// What the registry or the daemon said, and what to do about it.
 fn advice(reference: &str, error: &bollard::errors::Error) -> String {
     let said = engine::reason(error);
@@ -275,6 +286,19 @@ mod tests {
         check("a b", None);
         check("a?b", None);
         check("-a", None);
+    }
+
+    #[test]
+    fn a_registry_that_is_away_may_come_back() {
+        let check = |status_code: u16, expected: bool| {
+            let error = bollard::errors::Error::DockerResponseServerError { status_code, message: String::new() };
+            assert_eq!(passes(&error), expected, "{status_code}");
+        };
+        for (status, expected) in [(400, false), (401, false), (403, false), (404, false), (429, true), (500, true)] {
+            check(status, expected);
+        }
+        assert!(passes(&bollard::errors::Error::RequestTimeoutError));
+        assert!(passes(&bollard::errors::Error::DockerStreamError { error: "unexpected EOF".to_owned() }));
     }
 
     fn plain() -> Image {

@@ -24,7 +24,8 @@
 //! | `reach NAME` | prints where the service of this name is, and ends with code 1 when there is none |
 //! | `unpullable` | its image cannot be had |
 //! | `no-shell` | its image has no shell |
-//! | `broken-daemon` | the daemon refuses to start it |
+//! | `registry-away [N]` | the registry of its image does not answer, in the job's first N attempts or always |
+//! | `broken-daemon [N]` | the daemon refuses to start it, in the job's first N attempts or always |
 //!
 //! Anything else is printed as a shell would complain, and ends it with code 127. In `after` a script also has
 //! `BUILDR_STAGE_STATUS`. The command of a service is a script too: it is ready when that comes to the line `ready` or

@@ -151,7 +151,9 @@ impl<'a> Script<'a> {
             "wait-file" => until(|| self.holds(rest)).await,
             "wait-begun" => until(|| self.place.lock().begun.keys().any(|name| name.as_str() == rest)).await,
             "reach" => return self.reach(rest).await,
-            "unpullable" | "no-shell" | "broken-daemon" => return Err(self.error(word)),
+            // With a number, in the job's first attempts alone.
+            "broken-daemon" | "registry-away" if number(self.variable("BUILDR_ATTEMPT")) > last(rest) => {}
+            "unpullable" | "registry-away" | "no-shell" | "broken-daemon" => return Err(self.error(word)),
             _ => return self.fail(&format!("{word}: not found"), 127).await,
         }
         Ok(None)
@@ -269,7 +271,14 @@ impl<'a> Script<'a> {
     fn error(&self, word: &str) -> ExecutorError {
         let image = self.stage.image.clone().unwrap_or_else(|| self.place.order.image.clone());
         match word {
-            "unpullable" => ExecutorError::Pull { image: image.name, reason: "no registry has it".to_owned() },
+            "unpullable" => {
+                ExecutorError::Pull { image: image.name, reason: "no registry has it".to_owned(), passes: false }
+            }
+            "registry-away" => ExecutorError::Pull {
+                image: image.name,
+                reason: "the registry does not answer".to_owned(),
+                passes: true,
+            },
             "no-shell" => ExecutorError::NoShell { image: image.name },
             _ => ExecutorError::Daemon {
                 doing: format!("start the container of stage {}", self.stage.name),
@@ -289,6 +298,11 @@ fn put(file: &Path, append: bool, text: &str) -> io::Result<()> {
     file.parent().map_or(Ok(()), std::fs::create_dir_all)?;
     let mut opened = OpenOptions::new().create(true).write(true).append(append).truncate(!append).open(file)?;
     opened.write_all(text.as_bytes())
+}
+
+/// The last attempt in which something fails.
+fn last(text: &str) -> u64 {
+    text.trim().parse().unwrap_or(u64::MAX)
 }
 
 fn number(text: &str) -> u64 {

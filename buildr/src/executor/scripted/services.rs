@@ -53,7 +53,8 @@ impl Services {
 pub(super) async fn start(order: ServiceOrder, stop: &Stop) -> Result<Running, ExecutorError> {
     let ServiceOrder { service, output } = order;
     if service.image.name == "unpullable" {
-        return Err(ExecutorError::Pull { image: service.image.name, reason: "no registry has it".to_owned() });
+        let reason = "no registry has it".to_owned();
+        return Err(ExecutorError::Pull { image: service.image.name, reason, passes: false });
     }
     let mut lines = service.command.iter();
     for line in lines.by_ref() {

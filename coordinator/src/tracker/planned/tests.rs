@@ -19,7 +19,7 @@ use crate::tracker::{GateRefusal, answer, cancel};
 use crate::why;
 
 fn failed() -> Ending {
-    Ending { outcome: Outcome::Failed, message: Some("exit code 1".to_owned()), stage: Some("work".parse().unwrap()) }
+    Ending::of(Outcome::Failed, Some("exit code 1".to_owned())).in_stage(&"work".parse().unwrap())
 }
 
 fn work(key: &str, needs: &[&str]) -> PlannedJob {

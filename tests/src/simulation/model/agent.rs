@@ -1,7 +1,7 @@
 //! The agents of the model: lives that take messages, claim, work, and report from their spool.
 
 use protocol::ClaimId;
-use protocol::outcome::Ending;
+use protocol::outcome::{Cause, Ending};
 
 use super::{Control, Event, HEARTBEAT, Phase, Report, STEP, Without, World, short};
 
@@ -13,6 +13,9 @@ const CLAIM_GIVEN_UP: u64 = 12_000;
 
 /// How long the coordinator may be silent before what was said is said again.
 const AGAIN: u64 = 10_000;
+
+/// How many steps of a stage its daemon lives through, about.
+const FAILS_ONCE_IN: u64 = 300;
 
 /// One life of an agent. Lives of one name hear the same.
 pub(super) struct Life {
@@ -165,6 +168,11 @@ impl World {
             *self.jobs[work.job].begun.entry(work.stage).or_default() += 1;
             let (job, stage, claim) = (work.job, work.stage, short(work.claim));
             return self.tell(&format!("job {job} begins stage {stage} under {claim}"));
+        }
+        if work.until.is_some() && self.rough && self.chance.within(0..FAILS_ONCE_IN) == 0 {
+            // That something began which must not be done twice is the coordinator's to know, whatever is said here.
+            let ending = Ending::errored(Cause::Daemon, "the daemon went away").or_again(true);
+            return self.finish(life, place, ending);
         }
         match work.until {
             Some(until) if now < until => {}

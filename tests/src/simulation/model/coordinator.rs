@@ -272,9 +272,11 @@ impl World {
         if is_new && current && remembers && matches!(event, Event::Started { not_twice: true }) {
             attempt.not_twice = true;
         }
+        let not_twice = attempt.not_twice;
         if let Event::Finished(ending) = event {
             if is_new {
-                self.happen(job, &Happening::Finished { claim, ending: ending.clone() }, answers)?;
+                let (ending, max_attempts) = (ending.clone(), MAX_ATTEMPTS);
+                self.happen(job, &Happening::Finished { claim, ending, not_twice, max_attempts }, answers)?;
             }
             answers.controls.push((agent, Control::Recorded(claim)));
         } else if !current {
@@ -310,7 +312,7 @@ impl World {
         if let JobState::Ended(ending) = &before {
             return Err(format!("job {job} had ended as {} and became {after:?}", ending.outcome));
         }
-        if let (Happening::Finished { claim, ending }, JobState::Ended(recorded)) = (happening, &after)
+        if let (Happening::Finished { claim, ending, .. }, JobState::Ended(recorded)) = (happening, &after)
             && (recorded != ending || self.truth.get(claim) != Some(ending))
         {
             return Err(format!("job {job} is recorded as {recorded:?}, and ended as {:?}", self.truth.get(claim)));

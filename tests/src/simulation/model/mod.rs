@@ -372,7 +372,7 @@ impl Job {
 
     fn ending(&self) -> Ending {
         let outcome = if self.fails { Outcome::Failed } else { Outcome::Passed };
-        Ending { outcome, message: None, stage: None }
+        Ending::of(outcome, None)
     }
 }
 
