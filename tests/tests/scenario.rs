@@ -129,11 +129,8 @@ async fn what_the_farm_failed_is_tried_again_and_its_history_is_true() {
             format!("image: x\nstages: [one, two]\none: {{script: [print 1]}}\ntwo: {{script: [{line}, print hello]}}\n")
         };
         let cases = [("broken-daemon 1", Cause::Daemon, "daemon"), ("registry-away 1", Cause::Pull, "pull")];
-        let mut builds = Vec::new();
-        for (line, ..) in cases {
-            builds.push(farm.api().begin(&manifest(line)).await);
-        }
-        for (number, (_, expect, name)) in builds.into_iter().zip(cases) {
+        for (line, expect, name) in cases {
+            let number = farm.api().begin(&manifest(line)).await;
             let waits = |view: &BuildView| view.build.status == Status::Queued && !view.attempts.is_empty();
             let view = farm.api().until(number, waits).await;
             assert_eq!(states(&view), ["errored"], "{view:#?}");

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use buildr::client::LogAddress;
 use protocol::BuildNumber;
-use protocol::api::{BuildRow, BuildView, Submit};
+use protocol::api::{AttemptView, BuildRow, BuildView, Submit};
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::monkey::Harm;
 use super::processes::Processes;
-use super::shapes::{Right, Shape, Way};
+use super::shapes::{Right, Said, Shape, Way};
 use super::tally::Tally;
 use crate::chance::Chance;
 
@@ -243,15 +243,21 @@ impl<'f> Thrower<'f> {
     }
 
     async fn judge_logs(&self, shape: &Shape, view: &BuildView, tally: &mut Tally) {
-        let Some(last) = view.attempts.last().filter(|last| last.state == "passed") else { return };
-        for log in last.logs.iter().filter(|log| log.missing > 0) {
-            tally.incomplete.push(format!("build {}: {} lacks {} bytes", view.build.number, log.name, log.missing));
+        let build = view.build.number;
+        let passed = || view.attempts.iter().filter(|attempt| attempt.state == "passed");
+        for (attempt, log) in passed().flat_map(|attempt| attempt.logs.iter().map(move |log| (attempt, log))) {
+            if log.missing > 0 {
+                let AttemptView { job, attempt, .. } = attempt;
+                let log = format!("{} of {job}, attempt {attempt}, lacks {} bytes", log.name, log.missing);
+                tally.incomplete.push(format!("build {build}: {log}"));
+            }
         }
-        let place = u32::try_from(view.attempts.len()).unwrap_or(u32::MAX);
-        for (name, expect) in &shape.logs {
+        for Said { job, log: name, bytes: expect } in &shape.logs {
+            // Of a build of one job the last attempt tells; a job that is one of several is looked for.
+            let of = |attempt: &&AttemptView| job.is_none_or(|job| attempt.job == job);
+            let Some(last) = view.attempts.iter().rfind(of).filter(|last| last.state == "passed") else { continue };
             let log = name.parse().expect("a log's name");
-            let mut reader =
-                self.farm.api.log(LogAddress { build: view.build.number, attempt: place, log }, 0, u64::MAX);
+            let mut reader = self.farm.api.log(LogAddress { build, attempt: last.attempt, log }, 0, u64::MAX);
             let mut all = Vec::new();
             while let Ok(Some(bytes)) = reader.next().await {
                 all.extend_from_slice(&bytes);
@@ -263,7 +269,7 @@ impl<'f> Thrower<'f> {
                 tally.bytes_stored += expect.len() as u64;
             } else {
                 tally.bytes_stored += all.len() as u64;
-                tally.wrong.push(format!("{} build {}: the log {name} is another", shape.name, view.build.number));
+                tally.wrong.push(format!("{} build {build}: the log {name} is another", shape.name));
             }
         }
     }
@@ -274,8 +280,8 @@ impl<'f> Thrower<'f> {
         loop {
             if let Ok(view) = self.farm.api.build(number).await {
                 // Of an agent that went silent nobody waits for more.
-                let told = view.attempts.last().filter(|last| last.state != "lost");
-                if told.is_none_or(|last| last.logs.iter().all(|log| log.complete || log.missing > 0)) {
+                let mut told = view.attempts.iter().filter(|attempt| attempt.state != "lost");
+                if told.all(|attempt| attempt.logs.iter().all(|log| log.complete || log.missing > 0)) {
                     return Some(view);
                 }
             }
