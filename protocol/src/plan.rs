@@ -108,6 +108,10 @@ pub struct BuildPlan {
     /// Of whose turn the whole build waits, and holds until it ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Concurrency>,
+    /// The same of single pipelines of a build of several, each for its own jobs. Where there are any, `concurrency` is
+    /// the first of them, for a coordinator that knows of no others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pipelines: Vec<PipelineTurn>,
     /// The order in which the build's jobs are preferred to others': higher first, 0 unless said.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: i32,
@@ -119,6 +123,22 @@ impl BuildPlan {
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
+
+    /// The turns that its jobs wait for together: those of a pipeline, or all of them where none is named.
+    pub fn turns(&self) -> impl Iterator<Item = (Option<&str>, &Concurrency)> {
+        let whole = self.concurrency.iter().filter(|_| self.pipelines.is_empty()).map(|terms| (None, terms));
+        whole.chain(self.pipelines.iter().map(|turn| (Some(turn.pipeline.as_str()), &turn.concurrency)))
+    }
+}
+
+/// Of whose turn one pipeline waits, and holds until all of its jobs but its `finally` are over: that one waits for the
+/// other pipelines too, and who has a turn must not wait for another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PipelineTurn {
+    /// Its name; the empty text for the one without.
+    pub pipeline: String,
+    /// Of which group.
+    pub concurrency: Concurrency,
 }
 
 /// A stage that was passed over.

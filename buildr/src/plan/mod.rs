@@ -25,7 +25,7 @@ mod warnings;
 mod tests;
 
 use protocol::job::TriggerKind;
-use protocol::plan::{BuildPlan, MAX_JOBS, MAX_PLAN_BYTES};
+use protocol::plan::{BuildPlan, MAX_JOBS, MAX_PLAN_BYTES, PipelineTurn};
 use protocol::{Branch, CommitId, PlannedJob, Variable};
 
 pub use facts::{Facts, USUAL_PLATFORM};
@@ -147,6 +147,10 @@ fn compile_all(pipelines: &[(Option<&str>, &Manifest)], facts: &Facts) -> Result
             return Err(if bytes > MAX_PLAN_BYTES { PlanError::TooLong { bytes } } else { PlanError::TooManyJobs });
         }
         planned.jobs.extend(made.jobs);
+        if let (true, Some(concurrency)) = (pipelines.len() > 1, &made.build.concurrency) {
+            let (pipeline, concurrency) = (pipeline.unwrap_or_default().to_owned(), concurrency.clone());
+            planned.build.pipelines.push(PipelineTurn { pipeline, concurrency });
+        }
         merge(&mut planned.build, made.build);
     }
     if !problems.is_empty() {
@@ -197,8 +201,8 @@ fn within_caps(manifest: &Manifest, findings: &mut Findings<'_>) -> bool {
     true
 }
 
-/// What holds for a build of several pipelines: the longest time, the highest priority; of two turns that it could
-/// wait for the first; and nobody's build is cancelled when one of them does not want it.
+/// What holds for a build of several pipelines: the longest time, the highest priority; each waits for its own turn, of
+/// which the first stands for all of them where only one is known; and nobody's build is cancelled when one of them does not want it.
 fn merge(build: &mut BuildPlan, other: BuildPlan) {
     build.skipped.extend(other.skipped);
     build.cancel_superseded = match (build.cancel_superseded, other.cancel_superseded) {

@@ -9,7 +9,7 @@ use protocol::plan::Gate;
 use protocol::state::{Happening, JobState};
 use protocol::{AgentId, BuildNumber, ClaimId, JobId, JobKey};
 
-use super::members::{Course, build_group, build_turn, courses, job_group, waiting_in_groups};
+use super::members::{Course, Shared, courses, job_group, shared, shared_group, waiting_in_groups};
 use super::terms::Answer;
 use super::{StoreError, Transaction, int, json, json_or_none, to_json};
 
@@ -153,7 +153,8 @@ impl Transaction {
     /// Gives turns to those of a build's jobs whose turn it is, and passes over those that never have one.
     async fn take_turns(&mut self, build: BuildNumber, open: &mut Open, now_ms: u64) -> Result<(), StoreError> {
         let mut jobs = courses(&mut self.tx, build).await?;
-        let begun = self.build_has_turn(build).await?;
+        let waiting = self.take_shared(build).await?;
+        let begun = |job: &Course| !waiting.iter().any(|shared| shared.is_of(job));
         let mut changed = true;
         while std::mem::take(&mut changed) {
             let members: Vec<Member> = jobs.iter().map(|job| job.member.clone()).collect();
@@ -175,12 +176,12 @@ impl Transaction {
                         jobs[place].member.at = At::Skipped;
                         changed = true;
                     }
-                    Turn::Now if begun && self.has_group(build, &jobs[place]).await? => {
+                    Turn::Now if begun(&jobs[place]) && self.has_group(build, &jobs[place]).await? => {
                         self.give_turn(&jobs[place]).await?;
                         jobs[place].member.at = At::Begun { ending: false };
                         changed = true;
                     }
-                    Turn::Now if begun => self.is_ready(jobs[place].id).await?,
+                    Turn::Now if begun(&jobs[place]) => self.is_ready(jobs[place].id).await?,
                     _ => {}
                 }
             }
@@ -202,14 +203,18 @@ impl Transaction {
 
     /// Whether another build, which waits for a group, could go on if it were looked at: so that looking ends.
     async fn could_go_on(&mut self, build: BuildNumber) -> Result<bool, StoreError> {
-        let waits = build_turn(&mut self.tx, build).await?;
-        if let Some((terms, false)) = &waits {
-            return Ok(build_group(&mut self.tx, build, terms).await?.is_ok());
+        let mut shared = shared(&mut self.tx, build).await?;
+        shared.retain(|shared| !shared.has_turn);
+        for asks in &shared {
+            if shared_group(&mut self.tx, build, asks).await?.is_ok() {
+                return Ok(true);
+            }
         }
         let jobs = courses(&mut self.tx, build).await?;
         let members: Vec<Member> = jobs.iter().map(|job| job.member.clone()).collect();
         for (place, job) in jobs.iter().enumerate() {
             let waits = job.terms.concurrency.is_some() && matches!(job.member.at, At::Waiting { .. });
+            let waits = waits && !shared.iter().any(|shared| shared.is_of(job));
             if waits && course::turn(&members, place) == Turn::Now && self.has_group(build, job).await? {
                 return Ok(true);
             }
@@ -217,18 +222,24 @@ impl Transaction {
         Ok(false)
     }
 
-    async fn build_has_turn(&mut self, build: BuildNumber) -> Result<bool, StoreError> {
-        match build_turn(&mut self.tx, build).await? {
-            Some((terms, false)) if build_group(&mut self.tx, build, &terms).await?.is_ok() => {
-                sqlx::query("UPDATE builds SET turn = 1 WHERE number = $1")
-                    .bind(int(build.0))
-                    .execute(&mut *self.tx)
-                    .await?;
-                Ok(true)
+    /// Takes the turns that jobs of a build want together, where nothing stands before them. Gives those that wait.
+    async fn take_shared(&mut self, build: BuildNumber) -> Result<Vec<Shared>, StoreError> {
+        let mut waiting = Vec::new();
+        for asks in shared(&mut self.tx, build).await? {
+            if asks.has_turn {
+                continue;
             }
-            Some((_, false)) => Ok(false),
-            Some((_, true)) | None => Ok(true),
+            if shared_group(&mut self.tx, build, &asks).await?.is_err() {
+                waiting.push(asks);
+                continue;
+            }
+            sqlx::query("UPDATE turns SET turn = 1 WHERE build = $1 AND pipeline = $2")
+                .bind(int(build.0))
+                .bind(&asks.pipeline)
+                .execute(&mut *self.tx)
+                .await?;
         }
+        Ok(waiting)
     }
 
     async fn has_group(&mut self, build: BuildNumber, job: &Course) -> Result<bool, StoreError> {

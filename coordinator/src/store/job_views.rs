@@ -11,7 +11,7 @@ use sqlx::{Row as _, SqliteConnection};
 
 use super::builds::status_of;
 use super::jobs::state_of;
-use super::members::{Course, build_group, build_turn, courses, job_group};
+use super::members::{Course, courses, job_group, shared, shared_group};
 use super::terms::Answer;
 use super::{StoreError, int, json, json_or_none, name, natural};
 
@@ -140,16 +140,20 @@ fn asked(build: BuildNumber, job: &Course, left_ms: Option<u64>) -> Asked {
     Asked { build, job: job.member.key.clone(), ask: gate.ask, allow: gate.allow, inputs: must.collect(), left_ms }
 }
 
-/// The group that stands before a job whose turn it is in its build: the build's own, or the job's.
+/// The group that stands before a job whose turn it is in its build: the build's or its pipeline's, or the job's own.
 async fn before_its_turn(
     tx: &mut SqliteConnection,
     build: BuildNumber,
     id: JobId,
     job: &Course,
 ) -> Result<Option<WaitReason>, StoreError> {
-    if let Some((terms, false)) = build_turn(tx, build).await? {
-        let blocked = build_group(tx, build, &terms).await?;
-        return Ok(blocked.err().map(|blocked| group(terms.group, blocked)));
+    for asks in shared(tx, build).await? {
+        if asks.has_turn || !asks.is_of(job) {
+            continue;
+        }
+        if let Err(blocked) = shared_group(tx, build, &asks).await? {
+            return Ok(Some(group(asks.terms.group, blocked)));
+        }
     }
     let Some(terms) = &job.terms.concurrency else { return Ok(None) };
     let blocked = job_group(tx, build, id, terms).await?;

@@ -100,8 +100,9 @@ impl Transaction {
     ) -> Result<JobId, StoreError> {
         let id = JobId::fresh();
         sqlx::query(
-            "INSERT INTO jobs (id, build, key, needs, labels, plan, terms, grp, left_ms, state, unmet, created_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'queued', 1, $10) ON CONFLICT (build, key) DO NOTHING",
+            "INSERT INTO jobs (id, build, key, needs, labels, plan, terms, grp, left_ms, state, unmet, created_ms,
+                               pipeline)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'queued', 1, $10, $11) ON CONFLICT (build, key) DO NOTHING",
         )
         .bind(id.to_string())
         .bind(int(build.0))
@@ -113,6 +114,7 @@ impl Transaction {
         .bind(job.concurrency.as_ref().map(|concurrency| concurrency.group.as_str()))
         .bind(if job.finally { Some(LAST_MS) } else { job.gate.as_ref().and_then(|gate| gate.timeout_ms) }.map(int))
         .bind(int(now_ms))
+        .bind(job.plan.pipeline.as_deref().unwrap_or_default())
         .execute(&mut *self.tx)
         .await?;
         Ok(id)

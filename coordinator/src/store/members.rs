@@ -21,12 +21,14 @@ pub(super) struct Course {
     pub(super) id: JobId,
     pub(super) member: Member,
     pub(super) terms: Terms,
+    pub(super) pipeline: String,
 }
 
 /// The planned jobs of a build, in the order of the plan.
 pub(super) async fn courses(tx: &mut SqliteConnection, build: BuildNumber) -> Result<Vec<Course>, StoreError> {
     let rows = sqlx::query(
         "SELECT id, key, needs, terms, answer, state, unmet, attempts, claim, agent, cancelling, ending, child, skipped,
+                pipeline,
                 child IS NOT NULL
                 OR EXISTS (SELECT 1 FROM attempts a WHERE a.job = jobs.id AND a.state <> 'abandoned') AS ran
          FROM jobs WHERE build = $1 AND plan IS NOT NULL ORDER BY rowid",
@@ -61,46 +63,70 @@ fn course_of(row: &SqliteRow) -> Result<Course, StoreError> {
         at,
         ran: row.try_get("ran")?,
     };
-    Ok(Course { id: name(row, "id")?, member, terms })
+    Ok(Course { id: name(row, "id")?, member, terms, pipeline: row.try_get("pipeline")? })
 }
 
-/// The group in which a build has a place as a whole, and whether it has its turn.
-pub(super) async fn build_turn(
-    tx: &mut SqliteConnection,
-    build: BuildNumber,
-) -> Result<Option<(Concurrency, bool)>, StoreError> {
-    let row =
-        sqlx::query("SELECT plan ->> '$.concurrency' AS terms, turn FROM builds WHERE number = $1 AND grp IS NOT NULL")
-            .bind(int(build.0))
-            .fetch_optional(tx)
-            .await?;
-    let Some(row) = row else { return Ok(None) };
-    let turn = row.try_get("turn")?;
-    Ok(json_or_none(&row, "terms")?.map(|terms| (terms, turn)))
+/// In [`Shared`]: all jobs of the build.
+pub(super) const WHOLE: &str = "*";
+
+/// A place in a group that jobs of a build have together.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    /// Of which pipeline these are; [`WHOLE`] for all.
+    pub(super) pipeline: String,
+    pub(super) terms: Concurrency,
+    pub(super) has_turn: bool,
 }
 
-/// What stands before a build that wants its turn as a whole.
-pub(super) async fn build_group(
+impl Shared {
+    /// Whether a job waits for it too. The `finally` of a pipeline comes after the others' jobs, and outside of its turn.
+    pub(super) fn is_of(&self, job: &Course) -> bool {
+        self.pipeline == WHOLE || self.pipeline == job.pipeline && !job.terms.finally
+    }
+}
+
+/// The places that jobs of a build have together.
+pub(super) async fn shared(tx: &mut SqliteConnection, build: BuildNumber) -> Result<Vec<Shared>, StoreError> {
+    let rows = sqlx::query("SELECT pipeline, terms, turn FROM turns WHERE build = $1 ORDER BY rowid")
+        .bind(int(build.0))
+        .fetch_all(tx)
+        .await?;
+    let shared = |row: &SqliteRow| {
+        Ok(Shared { pipeline: row.try_get("pipeline")?, terms: json(row, "terms")?, has_turn: row.try_get("turn")? })
+    };
+    rows.iter().map(shared).collect()
+}
+
+/// What stands before jobs that want their turn together.
+pub(super) async fn shared_group(
     tx: &mut SqliteConnection,
     build: BuildNumber,
-    terms: &Concurrency,
+    asks: &Shared,
 ) -> Result<Result<(), Blocked>, StoreError> {
     let rows = sqlx::query(
-        "SELECT number, turn, ready < (SELECT ready FROM builds WHERE number = $1)
-                AND plan ->> '$.concurrency.order' = 'ready' AS was_first
-         FROM builds WHERE repo = (SELECT repo FROM builds WHERE number = $1) AND grp = $2 AND ended_ms IS NULL AND number <> $1",
+        "SELECT t.build, t.turn, t.terms ->> '$.order' = 'ready'
+                AND t.ready < (SELECT ready FROM turns WHERE build = $1 AND pipeline = $3) AS was_first
+         FROM turns t JOIN builds b ON b.number = t.build
+         WHERE b.repo = (SELECT repo FROM builds WHERE number = $1) AND t.grp = $2 AND b.ended_ms IS NULL
+               AND NOT (t.build = $1 AND t.pipeline = $3)
+               AND (t.pipeline = $4 OR EXISTS (
+                       SELECT 1 FROM jobs j WHERE j.build = t.build AND j.pipeline = t.pipeline
+                              AND j.state <> 'ended' AND j.plan IS NOT NULL
+                              AND NOT coalesce(j.terms ->> '$.finally', 0)))",
     )
     .bind(int(build.0))
-    .bind(&terms.group)
+    .bind(&asks.terms.group)
+    .bind(&asks.pipeline)
+    .bind(WHOLE)
     .fetch_all(&mut *tx)
     .await?;
     let place = |row: &SqliteRow| {
-        let build = BuildNumber(natural(row.try_get("number")?));
+        let build = BuildNumber(natural(row.try_get("build")?));
         let was_first = row.try_get::<Option<bool>, _>("was_first")?.unwrap_or(false);
         Ok(Place { build, holds: row.try_get("turn")?, in_line: true, was_first })
     };
     let others = rows.iter().map(place).collect::<Result<Vec<_>, StoreError>>()?;
-    Ok(course::group(build, terms, &others, oldest_unplanned(tx, build).await?))
+    Ok(course::group(build, &asks.terms, &others, oldest_unplanned(tx, build).await?))
 }
 
 /// What stands before a job that wants its turn in a group.
@@ -111,7 +137,9 @@ pub(super) async fn job_group(
     terms: &Concurrency,
 ) -> Result<Result<(), Blocked>, StoreError> {
     let rows = sqlx::query(
-        "SELECT j.id, j.build, b.turn,
+        "SELECT j.id, j.build,
+                NOT EXISTS (SELECT 1 FROM turns t WHERE t.build = j.build AND t.turn = 0
+                                   AND t.pipeline IN ($4, j.pipeline)) AS turn,
                 j.ready < coalesce((SELECT ready FROM jobs WHERE id = $3), j.ready + 1) AS was_first
          FROM jobs j JOIN builds b ON b.number = j.build
          WHERE b.repo = (SELECT repo FROM builds WHERE number = $1) AND j.grp = $2 AND j.state <> 'ended' AND j.id <> $3",
@@ -119,6 +147,7 @@ pub(super) async fn job_group(
     .bind(int(build.0))
     .bind(&terms.group)
     .bind(job.to_string())
+    .bind(WHOLE)
     .fetch_all(&mut *tx)
     .await?;
     let mut known: HashMap<BuildNumber, Vec<Course>> = HashMap::new();
@@ -160,9 +189,8 @@ pub(super) async fn waiting_in_groups(
         "SELECT j.build AS number FROM jobs j JOIN builds b ON b.number = j.build
          WHERE j.grp IS NOT NULL AND j.state <> 'ended' AND j.unmet > 0
                AND b.repo = (SELECT repo FROM builds WHERE number = $1)
-         UNION SELECT number FROM builds
-         WHERE grp IS NOT NULL AND ended_ms IS NULL AND turn = 0
-               AND repo = (SELECT repo FROM builds WHERE number = $1)
+         UNION SELECT t.build FROM turns t JOIN builds b ON b.number = t.build
+         WHERE t.turn = 0 AND b.ended_ms IS NULL AND b.repo = (SELECT repo FROM builds WHERE number = $1)
          ORDER BY 1",
     )
     .bind(int(build.0))

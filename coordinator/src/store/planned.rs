@@ -7,6 +7,7 @@ use protocol::{BuildNumber, PlannedJob};
 use sqlx::Row as _;
 
 use super::builds::Build;
+use super::members::WHOLE;
 use super::{StoreError, Transaction, int, json_or_none, natural, to_json};
 
 impl Transaction {
@@ -17,20 +18,26 @@ impl Transaction {
         plan: &BuildPlan,
         jobs: &[PlannedJob],
     ) -> Result<(), StoreError> {
-        let group = plan.concurrency.as_ref().map(|concurrency| concurrency.group.as_str());
-        sqlx::query(
-            "UPDATE builds SET plan = $2, pipelines = $3, priority = $4, grp = $5, turn = $5 IS NULL, left_ms = $6,
-                    ready = CASE WHEN $5 IS NULL THEN NULL ELSE (SELECT coalesce(max(ready), 0) + 1 FROM builds) END
-             WHERE number = $1",
-        )
-        .bind(int(build.0))
-        .bind(to_json("plan", plan)?)
-        .bind(to_json("pipelines", &pipelines(jobs))?)
-        .bind(plan.priority)
-        .bind(group)
-        .bind(plan.timeout_ms.map(int))
-        .execute(&mut *self.tx)
-        .await?;
+        sqlx::query("UPDATE builds SET plan = $2, pipelines = $3, priority = $4, left_ms = $5 WHERE number = $1")
+            .bind(int(build.0))
+            .bind(to_json("plan", plan)?)
+            .bind(to_json("pipelines", &pipelines(jobs))?)
+            .bind(plan.priority)
+            .bind(plan.timeout_ms.map(int))
+            .execute(&mut *self.tx)
+            .await?;
+        for (pipeline, terms) in plan.turns() {
+            sqlx::query(
+                "INSERT INTO turns (build, pipeline, grp, terms, ready)
+                 VALUES ($1, $2, $3, $4, (SELECT coalesce(max(ready), 0) + 1 FROM turns))",
+            )
+            .bind(int(build.0))
+            .bind(pipeline.unwrap_or(WHOLE))
+            .bind(&terms.group)
+            .bind(to_json("terms", terms)?)
+            .execute(&mut *self.tx)
+            .await?;
+        }
         Ok(())
     }
 

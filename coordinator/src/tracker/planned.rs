@@ -108,9 +108,7 @@ fn check_plan(jobs: &[PlannedJob], build: &BuildPlan) -> Result<(), String> {
         let limit = MAX_PLAN_BYTES >> 10;
         return Err(format!("the build's plan is larger than {limit} KiB; move long scripts into files"));
     }
-    if let Some(terms) = &build.concurrency {
-        check_group(terms)?;
-    }
+    check_turns(build)?;
     let mut keys: HashSet<&JobKey> = HashSet::from([]);
     let reserved = planning_key();
     for job in jobs {
@@ -182,6 +180,18 @@ fn check_group(terms: &Concurrency) -> Result<(), String> {
         return Err(format!("the concurrency group {} lets none begin (limit: 0)", terms.group));
     }
     check_name("the concurrency group", &terms.group)
+}
+
+/// Each pipeline waits for one turn at the most.
+fn check_turns(build: &BuildPlan) -> Result<(), String> {
+    let mut named = HashSet::new();
+    for (pipeline, terms) in build.turns() {
+        check_group(terms)?;
+        if pipeline.is_some_and(|pipeline| pipeline == "*" || !named.insert(pipeline)) {
+            return Err(format!("the turns of its pipelines are not one for each ({})", pipeline.unwrap_or_default()));
+        }
+    }
+    if named.len() > MAX_JOBS { Err(format!("more than {MAX_JOBS} of its pipelines wait for turns")) } else { Ok(()) }
 }
 
 fn check_name(what: &str, name: &str) -> Result<(), String> {

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use protocol::api::{ApproveJob, Status, WaitReason};
 use protocol::control::{Control, Grant};
 use protocol::outcome::Outcome;
-use protocol::plan::{Downstream, GateInput, Lane, RunOn, StagePlan, TakeOrder};
+use protocol::plan::{Downstream, GateInput, Lane, PipelineTurn, RunOn, StagePlan, TakeOrder};
 use protocol::report::{JobEvent, TestFailure, Tests};
 use protocol::{ClaimId, Plan};
 use tempfile::{TempDir, tempdir};
@@ -411,6 +411,84 @@ async fn a_whole_build_waits_for_its_turn() {
     course.agent.finish(claim, Ending::cancelled("by me")).await;
     let (_, grant) = course.take_job("a").await;
     assert_eq!(grant.order.build, Some(second));
+    course.stop().await;
+}
+
+fn of(pipeline: &str, job: PlannedJob) -> PlannedJob {
+    let key = format!("{pipeline}/{}", job.key).parse().unwrap();
+    PlannedJob { key, plan: Plan { pipeline: Some(pipeline.to_owned()), ..job.plan.clone() }, ..job }
+}
+
+#[tokio::test]
+async fn each_pipeline_waits_for_its_own_turn_and_for_no_others() {
+    let course = Course::new().await;
+    let turn = |pipeline: &str, name: &str| PipelineTurn { pipeline: pipeline.to_owned(), concurrency: group(name) };
+    let plan = || BuildPlan {
+        concurrency: Some(group("web")),
+        pipelines: vec![turn("a", "web"), turn("b", "db")],
+        ..BuildPlan::default()
+    };
+    let needs_work = |job: PlannedJob| PlannedJob { needs: vec!["a/work".parse().unwrap()], ..job };
+    let jobs = || {
+        let more = needs_work(of("a", work("more", &[])));
+        [of("a", work("work", &[])), more, of("a", last()), of("b", work("work", &[])), of("c", work("work", &[]))]
+    };
+    let first = course.begin_as(&jobs(), plan()).await;
+    let second = course.begin_as(&jobs(), plan()).await;
+    let from = async |key: &str, build| {
+        let (claim, grant) = course.take_job(key).await;
+        assert_eq!(grant.order.build, Some(build), "{key}");
+        claim
+    };
+    let (first_a, first_b) = (from("a/work", first).await, from("b/work", first).await);
+    // A pipeline without a group waits for none.
+    for build in [first, second] {
+        course.agent.finish(from("c/work", build).await, Ending::passed()).await;
+    }
+    let held = |job: &str, group: &str| format!("{job}: waits for its turn: group {group} is held by #1");
+    assert_eq!(course.why(second).await[0], held("a/work", "web"));
+    assert!(course.why(second).await.contains(&held("b/work", "db")));
+    // One pipeline's end is the end of its turn, whatever the other one does.
+    course.agent.finish(first_b, Ending::passed()).await;
+    let second_b = from("b/work", second).await;
+    // It has its turn until all of its jobs are over, and its last word comes after those of all others.
+    course.agent.finish(first_a, Ending::passed()).await;
+    let more = from("a/more", first).await;
+    assert_eq!(course.why(second).await[0], held("a/work", "web"));
+    course.agent.finish(more, Ending::passed()).await;
+    let second_a = from("a/work", second).await;
+    course.agent.finish(from("a/finally", first).await, Ending::passed()).await;
+    for claim in [second_b, second_a] {
+        course.agent.finish(claim, Ending::passed()).await;
+    }
+    course.agent.finish(from("a/more", second).await, Ending::passed()).await;
+    course.agent.finish(from("a/finally", second).await, Ending::passed()).await;
+    for build in [first, second] {
+        course.farm.until_status(build, "passed").await;
+    }
+    course.stop().await;
+}
+
+#[tokio::test]
+async fn pipelines_of_one_build_take_turns_in_one_group_and_with_whole_builds() {
+    let course = Course::new().await;
+    let turn = |pipeline: &str| PipelineTurn { pipeline: pipeline.to_owned(), concurrency: group("one") };
+    let pipelines = vec![turn("a"), turn("b")];
+    let first = course
+        .begin_as(
+            &[of("a", work("work", &[])), of("b", work("work", &[]))],
+            BuildPlan { concurrency: Some(group("one")), pipelines, ..BuildPlan::default() },
+        )
+        .await;
+    let whole = BuildPlan { concurrency: Some(group("one")), ..BuildPlan::default() };
+    let second = course.begin_as(&[work("a", &[]), work("b", &[])], whole).await;
+    let claim = course.take_job("a/work").await.0;
+    assert_eq!(course.why(first).await, ["b/work: waits for its turn: group one is held by #1"]);
+    course.agent.finish(claim, Ending::passed()).await;
+    let claim = course.take_job("b/work").await.0;
+    assert_eq!(course.why(second).await[0], "a: waits for its turn: group one is held by #1");
+    course.agent.finish(claim, Ending::passed()).await;
+    assert_eq!(course.take_job("a").await.1.order.build, Some(second));
     course.stop().await;
 }
 
