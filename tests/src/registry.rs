@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 
@@ -22,8 +23,15 @@ const TLS: u8 = 0x16;
 /// An archive without a file.
 const EMPTY: [u8; 1024] = [0; 1024];
 
+/// The platform of a daemon on this machine, and one that no such machine is of.
+const PROCESSORS: [&str; 2] = if cfg!(target_arch = "aarch64") { ["arm64", "amd64"] } else { ["amd64", "arm64"] };
+
+/// A platform that this machine is not of.
+pub const OTHER_PLATFORM: &str = if cfg!(target_arch = "aarch64") { "linux/amd64" } else { "linux/arm64" };
+
 /// What can be asked for, by its path: what kind of thing it is, and its bytes.
 type Things = HashMap<String, (&'static str, Vec<u8>)>;
+type Thing = (String, (&'static str, Vec<u8>));
 
 /// A registry that answers as long as this lives.
 #[derive(Debug)]
@@ -40,7 +48,9 @@ impl Registry {
     pub async fn with(names: &[&str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address").to_string();
-        let things = Arc::new(names.iter().flat_map(|name| image(name, &address)).collect::<Things>());
+        let images = names.iter().flat_map(|name| image(name, &address)).collect::<Things>();
+        let for_all = images_for_all(BOTH, &address);
+        let things = Arc::new(images.into_iter().chain(for_all).collect::<Things>());
         let task = task::spawn("registry", async move {
             while let Ok((stream, _)) = listener.accept().await {
                 // A daemon that hangs up early is its own affair.
@@ -48,6 +58,13 @@ impl Registry {
             }
         });
         Self { address, task }
+    }
+
+    /// How a daemon finds an image that there is for this machine's platform, with nothing in it, and for
+    /// [`OTHER_PLATFORM`], with a shell that this machine cannot run.
+    #[must_use]
+    pub fn image_for_all(&self) -> String {
+        self.image(BOTH)
     }
 
     /// What one of its images is called whatever its name may mean.
@@ -75,12 +92,52 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-/// The manifest, the configuration and the layer of an image.
-fn image(name: &str, address: &str) -> [(String, (&'static str, Vec<u8>)); 4] {
-    let layer = EMPTY.to_vec();
+/// The name of the image that there is for two platforms.
+const BOTH: &str = "both";
+
+/// The manifest, the configuration and the layer of an image for this machine.
+fn image(name: &str, address: &str) -> [Thing; 4] {
+    let [manifest, config, layer] = image_for(name, address, PROCESSORS[0], EMPTY.to_vec());
+    let tagged = (format!("/v2/{name}/manifests/1"), manifest.1.clone());
+    [tagged, manifest, config, layer]
+}
+
+/// An image for two platforms.
+fn images_for_all(name: &str, address: &str) -> Vec<Thing> {
+    let layers = [EMPTY.to_vec(), foreign_shell()];
+    let images = PROCESSORS.into_iter().zip(layers);
+    let images: Vec<_> =
+        images.map(|(processor, layer)| (processor, image_for(name, address, processor, layer))).collect();
+    let of = |(processor, [(_, (kind, manifest)), ..]): &(&str, [Thing; 3])| {
+        let platform = json!({ "architecture": processor, "os": "linux" });
+        json!({ "mediaType": kind, "size": manifest.len(), "digest": digest(manifest), "platform": platform })
+    };
+    let all = json!({ "schemaVersion": 2, "mediaType": LIST, "manifests": images.iter().map(of).collect::<Vec<_>>() });
+    let all = all.to_string().into_bytes();
+    let list = |reference: &str| (format!("/v2/{name}/manifests/{reference}"), (LIST, all.clone()));
+    let lists = [list("1"), list(&digest(&all))];
+    images.into_iter().flat_map(|(_, things)| things).chain(lists).collect()
+}
+
+/// An archive with a `/bin/sh` that is a program for the other platform.
+fn foreign_shell() -> Vec<u8> {
+    const MACHINE: u8 = if cfg!(target_arch = "aarch64") { 62 } else { 183 };
+    let mut program = b"\x7fELF\x02\x01\x01".to_vec();
+    program.resize(120, 0);
+    (program[16], program[18], program[20]) = (2, MACHINE, 1);
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(120);
+    header.set_mode(0o755);
+    archive.append_data(&mut header, "bin/sh", &*program).expect("a file in memory");
+    archive.into_inner().expect("an archive in memory")
+}
+
+/// The same for a platform, without a name; the manifest first.
+fn image_for(name: &str, address: &str, processor: &str, layer: Vec<u8>) -> [Thing; 3] {
     // By its label no image is like that of another name, or of another test.
     let config = json!({
-        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+        "architecture": processor,
         "os": "linux",
         "config": { "Cmd": ["/none"], "Labels": { "name": name, "registry": address } },
         "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
@@ -97,7 +154,6 @@ fn image(name: &str, address: &str) -> [(String, (&'static str, Vec<u8>)); 4] {
     .into_bytes();
     let at = |kind: &str, reference: &str| format!("/v2/{name}/{kind}/{reference}");
     [
-        (at("manifests", "1"), (MANIFEST, manifest.clone())),
         (at("manifests", &digest(&manifest)), (MANIFEST, manifest)),
         (at("blobs", &digest(&config)), ("application/octet-stream", config)),
         (at("blobs", &digest(&layer)), ("application/octet-stream", layer)),

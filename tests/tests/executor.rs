@@ -95,5 +95,7 @@ contract! {
     what_follows_a_script_runs_after_a_cancel
     what_follows_a_script_runs_after_its_time
     a_kill_leaves_nothing_to_follow
+    a_script_does_not_know_its_end
+    a_places_own_platform_suits
     mounts_are_seen
 }

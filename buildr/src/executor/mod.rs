@@ -14,6 +14,8 @@
 //!   those of the [`Served`] in their order, each by its name.
 //! - A stage that runs longer than [`StageOrder::timeout`], or prints nothing for [`StageOrder::idle`], is ended in
 //!   the same way as by [`Stop::cancelled`], and `run` returns [`StageEnd::TimedOut`] or [`StageEnd::IdleTimedOut`].
+//! - [`Executor::suits`] says of an image whose platform is this place's own that it suits, of one that can be started
+//!   here all the same that it is foreign, and of any other why it cannot be; it leaves nothing behind but the image.
 //! - Stopping: when [`Stop::cancelled`] resolves, the script's processes get SIGTERM, the grace to end, then
 //!   SIGKILL; `run` returns [`StageEnd::Cancelled`] soon after. When [`Stop::killed`] resolves, SIGKILL at once.
 //! - [`Sandbox::close`] removes all that was made, verifies that it is gone, and must be called on every path.
@@ -65,6 +67,13 @@ pub trait Executor: Send + Sync {
     /// When something of it stays.
     async fn discard(&self, folder: &Path) -> Result<(), ExecutorError>;
 
+    /// Whether containers of an image that names its platform can run here. The image is brought here for that, which
+    /// is told to `output`, and a container of it started; what was called by its name before still is.
+    ///
+    /// # Errors
+    /// [`ExecutorError::Pull`] when the image cannot be had for its platform; others when it cannot be found out.
+    async fn suits(&self, image: &Image, output: &Output, stop: &Stop) -> Result<Suits, ExecutorError>;
+
     /// A path on the disk on which this executor keeps what it makes; none where this process cannot see it.
     async fn store(&self) -> Option<PathBuf> {
         None
@@ -86,6 +95,17 @@ pub trait Executor: Send + Sync {
     async fn remove_spare(&self, _spare: &Spare) -> Result<bool, ExecutorError> {
         Ok(false)
     }
+}
+
+/// How containers of a platform run in some place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Suits {
+    /// As they should: it is this place's own platform, or none was named.
+    Own,
+    /// They run, though it is another platform than this place's own.
+    Foreign,
+    /// They do not. Why not, and what to do, as the end of a sentence.
+    Not(String),
 }
 
 /// Something that is kept for later and can be had again.

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use protocol::plan::Cell;
-use protocol::{JobKey, LabelSet};
+use protocol::plan::{Cell, Image};
+use protocol::{JobKey, LabelSet, PlannedJob};
 
 use super::findings::Findings;
 use super::scope::shown;
@@ -55,6 +55,25 @@ fn fitting(text: &str) -> String {
 /// The label by which an agent offers a platform.
 fn of_platform(platform: &str) -> String {
     format!("platform={}", platform.replace('/', "-"))
+}
+
+/// The image of a job that asks for agents of another platform, by which that platform can be tried out.
+#[must_use]
+pub fn foreign_image(job: &PlannedJob) -> Option<&Image> {
+    let of_stages = job.plan.stages.iter().filter_map(|stage| stage.image.as_ref());
+    let (own, of_stages): (&Image, Vec<&Image>) = (&job.plan.image, of_stages.collect());
+    let is_used = job.plan.prepare.is_some() || of_stages.len() < job.plan.stages.len();
+    let images = is_used.then_some(own).into_iter().chain(of_stages);
+    images.into_iter().find(|image| {
+        image.platform.as_ref().is_some_and(|platform| job.labels.iter().any(|label| label == of_platform(platform)))
+    })
+}
+
+/// What a job asks of its agent besides the platform of this image.
+#[must_use]
+pub fn other_labels(job: &PlannedJob, image: &Image) -> String {
+    let platform = image.platform.as_deref().map(of_platform);
+    job.labels.iter().filter(|label| Some(*label) != platform.as_deref()).collect::<Vec<_>>().join("+")
 }
 
 /// What a job's agent must have: labels, each with its place, and another than the usual platform.

@@ -30,6 +30,7 @@ use protocol::{Branch, CommitId, PlannedJob, Variable};
 
 pub use facts::{Facts, USUAL_PLATFORM};
 pub use inherit::inherited;
+pub use keys::{foreign_image, other_labels};
 
 use crate::manifest::{Manifest, ManifestError, Problem, Project};
 use cell::File;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use protocol::job::WorkOrder;
-use protocol::plan::{BuildPlan, Gate, Kept};
+use protocol::plan::{BuildPlan, Gate, Image, Kept};
 use protocol::report::JobEvent;
 use protocol::{Cause, Ending, Outcome, PlannedJob, Variable};
 
@@ -40,6 +40,9 @@ pub enum Place {
     Here,
     /// Yes, and this is different from where it would run: a sentence for the job's log.
     Instead(String),
+    /// Yes, if containers of this image run here, which is for another platform than a farm's usual one; and with a
+    /// sentence for the job's log, where more is different.
+    IfItRuns(Image, Option<String>),
     /// No, for this reason: the end of the sentence "skipped: …". What needs it is skipped too.
     Nowhere(String),
 }
@@ -68,6 +71,12 @@ pub trait Gatekeeper: Send + Sync {
 
     /// Whether a job that asks for labels or another platform runs here.
     fn place(&self, job: &PlannedJob) -> Place;
+
+    /// Whether a person asked for this very job, so that it is an error when it cannot run here, and not only passed
+    /// over.
+    fn insists(&self, _job: &PlannedJob) -> bool {
+        false
+    }
 }
 
 /// Lets in whoever asks for nothing: no person is asked, and no other machine is there.

@@ -7,18 +7,19 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use protocol::course::{self, At, Member, Turn};
 use protocol::job::{SoFar, WorkOrder};
-use protocol::plan::{BuildPlan, Kept, RunOn};
+use protocol::plan::{BuildPlan, Image, Kept, RunOn};
 use protocol::report::JobEvent;
-use protocol::{Ending, JobId, Outcome, PlannedJob, StageName, Variable};
+use protocol::{Cause, Ending, JobId, Outcome, PlannedJob, StageName, Variable};
+use tokio::sync::mpsc;
 
 use super::build::{Answer, Place, Ways};
 use super::given::Given;
 use super::redact::Redactor;
 use super::source::Sourced;
 use super::tap::{Left, Tap};
-use super::telling::InTurn;
+use super::telling::{InTurn, JobLog, sentence};
 use super::{Rooms, Runner};
-use crate::executor::Stop;
+use crate::executor::{ExecutorError, OUTPUT_BOUND, Stop, Suits};
 use crate::sink::{BuildSink, EventSink as _};
 
 /// How long `finally` may take.
@@ -38,10 +39,21 @@ pub(super) struct Build<'a> {
     pub(super) sourced: &'a Sourced,
 }
 
+/// What is different for a job that runs on this machine in place of another.
+#[derive(Default)]
+struct How {
+    /// A sentence for its log.
+    note: Option<String>,
+    /// What has to run here, or the job does not.
+    image: Option<Image>,
+}
+
 /// Something that was waited for.
 enum Step {
     Answered(usize, Answer),
     Ended(usize, Ending, Left),
+    /// It turned out that this machine cannot run it.
+    Impossible(usize, String),
 }
 
 type Waiting<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Step> + Send + 'a>>>;
@@ -112,6 +124,7 @@ impl<'a> Course<'a> {
             match step {
                 Some(Step::Answered(place, answer)) => self.answered(place, answer),
                 Some(Step::Ended(place, ending, left)) => self.ended(place, ending, left),
+                Some(Step::Impossible(place, reason)) => self.impossible(place, &reason),
                 // Nothing runs, and nothing can begin: the edges are a circle.
                 None => return self.pass_over_rest("it waits for what never ends"),
             }
@@ -149,29 +162,30 @@ impl<'a> Course<'a> {
             Turn::Never(reason) => self.pass_over(place, &reason),
             Turn::Gate if !self.asked[place] => match self.build.ways.gatekeeper.place(job) {
                 // Nobody is asked about what is not done here anyway.
-                Place::Nowhere(reason) => self.pass_over(place, &reason),
-                Place::Here | Place::Instead(_) => {
+                Place::Nowhere(reason) => self.leave_out(place, &reason),
+                Place::Here | Place::Instead(_) | Place::IfItRuns(..) => {
                     self.asked[place] = true;
                     waiting.push(Box::pin(ask(self.build, job, place)));
                     false
                 }
             },
             Turn::Now if self.running < self.build.ways.jobs.max(1) => match self.build.ways.gatekeeper.place(job) {
-                Place::Nowhere(reason) => self.pass_over(place, &reason),
-                Place::Here => self.begin(place, None, waiting),
-                Place::Instead(note) => self.begin(place, Some(note), waiting),
+                Place::Nowhere(reason) => self.leave_out(place, &reason),
+                Place::Here => self.begin(place, How::default(), waiting),
+                Place::Instead(note) => self.begin(place, How { note: Some(note), image: None }, waiting),
+                Place::IfItRuns(image, note) => self.begin(place, How { note, image: Some(image) }, waiting),
             },
             Turn::Now | Turn::Gate | Turn::Lane(_) | Turn::Needs(_) => false,
         }
     }
 
-    fn begin(&mut self, place: usize, note: Option<String>, waiting: &mut Waiting<'a>) -> bool {
+    fn begin(&mut self, place: usize, how: How, waiting: &mut Waiting<'a>) -> bool {
         let order = self.order(place);
         self.members[place].at = At::Begun { ending: false };
         self.members[place].ran = true;
         self.running += 1;
         let stop = self.stops[place].clone();
-        waiting.push(Box::pin(run(self.build, &self.jobs[place], place, order, note, stop)));
+        waiting.push(Box::pin(run(self.build, &self.jobs[place], place, order, how, stop)));
         true
     }
 
@@ -179,6 +193,24 @@ impl<'a> Course<'a> {
         self.members[place].at = At::Skipped;
         self.build.sink.passed_over(&self.jobs[place].key, reason);
         true
+    }
+
+    /// Passes over what cannot run here; what a person asked for by its name is an error then.
+    fn leave_out(&mut self, place: usize, reason: &str) -> bool {
+        let job = &self.jobs[place];
+        self.pass_over(place, reason);
+        if self.build.ways.gatekeeper.insists(job) {
+            let ending = Ending::errored(Cause::Daemon, format!("{} does not run here: {reason}", job.key));
+            self.members[place].at = At::Ended(ending.outcome);
+            self.endings[place] = Some(ending);
+        }
+        true
+    }
+
+    fn impossible(&mut self, place: usize, reason: &str) {
+        self.running -= 1;
+        self.members[place].ran = false;
+        self.leave_out(place, reason);
     }
 
     fn pass_over_rest(&mut self, reason: &str) {
@@ -199,7 +231,7 @@ impl<'a> Course<'a> {
                 self.members[place].at = At::Waiting { approved: true };
             }
             Answer::Skip(reason) => {
-                self.pass_over(place, &reason);
+                self.leave_out(place, &reason);
             }
         }
     }
@@ -292,18 +324,23 @@ async fn ask(build: &Build<'_>, job: &PlannedJob, place: usize) -> Step {
     Step::Answered(place, answer)
 }
 
-async fn run(
-    build: &Build<'_>,
-    job: &PlannedJob,
-    place: usize,
-    order: WorkOrder,
-    note: Option<String>,
-    stop: Stop,
-) -> Step {
+async fn run(build: &Build<'_>, job: &PlannedJob, place: usize, order: WorkOrder, how: How, stop: Stop) -> Step {
     let sink = build.sink.of_job(Some(&job.key));
     let tap = Tap::new(sink.as_ref(), &job.key);
-    let given = Given { checkout: build.checkout, sourced: build.sourced, note };
     let turns = InTurn::new(&tap);
+    let log = JobLog::new(&turns, build.redactor);
+    if let Some(note) = &how.note {
+        log.say(note).await;
+    }
+    if let Some(image) = &how.image
+        && let Err(reason) = look(build.rooms, image, &stop, &log).await
+    {
+        if let Err(error) = log.complete().await {
+            tracing::error!(%error, "why a job does not run here could not be told whole");
+        }
+        return Step::Impossible(place, reason);
+    }
+    let given = Given { checkout: build.checkout, sourced: build.sourced, log };
     let runner = Runner { order: &order, rooms: build.rooms, sink: &turns, stop: &stop, redactor: build.redactor };
     let running = runner.run(Some(given));
     let ending = if job.finally { in_time(running, build.stop, &stop).await } else { running.await };
@@ -311,6 +348,32 @@ async fn run(
         tracing::error!(%error, "a job's end could not be told");
     }
     Step::Ended(place, ending, tap.left())
+}
+
+/// Looks whether an image's platform runs here; else says why not.
+async fn look(rooms: &Rooms<'_>, image: &Image, stop: &Stop, log: &JobLog<'_>) -> Result<(), String> {
+    let (output, mut printed) = mpsc::channel(OUTPUT_BOUND);
+    let asking = async move { rooms.executor.suits(image, &output, stop).await };
+    let telling = async {
+        while let Some(bytes) = printed.recv().await {
+            for line in String::from_utf8_lossy(&bytes).lines() {
+                log.say(line).await;
+            }
+        }
+    };
+    let platform = image.platform.as_deref().unwrap_or_default();
+    match tokio::join!(asking, telling).0 {
+        Ok(Suits::Own) => Ok(()),
+        Ok(Suits::Foreign) => {
+            log.say(&format!("runs here on {platform}, which is not this machine's own platform, and may be slow"))
+                .await;
+            Ok(())
+        }
+        Ok(Suits::Not(reason)) => Err(format!("it is for {platform}: {reason}")),
+        Err(error @ ExecutorError::Pull { .. }) => Err(format!("it is for {platform}: {}", sentence(&error))),
+        // What else is wrong is the job's own to tell.
+        Err(_) => Ok(()),
+    }
 }
 
 /// `finally` goes on after a cancel, and ends with a second one or when its time is over.

@@ -18,8 +18,8 @@ pub(super) struct Given<'a> {
     pub(super) checkout: &'a Path,
     /// What is known of it.
     pub(super) sourced: &'a Sourced,
-    /// What is to be said first.
-    pub(super) note: Option<String>,
+    /// The job's own log, in which something may have been said already.
+    pub(super) log: JobLog<'a>,
 }
 
 impl Given<'_> {
@@ -28,14 +28,10 @@ impl Given<'_> {
     /// # Errors
     /// Why not, as a sentence.
     pub(super) async fn open(
-        self,
+        &self,
         rooms: &Rooms<'_>,
         order: &WorkOrder,
-        log: &JobLog<'_>,
     ) -> Result<(Workspace, Option<Sourced>), String> {
-        if let Some(note) = &self.note {
-            log.say(note).await;
-        }
         let workspace = rooms.work.open().await.map_err(|error| error.to_string())?;
         let wants_code = !order.plan.as_ref().is_some_and(|plan| plan.clone.none);
         if wants_code && !matches!(rooms.source, Source::InPlace(_)) {

@@ -147,10 +147,13 @@ struct Runner<'a> {
 impl Runner<'_> {
     /// From its first line to its end; with the folder and the code that were made for it, or with its own.
     async fn run(&self, given: Option<Given<'_>>) -> Ending {
-        let log = JobLog::new(self.sink, self.redactor);
-        let opened = match given {
-            Some(given) => given.open(self.rooms, self.order, &log).await,
-            None => self.rooms.work.open().await.map(|workspace| (workspace, None)).map_err(|error| error.to_string()),
+        let (opened, log) = match given {
+            Some(given) => (given.open(self.rooms, self.order).await, given.log),
+            None => {
+                let opened = self.rooms.work.open().await;
+                let opened = opened.map(|workspace| (workspace, None)).map_err(|error| error.to_string());
+                (opened, JobLog::new(self.sink, self.redactor))
+            }
         };
         let ending = match opened {
             Ok((workspace, sourced)) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use buildr::executor::{
     Executor, ExecutorError, KeepContainers, MountOrder, OUTPUT_BOUND, PrepareOrder, Sandbox, SandboxOrder,
-    SocketGrant, StageOrder, Stop,
+    SocketGrant, StageOrder, Stop, Suits,
 };
 use bytes::Bytes;
 use protocol::{Cause, StageEnd, StageName, Variable};
@@ -395,11 +395,11 @@ fn told(printed: &[u8], words: &[&str]) -> Vec<String> {
 /// `on_failure` and `after` know how the script ended, and change nothing about that.
 pub async fn what_follows_a_script_runs_in_any_case(rig: &dyn ExecutorRig) {
     let sandbox = open(rig).await;
-    for (code, expected) in [(0, &["passed"][..]), (7, &["alas", "failed"])] {
+    for (code, expected) in [(0, &["passed"][..]), (7, &["alas", "failed", "failed"])] {
         let script = followed(
             rig,
             &[Do::Print("work"), Do::Exit(code)],
-            &[Do::Print("alas"), Do::Exit(1)],
+            &[Do::Print("alas"), Do::Env("BUILDR_STAGE_STATUS"), Do::Exit(1)],
             &[Do::Env("BUILDR_STAGE_STATUS"), Do::Exit(9)],
         );
         let (end, printed) = run(&*sandbox, &script).await;
@@ -448,6 +448,25 @@ pub async fn a_kill_leaves_nothing_to_follow(rig: &dyn ExecutorRig) {
     assert_eq!(end.expect("it runs"), StageEnd::Cancelled);
     assert_eq!(told(&printed, &["tidy"]), [""; 0]);
     close(rig, sandbox).await;
+}
+
+/// How a script ended is no affair of the script itself.
+pub async fn a_script_does_not_know_its_end(rig: &dyn ExecutorRig) {
+    let sandbox = open(rig).await;
+    let script = stage(rig, &[Do::Env("BUILDR_STAGE_STATUS"), Do::Print("over")]);
+    let (end, printed) = run(&*sandbox, &script).await;
+    assert_eq!((end.expect("it runs"), text(&printed).as_str()), (PASSED, "\nover\n"));
+    close(rig, sandbox).await;
+}
+
+/// An image that names no platform is of this place's own. To look leaves nothing behind.
+pub async fn a_places_own_platform_suits(rig: &dyn ExecutorRig) {
+    let (output, printed) = mpsc::channel(OUTPUT_BOUND);
+    let (image, stop) = (rig.image().into(), Stop::new());
+    let asked = async move { rig.executor().suits(&image, &output, &stop).await };
+    let (suits, printed) = tokio::join!(asked, read(printed, "\0", || {}));
+    assert_eq!((suits.expect("it can be told"), text(&printed).as_str()), (Suits::Own, ""));
+    assert_eq!(rig.left().await, 0, "something stayed");
 }
 
 /// Folders of this machine are seen where they are mounted, and what is written to them stays.

@@ -12,6 +12,7 @@ mod live;
 mod manifest;
 mod output;
 mod papers;
+mod platform;
 mod results;
 mod run;
 mod strange;

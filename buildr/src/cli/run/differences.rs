@@ -1,13 +1,15 @@
 //! What of a run on this machine would be otherwise on a farm: told before anything runs, so that nobody wonders later.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{PlannedJob, Variable};
 
+use crate::executor::docker::is_own_platform;
 use crate::git::TreeCopy;
-use crate::plan::inherited;
+use crate::plan::{USUAL_PLATFORM, foreign_image, inherited, other_labels};
 
 /// What a plan is compared with.
+#[derive(Clone, Copy)]
 pub(super) struct Here<'a> {
     /// The tree, where git knows one.
     pub(super) tree: &'a TreeCopy,
@@ -23,6 +25,8 @@ pub(super) struct Here<'a> {
     pub(super) own_environment: &'a [Variable],
     /// The network that was asked for.
     pub(super) network: Option<&'a str>,
+    /// The platform of the Docker daemon, where it tells it.
+    pub(super) platform: Option<&'a str>,
 }
 
 /// The differences, a clause each.
@@ -39,15 +43,37 @@ pub(super) fn differences(here: &Here<'_>, jobs: &[PlannedJob]) -> Vec<String> {
     let own: Vec<&str> = here.own_environment.iter().map(|variable| variable.name.as_str()).collect();
     let passed: BTreeSet<&str> = patterns(jobs).flat_map(|globs| inherited(globs, own.iter().copied())).collect();
     all.extend(list(passed, "the variable", "the variables", "inherited from your environment"));
+    all.extend(here.network.map(|network| format!("containers are in the network {network}")));
+    if let Some(own) = here.platform.filter(|own| !is_own_platform(USUAL_PLATFORM, own)) {
+        all.push(format!(
+            "containers are of {own} here, and on a farm of {USUAL_PLATFORM} unless a stage says otherwise"
+        ));
+    }
     for job in jobs {
-        if let Some(network) = here.network.filter(|_| job.key == jobs[0].key) {
-            all.push(format!("containers are in the network {network}"));
-        }
-        if !job.labels.to_string().is_empty() {
-            all.push(format!("{} runs here in place of an agent with {}", job.key, job.labels));
+        let labels = foreign_image(job).map_or_else(|| job.labels.to_string(), |image| other_labels(job, image));
+        if !labels.is_empty() {
+            all.push(format!("{} runs here in place of an agent with {labels}", job.key));
         }
     }
+    all.extend(of_platforms(here, jobs));
     all
+}
+
+/// What is for other platforms than this machine's.
+fn of_platforms(here: &Here<'_>, jobs: &[PlannedJob]) -> Vec<String> {
+    let mut by_platform: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for job in jobs {
+        let platform = foreign_image(job).and_then(|image| image.platform.as_deref());
+        let is_own = |platform: &&str| here.platform.is_some_and(|own| is_own_platform(platform, own));
+        if let Some(platform) = platform.filter(|platform| !is_own(platform)) {
+            by_platform.entry(platform).or_default().insert(job.key.as_str());
+        }
+    }
+    let told = by_platform.into_iter().filter_map(|(platform, keys)| {
+        let what = format!("for {platform}: run here if Docker on this machine can, and else skipped");
+        list(keys, "the job", "the jobs", &what)
+    });
+    told.collect()
 }
 
 fn of_tree(here: &Here<'_>) -> Option<String> {
@@ -97,7 +123,7 @@ fn list(names: BTreeSet<&str>, one: &str, many: &str, what: &str) -> Option<Stri
 
 #[cfg(test)]
 mod tests {
-    use protocol::plan::{SecretRequest, StagePlan};
+    use protocol::plan::{Image, SecretRequest, StagePlan};
     use protocol::{LabelSet, Plan};
 
     use super::*;
@@ -121,6 +147,7 @@ mod tests {
             more_environment: &[],
             own_environment: &[],
             network: None,
+            platform: Some("linux/amd64"),
         };
         let plain = PlannedJob::new("unit".parse().unwrap(), Plan::new("x", Vec::new()));
         assert_eq!(differences(&here, &[plain]), Vec::<String>::new());
@@ -137,7 +164,21 @@ mod tests {
         };
         let mut job = job();
         job.labels = LabelSet::new(["gpu"]).unwrap();
-        insta::assert_snapshot!(differences(&here, &[job]).join("\n"), @"
+        let arm = |key: &str, labels: &[&str]| {
+            let image = Image { platform: Some("linux/arm64".to_owned()), ..Image::from("x") };
+            let stage = StagePlan { image: Some(image), ..StagePlan::new("unit".parse().unwrap(), Vec::new()) };
+            let job = PlannedJob::new(key.parse().unwrap(), Plan::new("x", vec![stage]));
+            PlannedJob { labels: LabelSet::new(labels.iter().copied()).unwrap(), ..job }
+        };
+        let jobs = [job, arm("arm", &["platform=linux-arm64"]), arm("big", &["platform=linux-arm64", "big"])];
+        let on_arm = Here { platform: Some("linux/arm64"), ..here };
+        let last: Vec<String> = differences(&on_arm, &jobs).into_iter().rev().take(3).rev().collect();
+        insta::assert_snapshot!(last.join("\n"), @"
+        containers are of linux/arm64 here, and on a farm of linux/amd64 unless a stage says otherwise
+        unit runs here in place of an agent with gpu
+        big runs here in place of an agent with big
+        ");
+        insta::assert_snapshot!(differences(&here, &jobs).join("\n"), @"
         2 files are not committed
         the tree itself is mounted: a build sees what git ignores and writes where you work
         the secrets KEY and TOKEN are not given (--secret-file NAME=FILE, --secret NAME)
@@ -145,6 +186,8 @@ mod tests {
         the variable HTTP_PROXY is inherited from your environment
         containers are in the network host
         unit runs here in place of an agent with gpu
+        big runs here in place of an agent with big
+        the jobs arm and big are for linux/arm64: run here if Docker on this machine can, and else skipped
         ");
         let here = Here { committed: true, in_place: false, ..here };
         assert!(!differences(&here, &[]).iter().any(|text| text.contains("committed")));

@@ -161,6 +161,7 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
     let stop = Stop::new();
     let seen = git::describe_tree(&tree, stop.token()).await.map_err(RunError::Tree)?;
     let header = header(&tree, &seen, executor.version().await);
+    let platform = executor.platform().await;
     let (record, earlier) = record(&args, &tree, &life)?;
     let frame = if args.json { Frame::Json } else { frame() };
     let style = Style { frame, look: Look::of_stdout(globals.color()), verbose: args.verbose };
@@ -172,6 +173,7 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         seen: &seen,
         life: &life,
         executor: &executor,
+        platform: platform.as_deref(),
         work: &work,
         secrets: &secrets,
         earlier: &earlier,
@@ -189,6 +191,7 @@ struct Build<'a> {
     seen: &'a TreeCopy,
     life: &'a Life,
     executor: &'a DockerExecutor,
+    platform: Option<&'a str>,
     work: &'a WorkFolder,
     secrets: &'a [Variable],
     earlier: &'a [Kept],
@@ -268,6 +271,7 @@ impl Build<'_> {
                 more_environment: &args.env,
                 own_environment,
                 network: args.containers.network.as_deref(),
+                platform: self.platform,
             },
             inputs,
             yes: args.yes,

@@ -14,6 +14,7 @@ use super::super::occasion::OccasionArgs;
 use super::differences::{Here, differences};
 use super::screen::Screen;
 use super::selection::{Selected, SelectionArgs};
+use crate::plan::{foreign_image, other_labels};
 use crate::runner::{Answer, Gatekeeper, Place};
 
 /// Who sits at this machine.
@@ -87,9 +88,22 @@ impl Gatekeeper for Owner<'_> {
                 let repo = downstream.repo.as_ref().map_or_else(|| "this repository".to_owned(), ToString::to_string);
                 Place::Nowhere(format!("it begins another build, of {repo}, which only a farm does"))
             }
-            None if job.labels.to_string().is_empty() => Place::Here,
-            None => Place::Instead(format!("runs here in place of an agent with {}", job.labels)),
+            None => {
+                let instead = |labels: &str| format!("runs here in place of an agent with {labels}");
+                match foreign_image(job) {
+                    Some(image) => {
+                        let others = other_labels(job, image);
+                        Place::IfItRuns(image.clone(), (!others.is_empty()).then(|| instead(&others)))
+                    }
+                    None if job.labels.is_empty() => Place::Here,
+                    None => Place::Instead(instead(&job.labels.to_string())),
+                }
+            }
         }
+    }
+
+    fn insists(&self, job: &PlannedJob) -> bool {
+        self.selection.names(job)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Images: found at hand, or pulled.
 
 use bollard::models::{ImageConfig, ImageInspect};
-use bollard::query_parameters::CreateImageOptionsBuilder;
+use bollard::query_parameters::{CreateImageOptionsBuilder, TagImageOptionsBuilder};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use protocol::plan::{self, Pull};
+use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
 use super::super::{ExecutorError, Output, Stop};
@@ -88,6 +89,7 @@ pub(super) async fn obtain(
         return here.map(Some).ok_or_else(absent);
     }
     let _ = output.send(Bytes::from(format!("buildr: pulling {name}{of}\n"))).await;
+    let beside = other_platforms(engine, wanted, &reference).await?;
     let fetch = fetch(engine, &reference, wanted.platform.as_deref(), settings, output);
     let fetched = tokio::select! {
         fetched = timeout(settings.pull.whole, fetch) => fetched.unwrap_or(Err(Failed::TooLong)),
@@ -97,8 +99,13 @@ pub(super) async fn obtain(
     // was here before proves nothing.
     match (find(engine, wanted, &reference).await?, fetched) {
         (Some(image), fetched) if fetched.is_ok() || here.as_ref().is_none_or(|old| old.id != image.id) => {
-            // One that was here before, for another platform or in another version, is somebody else's.
-            if here.is_none() && wanted.platform.is_none() || pulled.is_ours(&reference) {
+            if let Some(other) = beside {
+                let own = own_name(wanted, &reference);
+                call(engine, &image.id, &own).await?;
+                call(engine, &other, &reference).await?;
+                pulled.record(&own, &image.id);
+            } else if here.is_none() && wanted.platform.is_none() || pulled.is_ours(&reference) {
+                // One that was here before in another version is somebody else's.
                 pulled.record(&reference, &image.id);
             }
             Ok(Some(image))
@@ -121,8 +128,55 @@ fn missing(wanted: &plan::Image) -> String {
 
 /// The image as the daemon has it now, if it is made for the platform that is wanted.
 async fn find(engine: &Engine, wanted: &plan::Image, reference: &str) -> Result<Option<Image>, ExecutorError> {
-    let name = &wanted.name;
+    let found = known_as(engine, wanted, reference, reference).await?;
+    if found.is_some() || wanted.platform.is_none() {
+        return Ok(found);
+    }
+    known_as(engine, wanted, reference, &own_name(wanted, reference)).await
+}
+
+/// The id of an image that has the name now and is made for another platform than the one that is wanted: a daemon
+/// gives the name to whatever is pulled last, and whoever names no platform means that one.
+async fn other_platforms(
+    engine: &Engine,
+    wanted: &plan::Image,
+    reference: &str,
+) -> Result<Option<String>, ExecutorError> {
+    if wanted.platform.is_none() || reference.contains('@') {
+        return Ok(None);
+    }
     match engine.quick.inspect_image(reference).await {
+        Ok(found) if !is_for(&found, wanted.platform.as_deref()) => Ok(found.id),
+        Ok(_) => Ok(None),
+        Err(error) if engine::is_absent(&error) => Ok(None),
+        Err(error) => Err(engine.failed(format!("look for the image {:?}", wanted.name), &error)),
+    }
+}
+
+/// What an image is called here that stands beside one of the same name for another platform.
+fn own_name(wanted: &plan::Image, reference: &str) -> String {
+    let platform = wanted.platform.as_deref().unwrap_or_default().to_lowercase().replace('/', "-");
+    let digest: String = Sha256::digest(reference).iter().take(10).map(|byte| format!("{byte:02x}")).collect();
+    format!("buildr-platform:{platform}-{digest}")
+}
+
+/// Gives an image a name.
+async fn call(engine: &Engine, id: &str, name: &str) -> Result<(), ExecutorError> {
+    let (repo, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
+    let options = TagImageOptionsBuilder::default().repo(repo).tag(tag).build();
+    let named = engine.quick.tag_image(id, Some(options)).await;
+    named.map_err(|error| engine.failed(format!("name an image {name:?}"), &error))
+}
+
+/// The image that has this name now, if it is made for the platform that is wanted.
+async fn known_as(
+    engine: &Engine,
+    wanted: &plan::Image,
+    reference: &str,
+    called: &str,
+) -> Result<Option<Image>, ExecutorError> {
+    let name = &wanted.name;
+    match engine.quick.inspect_image(called).await {
         Ok(found) if !is_for(&found, wanted.platform.as_deref()) => Ok(None),
         Ok(found) => {
             let id = found.id.unwrap_or_else(|| reference.to_owned());

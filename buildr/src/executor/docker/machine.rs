@@ -50,6 +50,10 @@ pub(super) struct Machine {
     pub(super) ledger: Ledger,
     /// Where the daemon keeps its things, when that is a folder of this machine.
     daemon_folder: OnceCell<Option<PathBuf>>,
+    /// The daemon's own platform, where it tells it.
+    platform: OnceCell<Option<String>>,
+    /// Whether containers of other platforms start here, as far as that was tried.
+    pub(super) starts: tokio::sync::Mutex<HashMap<String, bool>>,
 }
 
 /// A job's place is in use, for as long as this lives.
@@ -80,6 +84,8 @@ impl Machine {
             live: Arc::default(),
             ledger: Ledger::default(),
             daemon_folder: OnceCell::new(),
+            platform: OnceCell::new(),
+            starts: tokio::sync::Mutex::default(),
         }
     }
 
@@ -178,6 +184,15 @@ impl Machine {
             folder.exists().then_some(folder)
         };
         self.daemon_folder.get_or_init(ask).await.as_deref()
+    }
+
+    /// The daemon's own platform, `linux/amd64` and its like.
+    pub(super) async fn platform(&self) -> Option<String> {
+        let ask = async || {
+            let told = self.engine.quick.version().await.ok()?;
+            Some(format!("{}/{}", told.os?, told.arch?))
+        };
+        self.platform.get_or_init(ask).await.clone()
     }
 
     /// The containers that no buildr made, by id.

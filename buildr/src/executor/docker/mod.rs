@@ -6,7 +6,8 @@
 //! job: `stage` for its stages, `prepare` for the image that they start from, `services` and `ready` for what runs
 //! beside them, `kept` for what a person looks into later,
 //! `commit` makes a container an image. `workspace` is the job's folder on this machine, `disk`
-//! looks how large all that becomes, `powers` is what the daemon can do, and `tunnel` the way to one over ssh.
+//! looks how large all that becomes, `powers` is what the daemon can do, `platform` looks
+//! which platforms it runs, and `tunnel` the way to one over ssh.
 
 mod powers;
 mod settings;
@@ -34,6 +35,7 @@ mod prepared;
 mod kept;
 mod machine;
 mod images;
+mod platform;
 mod stage;
 mod ready;
 mod services;
@@ -46,12 +48,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Executor, ExecutorError, Sandbox, SandboxOrder, Spare, Swept};
+use protocol::plan::Image;
+
+use super::{Executor, ExecutorError, Output, Sandbox, SandboxOrder, Spare, Stop, Suits, Swept};
 use engine::Engine;
 use machine::Machine;
 use sandbox::DockerSandbox;
 
 pub use kept::{KeptStage, ShellTerminal};
+pub use platform::is_own_platform;
 pub use probe::{Daemon, Sight, probe};
 pub use removal::OutlivingImage;
 pub use settings::{DiskLimits, DockerSettings, Limits, PullLimits};
@@ -75,6 +80,11 @@ impl DockerExecutor {
     /// The daemon's version, as it tells it.
     pub async fn version(&self) -> Option<String> {
         self.machine.engine.quick.version().await.ok()?.version
+    }
+
+    /// The platform of the daemon, `linux/amd64` and its like, as it tells it.
+    pub async fn platform(&self) -> Option<String> {
+        self.machine.platform().await
     }
 
     /// What this process has kept of stages that failed ([`super::KeepContainers::Failed`]), in the order of their
@@ -129,6 +139,10 @@ impl Executor for DockerExecutor {
 
     async fn discard(&self, folder: &Path) -> Result<(), ExecutorError> {
         self.machine.discard(folder).await
+    }
+
+    async fn suits(&self, image: &Image, output: &Output, stop: &Stop) -> Result<Suits, ExecutorError> {
+        platform::suits(&self.machine, image, output, stop).await
     }
 
     async fn store(&self) -> Option<PathBuf> {

@@ -27,8 +27,8 @@
 //! | `registry-away [N]` | the registry of its image does not answer, in the job's first N attempts or always |
 //! | `broken-daemon [N]` | the daemon refuses to start it, in the job's first N attempts or always |
 //!
-//! Anything else is printed as a shell would complain, and ends it with code 127. In `after` a script also has
-//! `BUILDR_STAGE_STATUS`. The command of a service is a script too: it is ready when that comes to the line `ready` or
+//! Anything else is printed as a shell would complain, and ends it with code 127. In `on_failure` and `after` a
+//! script also has `BUILDR_STAGE_STATUS`. The command of a service is a script too: it is ready when that comes to the line `ready` or
 //! to its end, what stands after `ready` is done when it is dismissed, and with the line `never-ready` it is not.
 
 mod script;
@@ -41,6 +41,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use protocol::plan::Image;
 use protocol::{StageEnd, StageName};
@@ -48,22 +49,34 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Executor, ExecutorError, Output, PrepareOrder, Sandbox, SandboxOrder, Served, ServiceOrder, SocketGrant,
-    StageOrder, Stop, Swept,
+    StageOrder, Stop, Suits, Swept,
 };
 use script::{Keeps, Script};
 use services::Services;
 
 /// Opens places in which scripts are interpreted.
+///
+/// Its own platform is [`OWN_PLATFORM`]; others it runs only when it was made to emulate.
 #[derive(Debug, Clone, Default)]
 pub struct ScriptedExecutor {
     open: Arc<AtomicUsize>,
+    emulates: bool,
 }
+
+/// The platform of places in which scripts are interpreted.
+pub const OWN_PLATFORM: &str = "linux/amd64";
 
 impl ScriptedExecutor {
     /// One with no place open.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One with no place open, which runs what is for other platforms too.
+    #[must_use]
+    pub fn emulating() -> Self {
+        Self { emulates: true, ..Self::default() }
     }
 
     /// How many places have been opened and not been closed.
@@ -82,6 +95,18 @@ impl Executor for ScriptedExecutor {
 
     async fn sweep(&self) -> Result<Swept, ExecutorError> {
         Ok(Swept { containers: self.open.swap(0, Ordering::SeqCst), ..Swept::default() })
+    }
+
+    async fn suits(&self, image: &Image, output: &Output, _stop: &Stop) -> Result<Suits, ExecutorError> {
+        let Some(platform) = image.platform.as_deref().filter(|platform| *platform != OWN_PLATFORM) else {
+            return Ok(Suits::Own);
+        };
+        let line = format!("looking whether {platform} runs here\n");
+        let _ = output.send(Bytes::from(line)).await;
+        if self.emulates {
+            return Ok(Suits::Foreign);
+        }
+        Ok(Suits::Not(format!("scripts are interpreted on {OWN_PLATFORM} alone, and not on {platform}")))
     }
 
     async fn discard(&self, folder: &Path) -> Result<(), ExecutorError> {

@@ -23,6 +23,7 @@ struct People {
     jobs: Vec<PlannedJob>,
     build: BuildPlan,
     opens: bool,
+    insists_on: &'static str,
 }
 
 #[async_trait]
@@ -46,9 +47,14 @@ impl Gatekeeper for People {
         match (job.labels.to_string().as_str(), &job.downstream) {
             (_, Some(_)) => Place::Nowhere("it begins another build".to_owned()),
             ("", _) => Place::Here,
+            ("arm", _) => Place::IfItRuns(job.plan.image.clone(), None),
             ("never", _) => Place::Nowhere("no machine is like that".to_owned()),
             (labels, _) => Place::Instead(format!("here in place of {labels}")),
         }
+    }
+
+    fn insists(&self, job: &PlannedJob) -> bool {
+        job.key.as_str() == self.insists_on
     }
 }
 
@@ -124,6 +130,10 @@ impl Ran {
 /// How a build is run.
 struct How {
     opens: bool,
+    /// Whether other platforms run here.
+    emulates: bool,
+    /// The job that a person asked for by its name.
+    insists_on: &'static str,
     cancel_at: Option<&'static str>,
     plan: BuildPlan,
     at_once: usize,
@@ -131,7 +141,7 @@ struct How {
 
 impl Default for How {
     fn default() -> Self {
-        Self { opens: false, cancel_at: None, plan: BuildPlan::default(), at_once: 4 }
+        Self { opens: false, emulates: false, insists_on: "", cancel_at: None, plan: BuildPlan::default(), at_once: 4 }
     }
 }
 
@@ -143,7 +153,8 @@ async fn build_so(jobs: Vec<PlannedJob>, how: How) -> Ran {
     let ground = Ground::of("print x");
     let tree = ground.folder.path().join("tree");
     std::fs::write(tree.join("code"), "as it is").unwrap();
-    let (executor, stop) = (ScriptedExecutor::new(), Stop::new());
+    let executor = if how.emulates { ScriptedExecutor::emulating() } else { ScriptedExecutor::new() };
+    let stop = Stop::new();
     let work = WorkFolder::at(&ground.folder.path().join("work")).unwrap();
     let archives = ground.folder.path().join("archives");
     let rooms = Rooms {
@@ -170,7 +181,7 @@ async fn build_so(jobs: Vec<PlannedJob>, how: How) -> Ran {
         stop: &stop,
         cancel_at: how.cancel_at,
     };
-    let people = People { jobs, build: how.plan, opens: how.opens };
+    let people = People { jobs, build: how.plan, opens: how.opens, insists_on: how.insists_on };
     let ways = Ways { jobs: how.at_once, gatekeeper: &people };
     let ending = run_build(&ground.order, &rooms, &ways, &heard, &stop).await;
     assert_eq!(std::fs::read_dir(work.path()).unwrap().count(), 0, "all workspaces are gone");
@@ -243,6 +254,41 @@ async fn other_machines_and_other_builds_are_the_gatekeepers_word() {
     .await;
     ran.check("passed", "a passed, b skipped: no machine is like that, c skipped: it begins another build");
     assert!(ran.log("a/0-job").contains(&"here in place of gpu"), "{}", ran.logs);
+}
+
+#[tokio::test]
+async fn what_is_for_another_platform_runs_where_that_can_be_and_is_passed_over_elsewhere() {
+    let jobs = |platform: &str| {
+        let mut arm = job("arm", &[], &["print x"]);
+        arm.labels = protocol::LabelSet::new(["arm"]).unwrap();
+        arm.plan.image.platform = Some(platform.to_owned());
+        vec![arm, job("after", &["arm"], &["print x"]), job("beside", &[], &["print x"])]
+    };
+    let ran = build(jobs("linux/amd64")).await;
+    ran.check("passed", "after passed, arm passed, beside passed");
+    assert!(ran.log("arm/0-job").is_empty(), "{}", ran.logs);
+
+    let ran = build_so(jobs("linux/arm64"), How { emulates: true, ..How::default() }).await;
+    ran.check("passed", "after passed, arm passed, beside passed");
+    let not_own = "runs here on linux/arm64, which is not this machine's own platform, and may be slow";
+    assert_eq!(ran.log("arm/0-job"), ["looking whether linux/arm64 runs here", not_own]);
+    let totals = ran.told.iter().filter(|(job, event)| job == "arm" && is_log_of_job(event));
+    assert_eq!(totals.count(), 1, "{:?}", ran.told);
+
+    let not = "it is for linux/arm64: scripts are interpreted on linux/amd64 alone, and not on linux/arm64";
+    let after = "after skipped: it needs arm, which was skipped";
+    let ran = build(jobs("linux/arm64")).await;
+    ran.check("passed", &format!("{after}, arm skipped: {not}, beside passed"));
+    let begun = |(job, event): &(String, JobEvent)| job == "arm" && !is_log_of_job(event);
+    assert!(!ran.told.iter().any(begun), "{:?}", ran.told);
+
+    let ran = build_so(jobs("linux/arm64"), How { insists_on: "arm", ..How::default() }).await;
+    assert_eq!(ran.ending.outcome, Outcome::Errored { cause: Cause::Daemon });
+    assert_eq!(ran.ending.message.as_deref(), Some(format!("arm does not run here: {not}").as_str()));
+}
+
+fn is_log_of_job(event: &JobEvent) -> bool {
+    matches!(event, JobEvent::LogComplete { log, .. } if *log == LogName::of_job())
 }
 
 #[tokio::test]
