@@ -184,6 +184,7 @@ impl Agent {
             agent: self.home.name().as_str(),
             stage_parallelism: self.config.stage_parallelism(),
             archives: None,
+            reports: None,
             caches: Some(&self.caches),
             keep: buildr::executor::KeepContainers::Nothing,
             visitor: None,

@@ -237,6 +237,7 @@ impl EventSink for ConsoleSink<'_> {
             | JobEvent::Finished { .. }
             | JobEvent::ImageFound { .. }
             | JobEvent::StageTried { .. }
+            | JobEvent::StageReused { .. }
             | JobEvent::ArtifactsKept { .. }
             | JobEvent::TestsRead { .. }
             | JobEvent::CoverageRead { .. }

@@ -207,12 +207,6 @@ impl LogName {
         Self::pieced(stage.map_or("0-job", StageName::as_str), &format!("service-{service}"))
     }
 
-    /// What a try of a stage printed that is followed by another; the last one's log has the stage's own name.
-    #[must_use]
-    pub fn of_try(stage: &StageName, number: u32) -> Self {
-        Self::pieced(stage.as_str(), &format!("try-{number}"))
-    }
-
     /// Two parts as one name. What is too long is cut, with a number made of the whole in its place.
     fn pieced(first: &str, second: &str) -> Self {
         const LONGEST: usize = 80;

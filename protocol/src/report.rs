@@ -289,7 +289,8 @@ pub enum JobEvent {
         result: StageOutcome,
         /// How long it took, in milliseconds.
         duration_ms: u64,
-        /// Where what it printed stands.
+        /// Where what it printed stands: the stage's own log, which has all tries in order. Agents up to 0.1 kept a log
+        /// of each try beside that.
         log: LogName,
     },
     /// Files of a stage were kept.
@@ -342,6 +343,11 @@ pub enum JobEvent {
         /// event is [`Noted`](crate::control::Control::Noted).
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         not_twice: bool,
+    },
+    /// What a stage makes was there from an earlier build, so it is taken from that, and its script does not run.
+    StageReused {
+        /// Its name (`prepare`).
+        stage: StageName,
     },
     /// A stage ended, or was passed over.
     StageEnded {

@@ -3,7 +3,8 @@
 mod junit;
 mod coverage;
 
-use std::io::Read as _;
+use std::fs;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use nix::sys::stat::SFlag;
@@ -42,6 +43,26 @@ pub fn coverage(workspace: &Path, file: &str) -> Result<u32, CarryError> {
     coverage::of_files(&found)
 }
 
+/// Copies the files that are meant into a folder, by the paths that they have in the workspace; nothing that is longer
+/// than what is read.
+///
+/// # Errors
+/// When a pattern cannot be understood, or something cannot be read or written.
+pub fn copy(workspace: &Path, globs: &[String], into: &Path) -> Result<(), CarryError> {
+    let wanted = Globs::new(globs)?;
+    walk(workspace, &mut |entry: &Entry<'_>| {
+        if entry.kind() == SFlag::S_IFREG && wanted.matches(entry.path) {
+            let (mut from, to) = (entry.open()?, into.join(entry.path));
+            if from.metadata()?.len() <= MAX_BYTES {
+                to.parent().map_or(Ok(()), fs::create_dir_all)?;
+                io::copy(&mut from, &mut fs::File::create(to)?)?;
+            }
+        }
+        Ok(())
+    })
+    .map_err(disk("copy the reports"))
+}
+
 /// The files that are meant, in the order of their names, with what is in them.
 fn contents(workspace: &Path, globs: &[String]) -> Result<Vec<(String, Vec<u8>)>, CarryError> {
     let wanted = Globs::new(globs)?;
@@ -69,8 +90,6 @@ fn contents(workspace: &Path, globs: &[String]) -> Result<Vec<(String, Vec<u8>)>
 
 #[cfg(test)]
 mod test {
-    use std::fs;
-
     use super::*;
 
     const PYTEST: &str = r#"<?xml version="1.0" encoding="utf-8"?><testsuites><testsuite name="pytest" errors="0" failures="1" skipped="1" tests="3" time="0.5">
@@ -93,6 +112,22 @@ mod test {
         assert_eq!(got.failures[0].message, "assert 1 == 2");
         assert_eq!(got.failures[0].file.as_deref(), Some("tests/test_a.py:7"));
         assert_eq!(tests(folder.path(), &["none/*.xml".to_owned()]).unwrap(), None);
+    }
+
+    #[test]
+    fn copies_have_the_paths_of_what_they_are_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tree, into) = (folder.path().join("tree"), folder.path().join("into"));
+        fs::create_dir_all(tree.join("r/s")).unwrap();
+        for name in ["r/s/a.xml", "lcov.info", "other"] {
+            fs::write(tree.join(name), name).unwrap();
+        }
+        std::os::unix::fs::symlink("/etc/hostname", tree.join("r/link.xml")).unwrap();
+        copy(&tree, &["r/**/*.xml".to_owned(), "lcov.info".to_owned()], &into).unwrap();
+        for name in ["r/s/a.xml", "lcov.info"] {
+            assert_eq!(fs::read_to_string(into.join(name)).unwrap(), name);
+        }
+        assert!(!into.join("other").exists() && !into.join("r/link.xml").exists());
     }
 
     #[test]

@@ -21,6 +21,7 @@
 //! - [`Sandbox::close`] removes all that was made, verifies that it is gone, and must be called on every path.
 //!   Dropping a sandbox unclosed leaves its things to the next [`Executor::sweep`].
 
+mod error;
 mod silence;
 mod stop;
 pub mod docker;
@@ -32,9 +33,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use protocol::plan::{Image, Resources, Service};
-use protocol::{Cause, StageEnd, StageName, Variable};
+use protocol::{StageEnd, StageName, Variable};
 use tokio::sync::mpsc;
 
+pub use error::ExecutorError;
 pub use stop::Stop;
 
 /// Where a container's output goes, in order. Bounded: an executor waits when the reader is slow.
@@ -124,7 +126,7 @@ pub trait Sandbox: Send + Sync {
     ///
     /// # Errors
     /// When it could not be run; see [`ExecutorError::cause`].
-    async fn prepare(&self, order: &PrepareOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError>;
+    async fn prepare(&self, order: &PrepareOrder, output: &Output, stop: &Stop) -> Result<Prepared, ExecutorError>;
 
     /// Starts services on a network of their own and returns when all are ready. `beside` are others that stages of
     /// this network see too, unless one of the new ones has the same name.
@@ -196,6 +198,26 @@ pub struct PrepareOrder {
     pub files: Option<Vec<String>>,
     /// Whether its image may be one that an earlier job of the same contents made, and be kept for later ones.
     pub cache: bool,
+}
+
+/// What became of a `prepare`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prepared {
+    /// Its container ended so.
+    Ran(StageEnd),
+    /// The image of an earlier job of the same contents was taken, so nothing ran.
+    Reused,
+}
+
+impl Prepared {
+    /// How it ended.
+    #[must_use]
+    pub fn end(self) -> StageEnd {
+        match self {
+            Self::Ran(end) => end,
+            Self::Reused => StageEnd::Exited { code: 0 },
+        }
+    }
 }
 
 /// One service, and where what it prints goes.
@@ -309,87 +331,4 @@ pub struct Swept {
     pub images: usize,
     /// Networks and volumes.
     pub others: usize,
-}
-
-/// Why the executor could not do its part. Texts are whole sentences for the person whose build it is.
-#[derive(Debug, thiserror::Error)]
-pub enum ExecutorError {
-    /// The daemon does not answer.
-    #[error("the Docker daemon at {place} does not answer: {reason}. Start it, or point DOCKER_HOST at one that runs")]
-    Unreachable {
-        /// The socket or address that was tried.
-        place: String,
-        /// What came back.
-        reason: String,
-    },
-    /// An image could not be had.
-    #[error("the image {image:?} could not be pulled: {reason}")]
-    Pull {
-        /// As the manifest names it.
-        image: String,
-        /// What the registry or the daemon said, and what to do.
-        reason: String,
-        /// Whether it may go better later or elsewhere: the registry did not answer, or had trouble of its own.
-        passes: bool,
-    },
-    /// The image has no shell to run a script with.
-    #[error("the image {image:?} has no /bin/sh, which buildr runs a stage's script with; use an image with a shell")]
-    NoShell {
-        /// As the manifest names it.
-        image: String,
-    },
-    /// A service did not become ready.
-    #[error("the service {service:?} did not become ready: {reason}")]
-    NotReady {
-        /// Its name.
-        service: String,
-        /// What was seen of it, and what to do.
-        reason: String,
-    },
-    /// A policy of this agent stands against it.
-    #[error("{0}")]
-    Refused(String),
-    /// The job took more of this machine's disk than it may.
-    #[error("{0}")]
-    TooLarge(String),
-    /// The daemon was asked for something and could not do it.
-    #[error("failed to {doing}: {reason}")]
-    Daemon {
-        /// What was being done, such as "start the container of stage test".
-        doing: String,
-        /// What came back.
-        reason: String,
-    },
-    /// Something on this machine's disk could not be read, written or removed.
-    #[error("failed to {doing}")]
-    Disk {
-        /// What was being done, with the path.
-        doing: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-}
-
-impl ExecutorError {
-    /// Whether the same may go well a little later, or on another machine.
-    #[must_use]
-    pub fn passes(&self) -> bool {
-        match self {
-            Self::Pull { passes, .. } => *passes,
-            Self::Unreachable { .. } | Self::Daemon { .. } | Self::Disk { .. } => true,
-            Self::NoShell { .. } | Self::NotReady { .. } | Self::TooLarge(_) | Self::Refused(_) => false,
-        }
-    }
-
-    /// Which part of the farm's work it is.
-    #[must_use]
-    pub fn cause(&self) -> Cause {
-        match self {
-            Self::Pull { .. } => Cause::Pull,
-            Self::NotReady { .. } => Cause::Service,
-            Self::Refused(_) | Self::TooLarge(_) => Cause::Limit,
-            Self::Unreachable { .. } | Self::NoShell { .. } | Self::Daemon { .. } | Self::Disk { .. } => Cause::Daemon,
-        }
-    }
 }

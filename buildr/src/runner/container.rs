@@ -12,10 +12,10 @@ use super::TimeLimits;
 use super::environment::Own;
 use super::places::{HANDED, Places, SUMMARY, blocking};
 use super::secrets::Given;
-use super::services::ServiceLogs;
-use super::stage::StageRun;
-use super::telling::{Pen, Readers, sentence};
+use super::stage::{Logs, StageRun};
+use super::telling::{Pen, sentence};
 use crate::carry::cache::TakenCache;
+use crate::carry::reports::CoverageInLog;
 use crate::carry::{self, CarryError};
 use crate::executor::{ExecutorError, MountOrder, OUTPUT_BOUND, StageOrder};
 
@@ -108,10 +108,9 @@ impl<'a> StageRun<'a> {
         &self,
         may_follow: bool,
         given: &Given,
-        log: &mut Pen<'a>,
-        services: &mut ServiceLogs<'a>,
-        readers: Readers<'_>,
+        logs: &mut Logs<'a>,
     ) -> (Option<Attempt>, StageOutcome) {
+        let log = &mut logs.own;
         let mut attempt = match self.ground(may_follow, log).await {
             Ok(attempt) => attempt,
             Err(_) if self.stop.is_cancelled() => return (None, StageOutcome::Cancelled),
@@ -128,7 +127,7 @@ impl<'a> StageRun<'a> {
                 return (Some(attempt), StageOutcome::Errored { cause: Cause::Daemon, message, again: true });
             }
         };
-        let ended = self.with_services(order, log, services, readers).await;
+        let ended = self.with_services(order, logs).await;
         (Some(attempt), self.outcome(ended))
     }
 
@@ -182,22 +181,17 @@ impl<'a> StageRun<'a> {
     }
 
     /// The container's end, with its services around it.
-    async fn with_services(
-        &self,
-        mut order: StageOrder,
-        log: &mut Pen<'a>,
-        services: &mut ServiceLogs<'a>,
-        readers: Readers<'_>,
-    ) -> Result<StageEnd, ExecutorError> {
+    async fn with_services(&self, mut order: StageOrder, logs: &mut Logs<'a>) -> Result<StageEnd, ExecutorError> {
         let job = self.job;
+        let Logs { own, services, coverage } = logs;
         if self.stage.services.is_empty() {
-            return self.contained(&order, log, readers).await;
+            return self.contained(&order, own, coverage.as_mut()).await;
         }
         let (orders, pumping) = services.begin(job.stop);
         let work = async {
             let served = job.sandbox.serve(orders, job.services.as_ref(), &self.stop).await?;
             order.network = Some(served.clone());
-            let ended = self.contained(&order, log, readers).await;
+            let ended = self.contained(&order, own, coverage.as_mut()).await;
             job.sandbox.dismiss(served).await;
             ended
         };
@@ -209,11 +203,11 @@ impl<'a> StageRun<'a> {
         &self,
         order: &StageOrder,
         log: &mut Pen<'a>,
-        readers: Readers<'_>,
+        coverage: Option<&mut CoverageInLog>,
     ) -> Result<StageEnd, ExecutorError> {
         let (output, printed) = mpsc::channel(OUTPUT_BOUND);
         let work = async move { self.job.sandbox.run(order, &output, &self.stop).await };
-        tokio::join!(work, log.pump(printed, readers, self.job.stop)).0
+        tokio::join!(work, log.pump(printed, coverage, self.job.stop)).0
     }
 
     fn outcome(&self, ended: Result<StageEnd, ExecutorError>) -> StageOutcome {

@@ -198,12 +198,12 @@ impl<'a> Course<'a> {
     /// Passes over what cannot run here; what a person asked for by its name is an error then.
     fn leave_out(&mut self, place: usize, reason: &str) -> bool {
         let job = &self.jobs[place];
-        self.pass_over(place, reason);
-        if self.build.ways.gatekeeper.insists(job) {
-            let ending = Ending::errored(Cause::Daemon, format!("{} does not run here: {reason}", job.key));
-            self.members[place].at = At::Ended(ending.outcome);
-            self.endings[place] = Some(ending);
+        if !self.build.ways.gatekeeper.insists(job) {
+            return self.pass_over(place, reason);
         }
+        let ending = Ending::errored(Cause::Daemon, format!("{} does not run here: {reason}", job.key));
+        self.members[place].at = At::Ended(ending.outcome);
+        self.endings[place] = Some(ending);
         true
     }
 

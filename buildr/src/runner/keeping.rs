@@ -107,6 +107,7 @@ impl<'a> StageRun<'a> {
     /// Tells what its reports say, however it ended.
     pub(super) async fn tell_reports(&self, attempt: &Attempt, logs: &mut Logs<'a>) -> Result<(), Ending> {
         let Self { job, stage, .. } = self;
+        self.copy_reports(attempt, &mut logs.own).await;
         if !stage.reports.junit.is_empty() {
             let (folder, globs) = (attempt.folder().to_owned(), stage.reports.junit.clone());
             match in_thread(move || reports::tests(&folder, &globs)).await {
@@ -137,6 +138,22 @@ impl<'a> StageRun<'a> {
         match lines {
             Some(lines) => job.tell(JobEvent::CoverageRead { stage: stage.name.clone(), lines }).await,
             None => Ok(()),
+        }
+    }
+
+    /// Leaves copies of its reports where people find them, when there is such a place.
+    async fn copy_reports(&self, attempt: &Attempt, log: &mut Pen<'a>) {
+        let (Some(place), reports) = (self.job.rooms.reports, &self.stage.reports) else { return };
+        let mut globs = reports.junit.clone();
+        if let Some(Coverage::File(file)) = &reports.coverage {
+            globs.push(file.clone());
+        }
+        if globs.is_empty() {
+            return;
+        }
+        let (folder, into) = (attempt.folder().to_owned(), place(self.job.order.key.as_ref(), &self.stage.name));
+        if let Err(error) = in_thread(move || reports::copy(&folder, &globs, &into)).await {
+            log.say(&format!("the reports could not be copied: {}", sentence(&error))).await;
         }
     }
 

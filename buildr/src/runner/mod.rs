@@ -28,13 +28,13 @@ mod tap;
 mod build;
 mod course;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use protocol::job::{TriggerKind, WorkOrder};
 use protocol::report::JobEvent;
-use protocol::{Cause, Ending, Outcome, Plan, Variable};
+use protocol::{Cause, Ending, JobKey, Outcome, Plan, StageName, Variable};
 
 use crate::carry::cache::CacheStore;
 use crate::executor::{Executor, KeepContainers, Stop};
@@ -88,6 +88,8 @@ pub struct Rooms<'a> {
     /// Where archives of artifacts lie that are brought to no farm: then the jobs of a build on this machine find them
     /// there, and people too. Without it, and without a farm, artifacts live as long as their job.
     pub archives: Option<&'a Path>,
+    /// Where copies of the files lie that a stage's `reports` name, a folder for each; without it they are only read.
+    pub reports: Option<&'a ReportsOf<'a>>,
     /// Where this machine keeps caches; without it stages begin without any.
     pub caches: Option<&'a CacheStore>,
     /// What of containers stays for a person to look into.
@@ -95,6 +97,9 @@ pub struct Rooms<'a> {
     /// Who looks into a job's workspace before it is removed.
     pub visitor: Option<&'a dyn Visitor>,
 }
+
+/// The folder for the reports of a stage, which need not be there.
+pub type ReportsOf<'a> = dyn Fn(Option<&JobKey>, &StageName) -> PathBuf + Send + Sync + 'a;
 
 /// Looks into a job's workspace when the job is over and its containers are gone.
 #[async_trait]

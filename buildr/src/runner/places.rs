@@ -36,11 +36,6 @@ impl<'a> Places<'a> {
         Self { folder, made: AtomicU32::new(0), executor }
     }
 
-    /// The job's own folder.
-    pub(super) fn folder(&self) -> &Path {
-        self.folder
-    }
-
     /// The path of a folder that is not there yet.
     pub(super) fn fresh(&self, what: &str) -> PathBuf {
         let number = self.made.fetch_add(1, Ordering::Relaxed);

@@ -10,9 +10,9 @@ use super::container::within;
 use super::job::Job;
 use super::secrets::Given;
 use super::stage::millis;
-use super::telling::{Pen, Readers, sentence, told_badly};
+use super::telling::{Pen, sentence, told_badly};
 use super::walk::ending_of;
-use crate::executor::{ExecutorError, OUTPUT_BOUND, PrepareOrder, StageOrder};
+use crate::executor::{ExecutorError, OUTPUT_BOUND, PrepareOrder, Prepared, StageOrder};
 
 /// Runs it, when the plan has one. Gives the job's end when it ended badly.
 ///
@@ -33,7 +33,11 @@ pub(super) async fn run(job: &Job<'_>) -> Result<Option<Ending>, Ending> {
     job.tell(JobEvent::StageStarted { stage: name.clone(), image: image.clone(), not_twice: false }).await?;
     let began = Instant::now();
     let mut log = Pen::new(job.sink, job.redactor, LogName::from(&name));
-    let outcome = match contained(job, &name, &given, &mut log).await {
+    let prepared = contained(job, &name, &given, &mut log).await;
+    if let Ok(Prepared::Reused) = prepared {
+        job.tell(JobEvent::StageReused { stage: name.clone() }).await?;
+    }
+    let outcome = match prepared.map(Prepared::end) {
         Ok(end) if end.passed() => StageOutcome::Passed,
         Ok(StageEnd::Cancelled) => StageOutcome::Cancelled,
         Ok(end) => StageOutcome::Failed { end },
@@ -60,8 +64,8 @@ async fn contained(
     name: &StageName,
     given: &Given,
     log: &mut Pen<'_>,
-) -> Result<StageEnd, ExecutorError> {
-    let Some(prepare) = &job.plan.prepare else { return Ok(StageEnd::Exited { code: 0 }) };
+) -> Result<Prepared, ExecutorError> {
+    let Some(prepare) = &job.plan.prepare else { return Ok(Prepared::Reused) };
     let secrets = job.places.fresh("secrets");
     let written = given.write(&secrets).map_err(|source| {
         let doing = "write down the secrets of prepare".to_owned();
@@ -79,7 +83,7 @@ async fn contained(
     let order = PrepareOrder { stage, files: prepare.files.clone(), cache };
     let (output, printed) = mpsc::channel(OUTPUT_BOUND);
     let work = async move { job.sandbox.prepare(&order, &output, job.stop).await };
-    let (ended, ()) = tokio::join!(work, log.pump(printed, Readers::default(), job.stop));
+    let (ended, ()) = tokio::join!(work, log.pump(printed, None, job.stop));
     job.places.discard(&secrets).await;
     ended
 }

@@ -6,7 +6,7 @@ use protocol::{LogName, StageName};
 use tokio::sync::mpsc;
 
 use super::redact::Redactor;
-use super::telling::{Pen, Readers};
+use super::telling::Pen;
 use crate::executor::{OUTPUT_BOUND, ServiceOrder, Stop};
 use crate::sink::{EventSink, SinkError};
 
@@ -34,7 +34,7 @@ impl<'a> ServiceLogs<'a> {
         for (service, pen) in self.services.iter().zip(&mut self.pens) {
             let (output, printed) = mpsc::channel(OUTPUT_BOUND);
             orders.push(ServiceOrder { service: service.clone(), output });
-            pumps.push(pen.pump(printed, Readers::default(), stop));
+            pumps.push(pen.pump(printed, None, stop));
         }
         (orders, async {
             join_all(pumps).await;

@@ -1,11 +1,8 @@
 //! One stage of a job: its tries, each in a fresh container, and what is left of the last one.
 
-use std::fs::File;
-use std::io::{Read as _, Seek as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use protocol::plan::{AllowFailure, RetryCause};
 use protocol::report::JobEvent;
 use protocol::{Cause, Ending, LogName, StageEnd, StageOutcome, StagePlan, Variable};
@@ -14,12 +11,9 @@ use super::container::{Again, Attempt};
 use super::job::Job;
 use super::secrets::Given;
 use super::services::ServiceLogs;
-use super::telling::{Pen, Readers, told, told_badly};
+use super::telling::{Pen, told, told_badly};
 use crate::carry::reports::CoverageInLog;
 use crate::executor::Stop;
-
-/// How much of a try's log is read at once.
-const CHUNK: usize = 64 << 10;
 
 /// A stage that is run.
 pub(super) struct StageRun<'a> {
@@ -123,13 +117,10 @@ impl<'a> StageRun<'a> {
         loop {
             let began = Instant::now();
             logs.coverage = self.coverage(logs).await;
-            let mut copy = if number < most { tempfile::tempfile_in(self.job.places.folder()).ok() } else { None };
-            let readers = Readers { coverage: logs.coverage.as_mut(), copy: copy.as_mut() };
-            let (attempt, outcome) =
-                self.attempt(number < most, given, &mut logs.own, &mut logs.services, readers).await;
+            let (attempt, outcome) = self.attempt(number < most, given, logs).await;
             let Some(delay) = self.again(number, &outcome) else { return Ok((attempt, outcome)) };
             logs.own.check().map_err(|error| self.told_badly(&error))?;
-            self.tried(number, &outcome, began, copy).await?;
+            self.tried(number, &outcome, began).await?;
             let why = outcome.detail().unwrap_or_else(|| outcome.name().to_owned());
             let wait = if delay.is_zero() { String::new() } else { format!(" in {} s", delay.as_secs()) };
             logs.own.say(&format!("try {number} of {most}: {why}; trying again{wait}")).await;
@@ -160,29 +151,11 @@ impl<'a> StageRun<'a> {
         may.then(|| Duration::from_millis(retry.delay_ms))
     }
 
-    /// Tells of a try that is followed by another, and gives it a log of its own.
-    async fn tried(
-        &self,
-        number: u32,
-        outcome: &StageOutcome,
-        began: Instant,
-        copy: Option<File>,
-    ) -> Result<(), Ending> {
-        let job = self.job;
-        let log = LogName::of_try(&self.stage.name, number);
-        let mut pen = Pen::new(job.sink, job.redactor, log.clone());
-        if let Some(mut copy) = copy
-            && copy.rewind().is_ok()
-        {
-            let mut buffer = vec![0; CHUNK];
-            while let Ok(length @ 1..) = copy.read(&mut buffer) {
-                pen.copy(Bytes::copy_from_slice(&buffer[..length])).await;
-            }
-        }
-        pen.complete().await.map_err(|error| told_badly(&error))?;
+    /// Tells of a try that is followed by another. The stage's own log has them all, one after the other.
+    async fn tried(&self, number: u32, outcome: &StageOutcome, began: Instant) -> Result<(), Ending> {
         let duration_ms = millis(began.elapsed());
-        let (stage, result) = (self.stage.name.clone(), outcome.clone());
-        job.tell(JobEvent::StageTried { stage, number, result, duration_ms, log }).await
+        let (stage, result, log) = (self.stage.name.clone(), outcome.clone(), LogName::from(&self.stage.name));
+        self.job.tell(JobEvent::StageTried { stage, number, result, duration_ms, log }).await
     }
 
     /// What is left of the last try: its values, its files, its end as the job sees it.

@@ -1,7 +1,6 @@
 //! What is told of a job: one thing after the other, however many stages have something to say at once.
 
-use std::fs::File;
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -55,40 +54,30 @@ pub(super) struct Pen<'a> {
     failed: Option<SinkError>,
 }
 
-/// Who else reads what a container prints.
-#[derive(Default)]
-pub(super) struct Readers<'r> {
-    /// Looks for the coverage in it.
-    pub(super) coverage: Option<&'r mut CoverageInLog>,
-    /// Keeps it, for a log of this try alone.
-    pub(super) copy: Option<&'r mut File>,
-}
-
 impl<'a> Pen<'a> {
     pub(super) fn new(sink: &'a dyn EventSink, redactor: &'a Redactor, log: LogName) -> Self {
         Self { sink, redactor, log, total: 0, line_over: true, failed: None }
     }
 
     /// Carries what is printed to the sink. When that fails the job is stopped, and the rest read and dropped, so that
-    /// the container can come to its end.
-    pub(super) async fn pump(&mut self, mut printed: mpsc::Receiver<Bytes>, mut readers: Readers<'_>, stop: &Stop) {
+    /// the container can come to its end. `coverage` reads along.
+    pub(super) async fn pump(
+        &mut self,
+        mut printed: mpsc::Receiver<Bytes>,
+        mut coverage: Option<&mut CoverageInLog>,
+        stop: &Stop,
+    ) {
         let mut stream = self.redactor.stream();
         while let Some(bytes) = printed.recv().await {
             let bytes = stream.push(bytes);
-            self.pass(bytes, &mut readers, stop).await;
+            self.pass(bytes, coverage.as_deref_mut(), stop).await;
         }
-        self.pass(stream.finish(), &mut readers, stop).await;
+        self.pass(stream.finish(), coverage, stop).await;
     }
 
-    async fn pass(&mut self, bytes: Bytes, readers: &mut Readers<'_>, stop: &Stop) {
-        if let Some(coverage) = &mut readers.coverage {
+    async fn pass(&mut self, bytes: Bytes, coverage: Option<&mut CoverageInLog>, stop: &Stop) {
+        if let Some(coverage) = coverage {
             coverage.push(&bytes);
-        }
-        if let Some(copy) = &mut readers.copy
-            && let Err(error) = copy.write_all(&bytes)
-        {
-            tracing::warn!(%error, log = %self.log, "a try's own log is not whole");
-            readers.copy = None;
         }
         self.write(bytes).await;
         if self.failed.is_some() {
@@ -110,11 +99,6 @@ impl<'a> Pen<'a> {
         self.total += bytes.len() as u64;
         self.line_over = bytes.ends_with(b"\n");
         self.failed = self.sink.log(&self.log, bytes).await.err();
-    }
-
-    /// Adds bytes that were redacted before.
-    pub(super) async fn copy(&mut self, bytes: Bytes) {
-        self.write(bytes).await;
     }
 
     /// Why what was written could not be kept, if so.

@@ -97,6 +97,7 @@ impl Ground {
             agent: "oak",
             stage_parallelism: 2,
             archives: Some(&archives),
+            reports: None,
             caches: Some(&caches),
             keep: crate::executor::KeepContainers::Nothing,
             visitor: None,

@@ -110,6 +110,8 @@ impl Turn<'_> {
             | JobEvent::Planned { .. }
             | JobEvent::Finished { .. }
             | JobEvent::HandedOn { .. }
+            // Its log says so too.
+            | JobEvent::StageReused { .. }
             | JobEvent::Unknown => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use buildr::executor::{
-    Executor, ExecutorError, KeepContainers, MountOrder, OUTPUT_BOUND, PrepareOrder, Sandbox, SandboxOrder,
+    Executor, ExecutorError, KeepContainers, MountOrder, OUTPUT_BOUND, PrepareOrder, Prepared, Sandbox, SandboxOrder,
     SocketGrant, StageOrder, Stop, Suits,
 };
 use bytes::Bytes;
@@ -118,7 +118,7 @@ pub async fn prepare_as(sandbox: &dyn Sandbox, order: &PrepareOrder) -> Ended {
     let (output, printed) = mpsc::channel(OUTPUT_BOUND);
     let stop = Stop::new();
     let running = async {
-        let end = sandbox.prepare(order, &output, &stop).await;
+        let end = sandbox.prepare(order, &output, &stop).await.map(Prepared::end);
         drop(output);
         end
     };

@@ -34,7 +34,7 @@ async fn what_no_machine_here_can_run_is_skipped_and_said() {
 
     // Whoever asks for it by its name does not want to hear that all is well.
     let ran = place.run(&["run", "--only", "other"]).await;
-    ran.check(3, &[&format!("errored: other does not run here: it is for {OTHER_PLATFORM}")]);
+    ran.check(3, &[&format!("errored (daemon): other does not run here: it is for {OTHER_PLATFORM}")]);
     // It is here now.
     let ran = place.run(&["run", "--offline"]).await;
     ran.check(0, &[&format!("skipped   {why}")]).hides(&["buildr: pulling"]);

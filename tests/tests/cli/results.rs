@@ -112,6 +112,72 @@ async fn what_is_built_is_what_was_asked_for() {
 }
 
 #[tokio::test]
+async fn jobs_in_place_take_turns() {
+    let one = "script: [test ! -e busy, touch busy, sleep 0.3, rm busy]";
+    let manifest = format!(
+        "image: IMAGE\nstages: [[a, b, c]]\na:\n  agent: x\n  {one}\nb:\n  agent: y\n  {one}\nc:\n  agent: z\n  {one}\n"
+    );
+    let Some(place) = Place::with(&manifest).await else { return };
+    let ran = place.run(&["run", "--in-place"]).await;
+    ran.check(0, &["all jobs work in the one tree, one after the other", "passed    a", "passed    b", "passed    c"]);
+    place.run(&["run", "--in-place", "--jobs", "2"]).await.check(2, &["cannot be used with"]);
+    place.nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn reports_are_left_for_people() {
+    let tests = "<testsuite><testcase name=\"x\"/></testsuite>";
+    let manifest = format!(
+        "image: IMAGE\nunit:\n  script:\n    - mkdir -p out/deep\n    - echo '{tests}' >out/deep/a.xml\n    - printf 'SF:x\\nDA:1,1\\nend_of_record\\n' >lcov.info\n  reports: {{junit: \"out/**/*.xml\", coverage: lcov.info}}\n"
+    );
+    let Some(place) = Place::with(&manifest).await else { return };
+    place.run(&["run"]).await.check(0, &["1 test passed", "100.00% of the lines covered"]);
+    assert_eq!(read(&place, "reports/unit/out/deep/a.xml"), format!("{tests}\n"));
+    assert!(read(&place, "reports/unit/lcov.info").starts_with("SF:x\n"));
+    let result: Value = serde_json::from_str(&read(&place, "result.json")).unwrap();
+    assert_eq!(result["stages"][0]["reports"], "reports/unit");
+    // They are those of the last run.
+    place.write(".buildr.yml", format!("image: {}\nunit:\n  script: 'true'\n", crate::place::image()));
+    place.run(&["run"]).await.check(0, &[]);
+    assert!(!place.project().join(".buildr-out/reports").exists());
+    place.nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn a_prepare_that_is_taken_from_an_earlier_build_says_so() {
+    let manifest =
+        "image: IMAGE\nprepare:\n  files: [list]\n  script: cat list >/opt/list\nuse:\n  script: cat /opt/list\n";
+    let Some(place) = Place::with(manifest).await else { return };
+    let name = place.own_image(|_| {}).await;
+    place.write(".buildr.yml", manifest.replace("IMAGE", &name));
+    place.write("list", &name);
+    place.run(&["run"]).await.check(0, &["use | buildr-test-"]).hides(&["cached"]);
+    let ran = place.run(&["run"]).await;
+    ran.check(0, &["use | buildr-test-", "prepare is as it was"]);
+    let line = ran.out.lines().find(|line| line.starts_with("passed    prepare")).unwrap();
+    assert!(line.ends_with("  cached"), "{line:?}");
+    let result: Value = serde_json::from_str(&read(&place, "result.json")).unwrap();
+    assert_eq!((&result["stages"][0]["cached"], &result["stages"][1]["cached"]), (&Value::from(true), &Value::Null));
+    let ran = place.run(&["run", "--json"]).await;
+    let reused: Vec<Value> = events(&ran).into_iter().filter(|event| event["event"] == "stage_reused").collect();
+    assert_eq!(reused.len(), 1, "{ran}");
+    assert_eq!(reused[0]["stage"], "prepare");
+}
+
+#[tokio::test]
+async fn a_failed_try_is_printed_once() {
+    let manifest = "image: IMAGE\nflaky:\n  retry: 1\n  script: [echo only-$((40 + 2)), exit 3]\n";
+    let Some(place) = Place::with(manifest).await else { return };
+    let ran = place.run(&["run", "--verbose"]).await;
+    ran.check(1, &["try 1 of 2: exit code 3; trying again"]);
+    let shown = ran.out.lines().filter(|line| line.starts_with("flaky") && line.ends_with("only-42")).count();
+    assert_eq!(shown, 2, "once for each of the two tries: {ran}");
+    let logs: Vec<_> = fs::read_dir(place.project().join(".buildr-out/logs")).unwrap().flatten().collect();
+    assert!(logs.iter().all(|log| log.file_name() != "flaky.try-1.log"), "{logs:?}");
+    place.nothing_is_left().await;
+}
+
+#[tokio::test]
 async fn offline_nothing_is_pulled() {
     let Some(place) = Place::with("image: localhost:1/nobody/has-this:1\nbuild:\n  script: 'true'\n").await else {
         return;

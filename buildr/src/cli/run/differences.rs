@@ -35,6 +35,10 @@ pub(super) fn differences(here: &Here<'_>, jobs: &[PlannedJob]) -> Vec<String> {
     if here.in_place {
         all.push("the tree itself is mounted: a build sees what git ignores and writes where you work".to_owned());
     }
+    if here.in_place && jobs.len() > 1 {
+        let what = "all jobs work in the one tree, one after the other: each sees what those before it left";
+        all.push(what.to_owned());
+    }
     let given: BTreeSet<&str> = here.secrets.iter().map(|secret| secret.name.as_str()).collect();
     let missing: BTreeSet<&str> = asked(jobs).filter(|name| !given.contains(name)).collect();
     all.extend(list(missing, "the secret", "the secrets", "not given (--secret-file NAME=FILE, --secret NAME)"));
@@ -181,6 +185,7 @@ mod tests {
         insta::assert_snapshot!(differences(&here, &jobs).join("\n"), @"
         2 files are not committed
         the tree itself is mounted: a build sees what git ignores and writes where you work
+        all jobs work in the one tree, one after the other: each sees what those before it left
         the secrets KEY and TOKEN are not given (--secret-file NAME=FILE, --secret NAME)
         the variable A is set by --env
         the variable HTTP_PROXY is inherited from your environment

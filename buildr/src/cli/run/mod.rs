@@ -18,14 +18,14 @@ use std::sync::{Arc, Mutex};
 use protocol::job::WorkOrder;
 use protocol::plan::Kept;
 use protocol::source::InvalidSource;
-use protocol::{Ending, JobId, Outcome, RepoUrl, Variable, task};
+use protocol::{Ending, JobId, JobKey, Outcome, RepoUrl, StageName, Variable, task};
 
 use super::containers::{ContainerArgs, own_environment};
 use super::globals::Globals;
 use super::look::Look;
 use super::occasion::OccasionArgs;
 use super::secrets::{SecretArgs, from_environment};
-use super::terminal::{Frame, Header, Next, Record, Style, Terminal};
+use super::terminal::{Frame, Header, Next, Style, Terminal};
 use super::{CliError, elsewhere};
 use crate::carry::cache::CacheStore;
 use crate::executor::KeepContainers;
@@ -44,9 +44,6 @@ use screen::{Screen, frame, hear_signals, tick};
 use selection::{Selected, SelectionArgs};
 
 pub(super) use error::RunError;
-
-/// Where a run leaves its results, in the tree.
-const OUT: &str = ".buildr-out";
 
 /// How large the caches of this machine's runs may become together.
 const CACHE_BYTES: u64 = 20 << 30;
@@ -86,7 +83,7 @@ pub(super) struct Args {
     committed: bool,
 
     /// Mount the folder itself, not a copy: what git ignores is there (target, node_modules), and what a build writes
-    /// stays. Stages side by side disturb each other
+    /// stays. Its jobs run one after the other, and each sees what those before it left
     #[arg(long, conflicts_with = "committed")]
     in_place: bool,
 
@@ -111,7 +108,7 @@ pub(super) struct Args {
     yes: bool,
 
     /// How many jobs run at once [default: the cores]
-    #[arg(long, short, value_name = "N")]
+    #[arg(long, short, value_name = "N", conflicts_with = "in_place")]
     jobs: Option<NonZero<usize>>,
 
     /// Show the output of all stages as it comes, where several run at once too
@@ -162,7 +159,7 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
     let seen = git::describe_tree(&tree, stop.token()).await.map_err(RunError::Tree)?;
     let header = header(&tree, &seen, executor.version().await);
     let platform = executor.platform().await;
-    let (record, earlier) = record(&args, &tree, &life)?;
+    let (record, earlier) = results::begin(args.out.as_deref(), &tree, &life)?;
     let frame = if args.json { Frame::Json } else { frame() };
     let style = Style { frame, look: Look::of_stdout(globals.color()), verbose: args.verbose };
     let screen: Screen = Arc::new(Terminal::new(stdout(), style, record));
@@ -202,6 +199,9 @@ impl Build<'_> {
     async fn carry_out(&self, stop: Stop) -> Result<Ending, RunError> {
         let Self { args, tree, life, executor, secrets, screen, .. } = *self;
         let archives = screen.look_at(|_, record| results::archives(record.folder()));
+        let reports = |job: Option<&JobKey>, stage: &StageName| {
+            screen.look_at(|account, record| record.reports_path(account, job, stage))
+        };
         let caches = CacheStore::at(life.folder.join("caches"), CACHE_BYTES);
         let looked_into = args.keep || args.shell;
         let aftermath = self.aftermath();
@@ -223,12 +223,15 @@ impl Build<'_> {
             agent: "local",
             stage_parallelism: cores(),
             archives: Some(&archives),
+            reports: Some(&reports),
             caches: Some(&caches),
             keep: if looked_into { KeepContainers::Failed } else { KeepContainers::Nothing },
             visitor: looked_into.then_some(&aftermath),
         };
         let owner = self.owner(&own_environment, &facts.inputs);
-        let ways = Ways { jobs: args.jobs.map_or_else(cores, NonZero::get), gatekeeper: &owner };
+        // All jobs have the one tree, and would write over each other.
+        let jobs = if args.in_place { 1 } else { args.jobs.map_or_else(cores, NonZero::get) };
+        let ways = Ways { jobs, gatekeeper: &owner };
         let problem = |source| RunError::Disk { doing: "hear signals in", path: tree.to_owned(), source };
         let signals = hear_signals(Arc::clone(screen), stop.clone()).map_err(problem)?;
         let clock = task::spawn("clock", tick(Arc::clone(screen)));
@@ -374,25 +377,4 @@ fn order(tree: &Path, facts: &Facts) -> Result<WorkOrder, RunError> {
     order.origin.target.clone_from(&facts.target);
     order.inputs.clone_from(&facts.inputs);
     Ok(order)
-}
-
-/// The folder of the run, and what the one before kept there. In the tree where nobody named another: unless that
-/// cannot be written, or another run does.
-fn record(args: &Args, tree: &Path, life: &Life) -> Result<(Record, Vec<Kept>), RunError> {
-    let problem = |path: &Path| {
-        let path = path.to_owned();
-        move |source| RunError::Disk { doing: "write the results to", path, source }
-    };
-    let out = args.out.clone().unwrap_or_else(|| tree.join(OUT));
-    let earlier = results::earlier(&out);
-    let begun = Record::begin(&out);
-    if let Some(out) = &args.out {
-        return Ok((begun.map_err(problem(out))?.ok_or_else(|| RunError::Busy(out.clone()))?, earlier));
-    }
-    if let Ok(Some(record)) = begun {
-        return Ok((record, earlier));
-    }
-    let out = life.folder.join("out").join(life.boot.to_string());
-    let record = Record::begin(&out).map_err(problem(&out))?;
-    Ok((record.ok_or(RunError::Busy(out))?, earlier))
 }

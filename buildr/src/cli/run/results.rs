@@ -12,8 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use super::super::terminal::{Account, Header, Record, StageAccount, State};
 use super::super::time;
+use super::error::RunError;
+use super::life::Life;
 use crate::carry;
 
+/// Where a run leaves its results, in the tree.
+const OUT: &str = ".buildr-out";
 /// Where archives lie, by their SHA-256.
 const ARCHIVES: &str = "archives";
 /// How the run ended.
@@ -36,11 +40,16 @@ struct StageResult<'a> {
     job: Option<&'a JobKey>,
     stage: &'a StageName,
     result: Option<&'a StageOutcome>,
+    /// Whether what it makes was taken from an earlier build.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cached: bool,
     duration_ms: u64,
     /// Its whole output, from the folder on.
     log: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     artifacts: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reports: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tests: Option<&'a Tests>,
     /// Per cent of the lines.
@@ -55,8 +64,32 @@ struct Earlier {
     kept: Vec<Kept>,
 }
 
+/// The folder of the run, and what the one before kept there. In the tree where nobody named another: unless that
+/// cannot be written, or another run does.
+///
+/// # Errors
+/// When the disk refuses, or another run writes to the one that was named.
+pub(super) fn begin(out: Option<&Path>, tree: &Path, life: &Life) -> Result<(Record, Vec<Kept>), RunError> {
+    let problem = |path: &Path| {
+        let path = path.to_owned();
+        move |source| RunError::Disk { doing: "write the results to", path, source }
+    };
+    let usual = tree.join(OUT);
+    let folder = out.unwrap_or(&usual);
+    let (earlier, begun) = (earlier(folder), Record::begin(folder));
+    if let Some(out) = out {
+        return Ok((begun.map_err(problem(out))?.ok_or_else(|| RunError::Busy(out.to_owned()))?, earlier));
+    }
+    if let Ok(Some(record)) = begun {
+        return Ok((record, earlier));
+    }
+    let out = life.folder.join("out").join(life.boot.to_string());
+    let record = Record::begin(&out).map_err(problem(&out))?;
+    Ok((record.ok_or(RunError::Busy(out))?, earlier))
+}
+
 /// What the run before kept, as far as it is still there. Nothing when it cannot be read: then it is made again.
-pub(super) fn earlier(folder: &Path) -> Vec<Kept> {
+fn earlier(folder: &Path) -> Vec<Kept> {
     let text = fs::read(folder.join(FILE)).unwrap_or_default();
     let Earlier { mut kept } = serde_json::from_slice(&text).unwrap_or_default();
     kept.retain(|kept| is_name(&kept.sha256) && archives(folder).join(&kept.sha256).is_file());
@@ -125,9 +158,13 @@ fn stage_result<'a>(account: &Account, record: &Record, stage: &'a StageAccount)
         job,
         stage: &stage.stage,
         result: stage.result(),
+        cached: stage.reused,
         duration_ms: took,
         log: below(&record.log_path(account, job, &LogName::from(&stage.stage))),
         artifacts: stage.kept.as_ref().map(|_| below(&record.artifacts_path(account, job, &stage.stage))),
+        reports: Some(record.reports_path(account, job, &stage.stage))
+            .filter(|path| path.exists())
+            .map(|path| below(&path)),
         tests: stage.tests.as_ref(),
         coverage: stage.coverage.map(|lines| f64::from(lines) / 100.0),
     }

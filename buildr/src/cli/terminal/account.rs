@@ -37,6 +37,8 @@ pub(crate) struct StageAccount {
     pub(crate) stage: StageName,
     /// How far it is.
     pub(crate) state: State,
+    /// Whether what it makes was taken from an earlier build.
+    pub(crate) reused: bool,
     /// How many tries of it failed before the one that counts.
     pub(crate) tries: u32,
     /// What its tests came to.
@@ -72,7 +74,7 @@ pub(crate) struct KeptFiles {
 impl StageAccount {
     fn new(job: Option<JobKey>, stage: StageName) -> Self {
         let state = State::Running(Instant::now());
-        Self { job, stage, state, tries: 0, tests: None, coverage: None, kept: None, summary: None }
+        Self { job, stage, state, reused: false, tries: 0, tests: None, coverage: None, kept: None, summary: None }
     }
 
     /// How it ended, if it did.
@@ -81,6 +83,11 @@ impl StageAccount {
             State::Over(result, _) => Some(result),
             State::Running(_) => None,
         }
+    }
+
+    /// What is to be said of how it passed: nothing, or that it was cached.
+    pub(crate) fn how(&self) -> &'static str {
+        if self.reused && self.result() == Some(&StageOutcome::Passed) { "cached" } else { "" }
     }
 
     /// Whether it is why the build did not pass.
@@ -100,6 +107,7 @@ impl Account {
             JobEvent::StageEnded { stage, result, duration_ms } => {
                 self.of(job, stage).state = State::Over(result.clone(), Duration::from_millis(*duration_ms));
             }
+            JobEvent::StageReused { stage } => self.of(job, stage).reused = true,
             JobEvent::StageTried { stage, number, .. } => self.of(job, stage).tries = *number,
             JobEvent::TestsRead { stage, tests } => self.of(job, stage).tests = Some(tests.clone()),
             JobEvent::CoverageRead { stage, lines } => self.of(job, stage).coverage = Some(*lines),
@@ -199,7 +207,7 @@ impl Account {
     }
 }
 
-/// The stage whose log it is, of a service's and an earlier try's too.
+/// The stage whose log it is, of a service's too, and of a try's that an older agent kept.
 pub(crate) fn stage_of(log: &LogName) -> &str {
     let text = log.as_str();
     let end = [".service-", ".try-"].iter().filter_map(|mark| text.rfind(mark)).min();
@@ -301,7 +309,7 @@ mod tests {
         assert_eq!(title("z/test 2/5", "test"), "z/test 2/5");
         let log = |log: LogName| account.log_title(Some(&"unit (os=b)".parse().unwrap()), &log);
         assert_eq!(log(LogName::of_job()).unwrap(), "unit (os=b)");
-        assert_eq!(log(LogName::of_try(&name("unit"), 1)).unwrap(), "unit (os=b).try-1");
+        assert_eq!(log("unit.try-1".parse().unwrap()).unwrap(), "unit (os=b).try-1");
         assert_eq!(log(LogName::of_service(Some(&name("unit")), "db")).unwrap(), "unit (os=b).service-db");
         assert_eq!(stage_of(&LogName::of_service(None, "db")), "0-job");
     }

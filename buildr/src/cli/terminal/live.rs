@@ -210,7 +210,7 @@ impl Live {
         let is_skipped = matches!(result, StageOutcome::Skipped { .. });
         self.skipped = if is_skipped { self.skipped + 1 } else { 0 };
         if self.skipped <= SKIPPED {
-            lines.push(end_line(look, &account.title(job, stage), result, *took));
+            lines.push(end_line(look, &account.title(job, stage), found.how(), result, *took));
         }
         (self.scroll(account, look, &lines), shown)
     }
@@ -283,10 +283,11 @@ fn heading(look: Look, title: &str, image: &str) -> [String; 2] {
 }
 
 /// `✓ build 12.4s`
-fn end_line(look: Look, title: &str, result: &StageOutcome, took: std::time::Duration) -> String {
+fn end_line(look: Look, title: &str, how: &str, result: &StageOutcome, took: std::time::Duration) -> String {
     let (mark, took) = (verdict::mark(look, result), verdict::duration(took));
     let detail = verdict::detail(result);
     match result {
+        StageOutcome::Passed if !how.is_empty() => format!("{mark} {title} {how} {took}"),
         StageOutcome::Passed => format!("{mark} {title} {took}"),
         StageOutcome::Skipped { .. } => format!("{mark} {title} skipped: {detail}"),
         StageOutcome::Cancelled => format!("{mark} {title} cancelled {took}"),

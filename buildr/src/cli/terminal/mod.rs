@@ -259,10 +259,7 @@ impl<W: Write + Send> Terminal<W> {
                 now_shown = shown.then_some(log);
                 bytes
             }
-            (Face::Plain(plain), JobEvent::StageEnded { stage, .. }) => {
-                let state = account.of(job, stage).state.clone();
-                plain.ended(account, self.look, job, stage, &state)
-            }
+            (Face::Plain(plain), JobEvent::StageEnded { stage, .. }) => plain.ended(account, self.look, job, stage),
             _ => return Ok(()),
         };
         screen.last_shown = now_shown.or(screen.last_shown.take());

@@ -54,19 +54,15 @@ impl Plain {
     }
 
     /// A stage ended. Where stages run one after the other, the next heading or the summary says so.
-    pub(super) fn ended(
-        &mut self,
-        account: &Account,
-        look: Look,
-        job: Option<&JobKey>,
-        stage: &StageName,
-        state: &State,
-    ) -> Vec<u8> {
-        let State::Over(result, took) = state else { return self.close() };
+    pub(super) fn ended(&mut self, account: &Account, look: Look, job: Option<&JobKey>, stage: &StageName) -> Vec<u8> {
+        let found = account.stages.iter().find(|found| found.stage == *stage && found.job.as_ref() == job);
+        let Some((found, State::Over(result, took))) = found.map(|found| (found, &found.state)) else {
+            return self.close();
+        };
         if matches!(result, StageOutcome::Skipped { .. }) || account.is_alone(job, stage) {
             return self.close();
         }
-        let text = verdict::ended_in_words(look, result, *took);
+        let text = verdict::ended_in_words(look, found.how(), result, *took);
         self.say(&format!("{} {text}", prefix(look, &account.title(job, stage))))
     }
 }

@@ -1,5 +1,5 @@
 //! What a run leaves in its folder, `.buildr-out/` of the tree unless it is told another: the whole output of every
-//! stage, the files that were kept, and how it all ended.
+//! stage, the files that were kept, copies of its reports, and how it all ended.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -11,7 +11,9 @@ use protocol::{JobKey, LogName, StageName};
 use super::account::Account;
 
 /// The folders that every run begins anew.
-const OF_ONE_RUN: [&str; 1] = ["logs"];
+const OF_ONE_RUN: [&str; 2] = ["logs", REPORTS];
+/// The folder with copies of the reports.
+const REPORTS: &str = "reports";
 /// The files that every run writes anew.
 const FILES: [&str; 2] = ["result.json", "summary.md"];
 
@@ -67,6 +69,11 @@ impl Record {
     /// Where the kept files of a stage are put.
     pub(crate) fn artifacts_path(&self, account: &Account, job: Option<&JobKey>, stage: &StageName) -> PathBuf {
         self.folder.join("artifacts").join(file_name(&account.title(job, stage)))
+    }
+
+    /// Where copies of a stage's reports are put.
+    pub(crate) fn reports_path(&self, account: &Account, job: Option<&JobKey>, stage: &StageName) -> PathBuf {
+        self.folder.join(REPORTS).join(file_name(&account.title(job, stage)))
     }
 
     /// Adds to a log.

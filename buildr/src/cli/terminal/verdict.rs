@@ -43,9 +43,9 @@ pub(super) fn mark(look: Look, result: &StageOutcome) -> String {
 }
 
 /// A stage's end in the middle of a line: `passed (3.2s)`.
-pub(super) fn ended_in_words(look: Look, result: &StageOutcome, took: Duration) -> String {
+pub(super) fn ended_in_words(look: Look, how: &str, result: &StageOutcome, took: Duration) -> String {
     let word = look.paint(tone(result), &result.name().replace('_', " "));
-    let detail = detail(result);
+    let detail = if how.is_empty() { detail(result) } else { how.to_owned() };
     let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
     format!("{word}{detail} ({})", duration(took))
 }
@@ -195,7 +195,7 @@ impl Verdict<'_> {
             let mark = self.look.paint(tone(result), &format!("{:<words$}", result.name().replace('_', " ")));
             let took = if took.is_zero() { String::new() } else { duration(*took) };
             let tries = if stage.tries > 0 { format!(" (try {})", stage.tries + 1) } else { String::new() };
-            let line = format!("{mark} {:<width$}  {took:>8}  {}{tries}", title(stage), detail(result));
+            let line = format!("{mark} {:<width$}  {took:>8}  {}{}{tries}", title(stage), stage.how(), detail(result));
             lines.push(line.trim_end().to_owned());
         }
         if let [(first, result, _), .., (last, ..)] = rest {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::StageEnd;
 
-use super::super::{ExecutorError, Output, PrepareOrder, Stop};
+use super::super::{ExecutorError, Output, PrepareOrder, Prepared, Stop};
 use super::commit::Commit;
 use super::image::{self, Image};
 use super::labels;
@@ -22,16 +22,16 @@ impl DockerSandbox {
         base: &Image,
         output: &Output,
         stop: &Stop,
-    ) -> Result<StageEnd, ExecutorError> {
+    ) -> Result<Prepared, ExecutorError> {
         let copy = self.copy(order, base, stop).await?;
-        let Some(copy) = copy.filter(|_| !stop.is_cancelled()) else { return Ok(StageEnd::Cancelled) };
+        let Some(copy) = copy.filter(|_| !stop.is_cancelled()) else { return Ok(Prepared::Ran(StageEnd::Cancelled)) };
         // What sees the whole checkout is another image at each commit, and not worth keeping.
         if !order.cache || order.files.is_none() {
-            return self.prepare_in(order, base, copy, None, output, stop).await;
+            return self.prepare_in(order, base, copy, None, output, stop).await.map(Prepared::Ran);
         }
         let key = self.key(order, base, &copy).await?;
         let making = Arc::clone(&self.machine);
-        let Some(_turn) = making.making.begin(&key, stop).await else { return Ok(StageEnd::Cancelled) };
+        let Some(_turn) = making.making.begin(&key, stop).await else { return Ok(Prepared::Ran(StageEnd::Cancelled)) };
         let engine = &self.machine.engine;
         let used = match prepared::find(engine, self.machine.powers().await, &key, base).await? {
             // One that is being removed at this moment is made anew.
@@ -39,14 +39,14 @@ impl DockerSandbox {
             None => None,
         };
         let Some((found, used)) = used else {
-            return self.prepare_in(order, base, copy, Some(&key), output, stop).await;
+            return self.prepare_in(order, base, copy, Some(&key), output, stop).await.map(Prepared::Ran);
         };
         self.images.keep(used);
         let line =
             "buildr: prepare is as it was: its image is taken from an earlier build (cache: false makes it anew)\n";
         let _ = output.send(Bytes::from_static(line.as_bytes())).await;
         *lock(&self.prepared) = Some(found);
-        Ok(StageEnd::Exited { code: 0 })
+        Ok(Prepared::Reused)
     }
 
     /// Runs `prepare` over its copy of the workspace, and makes an image of what it left.

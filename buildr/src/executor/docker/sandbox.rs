@@ -11,7 +11,8 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::super::{
-    ExecutorError, Output, PrepareOrder, Sandbox, SandboxOrder, Served, ServiceOrder, SocketGrant, StageOrder, Stop,
+    ExecutorError, Output, PrepareOrder, Prepared, Sandbox, SandboxOrder, Served, ServiceOrder, SocketGrant,
+    StageOrder, Stop,
 };
 use super::disk::Usage;
 use super::home;
@@ -160,11 +161,11 @@ impl DockerSandbox {
 
 #[async_trait]
 impl Sandbox for DockerSandbox {
-    async fn prepare(&self, order: &PrepareOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError> {
+    async fn prepare(&self, order: &PrepareOrder, output: &Output, stop: &Stop) -> Result<Prepared, ExecutorError> {
         self.allow(&order.stage)?;
         match self.images.obtain(&self.machine, &self.order.image, output, stop).await? {
             Some(base) => self.make_image(order, &base, output, stop).await,
-            None => Ok(StageEnd::Cancelled),
+            None => Ok(Prepared::Ran(StageEnd::Cancelled)),
         }
     }
 

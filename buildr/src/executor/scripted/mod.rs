@@ -48,7 +48,7 @@ use protocol::{StageEnd, StageName};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Executor, ExecutorError, Output, PrepareOrder, Sandbox, SandboxOrder, Served, ServiceOrder, SocketGrant,
+    Executor, ExecutorError, Output, PrepareOrder, Prepared, Sandbox, SandboxOrder, Served, ServiceOrder, SocketGrant,
     StageOrder, Stop, Suits, Swept,
 };
 use script::{Keeps, Script};
@@ -139,13 +139,13 @@ struct State {
 
 #[async_trait]
 impl Sandbox for ScriptedSandbox {
-    async fn prepare(&self, order: &PrepareOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError> {
+    async fn prepare(&self, order: &PrepareOrder, output: &Output, stop: &Stop) -> Result<Prepared, ExecutorError> {
         let mut script = self.script(&order.stage, Keeps::Nothing, output)?;
         let end = script.run_in_time(stop).await?;
         let mount = Path::new(&self.order.mount);
         let kept = script.into_files().into_iter().filter(|path| !path.starts_with(mount)).collect();
         self.lock().prepared = kept;
-        Ok(end)
+        Ok(Prepared::Ran(end))
     }
 
     async fn serve(

@@ -170,6 +170,7 @@ async fn build_so(jobs: Vec<PlannedJob>, how: How) -> Ran {
         agent: "oak",
         stage_parallelism: 2,
         archives: Some(&archives),
+        reports: None,
         caches: None,
         keep: crate::executor::KeepContainers::Nothing,
         visitor: None,
