@@ -351,6 +351,15 @@ impl Vhost {
         queues.as_array().into_iter().flatten().map(depth).collect()
     }
 
+    /// How many messages were published here so far, as the broker last counted (every five seconds).
+    ///
+    /// # Panics
+    /// When the management API does not answer.
+    pub async fn published(&self) -> f64 {
+        let vhost = self.call(Method::GET, &format!("vhosts/{}", self.name), Value::Null).await;
+        vhost["message_stats"]["publish"].as_f64().unwrap_or(0.0)
+    }
+
     /// The names of connections that call themselves so.
     ///
     /// # Panics

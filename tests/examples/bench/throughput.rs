@@ -1,0 +1,194 @@
+//! How many builds a machine does: in containers, without containers, and how fast they are asked for.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use farm::farm::Repository;
+use futures_util::future::try_join_all;
+use protocol::api::{BuildRow, Builds};
+
+use crate::builds::{trivial_manifest, warm};
+use crate::caller::Caller;
+use crate::raw::Raw;
+use crate::rig::{Parts, Rig, until, with_rig};
+use crate::row::{About, Figures, Goal, Row};
+
+/// How many builds of the 200 are done before it is the floor's turn again.
+const BATCH: u32 = 50;
+
+/// How many builds are dispatched at once.
+const DISPATCHED: u32 = 1_000;
+
+/// 200 trivial builds with two slots, in batches that alternate with the floor.
+pub(crate) async fn containers(rounds: u32) -> Result<Vec<Row>> {
+    let raw = Raw::connect()?;
+    let figures = with_rig(Parts { slots: 2, ..Parts::default() }, async |rig| {
+        let repo = rig.town.make("trivial", &trivial_manifest(), 0, 0).await?;
+        warm(rig, &repo).await?;
+        let sleeper = raw.sleeper().await?;
+        let joined = format!("container:{sleeper}");
+        let mut figures = Figures::default();
+        for _ in 0..(rounds / 7).clamp(1, 4) {
+            figures.floor.push(raw.many("bridge", BATCH as usize, 2).await?);
+            let began = Instant::now();
+            let mut numbers = Vec::new();
+            for _ in 0..BATCH {
+                numbers.push(rig.submit(&repo).await?);
+            }
+            // The last first: when it is over, hardly another is not.
+            for number in numbers.into_iter().rev() {
+                rig.passes(number).await?;
+            }
+            figures.ours.push(f64::from(BATCH) / began.elapsed().as_secs_f64());
+            figures.bound.push(raw.many(&joined, BATCH as usize, 2).await?);
+        }
+        raw.end(&sleeper).await?;
+        Ok(figures)
+    })
+    .await?;
+    Ok(vec![figures.row(&About {
+        name: "throughput",
+        what: "200 trivial builds, two slots, network in the container",
+        unit: "/s",
+        goal: Goal::AtLeastTimes(2.5),
+        floor_is: "raw API on the bridge, two threads",
+        bound_is: "raw API in a namespace that exists, two threads",
+    })])
+}
+
+/// What a scripted build says: nothing that takes time.
+pub(crate) const SCRIPTED: &str = "image: x\nstages: [hello]\nhello:\n  script: [echo hello]\n";
+
+/// Builds a second without Docker, over RabbitMQ, claims and records included.
+pub(crate) async fn dispatch(rounds: u32) -> Result<Vec<Row>> {
+    let parts = Parts { slots: 8, scripted: true, ..Parts::default() };
+    let (figures, note) = with_rig(parts, async |rig| {
+        let repository = Repository::with_manifest(SCRIPTED);
+        let mut figures = Figures::default();
+        let before = rig.vhost.published().await;
+        let repeats = (rounds / 10).max(1);
+        for _ in 0..repeats {
+            figures.ours.push(dispatched(rig, repository.url().reveal(), DISPATCHED).await?);
+        }
+        let messages = until_counted(rig, before).await / f64::from(repeats * DISPATCHED);
+        let broker = crate::broker::confirmed(&rig.vhost.uri(), 20_000, 600).await?;
+        figures.bound.push(broker / messages);
+        Ok((
+            figures,
+            format!("{messages:.1} messages a build; the broker alone confirms and hands on {broker:.0} a second"),
+        ))
+    })
+    .await?;
+    let row = figures.row(&About {
+        name: "dispatch",
+        what: "dispatch with the scripted executor over RabbitMQ, 8 slots",
+        unit: "builds/s",
+        goal: Goal::AtLeast(1_000.0),
+        floor_is: "",
+        bound_is: "the broker alone: as many messages, published, confirmed, handed on, acknowledged",
+    });
+    Ok(vec![row.with_note(note)])
+}
+
+/// The broker counts every five seconds: waits until it counts no more.
+async fn until_counted(rig: &Rig, before: f64) -> f64 {
+    let mut last = before;
+    loop {
+        tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+        let now = rig.vhost.published().await;
+        // The signs of life of those who idle.
+        if now - last < 30.0 {
+            return now - before;
+        }
+        last = now;
+    }
+}
+
+/// Builds a second, from the first grant to the last record, by the coordinator's clock. They wait on their queue before.
+pub(crate) async fn dispatched(rig: &Rig, repo: &str, count: u32) -> Result<f64> {
+    let agents = rig.api.agents().await?;
+    for agent in &agents {
+        rig.api.pause(&agent.name.parse()?, None).await?;
+    }
+    let mut caller = Caller::connect(&rig.address, &rig.token).await?;
+    let first = submit_many(&mut caller, repo, count).await?;
+    for agent in &agents {
+        rig.api.resume(&agent.name.parse()?).await?;
+    }
+    until("all builds to be over", async || {
+        for status in ["queued", "running"] {
+            let path = format!("/api/v1/builds?limit=1&status={status}");
+            let found: Builds =
+                serde_json::from_slice(&Caller::connect(&rig.address, &rig.token).await.ok()?.get(&path).await.ok()?)
+                    .ok()?;
+            if !found.builds.is_empty() {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await?;
+    let rows = rows_from(&mut caller, first, count).await?;
+    let began = rows.iter().filter_map(|row| row.started_ms).min().context("a build that began")?;
+    let ended = rows.iter().filter_map(|row| row.ended_ms).max().context("a build that ended")?;
+    anyhow::ensure!(rows.iter().all(|row| row.status == protocol::api::Status::Passed), "not all builds passed");
+    #[expect(clippy::cast_precision_loss, reason = "some seconds")]
+    Ok(f64::from(count) * 1000.0 / (ended - began).max(1) as f64)
+}
+
+/// Begins builds one after the other; gives the number of the first.
+async fn submit_many(caller: &mut Caller, repo: &str, count: u32) -> Result<u64> {
+    let body = serde_json::json!({"repo": repo, "branch": "main"}).to_string();
+    let mut first = None;
+    for _ in 0..count {
+        let answer = caller.post("/api/v1/builds", &body).await?;
+        if first.is_none() {
+            let view: protocol::api::BuildView = serde_json::from_slice(&answer)?;
+            first = Some(view.build.number.0);
+        }
+    }
+    first.context("a build")
+}
+
+async fn rows_from(caller: &mut Caller, first: u64, count: u32) -> Result<Vec<BuildRow>> {
+    let mut rows = Vec::new();
+    let mut before = first + u64::from(count);
+    while before > first {
+        let page = caller.get(&format!("/api/v1/builds?limit=500&before={before}")).await?;
+        let page: Builds = serde_json::from_slice(&page)?;
+        let Some(last) = page.builds.last() else { break };
+        before = last.number.0;
+        rows.extend(page.builds);
+    }
+    rows.retain(|row| row.number.0 >= first);
+    Ok(rows)
+}
+
+/// Requests for builds that are answered in a second: each is in the store when it is answered.
+pub(crate) async fn submit(rounds: u32) -> Result<Vec<Row>> {
+    const CALLERS: u32 = 32;
+    const EACH: u32 = 100;
+    let figures = with_rig(Parts::default(), async |rig| {
+        let mut figures = Figures::default();
+        for _ in 0..(rounds / 6).max(1) {
+            let mut callers = Vec::new();
+            for _ in 0..CALLERS {
+                callers.push(Caller::connect(&rig.address, &rig.token).await?);
+            }
+            let began = Instant::now();
+            let asking = callers.iter_mut().map(|caller| submit_many(caller, "https://example.org/x.git", EACH));
+            try_join_all(asking).await?;
+            figures.ours.push(f64::from(CALLERS * EACH) / began.elapsed().as_secs_f64());
+        }
+        Ok(figures)
+    })
+    .await?;
+    Ok(vec![figures.row(&About {
+        name: "submit",
+        what: "POST /api/v1/builds, 32 connections",
+        unit: "/s",
+        goal: Goal::AtLeast(3_000.0),
+        floor_is: "",
+        bound_is: "",
+    })])
+}
