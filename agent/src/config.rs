@@ -95,6 +95,8 @@ pub enum Standalone {
 pub struct Config {
     /// How many jobs at once.
     pub slots: u32,
+    /// Whether a slot without a job has a container stand ready for the next one.
+    pub standby: bool,
     /// What it offers.
     pub labels: LabelSet,
     /// Whether it builds without a coordinator.
@@ -150,6 +152,7 @@ impl Config {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self {
             slots: jobs.slots.unwrap_or(u32::try_from(cores).unwrap_or(1)),
+            standby: jobs.standby > 0,
             labels: LabelSet::new(jobs.labels.iter().cloned())?,
             standalone: Standalone::Never,
             join: None,

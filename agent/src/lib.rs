@@ -17,6 +17,7 @@ mod reporter;
 mod presence;
 mod listener;
 mod standalone;
+mod ready;
 mod slot;
 
 use std::convert::Infallible;
@@ -188,6 +189,7 @@ impl Agent {
             caches: Some(&self.caches),
             keep: buildr::executor::KeepContainers::Nothing,
             visitor: None,
+            ready: std::sync::Mutex::default(),
         }
     }
 

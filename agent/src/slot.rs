@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buildr::executor::Stop;
-use buildr::runner;
+use buildr::runner::{self, Ended};
 use protocol::control::{Grant, SignedGrant};
 use protocol::identity::{IdentityError, OneTimeKey, Sealed, Signed};
 use protocol::job::{Malformed, QueueMessage, WorkOrder};
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::claims::Answer;
 use crate::presence::Presence;
+use crate::ready::Ready;
 use crate::reporter::{Reporter, Sender};
 use crate::spool::ClaimSpool;
 use crate::{Agent, standalone};
@@ -38,6 +39,12 @@ const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// Takes and runs jobs until the agent drains.
 pub(crate) async fn keep(agent: Arc<Agent>) {
+    let mut ready = Ready::default();
+    take_jobs(&agent, &mut ready).await;
+    ready.end(&*agent.executor).await;
+}
+
+async fn take_jobs(agent: &Arc<Agent>, ready: &mut Ready) {
     let mut presence = agent.presence.clone();
     let mut standing = agent.standing.follow();
     loop {
@@ -49,6 +56,7 @@ pub(crate) async fn keep(agent: Arc<Agent>) {
             Presence::Alone => Some(vec![LabelSet::default()]),
             Presence::Unknown | Presence::NotEnrolled { .. } | Presence::Away => None,
         };
+        ready.prepare(&*agent.executor, &agent.work).await;
         let next = async {
             match &queues {
                 Some(queues) => agent.link.next_job(queues).await,
@@ -62,8 +70,8 @@ pub(crate) async fn keep(agent: Arc<Agent>) {
             taken = next => taken,
         };
         match taken {
-            Ok(delivery) if now == Presence::Alone => standalone::take(&agent, delivery).await,
-            Ok(delivery) => take(&agent, delivery).await,
+            Ok(delivery) if now == Presence::Alone => standalone::take(agent, delivery).await,
+            Ok(delivery) => take(agent, delivery, ready).await,
             Err(LinkError::Closed) => return,
             Err(error) => {
                 tracing::warn!(%error, "no job could be taken");
@@ -74,7 +82,7 @@ pub(crate) async fn keep(agent: Arc<Agent>) {
 }
 
 /// One message, from the queue to its end.
-async fn take(agent: &Arc<Agent>, delivery: JobDelivery) {
+async fn take(agent: &Arc<Agent>, delivery: JobDelivery, ready: &mut Ready) {
     let message = match delivery.message() {
         Ok(message) => message,
         Err(problem) => return reject(agent, delivery, &problem).await,
@@ -98,7 +106,7 @@ async fn take(agent: &Arc<Agent>, delivery: JobDelivery) {
                 let wanted = Duration::from_millis(grant.heartbeat_ms);
                 std::mem::replace(every, wanted) != wanted
             });
-            run(agent, spool, &grant.order, stop, recorded, acknowledged).await;
+            run(agent, ready, spool, &grant.order, stop, recorded, acknowledged).await;
         }
         Claimed::Denied(reason) => {
             tracing::info!(reason, "a claim was denied; the message is dropped");
@@ -222,6 +230,7 @@ fn opened(agent: &Agent, claim: ClaimId, key: &OneTimeKey, sealed: &Sealed) -> C
 /// Runs a granted job. The slot is free when the result is on the disk; sending goes on beside it.
 async fn run(
     agent: &Arc<Agent>,
+    ready: &mut Ready,
     spool: Arc<ClaimSpool>,
     order: &WorkOrder,
     stop: Stop,
@@ -236,7 +245,7 @@ async fn run(
     }
     tracing::info!(job = %order.job, build = ?order.build, attempt = order.attempt, repo = %order.repo, "job begins");
     let watched = agent.jobs.begin(order, &reporter);
-    let ending = runner::run(order, &agent.rooms(), &watched, &stop).await;
+    let Ended { ending, rest } = runner::run(order, &ready.give(agent.rooms()), &watched, &stop).await;
     drop(watched);
     tracing::info!(job = %order.job, outcome = %ending.outcome, "job ends");
     if !spool.is_finished() {
@@ -247,7 +256,9 @@ async fn run(
         }
     }
     agent.claims.ended(spool.claim());
+    ready.after(rest, Arc::clone(&agent.executor), agent.config.standby).await;
     if ending.outcome == (Outcome::Errored { cause: Cause::Daemon }) {
+        ready.cleared().await;
         until_swept(agent).await;
     }
 }

@@ -15,6 +15,10 @@ pub struct JobArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub slots: Option<u32>,
 
+    /// How many containers a slot without a job holds ready for the next one (0: none, and builds begin later)
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub standby: u8,
+
     /// What this agent offers, for jobs that ask for it
     #[arg(long, value_name = "LABEL", value_delimiter = ',')]
     pub labels: Vec<String>,

@@ -10,6 +10,8 @@
 //! - Within the container the script runs first; `on_failure` when it ended with anything but 0; then `after`, in any
 //!   case once the script began, a stop and a time limit included, for at most [`AFTER_TIMEOUT`]. Neither changes the
 //!   stage's end.
+//! - [`Executor::stand_by`] and [`Sandbox::stand_by`] change nothing but how soon a stage begins. What stands ready has
+//!   run nothing and been told nothing, and what a stage sees is the same with it and without it.
 //! - [`Sandbox::serve`] returns when every service is ready; it dismisses them all itself when one is not. Stages see
 //!   those of the [`Served`] in their order, each by its name.
 //! - A stage that runs longer than [`StageOrder::timeout`], or prints nothing for [`StageOrder::idle`], is ended in
@@ -56,6 +58,22 @@ pub trait Executor: Send + Sync {
     /// # Errors
     /// When the daemon cannot be reached or refuses.
     async fn open(&self, order: SandboxOrder) -> Result<Box<dyn Sandbox>, ExecutorError>;
+
+    /// Has a container started for a job that is not known yet, and returns before that is done. Whoever opens a place
+    /// over the same workspace gets it; it is used by a stage whose container would be made exactly so, and removed
+    /// otherwise. It is no more than a wish: where it cannot be met, that stage's container is made at its time.
+    ///
+    /// What stands for a workspace that nobody comes to is removed by [`Executor::stand_down`].
+    ///
+    /// # Errors
+    /// When something that stood for the same workspace before could not be removed.
+    async fn stand_by(&self, order: StandbyOrder) -> Result<(), ExecutorError>;
+
+    /// Removes what stands for a workspace that no place was opened over, and verifies that it is gone.
+    ///
+    /// # Errors
+    /// Names what stayed; the next sweep tries again.
+    async fn stand_down(&self, workspace: &Path) -> Result<(), ExecutorError>;
 
     /// Removes what an earlier life of this owner left behind: everything with the owner's name and another boot.
     ///
@@ -149,6 +167,11 @@ pub trait Sandbox: Send + Sync {
     /// When it could not be run; see [`ExecutorError::cause`].
     async fn run(&self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError>;
 
+    /// Has the container of a stage started that will probably run next, and returns before that is done. There is one
+    /// at most; it is used by a stage whose container would be made exactly so, and removed otherwise, at the latest
+    /// when the place is closed. It is no more than a wish, as [`Executor::stand_by`].
+    fn stand_by(&self, stage: &StageOrder);
+
     /// The digest of what an image's name meant when it was used in this place; none while it was not.
     async fn digest(&self, image: &Image) -> Option<String>;
 
@@ -177,6 +200,15 @@ pub struct SandboxOrder {
     pub privileged: bool,
     /// What of a container stays after its stage, for a person to look into.
     pub keep: KeepContainers,
+}
+
+/// What a container stands ready for, before its job is known.
+#[derive(Debug, Clone)]
+pub struct StandbyOrder {
+    /// The place as that job will probably open it. Its workspace is there, and the job's own name is not.
+    pub place: SandboxOrder,
+    /// Its first stage. Only what its container is made of counts: no script, and of the environment `HOME`.
+    pub stage: StageOrder,
 }
 
 /// Which containers stay, as an image each, after their stages have ended.

@@ -153,16 +153,21 @@ impl<'a> StageRun<'a> {
     }
 
     fn order(&self, attempt: &mut Attempt, given: &Given) -> io::Result<StageOrder> {
-        let Self { job, stage, .. } = self;
-        let secrets = job.places.fresh("secrets");
+        let secrets = self.job.places.fresh("secrets");
         let mut mounts = vec![attempt.hand.clone()];
         mounts.extend(given.write(&secrets)?);
         attempt.others.push(secrets);
         mounts.extend(attempt.caches.iter().flat_map(|cache| cache.mounts.iter().cloned()));
+        Ok(self.order_over(&attempt.folder, mounts, given))
+    }
+
+    /// What its container is made of and told, over this folder.
+    pub(super) fn order_over(&self, folder: &Path, mounts: Vec<MountOrder>, given: &Given) -> StageOrder {
+        let Self { job, stage, .. } = self;
         let TimeLimits { stage: most, idle, .. } = job.rooms.times;
         let own = Own { handed: &self.handed, secrets: &given.variables, so_far: job.order.so_far.as_ref() };
         let own_idle = stage.idle_timeout_ms.map(Duration::from_millis);
-        Ok(StageOrder {
+        StageOrder {
             image: stage.image.clone(),
             environment: job.environment.for_stage(stage, &own),
             docker: stage.docker,
@@ -171,13 +176,13 @@ impl<'a> StageRun<'a> {
             after: stage.after.clone(),
             shell: stage.shell.clone(),
             dir: stage.dir.clone(),
-            folder: (attempt.folder != job.checkout).then(|| attempt.folder.clone()),
+            folder: (folder != job.checkout).then(|| folder.to_owned()),
             mounts,
             network: job.services.clone(),
             resources: stage.resources,
             privileged: stage.privileged,
             ..StageOrder::new(stage.name.clone(), stage.script.clone(), within(stage.timeout_ms, most))
-        })
+        }
     }
 
     /// The container's end, with its services around it.

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::build::{Answer, Place, Ways};
 use super::given::Given;
 use super::redact::Redactor;
+use super::rest::{Ended, Rest};
 use super::source::Sourced;
 use super::tap::{Left, Tap};
 use super::telling::{InTurn, JobLog, sentence};
@@ -51,7 +52,7 @@ struct How {
 /// Something that was waited for.
 enum Step {
     Answered(usize, Answer),
-    Ended(usize, Ending, Left),
+    Ended(usize, Ended, Left),
     /// It turned out that this machine cannot run it.
     Impossible(usize, String),
 }
@@ -107,11 +108,13 @@ pub(super) async fn carry_out(build: &Build<'_>, jobs: &[PlannedJob], plan: &Bui
 impl<'a> Course<'a> {
     async fn run(&mut self) {
         let mut waiting: Waiting<'a> = FuturesUnordered::new();
+        // What jobs leave is cleared away while others go on.
+        let mut clearing = FuturesUnordered::new();
         let mut cancelled = false;
         loop {
             self.go_on(&mut waiting);
             if self.members.iter().all(|member| matches!(member.at, At::Ended(_) | At::Skipped)) {
-                return;
+                break;
             }
             let stop = self.build.stop;
             let step = tokio::select! {
@@ -119,16 +122,24 @@ impl<'a> Course<'a> {
                     cancelled = true;
                     continue;
                 }
+                Some(()) = clearing.next() => continue,
                 step = waiting.next() => step,
             };
             match step {
                 Some(Step::Answered(place, answer)) => self.answered(place, answer),
-                Some(Step::Ended(place, ending, left)) => self.ended(place, ending, left),
+                Some(Step::Ended(place, Ended { ending, rest }, left)) => {
+                    self.ended(place, ending, left);
+                    clearing.push(rest.clear(self.build.rooms.executor));
+                }
                 Some(Step::Impossible(place, reason)) => self.impossible(place, &reason),
                 // Nothing runs, and nothing can begin: the edges are a circle.
-                None => return self.pass_over_rest("it waits for what never ends"),
+                None => {
+                    self.pass_over_rest("it waits for what never ends");
+                    break;
+                }
             }
         }
+        while clearing.next().await.is_some() {}
     }
 
     /// Begins what may begin, and passes over what never will.
@@ -343,11 +354,11 @@ async fn run(build: &Build<'_>, job: &PlannedJob, place: usize, order: WorkOrder
     let given = Given { checkout: build.checkout, sourced: build.sourced, log };
     let runner = Runner { order: &order, rooms: build.rooms, sink: &turns, stop: &stop, redactor: build.redactor };
     let running = runner.run(Some(given));
-    let ending = if job.finally { in_time(running, build.stop, &stop).await } else { running.await };
-    if let Err(error) = turns.emit(JobEvent::Finished { ending: ending.clone() }).await {
+    let ended = if job.finally { in_time(running, build.stop, &stop).await } else { running.await };
+    if let Err(error) = turns.emit(JobEvent::Finished { ending: ended.ending.clone() }).await {
         tracing::error!(%error, "a job's end could not be told");
     }
-    Step::Ended(place, ending, tap.left())
+    Step::Ended(place, ended, tap.left())
 }
 
 /// Looks whether an image's platform runs here; else says why not.
@@ -377,7 +388,7 @@ async fn look(rooms: &Rooms<'_>, image: &Image, stop: &Stop, log: &JobLog<'_>) -
 }
 
 /// `finally` goes on after a cancel, and ends with a second one or when its time is over.
-async fn in_time(running: impl Future<Output = Ending>, build: &Stop, stop: &Stop) -> Ending {
+async fn in_time(running: impl Future<Output = Ended>, build: &Stop, stop: &Stop) -> Ended {
     let mut running = std::pin::pin!(running);
     let killed = async {
         build.killed().await;
@@ -390,9 +401,10 @@ async fn in_time(running: impl Future<Output = Ending>, build: &Stop, stop: &Sto
         std::future::pending::<()>().await;
     };
     // Neither of the two ends by itself.
-    tokio::select! {
-        ending = &mut running => ending,
-        () = killed => Ending::cancelled("killed"),
-        () = late => Ending::cancelled("too late"),
-    }
+    let why = tokio::select! {
+        ended = &mut running => return ended,
+        () = killed => "killed",
+        () = late => "too late",
+    };
+    Ended { ending: Ending::cancelled(why), rest: Rest::default() }
 }

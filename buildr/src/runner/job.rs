@@ -9,8 +9,10 @@ use protocol::{Cause, Ending, Outcome, Plan, StageName, StageOutcome, Variable};
 
 use super::container::restore;
 use super::environment::Environment;
+use super::foreseen::Foreseen;
 use super::places::Places;
 use super::redact::Redactor;
+use super::rest::Rest;
 use super::secrets::Vault;
 use super::services::ServiceLogs;
 use super::source::Sourced;
@@ -161,11 +163,11 @@ pub(super) struct Ready<'a> {
 }
 
 impl Ready<'_> {
-    /// From an open sandbox to a closed one.
+    /// From an open sandbox to the job's end. What is to be closed and may be foreseen is in `rest`.
     ///
     /// # Errors
     /// An end before the first stage, so that `?` reads well.
-    pub(super) async fn carry_out(&self) -> Result<Ending, Ending> {
+    pub(super) async fn carry_out(&self, rest: &mut Rest) -> Result<Ending, Ending> {
         let Self { order, rooms, sink, stop, redactor, log, plan, sourced, workspace } = *self;
         let refused = |refusal: super::socket::Refusal| {
             Ending::errored(Cause::Limit, refusal.to_string()).in_stage(&refusal.stage)
@@ -183,7 +185,9 @@ impl Ready<'_> {
             privileged,
             keep: rooms.keep,
         };
+        rest.foreseen = Foreseen::of(plan, &sandbox_order, in_place);
         let sandbox = rooms.executor.open(sandbox_order).await.map_err(|error| ending_of(&error, stop))?;
+        let sandbox = rest.sandbox.insert(sandbox);
         let environment = Environment::of(order, plan, sourced, rooms);
         let secrets = Vault::of(order, rooms.secrets, plan);
         let depot = order.depot.clone().map(Shelf::Farm);
@@ -205,15 +209,10 @@ impl Ready<'_> {
             services: None,
             shelf: depot.or_else(|| rooms.archives.map(|folder| Shelf::Folder(folder.to_owned()))),
         };
-        let ending = match job.carry_out().await {
+        match job.carry_out().await {
             Ok(Walked { ending, handed }) => job.hand_on(handed).await.map(|()| ending),
             Err(ending) => Err(ending),
-        };
-        if let Err(error) = sandbox.close().await {
-            log.say(&format!("clean-up is not complete: {error}")).await;
-            tracing::warn!(%error, "what a job made stays until the next sweep");
         }
-        ending
     }
 }
 

@@ -1,7 +1,8 @@
 //! The one path of a job: code, manifest, plan, stages, end. `buildr run` and every agent go it.
 //!
 //! The user's failure is an [`Ending`], never an error; whatever goes wrong here becomes an ending with a
-//! sentence. On every path the sandbox is closed and the workspace removed before the ending is told.
+//! sentence. On every path the sandbox is closed and the workspace removed: before the ending is told, or, where all
+//! scripts have ended by themselves, right after it ([`Rest`]).
 
 mod graph;
 mod handing;
@@ -17,6 +18,8 @@ mod environment;
 mod container;
 mod keeping;
 mod stage;
+mod foreseen;
+mod rest;
 mod joining;
 mod walk;
 mod prepare;
@@ -29,6 +32,7 @@ mod build;
 mod course;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -47,6 +51,9 @@ use redact::Redactor;
 use telling::{InTurn, JobLog, told_badly};
 
 pub(crate) use telling::sentence;
+
+pub use foreseen::Foreseen;
+pub use rest::{Ended, Rest};
 
 pub use build::{Answer, Gatekeeper, NobodyToAsk, Place, Ways, run_build};
 pub use planning::Repositories;
@@ -96,6 +103,19 @@ pub struct Rooms<'a> {
     pub keep: KeepContainers,
     /// Who looks into a job's workspace before it is removed.
     pub visitor: Option<&'a dyn Visitor>,
+    /// The workspace for the job that comes, where it was made before that was known: see [`Foreseen`].
+    pub ready: Mutex<Option<Workspace>>,
+}
+
+impl Rooms<'_> {
+    /// A workspace for a job: the one that stands ready, or a new one.
+    async fn workspace(&self) -> Result<Workspace, WorkspaceError> {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match ready {
+            Some(ready) => Ok(ready),
+            None => self.work.open().await,
+        }
+    }
 }
 
 /// The folder for the reports of a stage, which need not be there.
@@ -127,18 +147,22 @@ impl Default for TimeLimits {
     }
 }
 
-/// Carries out one job and tells the sink what happens, the [`JobEvent::Finished`] last.
-pub async fn run(order: &WorkOrder, rooms: &Rooms<'_>, sink: &dyn EventSink, stop: &Stop) -> Ending {
+/// Carries out one job and tells the sink what happens, the [`JobEvent::Finished`] last. What is to be cleared away
+/// after that is given back.
+pub async fn run(order: &WorkOrder, rooms: &Rooms<'_>, sink: &dyn EventSink, stop: &Stop) -> Ended {
     let sink = &InTurn::new(sink);
-    let ending = match Redactor::for_order(order, rooms.secrets) {
+    let ended = match Redactor::for_order(order, rooms.secrets) {
         Ok(redactor) => Runner { order, rooms, sink, stop, redactor: &redactor }.run(None).await,
         // Nothing may be printed that might hold them.
-        Err(_) => Ending::errored(Cause::Limit, "the secrets of this job are too long to be masked in its logs"),
+        Err(_) => {
+            let ending = Ending::errored(Cause::Limit, "the secrets of this job are too long to be masked in its logs");
+            Ended { ending, rest: Rest::default() }
+        }
     };
-    if let Err(error) = sink.emit(JobEvent::Finished { ending: ending.clone() }).await {
+    if let Err(error) = sink.emit(JobEvent::Finished { ending: ended.ending.clone() }).await {
         tracing::error!(%error, "the job's end could not be told");
     }
-    ending
+    ended
 }
 
 struct Runner<'a> {
@@ -151,36 +175,50 @@ struct Runner<'a> {
 
 impl Runner<'_> {
     /// From its first line to its end; with the folder and the code that were made for it, or with its own.
-    async fn run(&self, given: Option<Given<'_>>) -> Ending {
+    async fn run(&self, given: Option<Given<'_>>) -> Ended {
         let (opened, log) = match given {
             Some(given) => (given.open(self.rooms, self.order).await, given.log),
             None => {
-                let opened = self.rooms.work.open().await;
+                let opened = self.rooms.workspace().await;
                 let opened = opened.map(|workspace| (workspace, None)).map_err(|error| error.to_string());
                 (opened, JobLog::new(self.sink, self.redactor))
             }
         };
+        let mut rest = Rest::default();
         let ending = match opened {
             Ok((workspace, sourced)) => {
                 let ended = match (&sourced, &self.order.plan) {
-                    (Some(sourced), Some(plan)) => self.carry_out(plan, sourced, &workspace, &log).await,
-                    _ => self.in_workspace(&workspace, &log).await,
+                    (Some(sourced), Some(plan)) => self.carry_out(plan, sourced, &workspace, &log, &mut rest).await,
+                    _ => self.in_workspace(&workspace, &log, &mut rest).await,
                 };
-                self.remove(workspace, &log).await;
-                ended.unwrap_or_else(|ending| ending)
+                rest.workspace = Some(workspace);
+                let ending = ended.unwrap_or_else(|ending| ending);
+                if !self.may_be_told(&ending) {
+                    self.clear(&mut rest, &log).await;
+                }
+                ending
             }
             Err(message) => Ending::errored(Cause::Daemon, message).or_again(true),
         };
-        self.finish(ending, log).await
+        Ended { ending: self.finish(ending, log).await, rest }
     }
 
-    async fn remove(&self, workspace: Workspace, log: &JobLog<'_>) {
-        if let Some(visitor) = self.rooms.visitor {
+    /// Whether an end may be told before all is cleared away. Who cancels a job, and who finds a machine at fault, is
+    /// told when nothing of it is left; and who looks into a workspace does it before the end.
+    fn may_be_told(&self, ending: &Ending) -> bool {
+        let by_itself = matches!(ending.outcome, Outcome::Passed | Outcome::Failed);
+        by_itself && !self.stop.is_cancelled() && self.rooms.visitor.is_none()
+    }
+
+    async fn clear(&self, rest: &mut Rest, log: &JobLog<'_>) {
+        if let Some(stayed) = rest.close().await {
+            log.say(&stayed).await;
+        }
+        if let (Some(visitor), Some(workspace)) = (self.rooms.visitor, &rest.workspace) {
             visitor.visit(workspace.folder()).await;
         }
-        if let Err(error) = workspace.discard(self.rooms.executor).await {
-            log.say(&format!("the workspace could not be removed: {error}")).await;
-            tracing::warn!(%error, "a workspace stays until the next sweep");
+        if let Some(stayed) = rest.discard(self.rooms.executor).await {
+            log.say(&stayed).await;
         }
     }
 
@@ -202,7 +240,7 @@ impl Runner<'_> {
     }
 
     /// From an empty folder to the job's end. An early end is an `Err` only so that `?` reads well.
-    async fn in_workspace(&self, workspace: &Workspace, log: &JobLog<'_>) -> Result<Ending, Ending> {
+    async fn in_workspace(&self, workspace: &Workspace, log: &JobLog<'_>, rest: &mut Rest) -> Result<Ending, Ending> {
         let sourced = &self.code(workspace, log).await?;
         let plan = match &self.order.plan {
             Some(plan) => plan.clone(),
@@ -217,7 +255,7 @@ impl Runner<'_> {
                 }
             }
         };
-        self.carry_out(&plan, sourced, workspace, log).await
+        self.carry_out(&plan, sourced, workspace, log, rest).await
     }
 
     /// Brings the code, and tells what it is.
@@ -242,10 +280,11 @@ impl Runner<'_> {
         sourced: &Sourced,
         workspace: &Workspace,
         log: &JobLog<'_>,
+        rest: &mut Rest,
     ) -> Result<Ending, Ending> {
         let Self { order, rooms, sink, stop, redactor } = self;
         beside::suit(order, rooms, plan, sourced, workspace, stop, log).await?;
-        Ready { order, rooms, sink: *sink, stop, redactor, log, plan, sourced, workspace }.carry_out().await
+        Ready { order, rooms, sink: *sink, stop, redactor, log, plan, sourced, workspace }.carry_out(rest).await
     }
 
     async fn tell(&self, event: JobEvent) -> Result<(), Ending> {

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::executor::{Executor, MountOrder, Stop};
 use crate::folder;
@@ -21,6 +22,9 @@ pub(super) const SUMMARY: &str = "summary";
 /// The list of the files that the build changes, in [`HAND_TARGET`].
 pub(super) const CHANGED: &str = "changed";
 
+/// The name of the folder that is [`HAND_TARGET`] for the first stage of a job, where it was made before the job came.
+const HAND_AHEAD: &str = "hand-ahead";
+
 /// How many paths are named one by one.
 const NAMED: usize = 5;
 
@@ -28,12 +32,16 @@ const NAMED: usize = 5;
 pub(super) struct Places<'a> {
     folder: &'a Path,
     made: AtomicU32,
+    /// Where a stage to come will find what it hands on, when that was made before its turn.
+    hand_ahead: Mutex<Option<PathBuf>>,
     executor: &'a dyn Executor,
 }
 
 impl<'a> Places<'a> {
     pub(super) fn new(folder: &'a Path, executor: &'a dyn Executor) -> Self {
-        Self { folder, made: AtomicU32::new(0), executor }
+        // Such a folder is there when a container stands ready that sees it.
+        let hand_ahead = Mutex::new(Some(folder.join(HAND_AHEAD)).filter(|hand| hand.is_dir()));
+        Self { folder, made: AtomicU32::new(0), hand_ahead, executor }
     }
 
     /// The path of a folder that is not there yet.
@@ -66,25 +74,40 @@ impl<'a> Places<'a> {
         Ok((to, said))
     }
 
-    /// The folder in which a stage hands on values and a summary, as its container sees it.
+    /// The folder in which a stage hands on values and a summary, as its container sees it. Nobody had it before.
     ///
     /// # Errors
     /// When the disk refuses.
     pub(super) fn hand(&self, changed: Option<&[String]>) -> io::Result<MountOrder> {
-        let source = self.fresh("hand");
-        fs::create_dir(&source)?;
-        // Whichever user the container runs as.
-        fs::set_permissions(&source, Permissions::from_mode(0o777))?;
-        for name in [HANDED, SUMMARY] {
-            fs::write(source.join(name), "")?;
-            fs::set_permissions(source.join(name), Permissions::from_mode(0o666))?;
-        }
+        let ahead = self.ahead().take();
+        let source = match ahead {
+            Some(source) => source,
+            None => make_hand(self.fresh("hand"))?,
+        };
         if let Some(changed) = changed {
             let lines: String = changed.iter().map(|path| format!("{path}\n")).collect();
             fs::write(source.join(CHANGED), lines)?;
             fs::set_permissions(source.join(CHANGED), Permissions::from_mode(0o444))?;
         }
-        Ok(MountOrder { source, target: HAND_TARGET.to_owned(), read_only: false })
+        Ok(hand_at(source))
+    }
+
+    /// The same, of the next stage that asks for it.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(super) fn hand_ahead(&self) -> io::Result<MountOrder> {
+        let mut ahead = self.ahead();
+        let source = match &*ahead {
+            Some(source) => source.clone(),
+            None => ahead.insert(make_hand(self.fresh("hand"))?).clone(),
+        };
+        Ok(hand_at(source))
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Option<PathBuf>> {
+        // Each change is one step.
+        self.hand_ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes what is not needed any more. What stays goes with the job's folder.
@@ -93,6 +116,29 @@ impl<'a> Places<'a> {
             tracing::debug!(%error, "a folder stays until its job is over");
         }
     }
+}
+
+/// The folder in which the first stage of a job hands on, in the folder of a job that is not known yet.
+///
+/// # Errors
+/// When the disk refuses.
+pub(super) fn first_hand(folder: &Path) -> io::Result<MountOrder> {
+    Ok(hand_at(make_hand(folder.join(HAND_AHEAD))?))
+}
+
+fn make_hand(source: PathBuf) -> io::Result<PathBuf> {
+    fs::create_dir(&source)?;
+    // Whichever user the container runs as.
+    fs::set_permissions(&source, Permissions::from_mode(0o777))?;
+    for name in [HANDED, SUMMARY] {
+        fs::write(source.join(name), "")?;
+        fs::set_permissions(source.join(name), Permissions::from_mode(0o666))?;
+    }
+    Ok(source)
+}
+
+fn hand_at(source: PathBuf) -> MountOrder {
+    MountOrder { source, target: HAND_TARGET.to_owned(), read_only: false }
 }
 
 /// Work on the disk, on a thread that may wait for it.

@@ -86,6 +86,11 @@ impl Vault {
 }
 
 impl Given {
+    /// Whether a container must be made with it, and not only told.
+    pub(super) fn has_files(&self) -> bool {
+        !self.files.is_empty()
+    }
+
     /// Writes the files into a new folder, if there are any. On this machine only the folder's owner comes through it;
     /// in the container every user may read them.
     pub(super) fn write(&self, folder: &Path) -> io::Result<Option<MountOrder>> {

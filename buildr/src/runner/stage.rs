@@ -137,7 +137,7 @@ impl<'a> StageRun<'a> {
     }
 
     /// The most times that it is run.
-    fn most_tries(&self) -> u32 {
+    pub(super) fn most_tries(&self) -> u32 {
         match &self.stage.retry {
             Some(retry) if !self.stage.not_twice => retry.max.saturating_add(1),
             _ => 1,

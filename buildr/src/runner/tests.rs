@@ -101,10 +101,12 @@ impl Ground {
             caches: Some(&caches),
             keep: crate::executor::KeepContainers::Nothing,
             visitor: None,
+            ready: Mutex::default(),
         };
         let told =
             Told { logs: Mutex::default(), events: Mutex::default(), stop: &stop, cancel_because: self.cancel_because };
-        let ending = run(&self.order, &rooms, &told, &stop).await;
+        let Ended { ending, rest } = run(&self.order, &rooms, &told, &stop).await;
+        rest.clear(&executor).await;
         assert_eq!(std::fs::read_dir(work.path()).unwrap().count(), 0, "the workspace is gone");
         assert_eq!(executor.open_sandboxes(), 0, "the sandbox is closed");
         (ending, told.logs.into_inner().unwrap(), told.events.into_inner().unwrap())

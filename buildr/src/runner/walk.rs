@@ -99,7 +99,7 @@ impl<'a> Walk<'a> {
     async fn go(mut self) -> Result<Walked, Ending> {
         let at_once = self.job.stages_at_once();
         let mut running = FuturesUnordered::new();
-        let mut lost = None;
+        let (mut lost, mut foreseen) = (None, None);
         loop {
             while lost.is_none() && running.len() < at_once {
                 let Some(place) = self.next() else { break };
@@ -111,6 +111,11 @@ impl<'a> Walk<'a> {
                     Ok(None) => {}
                     Err(ending) => lost = Some(ending),
                 }
+            }
+            let next = if lost.is_none() { self.foreseen() } else { None };
+            if let Some(place) = next.filter(|_| next != foreseen) {
+                self.run_of(place, None).stand_by();
+                foreseen = next;
             }
             let Some((place, done)) = running.next().await else { break };
             match done {
@@ -153,18 +158,38 @@ impl<'a> Walk<'a> {
         }
         let before = self.graph.before(place);
         let archives = before.iter().filter_map(|&before| self.kept[before].clone()).collect();
-        let mut handed: Vec<Variable> = Vec::new();
-        for &before in before {
-            handed.extend(self.handed[before].iter().cloned());
-        }
-        Ok(Some(StageRun {
+        Ok(Some(self.run_of(place, (!alone).then_some(archives))))
+    }
+
+    /// A stage as it would be run now.
+    fn run_of(&self, place: usize, copy_with: Option<Vec<PathBuf>>) -> StageRun<'a> {
+        let before = self.graph.before(place);
+        StageRun {
             job: self.job,
-            stage,
+            stage: &self.job.plan.stages[place],
             stop: self.stops[place].clone(),
             workspace: self.workspace.clone(),
-            copy_with: (!alone).then_some(archives),
-            handed,
-        }))
+            copy_with,
+            handed: before.iter().flat_map(|&before| self.handed[before].iter().cloned()).collect(),
+        }
+    }
+
+    /// The one that runs next on the workspace as it is, if all goes well with those that run.
+    fn foreseen(&self) -> Option<usize> {
+        let running = |&place: &usize| self.fates[place] == Fate::Running;
+        // Of those that may be tried again another workspace stays.
+        let moves = |place: usize| self.run_of(place, None).most_tries() > 1 && !self.job.in_place;
+        if (0..self.fates.len()).filter(running).any(|place| self.graph.is_alone(place) && moves(place)) {
+            return None;
+        }
+        let is_next = |&place: &usize| {
+            let waits_for_running = |need: usize| self.fates[need].is_over() || self.fates[need] == Fate::Running;
+            self.fates[place] == Fate::Waiting
+                && self.job.plan.stages[place].skip.is_none()
+                && self.graph.needs(place).all(waits_for_running)
+        };
+        let next = (0..self.fates.len()).find(is_next)?;
+        (self.graph.is_alone(next) && self.decide(next).is_ok()).then_some(next)
     }
 
     /// Whether a stage runs, now that all before it is over; else why not.

@@ -227,6 +227,7 @@ impl Build<'_> {
             caches: Some(&caches),
             keep: if looked_into { KeepContainers::Failed } else { KeepContainers::Nothing },
             visitor: looked_into.then_some(&aftermath),
+            ready: Mutex::default(),
         };
         let owner = self.owner(&own_environment, &facts.inputs);
         // All jobs have the one tree, and would write over each other.

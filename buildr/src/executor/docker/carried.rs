@@ -41,7 +41,7 @@ pub(super) fn folders(mounts: &[MountOrder]) -> Vec<(String, bool)> {
 }
 
 /// Brings all of it into the volumes of a container that has not been started.
-pub(super) async fn bring(container: &Container<'_>, mounts: &[MountOrder]) -> Result<(), ExecutorError> {
+pub(super) async fn bring(container: &Container, mounts: &[MountOrder]) -> Result<(), ExecutorError> {
     for mount in mounts {
         let is_folder = mount.source.is_dir();
         let target = if is_folder { mount.target.clone() } else { parent_of(&mount.target) };

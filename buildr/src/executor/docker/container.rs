@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bollard::container::{AttachContainerResults, LogOutput};
+use bollard::container::LogOutput;
 use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::{ContainerCreateBody, ContainerState, ExecConfig};
 use bollard::query_parameters::{
@@ -28,10 +28,13 @@ use super::marks::{Marks, Phase, Piece};
 /// How long the daemon may take to tell of an end that must already have happened.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What is said to a container and what it says.
+pub(super) use bollard::container::AttachContainerResults as Line;
+
 /// A container that was made and not yet started.
 #[derive(Debug)]
-pub(super) struct Container<'a> {
-    pub(super) engine: &'a Engine,
+pub(super) struct Container {
+    pub(super) engine: Engine,
     pub(super) id: String,
     /// For sentences, such as "stage test".
     pub(super) title: String,
@@ -56,10 +59,10 @@ pub(super) struct Bounds {
     pub(super) memory: u64,
 }
 
-impl<'a> Container<'a> {
+impl Container {
     /// Makes one, of this platform where one is named.
     pub(super) async fn create(
-        engine: &'a Engine,
+        engine: &Engine,
         title: String,
         image: &str,
         platform: Option<&str>,
@@ -68,7 +71,7 @@ impl<'a> Container<'a> {
         let options = platform.map(|platform| CreateContainerOptionsBuilder::default().platform(platform).build());
         let created = engine.quick.create_container(options, body).await;
         let id = created.map_err(|error| engine.failed(format!("make the container of {title}"), &error))?.id;
-        Ok(Self { engine, id, title, image: image.to_owned() })
+        Ok(Self { engine: engine.clone(), id, title, image: image.to_owned() })
     }
 
     /// Whether a path is there as the container will see it.
@@ -81,16 +84,23 @@ impl<'a> Container<'a> {
         }
     }
 
-    /// Starts it, tells it what to do, and stays until it has ended and all its output is passed on.
+    /// Begins to listen to it and starts it: from then on it waits for what it is told.
+    pub(super) async fn begin(&self) -> Result<Line, ExecutorError> {
+        let line = self.attach(true).await?;
+        self.start().await?;
+        Ok(line)
+    }
+
+    /// Tells it, which has begun, what to do, and stays until it has ended and all its output is passed on.
     pub(super) async fn run(
         &self,
+        line: Line,
         frame: Frame,
         output: &Output,
         stop: &Stop,
         bounds: &Bounds,
     ) -> Result<StageEnd, ExecutorError> {
-        let AttachContainerResults { output: printed, input } = self.attach(true).await?;
-        self.start().await?;
+        let Line { output: printed, input } = line;
         let (mut tail, silence) = (Tail::default(), Silence::new());
         let (phase, seen) = watch::channel(Phase::default());
         let tidies = frame.mark.is_some();
@@ -123,7 +133,7 @@ impl<'a> Container<'a> {
     }
 
     /// Begins to listen to it; to a service nobody speaks.
-    pub(super) async fn attach(&self, speaks: bool) -> Result<AttachContainerResults, ExecutorError> {
+    pub(super) async fn attach(&self, speaks: bool) -> Result<Line, ExecutorError> {
         let options = AttachContainerOptionsBuilder::default().stream(true).stdin(speaks).stdout(true).stderr(true);
         let attached = self.engine.long.attach_container(&self.id, Some(options.build())).await;
         attached.map_err(|error| self.failed("attach to", &error))

@@ -26,7 +26,7 @@ const KILLS: u32 = 3;
 
 /// What ends one container.
 pub(super) struct Ending<'a> {
-    pub(super) container: &'a Container<'a>,
+    pub(super) container: &'a Container,
     pub(super) stop: &'a Stop,
     pub(super) bounds: &'a Bounds,
     pub(super) silence: &'a Silence,

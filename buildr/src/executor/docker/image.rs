@@ -116,6 +116,14 @@ pub(super) async fn obtain(
     }
 }
 
+/// An image that is here and need not be pulled.
+pub(super) async fn at_hand(engine: &Engine, wanted: &plan::Image) -> Result<Option<Image>, ExecutorError> {
+    match reference(&wanted.name).filter(|_| wanted.pull == Pull::Missing) {
+        Some(reference) => find(engine, wanted, &reference).await,
+        None => Ok(None),
+    }
+}
+
 /// Why an image is not there although it was pulled.
 fn missing(wanted: &plan::Image) -> String {
     match &wanted.platform {

@@ -60,6 +60,24 @@ impl Images {
         Ok(Some(found))
     }
 
+    /// An image that nobody needs to pull or to wait for; nothing where somebody does.
+    pub(super) async fn at_hand(
+        &self,
+        machine: &Machine,
+        wanted: &plan::Image,
+    ) -> Result<Option<Image>, ExecutorError> {
+        let turn = self.turn(wanted);
+        let Ok(mut known) = turn.try_lock() else { return Ok(None) };
+        if let Some(known) = &*known {
+            return Ok(Some(known.used_as(wanted)));
+        }
+        let Some(found) = image::at_hand(&machine.engine, wanted).await? else { return Ok(None) };
+        let Some(used) = machine.pulled.use_image(&found.id) else { return Ok(None) };
+        self.keep(used);
+        *known = Some(found.clone());
+        Ok(Some(found))
+    }
+
     /// The digest of what a name meant, when it was used.
     pub(super) async fn digest(&self, wanted: &plan::Image) -> Option<String> {
         self.turn(wanted).lock().await.as_ref().map(|image| image.digest.clone())

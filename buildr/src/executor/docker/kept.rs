@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bollard::container::AttachContainerResults;
 use bollard::models::{ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{ResizeContainerTTYOptionsBuilder, WaitContainerOptions};
 use bytes::Bytes;
@@ -16,7 +15,7 @@ use tokio::sync::watch;
 use super::super::{ExecutorError, KeepContainers, MountOrder, Output, StageOrder};
 use super::carried;
 use super::commit::{self, Commit};
-use super::container::Container;
+use super::container::{Container, Line};
 use super::image::Image;
 use super::labels;
 use super::machine::Machine;
@@ -183,9 +182,9 @@ async fn body(
 }
 
 /// Connects a container with a terminal, until it ends.
-async fn connected(container: &Container<'_>, mut terminal: ShellTerminal) -> Result<i64, ExecutorError> {
-    let engine = container.engine;
-    let AttachContainerResults { output: mut shown, mut input } = container.attach(true).await?;
+async fn connected(container: &Container, mut terminal: ShellTerminal) -> Result<i64, ExecutorError> {
+    let engine = &container.engine;
+    let Line { output: mut shown, mut input } = container.attach(true).await?;
     container.start().await?;
     let sizes = async {
         loop {

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::super::{ExecutorError, StageOrder};
+use super::super::{ExecutorError, SandboxOrder, StageOrder};
 use super::container::{Bounds, Container};
 use super::disk::Ledger;
 use super::engine::Engine;
@@ -23,6 +23,7 @@ use super::prepared::Making;
 use super::pulled::Pulled;
 use super::removal;
 use super::settings::DockerSettings;
+use super::standing::Ahead;
 
 /// How many images are tried for a container that removes a folder, before it is given up.
 const HELPING_IMAGES: usize = 5;
@@ -54,6 +55,17 @@ pub(super) struct Machine {
     platform: OnceCell<Option<String>>,
     /// Whether containers of other platforms start here, as far as that was tried.
     pub(super) starts: tokio::sync::Mutex<HashMap<String, bool>>,
+    /// The places in which a container stands before their jobs are known, by their workspaces.
+    reserved: Mutex<HashMap<PathBuf, Reserved>>,
+}
+
+/// A place whose job is not known yet.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    pub(super) order: SandboxOrder,
+    pub(super) labels: Labels,
+    pub(super) live: Live,
+    pub(super) ahead: Option<Ahead>,
 }
 
 /// A job's place is in use, for as long as this lives.
@@ -86,7 +98,19 @@ impl Machine {
             daemon_folder: OnceCell::new(),
             platform: OnceCell::new(),
             starts: tokio::sync::Mutex::default(),
+            reserved: Mutex::default(),
         }
+    }
+
+    /// Keeps a place for the job that comes to its workspace. Gives the one that was kept for it before.
+    pub(super) fn reserve(&self, place: Reserved) -> Option<Reserved> {
+        let workspace = place.order.workspace.clone();
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner).insert(workspace, place)
+    }
+
+    /// The place that is kept for a workspace.
+    pub(super) fn reserved(&self, workspace: &Path) -> Option<Reserved> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner).remove(workspace)
     }
 
     /// A place comes into use: until it is closed, no sweep touches what is made for it.
@@ -107,11 +131,7 @@ impl Machine {
 
     /// Makes a container. Whether the daemon sees its folders is found out at the first: if not, they are carried to
     /// it (and `order` says so).
-    pub(super) async fn create<'a>(
-        &'a self,
-        order: &mut Order<'_>,
-        title: &str,
-    ) -> Result<Container<'a>, ExecutorError> {
+    pub(super) async fn create(&self, order: &mut Order<'_>, title: &str) -> Result<Container, ExecutorError> {
         let (folder, mount) = order.workspace;
         let made = async |order: &Order<'_>| {
             let Image { name, platform, .. } = order.image;
@@ -150,7 +170,7 @@ impl Machine {
     }
 
     /// Makes sure, once per place on the disk, that the daemon mounts the very folder that this process sees.
-    async fn prove(&self, container: &Container<'_>, folder: &Path, mount: &str) -> Result<bool, ExecutorError> {
+    async fn prove(&self, container: &Container, folder: &Path, mount: &str) -> Result<bool, ExecutorError> {
         let name = format!(".buildr-probe-{}", Uuid::new_v4());
         let probe = folder.join(&name);
         let disk = |source| ExecutorError::Disk { doing: format!("write {}", probe.display()), source };

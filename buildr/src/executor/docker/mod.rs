@@ -1,7 +1,7 @@
 //! Runs containers through a Docker daemon. Only this room names bollard.
 //!
 //! One stage's way: `image` finds or pulls, `order` says what the container is made of, `container` makes
-//! it, attaches and starts, `handoff` is what it is told, `marks` how it tells how far it is, `ending` ends it, `removal`
+//! it, attaches and starts (or `ahead` has done so before, and it is `standing`), `handoff` is what it is told, `marks` how it tells how far it is, `ending` ends it, `removal`
 //! takes it away again, and `carried` brings folders to a daemon that does not see them. `sandbox` goes that way for a
 //! job: `stage` for its stages, `prepare` for the image that they start from, `services` and `ready` for what runs
 //! beside them, `kept` for what a person looks into later,
@@ -22,6 +22,7 @@ mod image;
 mod labels;
 mod ending;
 mod container;
+mod standing;
 mod carried;
 mod order;
 mod removal;
@@ -36,6 +37,7 @@ mod kept;
 mod machine;
 mod images;
 mod platform;
+mod ahead;
 mod stage;
 mod ready;
 mod services;
@@ -50,7 +52,7 @@ use async_trait::async_trait;
 
 use protocol::plan::Image;
 
-use super::{Executor, ExecutorError, Output, Sandbox, SandboxOrder, Spare, Stop, Suits, Swept};
+use super::{Executor, ExecutorError, Output, Sandbox, SandboxOrder, Spare, StandbyOrder, Stop, Suits, Swept};
 use engine::Engine;
 use machine::Machine;
 use sandbox::DockerSandbox;
@@ -128,7 +130,22 @@ impl DockerExecutor {
 #[async_trait]
 impl Executor for DockerExecutor {
     async fn open(&self, order: SandboxOrder) -> Result<Box<dyn Sandbox>, ExecutorError> {
-        Ok(Box::new(DockerSandbox::new(Arc::clone(&self.machine), order)))
+        Ok(Box::new(DockerSandbox::open(Arc::clone(&self.machine), order)))
+    }
+
+    async fn stand_by(&self, order: StandbyOrder) -> Result<(), ExecutorError> {
+        let StandbyOrder { place, stage } = order;
+        match DockerSandbox::keep_ready(Arc::clone(&self.machine), place, &stage) {
+            Some(before) => Box::new(before).close().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn stand_down(&self, workspace: &Path) -> Result<(), ExecutorError> {
+        match self.machine.reserved(workspace) {
+            Some(place) => Box::new(DockerSandbox::of(Arc::clone(&self.machine), place)).close().await,
+            None => Ok(()),
+        }
     }
 
     async fn sweep(&self) -> Result<Swept, ExecutorError> {

@@ -11,12 +11,13 @@ use bollard::models::{
 use protocol::Variable;
 use protocol::plan::Resources;
 
-use super::super::MountOrder;
+use super::super::{MountOrder, StageOrder};
 use super::carried;
 use super::handoff::WRAPPER;
 use super::image::Image;
 use super::powers::Powers;
 use super::settings::DockerSettings;
+use super::standing::Made;
 
 /// Rights that no build needs and that reach beyond its container. Dropping all would break apt, apk and npm.
 const DROPPED: [&str; 4] = ["NET_RAW", "MKNOD", "AUDIT_WRITE", "SETFCAP"];
@@ -63,7 +64,37 @@ pub(super) struct Order<'a> {
     pub(super) network: Option<&'a str>,
 }
 
-impl Order<'_> {
+impl<'a> Order<'a> {
+    /// What this stage's container is made of, over this folder of this machine and where it is mounted.
+    pub(super) fn of_stage(
+        settings: &'a DockerSettings,
+        powers: &'a Powers,
+        image: &'a Image,
+        labels: HashMap<String, String>,
+        workspace: (&'a Path, &'a str),
+        stage: &'a StageOrder,
+        socket: Option<&'a Path>,
+    ) -> Self {
+        Self {
+            settings,
+            powers,
+            image,
+            labels,
+            workspace,
+            mounts: &stage.mounts,
+            shared: true,
+            socket,
+            resources: stage.resources,
+            privileged: stage.privileged,
+            network: stage.network.as_ref().map(|served| served.0.as_str()),
+        }
+    }
+
+    /// What the daemon is told, as far as it tells one container from another.
+    pub(super) fn made(&self) -> Made {
+        Made::of(self.body(), self.image.platform.clone())
+    }
+
     /// A stage's container, which waits for what it is told.
     pub(super) fn body(&self) -> ContainerCreateBody {
         let mut entrypoint = self.image.entrypoint.clone().unwrap_or_default();

@@ -69,7 +69,7 @@ impl Heard {
 /// A service that has been started, and is waited for.
 pub(super) struct Awaited<'a> {
     pub(super) sandbox: &'a DockerSandbox,
-    pub(super) container: &'a Container<'a>,
+    pub(super) container: &'a Container,
     pub(super) service: &'a Service,
     pub(super) image: &'a Image,
     pub(super) network: &'a str,
@@ -218,7 +218,7 @@ impl Awaited<'_> {
         };
         let title = format!("the watch on service {}", self.service.name);
         let watch =
-            Container::create(self.container.engine, title, &image.name, image.platform.as_deref(), body).await?;
+            Container::create(&self.container.engine, title, &image.name, image.platform.as_deref(), body).await?;
         watch.start().await?;
         let mut waiting = self.container.engine.long.wait_container(&watch.id, None::<WaitContainerOptions>);
         let ended = waiting.next().await;

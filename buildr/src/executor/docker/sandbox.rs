@@ -14,15 +14,18 @@ use super::super::{
     ExecutorError, Output, PrepareOrder, Prepared, Sandbox, SandboxOrder, Served, ServiceOrder, SocketGrant,
     StageOrder, Stop,
 };
+use super::ahead::Maker;
 use super::disk::Usage;
 use super::home;
 use super::image::Image;
 use super::images::Images;
 use super::labels::Labels;
-use super::machine::{Live, Machine};
+use super::machine::{Live, Machine, Reserved};
 use super::notice;
 use super::removal;
 use super::services::Services;
+use super::settings::DockerSettings;
+use super::standing::{Ahead, Standing};
 use super::workspace;
 
 /// A place for one job. Several of its stages may run at once.
@@ -30,7 +33,9 @@ pub(super) struct DockerSandbox {
     pub(super) machine: Arc<Machine>,
     pub(super) order: SandboxOrder,
     pub(super) labels: Labels,
-    pub(super) images: Images,
+    pub(super) images: Arc<Images>,
+    /// A container that stands ready for a stage to come.
+    pub(super) ahead: Mutex<Option<Ahead>>,
     /// What stages without an image of their own start from, once `prepare` has made it.
     pub(super) prepared: Mutex<Option<Image>>,
     /// By folder: the user whose containers may write to it as it now is.
@@ -43,25 +48,39 @@ pub(super) struct DockerSandbox {
     pub(super) services: Services,
     /// Whether what the daemon cannot do was said.
     noted: AtomicBool,
-    _live: Live,
+    live: Live,
 }
 
 impl DockerSandbox {
-    pub(super) fn new(machine: Arc<Machine>, order: SandboxOrder) -> Self {
-        let labels = Labels {
-            owner: machine.settings.owner.clone(),
-            boot: machine.settings.boot.clone(),
-            job: order.job.clone(),
-            sandbox: Uuid::new_v4().to_string(),
-        };
-        let live = machine.begin(&labels.sandbox);
+    /// A place for this job; the one that was kept for its workspace, if any.
+    pub(super) fn open(machine: Arc<Machine>, order: SandboxOrder) -> Self {
+        let reserved = machine.reserved(&order.workspace).unwrap_or_else(|| reserve(&machine, order.clone()));
+        Self::of(machine, Reserved { order, ..reserved })
+    }
+
+    /// Keeps a place for a job that is not known yet, with a container that stands ready for this stage of it. Gives the
+    /// place that was kept before, if any.
+    pub(super) fn keep_ready(machine: Arc<Machine>, order: SandboxOrder, stage: &StageOrder) -> Option<Self> {
+        let place = Self::of(Arc::clone(&machine), reserve(&machine, order));
+        place.stand_by(stage);
+        let Self { order, labels, live, ahead, .. } = place;
+        let ahead = ahead.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let before = machine.reserve(Reserved { order, labels, live, ahead });
+        before.map(|before| Self::of(machine, before))
+    }
+
+    /// A place as it was kept.
+    pub(super) fn of(machine: Arc<Machine>, reserved: Reserved) -> Self {
+        let Reserved { order, labels, live, ahead } = reserved;
+        let labels = Labels { job: order.job.clone(), ..labels };
         let usage = Usage::default();
         usage.add_folder(&order.workspace);
         Self {
             machine,
             order,
             labels,
-            images: Images::default(),
+            images: Arc::default(),
+            ahead: Mutex::new(ahead),
             prepared: Mutex::default(),
             opened: Mutex::default(),
             removals: Mutex::default(),
@@ -69,7 +88,7 @@ impl DockerSandbox {
             usage,
             services: Services::default(),
             noted: AtomicBool::new(false),
-            _live: live,
+            live,
         }
     }
 
@@ -145,6 +164,18 @@ impl DockerSandbox {
         }));
     }
 
+    /// Removes a container once it is there, while the job goes on.
+    pub(super) fn remove_when_made(&self, making: JoinHandle<Option<Standing>>) {
+        let machine = Arc::clone(&self.machine);
+        lock(&self.removals).push(task::spawn("container removal", async move {
+            if let Ok(Some(Standing { container, .. })) = making.await
+                && let Err(error) = removal::container(&machine.engine, &container.id).await
+            {
+                tracing::warn!(%error, "a container is left to the closing of its job's place");
+            }
+        }));
+    }
+
     /// Lets this image's user write to a folder.
     pub(super) async fn open_folder(&self, folder: &Path, image: &Image) -> Result<(), ExecutorError> {
         let is_owner = image.runs_as_root() && !self.machine.powers().await.remapped;
@@ -204,11 +235,33 @@ impl Sandbox for DockerSandbox {
         kept.map(|()| end)
     }
 
+    fn stand_by(&self, stage: &StageOrder) {
+        let maker = match self.socket(stage) {
+            Ok(socket) if self.allow(stage).is_ok() => Maker {
+                machine: Arc::clone(&self.machine),
+                images: Arc::clone(&self.images),
+                place: self.order.clone(),
+                labels: self.labels.clone(),
+                prepared: lock(&self.prepared).clone(),
+                stage: stage.clone(),
+                socket,
+            },
+            // It will be refused.
+            _ => return,
+        };
+        if let Some(before) = lock(&self.ahead).replace(maker.begin()) {
+            self.remove_when_made(before.making);
+        }
+    }
+
     async fn digest(&self, image: &protocol::plan::Image) -> Option<String> {
         self.images.digest(image).await
     }
 
     async fn close(self: Box<Self>) -> Result<(), ExecutorError> {
+        if let Some(ahead) = lock(&self.ahead).take() {
+            self.remove_when_made(ahead.making);
+        }
         let removals: Vec<_> = lock(&self.removals).drain(..).collect();
         for removal in removals {
             if let Err(error) = removal.await {
@@ -223,6 +276,19 @@ impl Sandbox for DockerSandbox {
         }
         removed
     }
+}
+
+/// A place that nobody has come to yet.
+fn reserve(machine: &Machine, order: SandboxOrder) -> Reserved {
+    let DockerSettings { owner, boot, .. } = &machine.settings;
+    let labels = Labels {
+        owner: owner.clone(),
+        boot: boot.clone(),
+        job: order.job.clone(),
+        sandbox: Uuid::new_v4().to_string(),
+    };
+    let live = machine.begin(&labels.sandbox);
+    Reserved { order, labels, live, ahead: None }
 }
 
 /// What is held is whole whatever panicked beside it: each change is one step.

@@ -10,7 +10,7 @@ use protocol::StageEnd;
 
 use super::super::{ExecutorError, Output, StageOrder, Stop};
 use super::carried;
-use super::container::{Bounds, Container};
+use super::container::{Bounds, Container, Line};
 use super::disk::Look;
 use super::handoff::{self, Frame};
 use super::image::Image;
@@ -18,8 +18,9 @@ use super::machine::Machine;
 use super::notice;
 use super::order::Order;
 use super::removal;
-use super::sandbox::DockerSandbox;
+use super::sandbox::{DockerSandbox, lock};
 use super::settings::DiskLimits;
+use super::standing::{Standing, Taken};
 
 impl DockerSandbox {
     /// Runs a stage's script in a fresh container over this folder, which keeps what was written to it when `keeps`
@@ -36,27 +37,20 @@ impl DockerSandbox {
         let machine = Arc::clone(&self.machine);
         let socket = self.socket(stage)?;
         let before = if socket.is_some() { machine.strangers().await? } else { HashMap::new() };
-        let network = stage.network.as_ref().map(|served| served.0.clone());
-        let mut order = Order {
-            settings: &machine.settings,
-            powers: machine.powers().await,
-            image,
-            labels: self.labels.of_stage(stage.name.as_str()),
-            workspace: (folder, &self.order.mount),
-            mounts: &stage.mounts,
-            shared: true,
-            socket: socket.as_deref(),
-            resources: stage.resources,
-            privileged: stage.privileged,
-            network: network.as_deref(),
-        };
+        let workspace = (folder, self.order.mount.as_str());
+        let (powers, labels) = (machine.powers().await, self.labels.of_stage(stage.name.as_str()));
+        let mut order = Order::of_stage(&machine.settings, powers, image, labels, workspace, stage, socket.as_deref());
         let mut environment = order.environment();
         environment.extend(stage.environment.iter().cloned());
         let frame = handoff::frame(&environment, stage, &self.order.mount)?;
         notice::warn_of_names(stage, output).await;
-        let container = machine.create(&mut order, &format!("stage {}", stage.name)).await?;
+        let title = format!("stage {}", stage.name);
+        let (container, line) = match self.standing(&order, &title, keeps).await {
+            Some(Standing { container, line }) => (container, Some(line)),
+            None => (machine.create(&mut order, &title).await?, None),
+        };
         self.note(order.shared, output).await;
-        let ended = self.in_its_time(&container, &order, stage, frame, keeps, output, stop).await;
+        let ended = self.in_its_time(&container, line, &order, stage, frame, keeps, output, stop).await;
         if socket.is_some() {
             notice::warn_of_strangers(&before, &machine.strangers().await.unwrap_or_default(), output).await;
         }
@@ -70,11 +64,28 @@ impl DockerSandbox {
         }
     }
 
+    /// The container that stands ready, when it is what this order would make.
+    async fn standing(&self, order: &Order<'_>, title: &str, keeps: bool) -> Option<Standing> {
+        // What works on a throw-away copy was not foreseen, and others may be.
+        let ahead = if keeps { lock(&self.ahead).take()? } else { return None };
+        match ahead.take(&order.made()).await {
+            Taken::This(mut standing) => {
+                title.clone_into(&mut standing.container.title);
+                return Some(standing);
+            }
+            Taken::Other(making) => self.remove_when_made(making),
+            Taken::Ended(standing) => self.remove_aside(standing.container.id),
+            Taken::None => {}
+        }
+        None
+    }
+
     /// From a container that was made to one that has ended.
     #[expect(clippy::too_many_arguments, reason = "it is one function with the one above, cut in two")]
     async fn in_its_time(
         &self,
-        container: &Container<'_>,
+        container: &Container,
+        line: Option<Line>,
         order: &Order<'_>,
         stage: &StageOrder,
         frame: Frame,
@@ -83,15 +94,20 @@ impl DockerSandbox {
         stop: &Stop,
     ) -> Result<StageEnd, ExecutorError> {
         let machine = &self.machine;
+        if let Some(line) = line {
+            return self.watched(container, line, frame, output, stop, stage).await;
+        }
         if order.network.is_some() {
             connect_further(machine, &container.id).await?;
         }
         if order.shared {
-            return self.watched(container, frame, output, stop, stage).await;
+            let line = container.begin().await?;
+            return self.watched(container, line, frame, output, stop, stage).await;
         }
         let mut seen = order.seen();
         carried::bring(container, &seen).await?;
-        let ended = self.watched(container, frame, output, stop, stage).await?;
+        let line = container.begin().await?;
+        let ended = self.watched(container, line, frame, output, stop, stage).await?;
         if !keeps {
             seen.remove(0);
         }
@@ -102,7 +118,8 @@ impl DockerSandbox {
     /// Runs a container, and ends it when its job has taken more of the disk than it may.
     async fn watched(
         &self,
-        container: &Container<'_>,
+        container: &Container,
+        line: Line,
         frame: Frame,
         output: &Output,
         stop: &Stop,
@@ -113,13 +130,13 @@ impl DockerSandbox {
         let too_large = self.usage.end.clone();
         let bounds = Bounds { too_large, ..machine.bounds(stage, machine.powers().await) };
         if limits == DiskLimits::default() {
-            return container.run(frame, output, stop, &bounds).await;
+            return container.run(line, frame, output, stop, &bounds).await;
         }
         let _counted = self.usage.count(&container.id);
         let (engine, daemon) = (&machine.engine, machine.daemon_folder().await);
         let look = Look { engine, limits, usage: &self.usage, ledger: &machine.ledger, daemon };
         let ended = tokio::select! {
-            ended = container.run(frame, output, stop, &bounds) => ended,
+            ended = container.run(line, frame, output, stop, &bounds) => ended,
             never = look.again() => match never {},
         };
         match self.usage.excess() {

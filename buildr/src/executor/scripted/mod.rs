@@ -49,7 +49,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Executor, ExecutorError, Output, PrepareOrder, Prepared, Sandbox, SandboxOrder, Served, ServiceOrder, SocketGrant,
-    StageOrder, Stop, Suits, Swept,
+    StageOrder, StandbyOrder, Stop, Suits, Swept,
 };
 use script::{Keeps, Script};
 use services::Services;
@@ -61,6 +61,8 @@ use services::Services;
 pub struct ScriptedExecutor {
     open: Arc<AtomicUsize>,
     emulates: bool,
+    /// The workspaces for which something would stand ready.
+    standing: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 /// The platform of places in which scripts are interpreted.
@@ -84,13 +86,36 @@ impl ScriptedExecutor {
     pub fn open_sandboxes(&self) -> usize {
         self.open.load(Ordering::SeqCst)
     }
+
+    /// For how many workspaces something would stand ready.
+    #[must_use]
+    pub fn standing(&self) -> usize {
+        self.workspaces().len()
+    }
+
+    fn workspaces(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        // Each change is one step.
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[async_trait]
 impl Executor for ScriptedExecutor {
     async fn open(&self, order: SandboxOrder) -> Result<Box<dyn Sandbox>, ExecutorError> {
         self.open.fetch_add(1, Ordering::SeqCst);
+        self.workspaces().remove(&order.workspace);
         Ok(Box::new(ScriptedSandbox { open: Arc::clone(&self.open), order, state: Mutex::default() }))
+    }
+
+    /// Nothing takes long here, so nothing stands ready: that it would is all that is kept.
+    async fn stand_by(&self, order: StandbyOrder) -> Result<(), ExecutorError> {
+        self.workspaces().insert(order.place.workspace);
+        Ok(())
+    }
+
+    async fn stand_down(&self, workspace: &Path) -> Result<(), ExecutorError> {
+        self.workspaces().remove(workspace);
+        Ok(())
     }
 
     async fn sweep(&self) -> Result<Swept, ExecutorError> {
@@ -184,6 +209,9 @@ impl Sandbox for ScriptedSandbox {
         script.run_afterwards(end, stop).await;
         Ok(end)
     }
+
+    /// Its script is read when it runs.
+    fn stand_by(&self, _stage: &StageOrder) {}
 
     async fn close(self: Box<Self>) -> Result<(), ExecutorError> {
         // A sweep may have closed it in between.

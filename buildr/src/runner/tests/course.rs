@@ -174,6 +174,7 @@ async fn build_so(jobs: Vec<PlannedJob>, how: How) -> Ran {
         caches: None,
         keep: crate::executor::KeepContainers::Nothing,
         visitor: None,
+        ready: Mutex::default(),
     };
     let heard = Heard {
         told: Mutex::default(),

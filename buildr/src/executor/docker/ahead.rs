@@ -1,0 +1,92 @@
+//! How a container comes to stand before its stage begins: by the same steps as at its stage, but that nothing is
+//! pulled, nothing is carried, and whatever goes wrong is left to the stage to find out and to tell.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use protocol::task;
+use tokio::sync::oneshot;
+
+use super::super::{ExecutorError, SandboxOrder, StageOrder};
+use super::home;
+use super::image::Image;
+use super::images::Images;
+use super::labels::Labels;
+use super::machine::Machine;
+use super::order::Order;
+use super::removal;
+use super::stage::connect_further;
+use super::standing::{Ahead, Made, Standing};
+
+/// What a container is made with before its stage begins.
+pub(super) struct Maker {
+    pub(super) machine: Arc<Machine>,
+    pub(super) images: Arc<Images>,
+    pub(super) place: SandboxOrder,
+    pub(super) labels: Labels,
+    /// What stages without an image of their own start from, when `prepare` has made it.
+    pub(super) prepared: Option<Image>,
+    pub(super) stage: StageOrder,
+    pub(super) socket: Option<PathBuf>,
+}
+
+impl Maker {
+    /// Begins to make it.
+    pub(super) fn begin(self) -> Ahead {
+        let (tell, made) = oneshot::channel();
+        let making = task::spawn("container made ahead", async move {
+            match self.make(tell).await {
+                Ok(standing) => standing,
+                Err(error) => {
+                    tracing::debug!(%error, "no container stands ready");
+                    None
+                }
+            }
+        });
+        Ahead { made, making }
+    }
+
+    async fn make(self, tell: oneshot::Sender<Made>) -> Result<Option<Standing>, ExecutorError> {
+        let Self { machine, images, place, labels, prepared, stage, socket } = self;
+        // Only what is at the other end of a socket of this machine stays connected for as long as it may take.
+        if machine.settings.socket().is_none() || machine.powers().await.podman {
+            return Ok(None);
+        }
+        let image = match (&stage.image, prepared) {
+            (None, Some(prepared)) => prepared,
+            (own, _) => match images.at_hand(&machine, own.as_ref().unwrap_or(&place.image)).await? {
+                Some(image) => image,
+                None => return Ok(None),
+            },
+        };
+        let labels = labels.of_stage(stage.name.as_str());
+        let mounts = home::resolved(&machine.engine, &image, &stage.environment, &stage.mounts, labels.clone()).await?;
+        let stage = StageOrder { mounts, ..stage };
+        let folder = stage.folder.as_ref().unwrap_or(&place.workspace);
+        let powers = machine.powers().await;
+        let workspace = (folder.as_path(), place.mount.as_str());
+        let mut order =
+            Order::of_stage(&machine.settings, powers, &image, labels, workspace, &stage, socket.as_deref());
+        // Whoever wanted to know is gone when nobody receives it, and then it is not wanted any more.
+        if tell.send(order.made()).is_err() {
+            return Ok(None);
+        }
+        let container = machine.create(&mut order, &format!("stage {}", stage.name)).await?;
+        let begun = async {
+            if !order.shared {
+                return Ok(None);
+            }
+            if order.network.is_some() {
+                connect_further(&machine, &container.id).await?;
+            }
+            container.begin().await.map(Some)
+        };
+        match begun.await {
+            Ok(Some(line)) => Ok(Some(Standing { container, line })),
+            other => {
+                removal::container(&machine.engine, &container.id).await?;
+                other.map(|_| None)
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What is known of a stage's container before its stage begins, so that it can be started before: the next stage's
+//! while the present one runs, and that of a job which nobody has asked for yet.
+//!
+//! It is known where nothing of it depends on what runs before: not of a stage that works on a copy, sees services of
+//! its own, secrets as files or caches.
+
+use std::io;
+
+use protocol::plan::RunOn;
+use protocol::{Plan, StagePlan};
+
+use super::places;
+use super::stage::StageRun;
+use super::workspace::Workspace;
+use crate::executor::{SandboxOrder, StageOrder, StandbyOrder};
+
+/// What the next job like one that has been carried out would probably begin with.
+#[derive(Debug, Clone)]
+pub struct Foreseen(StandbyOrder);
+
+impl Foreseen {
+    /// What another job of this plan would begin with, if that can be known.
+    pub(super) fn of(plan: &Plan, place: &SandboxOrder, in_place: bool) -> Option<Self> {
+        let first = plan.stages.iter().find(|stage| stage.skip.is_none())?;
+        let others_beside = plan.stages.iter().any(|stage| stage.needs.as_ref().is_some_and(Vec::is_empty));
+        let is_known = plan.prepare.is_none() && plan.services.is_empty() && !others_beside && !in_place;
+        if !is_known || !can_be_foreseen(first) || first.retry.is_some() || !first.secrets.is_empty() {
+            return None;
+        }
+        let order = StageOrder::new(first.name.clone(), Vec::new(), std::time::Duration::ZERO);
+        let stage = StageOrder {
+            image: first.image.clone(),
+            docker: first.docker,
+            resources: first.resources,
+            privileged: first.privileged,
+            ..order
+        };
+        Some(Self(StandbyOrder { place: SandboxOrder { job: String::new(), ..place.clone() }, stage }))
+    }
+
+    /// What stands ready for a job in this workspace.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn in_workspace(&self, workspace: &Workspace) -> io::Result<StandbyOrder> {
+        let Self(StandbyOrder { place, stage }) = self.clone();
+        let mounts = vec![places::first_hand(workspace.folder())?];
+        Ok(StandbyOrder {
+            place: SandboxOrder { workspace: workspace.checkout(), ..place },
+            stage: StageOrder { mounts, ..stage },
+        })
+    }
+}
+
+/// Whether all is known of which a stage's container is made.
+fn can_be_foreseen(stage: &StagePlan) -> bool {
+    stage.services.is_empty() && stage.cache.is_empty() && stage.run_on != RunOn::Failed
+}
+
+impl StageRun<'_> {
+    /// Has its container started before its turn, if all is known of which it is made.
+    pub(super) fn stand_by(&self) {
+        let Self { job, stage, .. } = self;
+        if !can_be_foreseen(stage) || self.most_tries() > 1 && !job.in_place || self.copy_with.is_some() {
+            return;
+        }
+        // What is denied is told at its turn.
+        let Ok(given) = job.secrets.given(&stage.name, &stage.secrets) else { return };
+        if given.has_files() {
+            return;
+        }
+        match job.places.hand_ahead() {
+            Ok(hand) => job.sandbox.stand_by(&self.order_over(&self.workspace, vec![hand], &given)),
+            Err(error) => tracing::debug!(%error, "no container stands ready"),
+        }
+    }
+}
