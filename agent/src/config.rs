@@ -149,9 +149,8 @@ impl Config {
     /// # Errors
     /// When a label is none, or a file of secrets cannot be used.
     pub fn new(jobs: &JobArgs, trusted_repos: Vec<RepoGlob>) -> Result<Self, ConfigError> {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self {
-            slots: jobs.slots.unwrap_or(u32::try_from(cores).unwrap_or(1)),
+            slots: jobs.at_once(),
             standby: jobs.standby > 0,
             labels: LabelSet::new(jobs.labels.iter().cloned())?,
             standalone: Standalone::Never,

@@ -164,6 +164,7 @@ pub async fn run(
         service = services.ended() => Err(AgentError::Fault(service.name)),
     };
     agent.last_words().await;
+    agent.executor.retire().await;
     done.cancel();
     services.finish(LAST_WORDS).await;
     ended

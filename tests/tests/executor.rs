@@ -50,7 +50,7 @@ impl ExecutorRig for ScriptedRig {
     }
 
     async fn left(&self) -> usize {
-        self.executor.open_sandboxes()
+        self.executor.open_sandboxes() + self.executor.standing()
     }
 }
 

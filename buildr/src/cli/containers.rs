@@ -22,6 +22,10 @@ pub struct ContainerArgs {
     #[arg(long, value_name = "NETWORK")]
     pub network: Option<String>,
 
+    /// The runtime by which Docker starts the containers, such as crun; the daemon must know it [default: the daemon's own]
+    #[arg(long, value_name = "NAME")]
+    pub runtime: Option<String>,
+
     /// A file of trusted CA certificates, mounted into every container and made known to common programs
     #[arg(long, value_name = "FILE")]
     pub ca_bundle: Option<PathBuf>,
@@ -67,6 +71,7 @@ impl ContainerArgs {
             host,
             tls: certificates.filter(|_| wants_tls),
             network: self.network.clone(),
+            runtime: self.runtime.clone(),
             ca_bundle: self.ca_bundle.clone(),
             pull: self.limits.pull(),
             disk: DiskLimits { build: self.limits.build_disk, ..DiskLimits::default() },

@@ -19,6 +19,10 @@ pub struct JobArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
     pub standby: u8,
 
+    /// Whether the stages of a job join a network namespace that was made before (0: each has its own made)
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub joined_network: u8,
+
     /// What this agent offers, for jobs that ask for it
     #[arg(long, value_name = "LABEL", value_delimiter = ',')]
     pub labels: Vec<String>,
@@ -67,11 +71,20 @@ fn size_or_none(text: &str) -> Result<u64, String> {
 }
 
 impl JobArgs {
+    /// How many jobs run at once.
+    #[must_use]
+    pub fn at_once(&self) -> u32 {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.slots.unwrap_or(u32::try_from(cores).unwrap_or(1))
+    }
+
     /// What they mean for everything that this life of `owner` makes, as [`ContainerArgs::docker`], and for the disk.
     #[must_use]
     pub fn docker(&self, owner: &str, boot: BootId) -> DockerSettings {
         let mut settings = self.containers.docker(owner, boot);
         settings.disk.reserve = self.disk.disk_reserve / 2;
+        // One for each slot.
+        settings.namespaces = if self.joined_network > 0 { usize::try_from(self.at_once()).unwrap_or(1) } else { 0 };
         settings
     }
 }

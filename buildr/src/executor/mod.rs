@@ -75,6 +75,9 @@ pub trait Executor: Send + Sync {
     /// Names what stayed; the next sweep tries again.
     async fn stand_down(&self, workspace: &Path) -> Result<(), ExecutorError>;
 
+    /// Removes what is kept for jobs to come in general; no job comes any more.
+    async fn retire(&self) {}
+
     /// Removes what an earlier life of this owner left behind: everything with the owner's name and another boot.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use buildr::executor::{
     Executor, ExecutorError, KeepContainers, MountOrder, OUTPUT_BOUND, PrepareOrder, Prepared, Sandbox, SandboxOrder,
-    SocketGrant, StageOrder, Stop, Suits,
+    SocketGrant, StageOrder, StandbyOrder, Stop, Suits,
 };
 use bytes::Bytes;
 use protocol::{Cause, StageEnd, StageName, Variable};
@@ -480,4 +480,56 @@ pub async fn mounts_are_seen(rig: &dyn ExecutorRig) {
     assert_eq!(run(&*sandbox, &script).await.0.expect("it runs"), PASSED);
     assert!(folder.join("made").exists());
     close(rig, sandbox).await;
+}
+
+/// What stands ready changes nothing of what a stage sees and does, whether it was meant for it or not, and is gone with
+/// its place.
+pub async fn what_stands_ready_changes_nothing(rig: &dyn ExecutorRig) {
+    let sandbox = open(rig).await;
+    let script =
+        stage(rig, &[Do::Env("FOO"), Do::Expect("late"), Do::Write("/tmp/elsewhere"), Do::Write("made"), Do::Exit(3)]);
+    sandbox.stand_by(&script);
+    // All of this is told to it only when it runs.
+    std::fs::write(rig.workspace().join("late"), "x").expect("the workspace is writable");
+    let script = StageOrder { environment: vec![Variable::new("FOO", "1")], ..script };
+    let (end, printed) = run(&*sandbox, &script).await;
+    assert_eq!((end.expect("it runs"), text(&printed)), (StageEnd::Exited { code: 3 }, "1\n".to_owned()));
+    // What is meant for one stage is not given to another.
+    let other = rig.workspace().parent().expect("it lies somewhere").join("other");
+    std::fs::create_dir(&other).expect("there is room beside it");
+    sandbox.stand_by(&script);
+    let elsewhere = stage(rig, &[Do::Env("FOO"), Do::Write("there")]);
+    let (end, printed) = run(&*sandbox, &StageOrder { folder: Some(other.clone()), ..elsewhere }).await;
+    assert_eq!((end.expect("it runs"), text(&printed)), (PASSED, "\n".to_owned()));
+    assert!(other.join("there").exists() && !rig.workspace().join("there").exists());
+    assert!(!run(&*sandbox, &stage(rig, &[Do::Expect("/tmp/elsewhere")])).await.0.expect("it runs").passed());
+    std::fs::remove_dir_all(&other).or_else(|_| std::fs::remove_file(&other)).ok();
+    rig.executor().discard(&other).await.expect("it is removed");
+    // Nobody comes for this one, nor for the one that takes its place.
+    sandbox.stand_by(&script);
+    sandbox.stand_by(&script);
+    close(rig, sandbox).await;
+}
+
+/// A place may stand ready before its job is known; it is that job's then, or nobody's.
+pub async fn a_place_stands_ready_for_its_job(rig: &dyn ExecutorRig) {
+    let script = stage(rig, &[Do::Expect("late"), Do::Print("here"), Do::Write("made")]);
+    let ready = StandbyOrder {
+        place: SandboxOrder { job: String::new(), ..order(rig) },
+        stage: StageOrder { script: Vec::new(), ..script.clone() },
+    };
+    rig.executor().stand_by(ready.clone()).await.expect("nothing stood there before");
+    std::fs::write(rig.workspace().join("late"), "x").expect("the workspace is writable");
+    let sandbox = open(rig).await;
+    let (end, printed) = run(&*sandbox, &script).await;
+    assert_eq!((end.expect("it runs"), text(&printed)), (PASSED, "here\n".to_owned()));
+    assert!(rig.workspace().join("made").exists());
+    close(rig, sandbox).await;
+    for _ in 0..2 {
+        rig.executor().stand_by(ready.clone()).await.expect("what stood there before is removed");
+    }
+    rig.executor().stand_down(&rig.workspace()).await.expect("it is removed");
+    rig.executor().stand_down(&rig.workspace()).await.expect("there is nothing to remove");
+    rig.executor().retire().await;
+    assert_eq!(rig.left().await, 0, "something stands ready for nobody");
 }

@@ -60,6 +60,7 @@ pub(super) fn config(slots: u32) -> Config {
     let config = Config::new(&JobArgs::default(), Vec::new()).expect("there is no label in it");
     Config {
         slots,
+        standby: true,
         standalone: Standalone::Never,
         local_repos: true,
         environment: Vec::new(),
@@ -198,6 +199,7 @@ impl Agent {
     pub(super) async fn left(&self) -> Vec<String> {
         let mut left = self.folders.left();
         left.extend((0..self.scripted.open_sandboxes()).map(|_| format!("{}: an open sandbox", self.name)));
+        left.extend((0..self.scripted.standing()).map(|_| format!("{}: a place that stands ready", self.name)));
         left.extend(self.containers().await);
         left
     }
@@ -232,6 +234,7 @@ impl Agent {
 async fn docker_executor(label: &str, boot: BootId, limits: Option<Limits>) -> DockerExecutor {
     let mut settings = docker::settings(label, &boot.to_string());
     settings.network = Some("none".to_owned());
+    settings.namespaces = 1;
     settings.grace = Duration::from_secs(2);
     settings.limits = limits.unwrap_or(settings.limits);
     DockerExecutor::connect(settings).await.expect("the daemon answers")

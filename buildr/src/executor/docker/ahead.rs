@@ -11,6 +11,7 @@ use super::super::{ExecutorError, SandboxOrder, StageOrder};
 use super::home;
 use super::image::Image;
 use super::images::Images;
+use super::joint::Joint;
 use super::labels::Labels;
 use super::machine::Machine;
 use super::order::Order;
@@ -28,6 +29,9 @@ pub(super) struct Maker {
     pub(super) prepared: Option<Image>,
     pub(super) stage: StageOrder,
     pub(super) socket: Option<PathBuf>,
+    pub(super) joint: Arc<Joint>,
+    /// Whether a namespace is made for it to join, when there is none.
+    pub(super) makes_namespace: bool,
 }
 
 impl Maker {
@@ -47,7 +51,7 @@ impl Maker {
     }
 
     async fn make(self, tell: oneshot::Sender<Made>) -> Result<Option<Standing>, ExecutorError> {
-        let Self { machine, images, place, labels, prepared, stage, socket } = self;
+        let Self { machine, images, place, labels, prepared, stage, socket, joint, makes_namespace } = self;
         // Only what is at the other end of a socket of this machine stays connected for as long as it may take.
         if machine.settings.socket().is_none() || machine.powers().await.podman {
             return Ok(None);
@@ -71,6 +75,8 @@ impl Maker {
         if tell.send(order.made()).is_err() {
             return Ok(None);
         }
+        order.joined = joint.join(&machine, &order, makes_namespace).await;
+        let joined = order.joined.as_ref().map(|joined| joined.files.clone());
         let container = machine.create(&mut order, &format!("stage {}", stage.name)).await?;
         let begun = async {
             if !order.shared {
@@ -82,7 +88,7 @@ impl Maker {
             container.begin().await.map(Some)
         };
         match begun.await {
-            Ok(Some(line)) => Ok(Some(Standing { container, line })),
+            Ok(Some(line)) => Ok(Some(Standing { container, line, joined })),
             other => {
                 removal::container(&machine.engine, &container.id).await?;
                 other.map(|_| None)

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,8 +16,10 @@ use super::container::{Bounds, Container};
 use super::disk::Ledger;
 use super::engine::Engine;
 use super::image::Image;
+use super::joint::Joint;
 use super::kept::KeptStage;
 use super::labels::{self, Labels};
+use super::namespace::{Namespace, Namespaces};
 use super::order::Order;
 use super::powers::Powers;
 use super::prepared::Making;
@@ -33,8 +36,9 @@ const HELPING_IMAGES: usize = 5;
 pub(super) struct Machine {
     pub(super) engine: Engine,
     pub(super) settings: DockerSettings,
-    /// Whether the daemon sees the children of a folder as this process does, where that was found out.
-    shared: Mutex<HashMap<PathBuf, bool>>,
+    /// Whether the daemon sees what lies two levels below a folder as this process does, where that was found out, by
+    /// the folder and the file system on which that lies.
+    shared: Mutex<HashMap<(PathBuf, u64), bool>>,
     /// What the daemon can do.
     powers: OnceCell<Powers>,
     /// The prepared images that are being made, by their keys: whoever wants one waits for it.
@@ -55,6 +59,8 @@ pub(super) struct Machine {
     platform: OnceCell<Option<String>>,
     /// Whether containers of other platforms start here, as far as that was tried.
     pub(super) starts: tokio::sync::Mutex<HashMap<String, bool>>,
+    /// The network namespaces that stages join.
+    pub(super) namespaces: Namespaces,
     /// The places in which a container stands before their jobs are known, by their workspaces.
     reserved: Mutex<HashMap<PathBuf, Reserved>>,
 }
@@ -66,6 +72,7 @@ pub(super) struct Reserved {
     pub(super) labels: Labels,
     pub(super) live: Live,
     pub(super) ahead: Option<Ahead>,
+    pub(super) joint: Arc<Joint>,
 }
 
 /// A job's place is in use, for as long as this lives.
@@ -98,8 +105,21 @@ impl Machine {
             daemon_folder: OnceCell::new(),
             platform: OnceCell::new(),
             starts: tokio::sync::Mutex::default(),
+            namespaces: Namespaces::default(),
             reserved: Mutex::default(),
         }
+    }
+
+    /// Whether stages join namespaces here: where root in a container may write to files that this process made.
+    pub(super) async fn has_namespaces(&self) -> bool {
+        let Powers { podman, rootless, remapped, .. } = self.powers().await;
+        self.settings.namespaces > 0 && self.settings.is_plain() && !podman && !rootless && !remapped
+    }
+
+    /// A namespace that stands ready, or is made now.
+    pub(super) async fn obtain_namespace(&self, image: &str) -> Option<Namespace> {
+        let labels = self.labels().of_stage("network");
+        self.namespaces.obtain(&self.engine, &self.settings, image, labels).await
     }
 
     /// Keeps a place for the job that comes to its workspace. Gives the one that was kept for it before.
@@ -230,13 +250,12 @@ impl Machine {
 
     /// Whether the daemon sees a folder; nothing while nobody knows.
     pub(super) fn is_shared(&self, folder: &Path) -> Option<bool> {
-        let parent = folder.parent().unwrap_or(folder);
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).get(parent).copied()
+        let place = place_of(folder);
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).get(&place).copied()
     }
 
     fn note_shared(&self, folder: &Path, is_shared: bool) {
-        let parent = folder.parent().unwrap_or(folder).to_path_buf();
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).insert(parent, is_shared);
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).insert(place_of(folder), is_shared);
     }
 
     pub(super) fn remember(&self, image: &str) {
@@ -268,6 +287,12 @@ impl Machine {
         let DockerSettings { owner, boot, .. } = &self.settings;
         Labels { owner: owner.clone(), boot: boot.clone(), job: String::new(), sandbox: String::new() }
     }
+}
+
+/// Where workspaces lie, each in a folder of its job's; and on which file system, for one may be mounted there.
+fn place_of(folder: &Path) -> (PathBuf, u64) {
+    let above = folder.ancestors().nth(2).unwrap_or(folder).to_path_buf();
+    (above, folder.metadata().map_or(0, |metadata| metadata.dev()))
 }
 
 async fn remove(folder: &Path) -> std::io::Result<()> {

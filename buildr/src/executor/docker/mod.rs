@@ -24,6 +24,8 @@ mod ending;
 mod container;
 mod standing;
 mod carried;
+mod namespace;
+mod joint;
 mod order;
 mod removal;
 mod commit;
@@ -148,6 +150,10 @@ impl Executor for DockerExecutor {
         }
     }
 
+    async fn retire(&self) {
+        self.machine.namespaces.retire(&self.machine.engine).await;
+    }
+
     async fn sweep(&self) -> Result<Swept, ExecutorError> {
         let Machine { engine, settings, .. } = &*self.machine;
         let is_live = |sandbox: &str| self.machine.is_live(sandbox);
@@ -171,6 +177,8 @@ impl Executor for DockerExecutor {
     }
 
     async fn remove_spare(&self, spare: &Spare) -> Result<bool, ExecutorError> {
+        // What holds a namespace is made of an image too, and soon of another.
+        self.machine.namespaces.retire(&self.machine.engine).await;
         spare::remove(&self.machine.engine, &self.machine.pulled, spare).await
     }
 }

@@ -15,6 +15,8 @@ use super::super::{MountOrder, StageOrder};
 use super::carried;
 use super::handoff::WRAPPER;
 use super::image::Image;
+use super::joint::Joined;
+use super::namespace::FILES;
 use super::powers::Powers;
 use super::settings::DockerSettings;
 use super::standing::Made;
@@ -62,6 +64,8 @@ pub(super) struct Order<'a> {
     pub(super) privileged: bool,
     /// The network of the services that it sees, in place of this machine's setting.
     pub(super) network: Option<&'a str>,
+    /// The namespace that it joins, in place of a network.
+    pub(super) joined: Option<Joined>,
 }
 
 impl<'a> Order<'a> {
@@ -87,16 +91,33 @@ impl<'a> Order<'a> {
             resources: stage.resources,
             privileged: stage.privileged,
             network: stage.network.as_ref().map(|served| served.0.as_str()),
+            joined: None,
         }
+    }
+
+    /// Whether it may share a namespace with those before and after it: nothing of its own would stay in it.
+    pub(super) fn may_join(&self) -> bool {
+        self.network.is_none() && !self.privileged && self.socket.is_none()
     }
 
     /// What the daemon is told, as far as it tells one container from another.
     pub(super) fn made(&self) -> Made {
-        Made::of(self.body(), self.image.platform.clone())
+        Made::of(self.alone(), self.image.platform.clone())
     }
 
     /// A stage's container, which waits for what it is told.
     pub(super) fn body(&self) -> ContainerCreateBody {
+        let mut body = self.alone();
+        if let (Some(Joined { mode, files }), Some(host)) = (&self.joined, &mut body.host_config) {
+            host.network_mode = Some(mode.clone());
+            let own = FILES.map(|name| bind(&files.join(name), &format!("/etc/{name}"), false));
+            host.mounts.get_or_insert_default().extend(own);
+        }
+        body
+    }
+
+    /// The same, in a namespace of its own.
+    fn alone(&self) -> ContainerCreateBody {
         let mut entrypoint = self.image.entrypoint.clone().unwrap_or_default();
         entrypoint.extend(["/bin/sh", "-c", WRAPPER].map(str::to_owned));
         ContainerCreateBody {
@@ -203,6 +224,7 @@ pub(super) fn bounded(
         memory_swap: memory,
         nano_cpus: allowed.cpu_milli.map(|milli| size(milli.saturating_mul(1_000_000))),
         shm_size: resources.shm_bytes.map(size),
+        runtime: settings.runtime.clone(),
         ..HostConfig::default()
     }
 }
@@ -264,7 +286,32 @@ mod tests {
             resources: Resources::default(),
             privileged: false,
             network: None,
+            joined: None,
         }
+    }
+
+    #[test]
+    fn a_container_that_joins_a_namespace_has_files_of_its_own() {
+        let mut settings = DockerSettings::new("me", "now");
+        settings.runtime = Some("crun".to_owned());
+        let (image, powers) = (image(""), Powers::of_a_whole_daemon(2));
+        let alone = order(&settings, &powers, &image);
+        let joined = Joined { mode: "container:x".to_owned(), files: PathBuf::from("/f") };
+        let joins = Order { joined: Some(joined), ..order(&settings, &powers, &image) };
+        assert_eq!(alone.made(), joins.made());
+        let host = joins.body().host_config.unwrap();
+        assert_eq!((host.network_mode.as_deref(), host.runtime.as_deref()), (Some("container:x"), Some("crun")));
+        let mounts: Vec<_> = host.mounts.unwrap().into_iter().map(|mount| mount.target.unwrap()).collect();
+        assert_eq!(mounts, ["/app", "/etc/hosts", "/etc/resolv.conf", "/etc/hostname"]);
+        let asks = |change: &dyn Fn(&mut Order<'_>)| {
+            let mut order = order(&settings, &powers, &image);
+            change(&mut order);
+            order.may_join()
+        };
+        assert!(asks(&|_| {}));
+        assert!(!asks(&|order| order.privileged = true));
+        assert!(!asks(&|order| order.network = Some("services")));
+        assert!(!asks(&|order| order.socket = Some(Path::new("/run/some.sock"))));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::disk::Usage;
 use super::home;
 use super::image::Image;
 use super::images::Images;
+use super::joint::Joint;
 use super::labels::Labels;
 use super::machine::{Live, Machine, Reserved};
 use super::notice;
@@ -40,6 +41,8 @@ pub(super) struct DockerSandbox {
     pub(super) prepared: Mutex<Option<Image>>,
     /// By folder: the user whose containers may write to it as it now is.
     opened: Mutex<HashMap<PathBuf, String>>,
+    /// The network namespace of its stages.
+    pub(super) joint: Arc<Joint>,
     /// Containers that are being removed while the job goes on.
     removals: Mutex<Vec<JoinHandle<()>>>,
     /// Copies of the workspace, removed when the place is closed.
@@ -62,16 +65,16 @@ impl DockerSandbox {
     /// place that was kept before, if any.
     pub(super) fn keep_ready(machine: Arc<Machine>, order: SandboxOrder, stage: &StageOrder) -> Option<Self> {
         let place = Self::of(Arc::clone(&machine), reserve(&machine, order));
-        place.stand_by(stage);
-        let Self { order, labels, live, ahead, .. } = place;
+        place.make_ready(stage, true);
+        let Self { order, labels, live, ahead, joint, .. } = place;
         let ahead = ahead.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let before = machine.reserve(Reserved { order, labels, live, ahead });
+        let before = machine.reserve(Reserved { order, labels, live, ahead, joint });
         before.map(|before| Self::of(machine, before))
     }
 
     /// A place as it was kept.
     pub(super) fn of(machine: Arc<Machine>, reserved: Reserved) -> Self {
-        let Reserved { order, labels, live, ahead } = reserved;
+        let Reserved { order, labels, live, ahead, joint } = reserved;
         let labels = Labels { job: order.job.clone(), ..labels };
         let usage = Usage::default();
         usage.add_folder(&order.workspace);
@@ -81,6 +84,7 @@ impl DockerSandbox {
             labels,
             images: Arc::default(),
             ahead: Mutex::new(ahead),
+            joint,
             prepared: Mutex::default(),
             opened: Mutex::default(),
             removals: Mutex::default(),
@@ -168,12 +172,37 @@ impl DockerSandbox {
     pub(super) fn remove_when_made(&self, making: JoinHandle<Option<Standing>>) {
         let machine = Arc::clone(&self.machine);
         lock(&self.removals).push(task::spawn("container removal", async move {
-            if let Ok(Some(Standing { container, .. })) = making.await
-                && let Err(error) = removal::container(&machine.engine, &container.id).await
-            {
+            let Ok(Some(Standing { container, joined, .. })) = making.await else { return };
+            if let Err(error) = removal::container(&machine.engine, &container.id).await {
                 tracing::warn!(%error, "a container is left to the closing of its job's place");
             }
+            if let Some(files) = joined {
+                machine.discard(&files).await.ok();
+            }
         }));
+    }
+
+    /// Has the container of a stage started that will probably run next; in a namespace that is made for it, where
+    /// nobody waits for that.
+    fn make_ready(&self, stage: &StageOrder, makes_namespace: bool) {
+        let maker = match self.socket(stage) {
+            Ok(socket) if self.allow(stage).is_ok() => Maker {
+                machine: Arc::clone(&self.machine),
+                images: Arc::clone(&self.images),
+                place: self.order.clone(),
+                labels: self.labels.clone(),
+                prepared: lock(&self.prepared).clone(),
+                stage: stage.clone(),
+                socket,
+                joint: Arc::clone(&self.joint),
+                makes_namespace,
+            },
+            // It will be refused.
+            _ => return,
+        };
+        if let Some(before) = lock(&self.ahead).replace(maker.begin()) {
+            self.remove_when_made(before.making);
+        }
     }
 
     /// Lets this image's user write to a folder.
@@ -236,22 +265,7 @@ impl Sandbox for DockerSandbox {
     }
 
     fn stand_by(&self, stage: &StageOrder) {
-        let maker = match self.socket(stage) {
-            Ok(socket) if self.allow(stage).is_ok() => Maker {
-                machine: Arc::clone(&self.machine),
-                images: Arc::clone(&self.images),
-                place: self.order.clone(),
-                labels: self.labels.clone(),
-                prepared: lock(&self.prepared).clone(),
-                stage: stage.clone(),
-                socket,
-            },
-            // It will be refused.
-            _ => return,
-        };
-        if let Some(before) = lock(&self.ahead).replace(maker.begin()) {
-            self.remove_when_made(before.making);
-        }
+        self.make_ready(stage, false);
     }
 
     async fn digest(&self, image: &protocol::plan::Image) -> Option<String> {
@@ -259,8 +273,11 @@ impl Sandbox for DockerSandbox {
     }
 
     async fn close(self: Box<Self>) -> Result<(), ExecutorError> {
-        if let Some(ahead) = lock(&self.ahead).take() {
-            self.remove_when_made(ahead.making);
+        let ahead = lock(&self.ahead).take();
+        // All stages have ended; only one that has not begun may still be in the namespace.
+        match ahead {
+            None => self.joint.leave(&self.machine).await,
+            Some(ahead) => self.remove_when_made(ahead.making),
         }
         let removals: Vec<_> = lock(&self.removals).drain(..).collect();
         for removal in removals {
@@ -268,6 +285,7 @@ impl Sandbox for DockerSandbox {
                 tracing::warn!(%error, "the removal of a container ended unusually");
             }
         }
+        self.joint.leave(&self.machine).await;
         let removed = removal::all(&self.machine.engine, &self.labels.filter()).await;
         self.services.forget().await;
         let copies: Vec<_> = lock(&self.copies).drain(..).collect();
@@ -288,7 +306,7 @@ fn reserve(machine: &Machine, order: SandboxOrder) -> Reserved {
         sandbox: Uuid::new_v4().to_string(),
     };
     let live = machine.begin(&labels.sandbox);
-    Reserved { order, labels, live, ahead: None }
+    Reserved { order, labels, live, ahead: None, joint: Arc::default() }
 }
 
 /// What is held is whole whatever panicked beside it: each change is one step.

@@ -24,6 +24,10 @@ pub struct DockerSettings {
     pub boot: String,
     /// The network of the containers: `bridge`, `host`, `none` or a network's name; without one the daemon's own.
     pub network: Option<String>,
+    /// The most network namespaces that are kept for stages to join, in place of one for each stage: 0 keeps none.
+    pub namespaces: usize,
+    /// The runtime by which the daemon starts containers, such as `crun`; without one its own.
+    pub runtime: Option<String>,
     /// A file of root certificates that every container trusts.
     pub ca_bundle: Option<PathBuf>,
     /// What one container may use.
@@ -122,6 +126,8 @@ impl DockerSettings {
             owner: owner.into(),
             boot: boot.into(),
             network: None,
+            namespaces: 0,
+            runtime: None,
             ca_bundle: None,
             disk: DiskLimits::default(),
             limits: Limits { memory: None, cpus: None, pids: 4096 },
@@ -139,6 +145,12 @@ impl DockerSettings {
     /// The network that the owner has named, which a container is on beside that of its services.
     pub(super) fn further_network(&self) -> Option<&str> {
         self.network.as_deref().filter(|name| !matches!(*name, "" | "bridge" | "default" | "host" | "none"))
+    }
+
+    /// Whether the network of this machine's setting is one whose namespaces can be shared: not one with names of its
+    /// own, which are each container's.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.network.as_deref(), None | Some("" | "bridge" | "default" | "none"))
     }
 
     /// Whether containers reach nothing outside.

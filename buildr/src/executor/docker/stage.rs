@@ -14,6 +14,7 @@ use super::container::{Bounds, Container, Line};
 use super::disk::Look;
 use super::handoff::{self, Frame};
 use super::image::Image;
+use super::joint::Entered;
 use super::machine::Machine;
 use super::notice;
 use super::order::Order;
@@ -45,15 +46,20 @@ impl DockerSandbox {
         let frame = handoff::frame(&environment, stage, &self.order.mount)?;
         notice::warn_of_names(stage, output).await;
         let title = format!("stage {}", stage.name);
-        let (container, line) = match self.standing(&order, &title, keeps).await {
-            Some(Standing { container, line }) => (container, Some(line)),
-            None => (machine.create(&mut order, &title).await?, None),
+        let (container, line, entered) = match self.standing(&order, &title, keeps).await {
+            Some((Standing { container, line, .. }, entered)) => (container, Some(line), entered),
+            None => self.make(&mut order, &title).await?,
         };
         self.note(order.shared, output).await;
         let ended = self.in_its_time(&container, line, &order, stage, frame, keeps, output, stop).await;
         if socket.is_some() {
             notice::warn_of_strangers(&before, &machine.strangers().await.unwrap_or_default(), output).await;
         }
+        if ended.is_err() || !order.may_join() {
+            // Who may do more than others, or may still be there, leaves to nobody else where he was.
+            self.joint.spoil();
+        }
+        drop(entered);
         let id = container.id;
         match ended {
             Ok(end) => Ok((id, end)),
@@ -64,17 +70,52 @@ impl DockerSandbox {
         }
     }
 
-    /// The container that stands ready, when it is what this order would make.
-    async fn standing(&self, order: &Order<'_>, title: &str, keeps: bool) -> Option<Standing> {
+    /// Makes a container; one that joins its place's namespace, where it may, has begun then.
+    async fn make(
+        &self,
+        order: &mut Order<'_>,
+        title: &str,
+    ) -> Result<(Container, Option<Line>, Option<Entered<'_>>), ExecutorError> {
+        let machine = &self.machine;
+        if let Some(entered) = self.joint.enter()
+            && let Some(joined) = self.joint.join(machine, order, false).await
+        {
+            lock(&self.copies).push(joined.files.clone());
+            order.joined = Some(joined);
+            if let Ok(container) = machine.create(order, title).await {
+                match container.begin().await {
+                    Ok(line) => return Ok((container, Some(line), Some(entered))),
+                    Err(error) => tracing::debug!(%error, "a namespace could not be joined"),
+                }
+                self.remove_aside(container.id);
+            }
+            self.joint.spoil();
+            order.joined = None;
+        }
+        Ok((machine.create(order, title).await?, None, None))
+    }
+
+    /// The container that stands ready, when it is what this order would make, and nobody else is where it is.
+    async fn standing(&self, order: &Order<'_>, title: &str, keeps: bool) -> Option<(Standing, Option<Entered<'_>>)> {
         // What works on a throw-away copy was not foreseen, and others may be.
         let ahead = if keeps { lock(&self.ahead).take()? } else { return None };
         match ahead.take(&order.made()).await {
             Taken::This(mut standing) => {
                 title.clone_into(&mut standing.container.title);
-                return Some(standing);
+                let joins = standing.joined.is_some();
+                lock(&self.copies).extend(standing.joined.take());
+                let entered = if joins { self.joint.enter() } else { None };
+                if joins && entered.is_none() {
+                    self.remove_aside(standing.container.id);
+                    return None;
+                }
+                return Some((standing, entered));
             }
             Taken::Other(making) => self.remove_when_made(making),
-            Taken::Ended(standing) => self.remove_aside(standing.container.id),
+            Taken::Ended(standing) => {
+                lock(&self.copies).extend(standing.joined);
+                self.remove_aside(standing.container.id);
+            }
             Taken::None => {}
         }
         None

@@ -3,6 +3,8 @@
 //! Nothing of one build is in what the daemon is told when a container is made, but its folders. So one that stands may
 //! be taken by whoever would have made exactly the same, and by nobody else: [`Made`] is what is compared.
 
+use std::path::PathBuf;
+
 use bollard::models::ContainerCreateBody;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::oneshot;
@@ -28,6 +30,8 @@ impl Made {
 pub(super) struct Standing {
     pub(super) container: Container,
     pub(super) line: Line,
+    /// The files beside the workspace that it has for itself, when it has joined its place's namespace.
+    pub(super) joined: Option<PathBuf>,
 }
 
 impl Standing {

@@ -1,0 +1,337 @@
+//! Network namespaces that are made before anybody needs them, for stages to join: making one is most of what it costs to
+//! start a container.
+//!
+//! Each is held by a small container of its own, whose shell answers what it sees of the namespace. The stages of a job
+//! share one as long as they run one after the other, and then the next job gets it: only while it looks exactly as it
+//! did before anybody was in it. No socket may be open or waiting, nothing may have been sent, not even to itself, and
+//! addresses, routes and neighbours must be the same; what cannot be seen, a stage cannot change, as it has no NET_ADMIN.
+//! A namespace that was used is thrown away, and the next one is made aside.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
+use futures_util::{FutureExt as _, StreamExt as _};
+use rand::distr::{Alphanumeric, SampleString as _};
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::super::ExecutorError;
+use super::container::{Container, Line};
+use super::engine::Engine;
+use super::removal;
+use super::settings::DockerSettings;
+
+/// Answers each line `WORD MARK` on its input with what it sees, and the mark. It ends with its input.
+const HOLDER: &str = r#"while read -r what mark; do
+  case $what in
+    look)
+      cd /proc/net || exit
+      for file in tcp tcp6 udp udp6 udplite udplite6 raw raw6 icmp icmp6 packet unix netlink arp route ipv6_route \
+        if_inet6 dev dev_mcast sockstat snmp nf_conntrack
+      do [ ! -r $file ] || { echo "= $file"; cat $file; }; done ;;
+    *) cat "$what" ;;
+  esac 2>/dev/null
+  printf %s "$mark"
+done
+"#;
+
+/// How long an answer may take. A daemon that needs longer is no shorter way.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How long a namespace is waited for that another place is just giving back.
+const RETURN: Duration = Duration::from_millis(500);
+
+/// The files of a container that belong to its network, which those that join a namespace would share and may write to.
+pub(super) const FILES: [&str; 3] = ["hosts", "resolv.conf", "hostname"];
+
+/// A namespace, and the container that holds it.
+#[derive(Debug)]
+pub(super) struct Namespace {
+    holder: Container,
+    line: Line,
+    /// How it looked before anybody was in it.
+    clean: String,
+    /// What stands in [`FILES`].
+    files: Vec<Vec<u8>>,
+    _seat: Seat,
+}
+
+/// Counts as one of the namespaces that there are, until it is dropped.
+#[derive(Debug)]
+struct Seat(Arc<Pool>);
+
+#[derive(Debug, Default)]
+struct Pool {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    idle: Vec<Namespace>,
+    /// All there are, or are being made.
+    all: usize,
+}
+
+/// The namespaces of this machine that no place has at present.
+#[derive(Debug, Default)]
+pub(super) struct Namespaces(Arc<Pool>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.lock().all -= 1;
+        self.0.changed.notify_waiters();
+    }
+}
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Each change is one step.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Namespaces {
+    /// One that is there.
+    pub(super) async fn take(&self, engine: &Engine) -> Option<Namespace> {
+        loop {
+            let mut namespace = self.0.lock().idle.pop()?;
+            if namespace.waits() {
+                return Some(namespace);
+            }
+            namespace.remove(engine).await;
+        }
+    }
+
+    /// One that is there, is just given back, or is made of this image: nothing when there are as many as may be.
+    pub(super) async fn obtain(
+        &self,
+        engine: &Engine,
+        settings: &DockerSettings,
+        image: &str,
+        labels: HashMap<String, String>,
+    ) -> Option<Namespace> {
+        let end = Instant::now() + RETURN;
+        let seat = loop {
+            let mut changed = std::pin::pin!(self.0.changed.notified());
+            changed.as_mut().enable();
+            if let Some(namespace) = self.take(engine).await {
+                return Some(namespace);
+            }
+            if let Some(seat) = self.seat(settings.namespaces) {
+                break seat;
+            }
+            timeout_at(end, changed).await.ok()?;
+        };
+        match Namespace::make(engine, settings, image, labels, seat).await {
+            Ok(namespace) => namespace,
+            Err(error) => {
+                tracing::debug!(%error, "no network namespace stands ready");
+                None
+            }
+        }
+    }
+
+    fn seat(&self, most: usize) -> Option<Seat> {
+        let mut state = self.0.lock();
+        (state.all < most).then(|| {
+            state.all += 1;
+            Seat(Arc::clone(&self.0))
+        })
+    }
+
+    /// Takes one back, if it may be anybody's; removes it otherwise. Nobody is in it any more.
+    pub(super) async fn give_back(&self, mut namespace: Namespace, engine: &Engine) {
+        if namespace.is_clean().await {
+            self.0.lock().idle.push(namespace);
+            self.0.changed.notify_waiters();
+        } else {
+            namespace.remove(engine).await;
+        }
+    }
+
+    /// Removes those that nobody has.
+    pub(super) async fn retire(&self, engine: &Engine) {
+        let idle = std::mem::take(&mut self.0.lock().idle);
+        for namespace in idle {
+            namespace.remove(engine).await;
+        }
+    }
+}
+
+impl Namespace {
+    async fn make(
+        engine: &Engine,
+        settings: &DockerSettings,
+        image: &str,
+        labels: HashMap<String, String>,
+        seat: Seat,
+    ) -> Result<Option<Self>, ExecutorError> {
+        let body = ContainerCreateBody {
+            image: Some(image.to_owned()),
+            // Whoever it is needs to read a few files, and no more.
+            user: Some("65534:65534".to_owned()),
+            entrypoint: Some(["/bin/sh", "-c", HOLDER].map(str::to_owned).to_vec()),
+            cmd: Some(Vec::new()),
+            labels: Some(labels),
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            open_stdin: Some(true),
+            stdin_once: Some(true),
+            healthcheck: Some(super::order::no_health_check()),
+            host_config: Some(HostConfig {
+                network_mode: settings.network.clone(),
+                log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+                readonly_rootfs: Some(true),
+                cap_drop: Some(vec!["ALL".to_owned()]),
+                security_opt: Some(vec!["no-new-privileges".to_owned()]),
+                runtime: settings.runtime.clone(),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        };
+        let holder = Container::create(engine, "a network namespace".to_owned(), image, None, body).await?;
+        let line = match holder.begin().await {
+            Ok(line) => line,
+            Err(error) => {
+                removal::container(engine, &holder.id).await?;
+                return Err(error);
+            }
+        };
+        let mut namespace = Self { holder, line, clean: String::new(), files: Vec::new(), _seat: seat };
+        if namespace.look_around().await.is_none() {
+            namespace.remove(engine).await;
+            return Ok(None);
+        }
+        Ok(Some(namespace))
+    }
+
+    /// Takes in how it looks before anybody is in it.
+    async fn look_around(&mut self) -> Option<()> {
+        for file in FILES {
+            let contents = self.ask(&format!("/etc/{file}")).await?;
+            self.files.push(contents);
+        }
+        self.clean = self.look().await?;
+        // What tells nothing proves nothing.
+        (self.clean.contains("= tcp\n") && self.clean.contains("= unix\n")).then_some(())
+    }
+
+    async fn look(&mut self) -> Option<String> {
+        Some(telling(&String::from_utf8_lossy(&self.ask("look").await?)))
+    }
+
+    /// Whether it looks as it did before anybody was in it.
+    async fn is_clean(&mut self) -> bool {
+        self.look().await.is_some_and(|look| look == self.clean)
+    }
+
+    /// Whether its holder still waits, and has not ended for its own reasons or with its daemon.
+    fn waits(&mut self) -> bool {
+        self.line.output.next().now_or_never().is_none()
+    }
+
+    async fn ask(&mut self, what: &str) -> Option<Vec<u8>> {
+        let mark = Alphanumeric.sample_string(&mut rand::rng(), 24);
+        let Line { output, input } = &mut self.line;
+        let answer = async {
+            input.write_all(format!("{what} {mark}\n").as_bytes()).await.ok()?;
+            input.flush().await.ok()?;
+            let mut answer = Vec::new();
+            while !answer.ends_with(mark.as_bytes()) {
+                answer.extend_from_slice(&output.next().await?.ok()?.into_bytes());
+            }
+            answer.truncate(answer.len() - mark.len());
+            Some(answer)
+        };
+        timeout(ANSWER, answer).await.ok().flatten()
+    }
+
+    /// What a container is told that joins it.
+    pub(super) fn mode(&self) -> String {
+        format!("container:{}", self.holder.id)
+    }
+
+    /// What stands in [`FILES`] where nobody wrote to them.
+    pub(super) fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
+        FILES.into_iter().zip(self.files.iter().cloned()).collect()
+    }
+
+    pub(super) async fn remove(self, engine: &Engine) {
+        if let Err(error) = removal::container(engine, &self.holder.id).await {
+            tracing::warn!(%error, "the holder of a network namespace stays until the next start");
+        }
+    }
+}
+
+/// What a look at a namespace tells about those who were in it: without addresses within the kernel, what the kernel
+/// counts for all namespaces at once, and what others send to all.
+fn telling(look: &str) -> String {
+    let (mut file, mut told) = ("", String::new());
+    for line in look.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let line = match (line.strip_prefix("= "), file) {
+            (Some(name), _) => {
+                file = name;
+                line.to_owned()
+            }
+            (None, "dev") if fields.first().is_some_and(|name| *name != "lo:") && fields.len() > 11 => {
+                format!("{} {} {}", fields[0], fields[9], fields[10])
+            }
+            (None, "netlink") => fields.get(1..3).unwrap_or_default().join(" "),
+            (None, "ipv6_route") if fields.len() > 9 => [fields[0], fields[1], fields[4], fields[9]].join(" "),
+            (None, "unix") => fields.get(7..).unwrap_or_default().join(" "),
+            (None, "sockstat") => match fields.first() {
+                Some(&"sockets:") => line.to_owned(),
+                Some(&"TCP:") => fields.get(..7).unwrap_or_default().join(" "),
+                _ => fields.get(..3).unwrap_or_default().join(" "),
+            },
+            (None, "snmp") if !matches!(fields.first(), Some(&"Tcp:" | &"Udp:" | &"UdpLite:")) => continue,
+            _ => line.to_owned(),
+        };
+        told.push_str(&line);
+        told.push('\n');
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOK: &str = "= tcp\n  sl  local_address\n= unix\nNum       RefCount Protocol\n= netlink\nsk Eth Pid\n\
+        00000000466f34d8 0 0 00000000 0 0 0 2 0 5106163\n= arp\nIP address\n= dev\n face |bytes\n\
+        lo: 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\neth0: 646 7 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n= sockstat\nsockets: used 1\n\
+        TCP: inuse 0 orphan 0 tw 0 alloc 11 mem 72\nUDP: inuse 0 mem 0\n= snmp\nIp: 1 64 7\nTcp: 1 200 0\n";
+
+    #[track_caller]
+    fn check(from: &str, to: &str, same: bool) {
+        assert!(LOOK.contains(from), "{from}");
+        assert_eq!(telling(LOOK) == telling(&LOOK.replacen(from, to, 1)), same, "{from} -> {to}");
+    }
+
+    #[test]
+    fn what_somebody_left_is_seen() {
+        check("local_address\n", "local_address\n   0: 0100007F:1F90 00000000:0000 0A\n", false);
+        check("local_address\n", "local_address\n   0: 0100007F:1F90 0100007F:9C40 06\n", false);
+        check("Protocol\n", "Protocol\n0000000000000000: 00000002 00000000 00010000 0001 01 5117 @left\n", false);
+        check("2 0 5106163\n", "2 0 5106163\n0000000040f1e09e 0 77 0 0 0 0 2 0 5107\n", false);
+        check("IP address\n", "IP address\n172.17.0.1 0x1 0x2 02:42:1e:00:00:00 * eth0\n", false);
+        check("lo: 0 0", "lo: 84 1", false);
+        check("646 7 0 0 0 0 0 0 0 0", "646 7 0 0 0 0 0 0 90 1", false);
+        check("used 1", "used 2", false);
+        check("tw 0", "tw 1", false);
+        check("Tcp: 1 200 0", "Tcp: 1 200 1", false);
+    }
+
+    #[test]
+    fn what_comes_from_others_is_no_matter() {
+        check("eth0: 646 7", "eth0: 900 9", true);
+        check("alloc 11 mem 72", "alloc 80 mem 9", true);
+        check("466f34d8", "11111111", true);
+        check("Ip: 1 64 7", "Ip: 1 64 9", true);
+    }
+}
