@@ -155,6 +155,8 @@ impl Processes {
         command.current_dir(self.folder.path()).env("XDG_CONFIG_HOME", self.folder.path());
         // Nor is the room on their disk.
         command.env("BUILDR_AGENT_DISK_WATERMARK", "0");
+        // What stands ready for the next job is no trace of the last one, and looks like it.
+        command.env("BUILDR_AGENT_STANDBY", "0").env("BUILDR_AGENT_JOINED_NETWORK", "0");
         command.envs(self.variables.get(who).into_iter().flatten().map(|(name, value)| (name, value)));
         if let (Some(host), true) = (&self.docker_host, who != "coordinator") {
             command.env("DOCKER_HOST", host);

@@ -98,4 +98,6 @@ contract! {
     a_script_does_not_know_its_end
     a_places_own_platform_suits
     mounts_are_seen
+    what_stands_ready_changes_nothing
+    a_place_stands_ready_for_its_job
 }

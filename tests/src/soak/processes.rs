@@ -197,6 +197,8 @@ impl Part {
         command.current_dir(&self.folder).env("XDG_CONFIG_HOME", &self.folder);
         // Nor is the room on their disk.
         command.env("BUILDR_AGENT_DISK_WATERMARK", "0");
+        // What stands ready for the next job is no trace of the last one, and looks like it.
+        command.env("BUILDR_AGENT_STANDBY", "0").env("BUILDR_AGENT_JOINED_NETWORK", "0");
         *child = Some(command.spawn().expect("the program can be started"));
     }
 
