@@ -255,11 +255,12 @@ impl Builds {
     }
 }
 
-const NAMESPACE: &str = "readlink /proc/self/ns/net";
+/// Prints which namespace it is in: that is called as its holder. (The kernel's own numbers are used again at once.)
+const NAMESPACE: &str = "hostname";
 
 /// All that a build could see of another, but for the network itself.
 const SEES: &str = "cat /etc/hosts /etc/resolv.conf /etc/hostname; ls -A /tmp /dev/shm /run /var/tmp /app; \
-    ls -d /proc/[0-9]* | wc -l; env | grep EVIL || :; cat /proc/sysvipc/shm | wc -l; hostname; find / -xdev -name '*wicked*'";
+    cat /proc/[0-9]*/comm | grep sleep || :; env | grep EVIL || :; cat /proc/sysvipc/shm | wc -l; hostname; find / -xdev -name '*wicked*'";
 
 /// Leaves what it can.
 const EVIL: &str = "for f in /etc/hosts /etc/resolv.conf /etc/hostname /tmp/wicked /dev/shm/wicked /run/wicked /wicked wicked; \
