@@ -4,7 +4,7 @@
 //! Each is held by a small container of its own, whose shell answers what it sees of the namespace. The stages of a job
 //! share one as long as they run one after the other, and then the next job gets it: only while it looks exactly as it
 //! did before anybody was in it. No socket may be open or waiting, nothing may have been sent, not even to itself, and
-//! addresses, routes and neighbours must be the same; what cannot be seen, a stage cannot change, as it has no NET_ADMIN.
+//! addresses and routes must be the same; what cannot be seen, a stage cannot change, as it has no NET_ADMIN.
 //! A namespace that was used is thrown away, and the next one is made aside.
 
 use std::collections::HashMap;
@@ -29,8 +29,8 @@ const HOLDER: &str = r#"while read -r what mark; do
   case $what in
     look)
       cd /proc/net || exit
-      for file in tcp tcp6 udp udp6 udplite udplite6 raw raw6 icmp icmp6 packet unix netlink arp route ipv6_route \
-        if_inet6 dev dev_mcast sockstat snmp nf_conntrack
+      for file in tcp tcp6 udp udp6 udplite udplite6 raw raw6 icmp icmp6 packet unix netlink route ipv6_route \
+        if_inet6 dev dev_mcast sockstat snmp snmp6 nf_conntrack
       do [ ! -r $file ] || { echo "= $file"; cat $file; }; done ;;
     *) cat "$what" ;;
   esac 2>/dev/null
@@ -46,6 +46,9 @@ const RETURN: Duration = Duration::from_millis(500);
 
 /// The files of a container that belong to its network, which those that join a namespace would share and may write to.
 pub(super) const FILES: [&str; 3] = ["hosts", "resolv.conf", "hostname"];
+
+/// Where the packets stand that were sent, in the line `Ip:` of `/proc/net/snmp`.
+const OUT_REQUESTS: usize = 10;
 
 /// A namespace, and the container that holds it.
 #[derive(Debug)]
@@ -268,7 +271,8 @@ impl Namespace {
 }
 
 /// What a look at a namespace tells about those who were in it: without addresses within the kernel, what the kernel
-/// counts for all namespaces at once, and what others send to all.
+/// counts for all namespaces at once, and what comes from others: also the answers to their questions who has an address,
+/// which are no packets of anybody here.
 fn telling(look: &str) -> String {
     let (mut file, mut told) = ("", String::new());
     for line in look.lines() {
@@ -278,9 +282,7 @@ fn telling(look: &str) -> String {
                 file = name;
                 line.to_owned()
             }
-            (None, "dev") if fields.first().is_some_and(|name| *name != "lo:") && fields.len() > 11 => {
-                format!("{} {} {}", fields[0], fields[9], fields[10])
-            }
+            (None, "dev") if fields.first() != Some(&"lo:") => fields.first().map_or("", |name| *name).to_owned(),
             (None, "netlink") => fields.get(1..3).unwrap_or_default().join(" "),
             (None, "ipv6_route") if fields.len() > 9 => [fields[0], fields[1], fields[4], fields[9]].join(" "),
             (None, "unix") => fields.get(7..).unwrap_or_default().join(" "),
@@ -289,7 +291,9 @@ fn telling(look: &str) -> String {
                 Some(&"TCP:") => fields.get(..7).unwrap_or_default().join(" "),
                 _ => fields.get(..3).unwrap_or_default().join(" "),
             },
+            (None, "snmp") if fields.first() == Some(&"Ip:") => fields.get(OUT_REQUESTS).unwrap_or(&"").to_string(),
             (None, "snmp") if !matches!(fields.first(), Some(&"Tcp:" | &"Udp:" | &"UdpLite:")) => continue,
+            (None, "snmp6") if fields.first() != Some(&"Ip6OutRequests") => continue,
             _ => line.to_owned(),
         };
         told.push_str(&line);
@@ -303,9 +307,10 @@ mod tests {
     use super::*;
 
     const LOOK: &str = "= tcp\n  sl  local_address\n= unix\nNum       RefCount Protocol\n= netlink\nsk Eth Pid\n\
-        00000000466f34d8 0 0 00000000 0 0 0 2 0 5106163\n= arp\nIP address\n= dev\n face |bytes\n\
+        00000000466f34d8 0 0 00000000 0 0 0 2 0 5106163\n= dev\n face |bytes\n\
         lo: 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\neth0: 646 7 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n= sockstat\nsockets: used 1\n\
-        TCP: inuse 0 orphan 0 tw 0 alloc 11 mem 72\nUDP: inuse 0 mem 0\n= snmp\nIp: 1 64 7\nTcp: 1 200 0\n";
+        TCP: inuse 0 orphan 0 tw 0 alloc 11 mem 72\nUDP: inuse 0 mem 0\n= snmp\nIp: 1 64 7 0 0 0 0 0 7 20 0\nTcp: 1 200 0\n\
+        = snmp6\nIp6InReceives 4\nIp6OutRequests 0\n";
 
     #[track_caller]
     fn check(from: &str, to: &str, same: bool) {
@@ -319,9 +324,10 @@ mod tests {
         check("local_address\n", "local_address\n   0: 0100007F:1F90 0100007F:9C40 06\n", false);
         check("Protocol\n", "Protocol\n0000000000000000: 00000002 00000000 00010000 0001 01 5117 @left\n", false);
         check("2 0 5106163\n", "2 0 5106163\n0000000040f1e09e 0 77 0 0 0 0 2 0 5107\n", false);
-        check("IP address\n", "IP address\n172.17.0.1 0x1 0x2 02:42:1e:00:00:00 * eth0\n", false);
         check("lo: 0 0", "lo: 84 1", false);
-        check("646 7 0 0 0 0 0 0 0 0", "646 7 0 0 0 0 0 0 90 1", false);
+        check("7 20 0", "7 21 0", false);
+        check("Ip6OutRequests 0", "Ip6OutRequests 1", false);
+        check("eth0:", "eth1:", false);
         check("used 1", "used 2", false);
         check("tw 0", "tw 1", false);
         check("Tcp: 1 200 0", "Tcp: 1 200 1", false);
@@ -332,6 +338,8 @@ mod tests {
         check("eth0: 646 7", "eth0: 900 9", true);
         check("alloc 11 mem 72", "alloc 80 mem 9", true);
         check("466f34d8", "11111111", true);
+        check("eth0: 646 7 0 0 0 0 0 0 0 0", "eth0: 688 8 0 0 0 0 0 0 42 1", true);
         check("Ip: 1 64 7", "Ip: 1 64 9", true);
+        check("Ip6InReceives 4", "Ip6InReceives 5", true);
     }
 }
