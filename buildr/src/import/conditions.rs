@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(
             shown_not(&[main.clone()]).as_deref(),
             Some(
-                "when:\n  - branch: '!main'\n  - branch: dev\n  - event: [tag, pull_request, schedule, manual, upstream, \
+                "when:\n  - {branch: '!main'}\n  - {branch: dev}\n  - event: [tag, pull_request, schedule, manual, upstream, \
                  injected, local]\n"
             )
         );

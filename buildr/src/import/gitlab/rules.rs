@@ -374,7 +374,7 @@ mod tests {
         let on_main = "$CI_COMMIT_BRANCH == \"main\" && $CI_PIPELINE_SOURCE == \"schedule\"";
         check(
             &format!("rules: [{{if: '{on_main}', when: never}}, {{if: $CI_COMMIT_BRANCH}}]"),
-            "when: - branch: ['**', '!main'] - branch: '**' event: [push, tag, pull_request, manual, upstream, injected, local]",
+            "when: - {branch: ['**', '!main']} - branch: '**' event: [push, tag, pull_request, manual, upstream, injected, local]",
         );
         // All behind it is never reached.
         check("rules: [{if: $CI_COMMIT_TAG}, {when: never}, {when: always}]", "when: event: tag");
