@@ -19,7 +19,7 @@ use super::source::Sourced;
 use super::telling::{JobLog, sentence, told_badly};
 use super::walk::{Begins, Walked, walk};
 use super::workspace::Workspace;
-use super::{Rooms, prepare};
+use super::{Rooms, Runner, prepare};
 use crate::carry::Shelf;
 use crate::executor::{ExecutorError, Sandbox, SandboxOrder, Served, Stop};
 use crate::sink::EventSink;
@@ -34,9 +34,9 @@ pub(super) struct Job<'a> {
     pub(super) log: &'a JobLog<'a>,
     pub(super) plan: &'a Plan,
     pub(super) sourced: &'a Sourced,
-    pub(super) environment: &'a Environment<'a>,
-    pub(super) secrets: &'a Vault,
-    pub(super) places: &'a Places<'a>,
+    pub(super) environment: Environment<'a>,
+    pub(super) secrets: Vault,
+    pub(super) places: Places<'a>,
     pub(super) sandbox: &'a dyn Sandbox,
     /// The checkout, as the sandbox was opened over it.
     pub(super) checkout: PathBuf,
@@ -48,7 +48,56 @@ pub(super) struct Job<'a> {
     pub(super) shelf: Option<Shelf>,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    /// Opens its sandbox, with what its owner lets it have.
+    async fn open(
+        runner: &Runner<'a>,
+        plan: &'a Plan,
+        sourced: &'a Sourced,
+        workspace: &'a Workspace,
+        log: &'a JobLog<'a>,
+        rest: &'a mut Rest,
+    ) -> Result<Self, Ending> {
+        let Runner { order, rooms, sink, stop, redactor } = *runner;
+        let refused = |refusal: super::socket::Refusal| {
+            Ending::errored(Cause::Limit, refusal.to_string()).in_stage(&refusal.stage)
+        };
+        let docker_socket = rooms.socket.decide(order, plan).map_err(refused)?;
+        let privileged = rooms.socket.decide_privileged(order, plan).map_err(refused)?;
+        let (checkout, in_place) = rooms.source.checkout(workspace);
+        let sandbox_order = SandboxOrder {
+            job: order.job.to_string(),
+            workspace: checkout.clone(),
+            mount: plan.workspace.clone(),
+            image: plan.image.clone(),
+            docker_socket,
+            privileged,
+            keep: rooms.keep,
+        };
+        rest.foreseen = Foreseen::of(plan, &sandbox_order, in_place);
+        let sandbox = rooms.executor.open(sandbox_order).await.map_err(|error| ending_of(&error, stop))?;
+        let sandbox = rest.sandbox.insert(sandbox).as_ref();
+        let depot = order.depot.clone().map(Shelf::Farm);
+        Ok(Self {
+            order,
+            rooms,
+            sink,
+            stop,
+            redactor,
+            log,
+            plan,
+            sourced,
+            environment: Environment::of(order, plan, sourced, rooms),
+            secrets: Vault::of(order, rooms.secrets, plan),
+            places: Places::new(workspace.folder(), rooms.executor),
+            sandbox,
+            checkout,
+            in_place,
+            services: None,
+            shelf: depot.or_else(|| rooms.archives.map(|folder| Shelf::Folder(folder.to_owned()))),
+        })
+    }
+
     /// Tells what happens.
     pub(super) async fn tell(&self, event: JobEvent) -> Result<(), Ending> {
         self.sink.emit(event).await.map_err(|error| told_badly(&error))
@@ -116,15 +165,15 @@ impl Job<'_> {
         if self.plan.services.is_empty() {
             return walk(self, Begins::Well, None).await;
         }
-        let (stop, sandbox) = (self.stop, self.sandbox);
+        let stop = self.stop;
         let mut logs = ServiceLogs::new(&self.plan.services, None, self.sink, self.redactor);
         let (orders, pumping) = logs.begin(stop);
         let work = async {
-            match sandbox.serve(orders, None, stop).await {
+            match self.sandbox.serve(orders, None, stop).await {
                 Ok(served) => {
                     self.services = Some(served.clone());
                     let walked = walk(self, Begins::Well, None).await;
-                    sandbox.dismiss(served).await;
+                    self.sandbox.dismiss(served).await;
                     walked
                 }
                 Err(error) => {
@@ -149,70 +198,23 @@ impl Job<'_> {
     }
 }
 
-/// What a job is carried out with, once its code and its plan are there.
-pub(super) struct Ready<'a> {
-    pub(super) order: &'a WorkOrder,
-    pub(super) rooms: &'a Rooms<'a>,
-    pub(super) sink: &'a dyn EventSink,
-    pub(super) stop: &'a Stop,
-    pub(super) redactor: &'a Redactor,
-    pub(super) log: &'a JobLog<'a>,
-    pub(super) plan: &'a Plan,
-    pub(super) sourced: &'a Sourced,
-    pub(super) workspace: &'a Workspace,
-}
-
-impl Ready<'_> {
-    /// From an open sandbox to the job's end. What is to be closed and may be foreseen is in `rest`.
-    ///
-    /// # Errors
-    /// An end before the first stage, so that `?` reads well.
-    pub(super) async fn carry_out(&self, rest: &mut Rest) -> Result<Ending, Ending> {
-        let Self { order, rooms, sink, stop, redactor, log, plan, sourced, workspace } = *self;
-        let refused = |refusal: super::socket::Refusal| {
-            Ending::errored(Cause::Limit, refusal.to_string()).in_stage(&refusal.stage)
-        };
-        let docker_socket = rooms.socket.decide(order, plan).map_err(refused)?;
-        let privileged = rooms.socket.decide_privileged(order, plan).map_err(refused)?;
-        let places = Places::new(workspace.folder(), rooms.executor);
-        let (checkout, in_place) = rooms.source.checkout(workspace);
-        let sandbox_order = SandboxOrder {
-            job: order.job.to_string(),
-            workspace: checkout.clone(),
-            mount: plan.workspace.clone(),
-            image: plan.image.clone(),
-            docker_socket,
-            privileged,
-            keep: rooms.keep,
-        };
-        rest.foreseen = Foreseen::of(plan, &sandbox_order, in_place);
-        let sandbox = rooms.executor.open(sandbox_order).await.map_err(|error| ending_of(&error, stop))?;
-        let sandbox = rest.sandbox.insert(sandbox);
-        let environment = Environment::of(order, plan, sourced, rooms);
-        let secrets = Vault::of(order, rooms.secrets, plan);
-        let depot = order.depot.clone().map(Shelf::Farm);
-        let mut job = Job {
-            order,
-            rooms,
-            sink,
-            stop,
-            redactor,
-            log,
-            plan,
-            sourced,
-            environment: &environment,
-            secrets: &secrets,
-            places: &places,
-            sandbox: sandbox.as_ref(),
-            checkout,
-            in_place,
-            services: None,
-            shelf: depot.or_else(|| rooms.archives.map(|folder| Shelf::Folder(folder.to_owned()))),
-        };
-        match job.carry_out().await {
-            Ok(Walked { ending, handed }) => job.hand_on(handed).await.map(|()| ending),
-            Err(ending) => Err(ending),
-        }
+/// From an open sandbox to the job's end, once its code and its plan are there. What is to be closed and may be
+/// foreseen is in `rest`.
+///
+/// # Errors
+/// An end before the first stage, so that `?` reads well.
+pub(super) async fn carry_out(
+    runner: &Runner<'_>,
+    plan: &Plan,
+    sourced: &Sourced,
+    workspace: &Workspace,
+    log: &JobLog<'_>,
+    rest: &mut Rest,
+) -> Result<Ending, Ending> {
+    let mut job = Job::open(runner, plan, sourced, workspace, log, rest).await?;
+    match job.carry_out().await {
+        Ok(Walked { ending, handed }) => job.hand_on(handed).await.map(|()| ending),
+        Err(ending) => Err(ending),
     }
 }
 

@@ -46,7 +46,6 @@ use crate::git::Checkouts;
 use crate::plan::Planned;
 use crate::sink::EventSink;
 use given::Given;
-use job::Ready;
 use redact::Redactor;
 use telling::{InTurn, JobLog, told_badly};
 
@@ -282,9 +281,9 @@ impl Runner<'_> {
         log: &JobLog<'_>,
         rest: &mut Rest,
     ) -> Result<Ending, Ending> {
-        let Self { order, rooms, sink, stop, redactor } = self;
+        let Self { order, rooms, stop, .. } = *self;
         beside::suit(order, rooms, plan, sourced, workspace, stop, log).await?;
-        Ready { order, rooms, sink: *sink, stop, redactor, log, plan, sourced, workspace }.carry_out(rest).await
+        job::carry_out(self, plan, sourced, workspace, log, rest).await
     }
 
     async fn tell(&self, event: JobEvent) -> Result<(), Ending> {

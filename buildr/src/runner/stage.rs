@@ -125,7 +125,7 @@ impl<'a> StageRun<'a> {
             let wait = if delay.is_zero() { String::new() } else { format!(" in {} s", delay.as_secs()) };
             logs.own.say(&format!("try {number} of {most}: {why}; trying again{wait}")).await;
             if let Some(attempt) = attempt {
-                attempt.discard(self.job.places, &self.workspace).await;
+                attempt.discard(&self.job.places, &self.workspace).await;
             }
             tokio::select! {
                 biased;
@@ -190,7 +190,7 @@ impl<'a> StageRun<'a> {
         let goes_on = self.copy_with.is_none() && attempt.folder() != self.workspace;
         done.workspace = goes_on.then(|| attempt.folder().to_owned());
         let keep = if goes_on { attempt.folder().to_owned() } else { self.workspace.clone() };
-        attempt.discard(self.job.places, &keep).await;
+        attempt.discard(&self.job.places, &keep).await;
         Ok(done)
     }
 

@@ -296,7 +296,7 @@ impl<'a> Walk<'a> {
             left.extend(kept.take().map(|archive| (place, archive)));
         }
         let stages = &self.job.plan.stages;
-        let joined = joining::join(self.job.places, &self.workspace, &left, &self.graph, |place| &stages[place].name);
+        let joined = joining::join(&self.job.places, &self.workspace, &left, &self.graph, |place| &stages[place].name);
         match joined.await {
             Ok(()) => Ok(()),
             Err(error) => {
