@@ -140,7 +140,7 @@ fn no_cell(asked: &Cell, jobs: &[PlannedJob]) -> CliError {
         }
     }
     let instead = match there.as_slice() {
-        [] => "run it without --matrix: nothing of this manifest runs in a matrix here".to_owned(),
+        [] => "the same without --matrix, for nothing of this manifest runs in a matrix".to_owned(),
         there => format!("--matrix with one of {}", there.join(", ")),
     };
     CliError::Usage { what: format!("no cell of a matrix has {axis}={value}"), instead: Some(instead) }

@@ -60,7 +60,8 @@ pub enum ManifestError {
     /// The folder has none.
     #[error(
         "there is no manifest{}; write a file .buildr.yml in the project's folder, and three lines will do:\n\n  \
-         image: ubuntu:latest\n  build:\n    script: echo \"it builds\"\n",
+         image: ubuntu:latest\n  build:\n    script: echo \"it builds\"\n\n\
+         `buildr init` writes one for the project at hand",
         if *.pipelines { ": the folder .buildr has no file that ends with .yml" } else { "" },
     )]
     Missing {

@@ -8,7 +8,7 @@ use crate::place::{Place, image};
 async fn without_a_manifest_there_is_one_to_copy() {
     let Some(place) = Place::new().await else { return };
     let ran = place.run(&["run"]).await;
-    ran.check(2, &["error: there is no manifest", ".buildr.yml", "image: ubuntu:latest"]);
+    ran.check(2, &["error: there is no manifest", ".buildr.yml", "image: ubuntu:latest", "`buildr init`"]);
     // What is shown works when it is copied.
     let lines =
         ran.err.lines().skip_while(|line| !line.starts_with("  image:")).take_while(|line| line.starts_with("  "));

@@ -56,6 +56,9 @@ async fn what_is_not_asked_for_is_taken_over() {
         ran.check(0, &[&format!("test | {made}"), "test | nothing fetched", "left out, and what it writes is missing"]);
         ran.hides(&["in build", "fetch |"]);
     }
+    // A run without a plan takes nothing away.
+    place.run(&["run", "--matrix", "no=such"]).await.check(2, &["no cell of a matrix has no=such"]);
+    place.run(&["run", "--from", "test"]).await.check(0, &[]).hides(&["in build"]);
     place.run(&["run", "--only", "tset"]).await.check(2, &["did you mean \"test\"?"]);
     place.run(&["run", "--only", "test", "--from", "build"]).await.check(2, &["cannot be used with"]);
     place.nothing_is_left().await;

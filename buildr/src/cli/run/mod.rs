@@ -177,7 +177,9 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         screen: &screen,
     };
     let ending = build.carry_out(stop).await?;
-    let earlier = if args.selection.is_partial() { earlier } else { Vec::new() };
+    // What came to nothing before it had a plan takes nothing away either.
+    let takes_over = args.selection.is_partial() || !screen.look_at(|account, _| account.is_planned());
+    let earlier = if takes_over { earlier } else { Vec::new() };
     over(&args, &screen, &header, &ending, &earlier)
 }
 

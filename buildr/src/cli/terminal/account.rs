@@ -154,6 +154,11 @@ impl Account {
         stage.job.as_ref().or(self.only.as_ref())
     }
 
+    /// Whether its jobs are known.
+    pub(crate) fn is_planned(&self) -> bool {
+        self.jobs > 0
+    }
+
     /// Whether the build has more jobs than one.
     pub(crate) fn has_several_jobs(&self) -> bool {
         self.jobs > 1
