@@ -29,11 +29,12 @@ pub(super) fn part(folder: &Folder) -> Option<Part> {
     }
     // Debian's own Rust is years old; a project that names a newer one gets it from rustup.
     let newer = toolchain.is_some() || toml.contains("edition = \"2024\"") || minor(&toml) > DEBIANS;
-    let rustup =
-        "curl -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --component clippy --component rustfmt";
     let (packages, bare) = if newer {
+        // Not through a pipe, which would hide that nothing came; and from where rustup takes all the rest.
+        let fetch = "curl -sSfo /tmp/rustup.sh https://static.rust-lang.org/rustup/rustup-init.sh";
+        let install = "sh /tmp/rustup.sh -y --profile minimal --component clippy --component rustfmt";
         let links = "ln -sf /root/.cargo/bin/* /usr/local/bin/";
-        (vec!["build-essential", "curl", "pkg-config"], texts(&[rustup, links]))
+        (vec!["build-essential", "curl", "pkg-config"], texts(&[fetch, install, links]))
     } else {
         (vec!["cargo", "rustfmt", "rust-clippy", "build-essential", "pkg-config"], Vec::new())
     };

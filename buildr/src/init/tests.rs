@@ -73,17 +73,17 @@ fn rust_projects() {
         RUST,
         Some("debian:bookworm-slim"),
         "Rust (Cargo.toml)",
-        &["image: debian:bookworm-slim\n", " cargo ", "!rustup.rs", "apt-get update -qq"],
+        &["image: debian:bookworm-slim\n", " cargo ", "!rustup-init.sh", "apt-get update -qq"],
     );
     check(
         &[("Cargo.toml", "[package]\nedition = \"2024\"\n")],
         Some("debian:bookworm-slim"),
         "Rust (Cargo.toml)",
-        &["sh.rustup.rs", " curl "],
+        &["/rustup-init.sh\n", " curl ", "!| sh"],
     );
     for (version, rustup) in [("1.36", false), ("1.63.0", false), ("1.80", true)] {
         let toml = format!("[package]\nedition = \"2021\"\nrust-version = \"{version}\"\n");
-        let expect = if rustup { "sh.rustup.rs" } else { "!sh.rustup.rs" };
+        let expect = if rustup { "rustup-init.sh" } else { "!rustup-init.sh" };
         check(&[("Cargo.toml", toml.as_str())], Some("debian:12"), "Rust (Cargo.toml)", &[expect]);
     }
     check(

@@ -100,6 +100,29 @@ fn in_a_row(frame: Frame) -> String {
     shown.text()
 }
 
+#[test]
+fn what_is_taken_from_an_earlier_build_is_called_cached() {
+    for (frame, lines) in [
+        (Frame::Scroll, &["✓ prepare cached 0.3s", "✓ test 1.2s", "passed    prepare      0.3s  cached"][..]),
+        (Frame::Prefixes, &["passed    prepare      0.3s  cached", "passed    test         1.2s"]),
+    ] {
+        let shown = Shown::new(frame, false);
+        shown.planned(&[("build", "test")]);
+        for (stage, took) in [("prepare", 300), ("test", 1234)] {
+            shown.starts("build", stage);
+            if stage == "prepare" {
+                shown.event(Some("build"), &JobEvent::StageReused { stage: name(stage) });
+            }
+            shown.ends("build", stage, StageOutcome::Passed, took);
+        }
+        shown.summary(&Ending::passed());
+        let text = shown.text();
+        for line in lines {
+            assert!(text.lines().any(|shown| shown == *line), "{line:?} is not in\n{text}");
+        }
+    }
+}
+
 /// Stages side by side.
 fn side_by_side(frame: Frame, verbose: bool) -> Shown {
     let shown = Shown::new(frame, verbose);
