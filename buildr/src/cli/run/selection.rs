@@ -68,6 +68,12 @@ impl SelectionArgs {
             if found.is_empty() {
                 return Err(not_there(name, jobs, skipped));
             }
+            // Whoever asks for it alone does not want to hear that all is well.
+            let mut reasons = found.iter().map(|&node| graph.stage(jobs, node).skip.as_deref());
+            let runs = self.from.is_some() || reasons.clone().any(|reason| reason.is_none());
+            if let Some(reason) = reasons.next().flatten().filter(|_| !runs) {
+                return Err(does_not_run(name, reason));
+            }
             wanted.extend(found);
         }
         if self.from.is_some() {
@@ -111,7 +117,7 @@ fn meant<'p>(jobs: &'p [PlannedJob], name: &str) -> Vec<(&'p PlannedJob, &'p Sta
 
 fn not_there(name: &str, jobs: &[PlannedJob], skipped: &[(StageName, String)]) -> String {
     if let Some((stage, reason)) = skipped.iter().find(|(stage, _)| stage.as_str() == name) {
-        return format!("the stage {stage} does not run in this build: {reason}; --as plans it for another occasion");
+        return does_not_run(stage.as_str(), reason);
     }
     let mut there: Vec<&str> = Vec::new();
     for stage in jobs.iter().flat_map(|job| &job.plan.stages) {
@@ -124,6 +130,10 @@ fn not_there(name: &str, jobs: &[PlannedJob], skipped: &[(StageName, String)]) -
         Some((far, near)) if far <= 2 => format!("there is no stage {name:?}; did you mean {near:?}?"),
         _ => format!("there is no stage {name:?}; there are: {}", there.join(", ")),
     }
+}
+
+fn does_not_run(stage: &str, reason: &str) -> String {
+    format!("the stage {stage} does not run in this build: {reason}; --as plans it for another occasion")
 }
 
 /// The stages of all jobs, and what stands before each.
@@ -167,6 +177,11 @@ impl Graph {
         }
         let before = (0..nodes.len()).map(|node| all_before(node, &direct)).collect();
         Self { nodes, before }
+    }
+
+    fn stage<'p>(&self, jobs: &'p [PlannedJob], node: usize) -> &'p StagePlan {
+        let (job, stage) = self.nodes[node];
+        &jobs[job].plan.stages[stage]
     }
 
     fn named(&self, jobs: &[PlannedJob], name: &str) -> Vec<usize> {
@@ -405,6 +420,10 @@ mod tests {
         let skipped =
             "the stage ship does not run in this build: when branch main (it is x); --as plans it for another occasion";
         check(&only("ship"), skipped);
+        let mut jobs = [job("build", "build ship", &[])];
+        jobs[0].plan.stages[1].skip = Some("when branch main (it is x)".to_owned());
+        assert_eq!(applied(&only("build,ship"), &jobs, &[]), skipped);
+        assert_eq!(applied(&from("ship"), &jobs, &[]), "build(ship; )");
         let pipeline = SelectionArgs { pipeline: vec!["web".to_owned()], ..SelectionArgs::default() };
         check(&pipeline, "there is no pipeline \"web\" in this build; there are: default");
     }

@@ -80,9 +80,10 @@ pub(super) async fn obtain(
     }
     let of = wanted.platform.as_ref().map(|platform| format!(" for {platform}")).unwrap_or_default();
     if settings.offline {
+        let option = wanted.platform.as_ref().map(|platform| format!(" --platform {platform}")).unwrap_or_default();
         let absent = || {
             let reason = format!(
-                "it is not on this machine{of}, and nothing is pulled offline; run `docker pull {name}` while there is a network"
+                "it is not on this machine{of}, and nothing is pulled offline; run `docker pull{option} {name}` while there is a network"
             );
             pull(reason, false)
         };
