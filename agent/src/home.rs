@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use protocol::AgentId;
 use protocol::identity::{Identity, IdentityError, PublicKey};
 
+/// How folders begin in which jobs of one build leave something for each other.
+const ARCHIVES: &str = "archives-";
+
 /// The folder, held for as long as this lives.
 #[derive(Debug)]
 pub struct Home {
@@ -70,6 +73,7 @@ impl Home {
         let name = named(folder, name)?;
         let identity = identity(&folder.join("agent.key"))?;
         let folder = folder.canonicalize().map_err(problem("find", folder))?;
+        sweep_archives(&folder);
         Ok(Self { folder, name, identity, _lock: lock })
     }
 
@@ -105,6 +109,15 @@ impl Home {
     #[must_use]
     pub fn spool(&self) -> PathBuf {
         self.folder.join("spool")
+    }
+
+    /// A folder for what the jobs of one build leave for each other. It goes with what this gives; that of a process
+    /// which was killed is removed when the next one opens this home.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn archives(&self) -> io::Result<tempfile::TempDir> {
+        tempfile::Builder::new().prefix(ARCHIVES).tempdir_in(&self.folder)
     }
 
     /// Where mirrors of repositories are kept.
@@ -244,6 +257,16 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
     })
 }
 
+/// Removes what a process that was killed had for the jobs of its builds. Nobody else has this home.
+fn sweep_archives(folder: &Path) {
+    let entries = std::fs::read_dir(folder).ok().into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(ARCHIVES)) {
+        if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+            tracing::warn!(%error, folder = %entry.path().display(), "what a build had left stays");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,6 +280,22 @@ mod tests {
         drop(first);
         let again = Home::open(folder.path(), None).unwrap();
         assert_eq!((again.name(), again.identity().public()), (&name, key));
+    }
+
+    #[test]
+    fn what_a_killed_process_had_for_its_jobs_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path(), None).unwrap();
+        let left = home.archives().unwrap().keep();
+        std::fs::write(left.join("0123"), "x").unwrap();
+        let other = home.spool();
+        std::fs::create_dir_all(&other).unwrap();
+        drop(home);
+        let home = Home::open(folder.path(), None).unwrap();
+        assert!(!left.exists() && other.exists());
+        let own = home.archives().unwrap();
+        assert!(Home::open(folder.path(), None).is_err());
+        assert!(own.path().exists(), "what is in use is nobody else's to sweep");
     }
 
     #[test]

@@ -124,7 +124,7 @@ async fn run(agent: &Agent, order: &WorkOrder, to: Option<&ReplyTo>, sink: &Cons
 /// All of its jobs, one after the other: they have one slot.
 async fn build(agent: &Agent, order: &WorkOrder, console: &ConsoleSink<'_>, stop: &Stop) -> Ending {
     // What jobs of one build leave for each other lives as long as it.
-    let archives = match tempfile::Builder::new().prefix("archives-").tempdir_in(agent.home.path()) {
+    let archives = match agent.home.archives() {
         Ok(archives) => archives,
         Err(error) => {
             let message = format!("failed to make a folder for artifacts in {}: {error}", agent.home.path().display());

@@ -191,6 +191,9 @@ pub struct WorkOrder {
     pub branch: Option<Branch>,
     /// The commit that the build is pinned to, once an attempt has reported one.
     pub commit: Option<CommitId>,
+    /// The branch that the repository's HEAD means, once an attempt has reported it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_branch: Option<Branch>,
     /// What to do; a job without a plan reads the manifest and plans.
     pub plan: Option<Plan>,
     /// Whether it may be given secrets and the Docker socket.
@@ -233,6 +236,7 @@ impl WorkOrder {
             repo,
             branch: None,
             commit: None,
+            default_branch: None,
             plan: None,
             trusted: false,
             secrets: Vec::new(),

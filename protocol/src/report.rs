@@ -261,6 +261,9 @@ pub enum JobEvent {
         subject: String,
         /// Who wrote it.
         author: String,
+        /// The branch that the repository's HEAD means, where it was told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        default_branch: Option<Branch>,
     },
     /// The manifest is read; this is what the build consists of.
     Planned {

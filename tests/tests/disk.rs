@@ -53,8 +53,13 @@ fn an_event_that_met_a_full_disk_spoils_none_that_follows() {
     with_spool(|disk, spool, claim| {
         claim.event(JobEvent::Settled { acknowledged: true }).unwrap();
         disk.fill(0);
-        let long =
-            JobEvent::CheckedOut { commit: None, branch: None, subject: "x".repeat(9000), author: String::new() };
+        let long = JobEvent::CheckedOut {
+            commit: None,
+            branch: None,
+            subject: "x".repeat(9000),
+            author: String::new(),
+            default_branch: None,
+        };
         let error = claim.event(long).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StorageFull);
         disk.empty();

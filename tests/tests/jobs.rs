@@ -1,6 +1,6 @@
 //! Builds of several jobs through all real parts but containers: manifest, planner, coordinator, agents.
 
-use farm::farm::{Farm, in_memory};
+use farm::farm::{Farm, Repository, in_memory};
 use protocol::api::{ApproveJob, BuildView, Status};
 
 async fn with_agents(farm: &mut Farm) {
@@ -47,6 +47,12 @@ async fn a_person_lets_a_stage_begin() {
         let view = farm.api().until(number, open).await;
         let message = view.build.message.clone().unwrap();
         assert!(message.contains("waits for approval (Deploy?)"), "{message}");
+        // The list says the same, and of who waits for its turn alone too.
+        let listed = async |number| {
+            let row = farm.api().builds().await.into_iter().find(|row| row.number == number).unwrap();
+            row.message.unwrap_or_default()
+        };
+        assert_eq!(listed(number).await, message);
         let refused = farm.api().client.approve_job(number, &ApproveJob::default()).await.unwrap_err().to_string();
         assert!(refused.contains("asks for TO"), "{refused}");
         let inputs = [("TO".to_owned(), "prod".to_owned())].into();
@@ -74,6 +80,30 @@ async fn another_build_is_begun_and_waited_for() {
         let number = farm.api().begin(&manifest).await;
         let view = farm.api().until_is(number, Status::Failed).await;
         assert_eq!(jobs(&view), ["next failed", "after skipped"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_branch_begins_with_the_cache_of_the_default_branch() {
+    in_memory(async |farm| {
+        farm.start_coordinator().await;
+        farm.start_agent("a", 1).await;
+        let manifest = |script: &str| {
+            let stage = format!("{{matrix: {{n: [1]}}, cache: {{paths: [deps], name: deps}}, script: [{script}]}}");
+            format!("image: x\nstages: [fill]\nfill: {stage}\n")
+        };
+        // Only where HEAD is on it may its name be told by nothing else.
+        let repository = Repository::with_manifest(&manifest("env BUILDR_DEFAULT_BRANCH, write deps/one mine"));
+        let number = farm.api().submit(&repository).await;
+        farm.api().until_is(number, Status::Passed).await;
+        repository.branch("topic");
+        repository.on("topic", &[(".buildr.yml", &manifest("env BUILDR_DEFAULT_BRANCH, read deps/one"))]);
+        let number = farm.api().submit_url(repository.url(), Some("topic")).await;
+        let view = farm.api().until_is(number, Status::Passed).await;
+        let last = view.attempts.last().unwrap();
+        let log = String::from_utf8(farm.api().log_of(number, last.attempt, "fill").await).unwrap();
+        assert!(log.ends_with("main\nmine\n"), "{log}");
     })
     .await;
 }

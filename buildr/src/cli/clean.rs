@@ -35,7 +35,10 @@ pub(super) async fn run(args: &Args, globals: &Globals) -> Result<u8, CliError> 
         FOLDERS.iter().map(|(name, what)| (home.join(name), *what)).filter(|(path, _)| path.exists()).collect();
     let executor = DockerExecutor::connect(ContainerArgs::default().docker("clean", BootId::fresh())).await;
     let images = match &executor {
-        Ok(executor) => executor.outliving().await.map_err(super::run::RunError::from)?,
+        Ok(executor) => {
+            let all = executor.outliving().await.map_err(super::run::RunError::from)?;
+            all.into_iter().filter(is_of_a_run).collect()
+        }
         Err(error) => {
             note(&format!("images are left out: {error}"));
             Vec::new()
@@ -69,6 +72,12 @@ pub(super) async fn run(args: &Args, globals: &Globals) -> Result<u8, CliError> 
     Ok(super::exit::DONE)
 }
 
+/// Whether a run made it. What an agent of this machine made is the agent's, and so is what an older version made that
+/// did not write down by whom; both go by themselves when their time is over.
+fn is_of_a_run(image: &OutlivingImage) -> bool {
+    image.keeper.as_deref().is_some_and(super::run::is_of_a_run)
+}
+
 /// Containers may have left files there that this user may not remove.
 async fn removed(executor: Option<&DockerExecutor>, path: &Path) -> bool {
     let removed = match executor {
@@ -95,4 +104,21 @@ async fn gone(executor: Option<&DockerExecutor>, image: &OutlivingImage) -> bool
         note(&format!("the image {} is in use and stays", image.name));
     }
     gone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_agent_keeps_stays() {
+        let check = |keeper: Option<&str>, expect: bool| {
+            let image = OutlivingImage { name: "x".to_owned(), bytes: 1, keeper: keeper.map(str::to_owned) };
+            assert_eq!(is_of_a_run(&image), expect, "{keeper:?}");
+        };
+        check(Some(&format!("run-{}", BootId::fresh())), true);
+        check(Some("oak-0a1b2c3d"), false);
+        check(Some("run-0a1b2c3d"), false);
+        check(None, false);
+    }
 }

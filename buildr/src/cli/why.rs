@@ -54,6 +54,7 @@ fn shown(why: &Why, look: &Look, now: u64) -> String {
         let what = skipped.stage.as_ref().map_or_else(|| skipped.job.to_string(), ToString::to_string);
         lines.push(("not run", format!("{what}: {}", skipped.why)));
     }
+    lines.extend(why.cut_short.iter().map(|job| ("cut short", format!("{}: {}", job.job, job.why))));
     lines.extend(why.incomplete.iter().map(|log| ("log", incomplete(log))));
     let head = verdict(&BuildRow { message: None, ..why.build.clone() }, look, now);
     let lines = lines.iter().map(|(name, text)| line(name, text, look));
@@ -137,7 +138,16 @@ mod tests {
 
     fn nothing(build: BuildRow) -> Why {
         let by = Some("ada@laptop".to_owned());
-        Why { build, by, waiting: vec![], running: vec![], lost: vec![], not_run: vec![], incomplete: vec![] }
+        Why {
+            build,
+            by,
+            waiting: vec![],
+            running: vec![],
+            lost: vec![],
+            not_run: vec![],
+            cut_short: vec![],
+            incomplete: vec![],
+        }
     }
 
     #[track_caller]

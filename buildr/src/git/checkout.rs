@@ -75,7 +75,8 @@ impl Write<'_> {
         let name = want.branch.as_ref().map_or("detached", Branch::as_str);
         session.progress.say(format!("checked out {name} at {:.8}: {subject}", want.commit.to_string()));
         let committed_s = commit.time().seconds();
-        Ok(CheckedOut { commit: commit_id(&commit), branch: want.branch.clone(), subject, author, committed_s })
+        let (branch, default_branch) = (want.branch.clone(), default_branch(self.brought.listing));
+        Ok(CheckedOut { commit: commit_id(&commit), branch, subject, author, committed_s, default_branch })
     }
 
     /// libgit2 reads `.gitmodules` while it writes files, and would follow its includes to any place on this disk.
@@ -111,7 +112,7 @@ impl Write<'_> {
 pub(super) fn configure(repository: &Repository, url: &str, listing: &Listing, want: &Want) -> Result<(), git2::Error> {
     repository.remote("origin", url)?;
     // Which branch the work goes into: conditions on paths count from there.
-    if let Some(head) = listing.head_branch().filter(|head| listing.has_branch(head)) {
+    if let Some(head) = default_branch(listing) {
         let target = format!("refs/remotes/origin/{head}");
         repository.reference_symbolic("refs/remotes/origin/HEAD", &target, true, "clone")?;
     }
@@ -121,6 +122,11 @@ pub(super) fn configure(repository: &Repository, url: &str, listing: &Listing, w
         config.set_str(&format!("branch.{branch}.merge"), &format!("refs/heads/{branch}"))?;
     }
     Ok(())
+}
+
+/// The branch that the remote's HEAD means, if it has that.
+pub(super) fn default_branch(listing: &Listing) -> Option<Branch> {
+    listing.head_branch().filter(|head| listing.has_branch(head))
 }
 
 /// What a commit is called, and who wrote it.

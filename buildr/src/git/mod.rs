@@ -101,6 +101,8 @@ pub struct CheckedOut {
     pub author: String,
     /// When it was committed, in seconds since 1970.
     pub committed_s: i64,
+    /// The branch that the remote's HEAD means, when it said so and has it.
+    pub default_branch: Option<Branch>,
 }
 
 /// What was copied of a person's tree.

@@ -66,7 +66,8 @@ impl Partial<'_> {
         let (subject, author) = told_of(&commit);
         self.progress.say(format!("checked out {:.8}: {subject}", want.commit.to_string()));
         let committed_s = commit.time().seconds();
-        Ok(CheckedOut { commit: commit_id(&commit), branch: want.branch.clone(), subject, author, committed_s })
+        let (branch, default_branch) = (want.branch.clone(), checkout::default_branch(listing));
+        Ok(CheckedOut { commit: commit_id(&commit), branch, subject, author, committed_s, default_branch })
     }
 
     /// The empty repository that git fills.

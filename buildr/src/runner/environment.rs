@@ -133,6 +133,7 @@ fn told(order: &WorkOrder, plan: &Plan, sourced: &Sourced, agent: &str) -> Vec<V
     tell("BUILDR_JOB", order.key.as_ref().map(|key| key.as_str().to_owned()));
     tell("BUILDR_PIPELINE", plan.pipeline.clone());
     tell("BUILDR_BRANCH", sourced.branch.as_ref().map(text));
+    tell("BUILDR_DEFAULT_BRANCH", sourced.default_branch.as_ref().map(text));
     tell("BUILDR_TAG", origin.tag.clone());
     tell("BUILDR_PR", origin.pull_request.map(|number| number.to_string()));
     tell("BUILDR_PR_TARGET", origin.target.as_ref().map(text));

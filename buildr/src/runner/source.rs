@@ -66,6 +66,7 @@ impl Sourced {
             branch: self.branch.clone(),
             subject: self.subject.clone(),
             author: self.author.clone(),
+            default_branch: self.default_branch.clone(),
         }
     }
 }
@@ -164,7 +165,7 @@ async fn clone(
                     subject: done.subject,
                     author: done.author,
                     committed_s: Some(done.committed_s),
-                    default_branch: None,
+                    default_branch: done.default_branch.or_else(|| order.default_branch.clone()),
                     changed: None,
                     is_whole_commit: true,
                 });

@@ -43,6 +43,8 @@ pub(crate) struct Build {
     pub(crate) branch: Option<Branch>,
     /// The commit that it is pinned to, once an attempt has reported one.
     pub(crate) commit: Option<CommitId>,
+    /// The branch that the repository's HEAD means, once an attempt has reported it.
+    pub(crate) default_branch: Option<Branch>,
     /// Why.
     pub(crate) trigger: TriggerKind,
     /// Whether its jobs may be given secrets and the Docker socket.
@@ -142,12 +144,13 @@ impl Transaction {
         &mut self,
         number: BuildNumber,
         commit: Option<&CommitId>,
-        branch: Option<&Branch>,
+        (branch, default_branch): (Option<&Branch>, Option<&Branch>),
         subject: &str,
         author: &str,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE builds SET commit_id = $2, branch = coalesce(branch, $3), subject = $4, author = $5
+            "UPDATE builds SET commit_id = $2, branch = coalesce(branch, $3), subject = $4, author = $5,
+                    default_branch = $6
              WHERE number = $1 AND (commit_id IS NULL OR commit_id = $2) AND subject IS NULL",
         )
         .bind(int(number.0))
@@ -155,6 +158,7 @@ impl Transaction {
         .bind(branch.map(Branch::as_str))
         .bind(first_line(subject))
         .bind(first_line(author))
+        .bind(default_branch.map(Branch::as_str))
         .execute(&mut *self.tx)
         .await?;
         Ok(())
@@ -287,6 +291,7 @@ pub(super) fn build_of(row: &SqliteRow) -> Result<Build, StoreError> {
         repo: name(row, "repo")?,
         branch: name_or_none(row, "branch")?,
         commit: name_or_none(row, "commit_id")?,
+        default_branch: name_or_none(row, "default_branch")?,
         trigger: trigger(row.try_get("trigger")?)?,
         trusted: row.try_get("trusted")?,
         origin: json_or_none(row, "origin")?.unwrap_or_default(),

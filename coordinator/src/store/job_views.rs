@@ -13,7 +13,7 @@ use super::builds::status_of;
 use super::jobs::state_of;
 use super::members::{Course, courses, job_group, shared, shared_group};
 use super::terms::Answer;
-use super::{StoreError, int, json, json_or_none, name, natural};
+use super::{Store, StoreError, int, json, json_or_none, name, natural};
 
 /// A job that waits for something else than an agent.
 #[derive(Debug, Clone)]
@@ -24,6 +24,16 @@ pub(crate) struct Held {
     pub(crate) created_ms: u64,
     /// What stands before it.
     pub(crate) why: WaitReason,
+}
+
+impl Store {
+    /// The planned jobs of a build of which some wait for something else than an agent; none of any other build.
+    pub(crate) async fn held_jobs(&self, build: BuildNumber) -> Result<Vec<JobView>, StoreError> {
+        let mut tx = self.readers.begin().await?;
+        let waits = "SELECT EXISTS (SELECT 1 FROM jobs WHERE build = $1 AND state = 'queued' AND unmet > 0) AS waits";
+        let row = sqlx::query(waits).bind(int(build.0)).fetch_one(&mut *tx).await?;
+        if row.try_get("waits")? { job_views(&mut tx, build).await } else { Ok(Vec::new()) }
+    }
 }
 
 /// The planned jobs of a build, with why those wait that wait for no agent.

@@ -269,13 +269,14 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 }
 
 /// How the schema came to be, step by step; one that has landed is never changed.
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "why", include_str!("../../migrations/0002_why.sql")),
     (3, "incidents", include_str!("../../migrations/0003_incidents.sql")),
     (4, "not twice", include_str!("../../migrations/0004_not_twice.sql")),
     (5, "several jobs", include_str!("../../migrations/0005_several_jobs.sql")),
     (6, "turns", include_str!("../../migrations/0006_turns.sql")),
+    (7, "default branch", include_str!("../../migrations/0007_default_branch.sql")),
 ];
 
 async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {

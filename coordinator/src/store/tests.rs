@@ -82,7 +82,7 @@ async fn all_of_it_is_there_after_a_restart() {
     let id = insert_job(&mut tx, number).await;
     let found = tx.job(id).await.unwrap().unwrap();
     tx.take(&found, &taking, 5).await.unwrap().unwrap();
-    tx.pin(number, Some(&"0123456789".repeat(4).parse().unwrap()), None, "first\nsecond", "me").await.unwrap();
+    tx.pin(number, Some(&"0123456789".repeat(4).parse().unwrap()), (None, None), "first\nsecond", "me").await.unwrap();
     tx.stage_started(claim, &"test".parse().unwrap(), "debian").await.unwrap();
     tx.stage_ended(claim, &"test".parse().unwrap(), &StageOutcome::Passed, 7).await.unwrap();
     tx.log_complete(claim, &"test".parse().unwrap(), 3).await.unwrap();

@@ -1,9 +1,10 @@
 //! What stands behind a build besides its attempts: who asked for it, and the jobs of it that had none.
 
-use protocol::api::NotRun;
+use protocol::api::{CutShort, NotRun};
 use protocol::outcome::Ending;
-use protocol::{AgentId, BuildNumber};
-use sqlx::Row as _;
+use protocol::{AgentId, BuildNumber, JobKey};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
 
 use super::job_views::{Held, held};
 use super::{Store, StoreError, int, json_or_none, name, natural};
@@ -17,6 +18,8 @@ pub(crate) struct Background {
     pub(crate) held: Vec<Held>,
     /// Its jobs that ended without an attempt.
     pub(crate) not_run: Vec<NotRun>,
+    /// Its jobs that were ended in the midst because another one failed.
+    pub(crate) cut_short: Vec<CutShort>,
 }
 
 impl Store {
@@ -40,8 +43,9 @@ impl Store {
             }
         }
         let held = held(&mut tx, number).await?;
+        let cut_short = cut_short(&mut tx, number).await?;
         drop(tx);
-        Ok(Background { by: self.asker(number).await?, held, not_run })
+        Ok(Background { by: self.asker(number).await?, held, not_run, cut_short })
     }
 
     async fn asker(&self, number: BuildNumber) -> Result<Option<String>, StoreError> {
@@ -81,4 +85,23 @@ impl Store {
         .await?;
         row.map(|row| Ok((name(&row, "name")?, natural(row.try_get("seen_ms")?)))).transpose()
     }
+}
+
+async fn cut_short(tx: &mut SqliteConnection, number: BuildNumber) -> Result<Vec<CutShort>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT key, ended_for, ending FROM jobs
+         WHERE build = $1 AND ended_for IS NOT NULL AND ending ->> '$.outcome' = 'cancelled'
+               AND EXISTS (SELECT 1 FROM attempts a WHERE a.job = jobs.id AND a.state <> 'abandoned')
+         ORDER BY rowid",
+    )
+    .bind(int(number.0))
+    .fetch_all(tx)
+    .await?;
+    let cut_short = |row: &SqliteRow| {
+        let failed: JobKey = name(row, "ended_for")?;
+        let said = json_or_none::<Ending>(row, "ending")?.and_then(|ending| ending.message);
+        let why = said.unwrap_or_else(|| format!("{failed} failed (fail_fast)"));
+        Ok(CutShort { job: name(row, "key")?, failed, why })
+    };
+    rows.iter().map(cut_short).collect()
 }

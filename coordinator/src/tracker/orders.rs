@@ -33,6 +33,7 @@ impl Turn<'_> {
             attempt: attempt.attempt,
             branch: build.branch,
             commit: build.commit,
+            default_branch: build.default_branch,
             plan: job.plan.clone(),
             trusted: build.trusted,
             origin,

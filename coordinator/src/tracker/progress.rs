@@ -71,8 +71,9 @@ impl Turn<'_> {
 
     async fn happened(&mut self, attempt: &Attempt, job: &Job, event: &JobEvent) -> Result<(), StoreError> {
         match event {
-            JobEvent::CheckedOut { commit, branch, subject, author } => {
-                self.tx.pin(job.build, commit.as_ref(), branch.as_ref(), subject, author).await
+            JobEvent::CheckedOut { commit, branch, subject, author, default_branch } => {
+                let branches = (branch.as_ref(), default_branch.as_ref());
+                self.tx.pin(job.build, commit.as_ref(), branches, subject, author).await
             }
             JobEvent::Planned { jobs, build } => self.planned(attempt, job, jobs, build).await,
             JobEvent::Finished { ending } => self.end(attempt, job, ending.clone()).await,

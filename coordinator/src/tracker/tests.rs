@@ -53,6 +53,7 @@ async fn a_build_goes_its_whole_way() {
                 branch: Some("main".parse().unwrap()),
                 subject: "mend it".to_owned(),
                 author: "me".to_owned(),
+                default_branch: None,
             },
         )
         .await;

@@ -71,7 +71,13 @@ pub(super) async fn list(web: &Web, query: &ListQuery) -> Answer<Builds> {
     let next = found.last().filter(|_| more).map(|build| build.number);
     if found.iter().any(|build| !build.status.is_over()) {
         let waits = why::waits(&web.desk).await?;
-        found.iter_mut().for_each(|build| said_why(build, waits.of(build.number)));
+        for build in &mut found {
+            said_why(build, waits.of(build.number));
+            // What waits for no agent, but for a person or its turn, says so too.
+            if build.message.is_none() && !build.status.is_over() {
+                build.message = held_by(&web.desk.store.held_jobs(build.number).await?);
+            }
+        }
     }
     Ok(Builds { builds: found, next })
 }
@@ -103,13 +109,18 @@ pub(super) async fn whole(web: &Web, number: BuildNumber) -> Answer<Whole> {
     if view.build.status.is_over() || view.build.message.is_some() {
         return Ok(Whole { view, logs, waiting });
     }
-    // Where nothing of it could run now, what stands before the first that waits is the build's reason.
-    let at_work = view.jobs.iter().any(|job| matches!(job.status, Status::Running | Status::Cancelling));
+    view.build.message = held_by(&view.jobs);
+    Ok(Whole { view, logs, waiting })
+}
+
+/// Where nothing of a build could run now, what stands before the first of its jobs that waits is the build's reason;
+/// what a person is asked is so in any case.
+fn held_by(jobs: &[JobView]) -> Option<String> {
+    let at_work = jobs.iter().any(|job| matches!(job.status, Status::Running | Status::Cancelling));
     let asks = |job: &&JobView| job.gate.as_ref().is_some_and(|gate| gate.open);
     let held = |job: &&JobView| job.status == Status::Queued && job.message.is_some() && !at_work;
-    let first = view.jobs.iter().find(asks).or_else(|| view.jobs.iter().find(held));
-    view.build.message = first.and_then(|job| Some(format!("{}: {}", job.key, job.message.as_ref()?)));
-    Ok(Whole { view, logs, waiting })
+    let first = jobs.iter().find(asks).or_else(|| jobs.iter().find(held));
+    first.and_then(|job| Some(format!("{}: {}", job.key, job.message.as_ref()?)))
 }
 
 fn no_such_build(number: BuildNumber) -> Refusal {

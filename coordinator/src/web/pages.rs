@@ -196,6 +196,7 @@ fn why_part(out: &mut String, build: &BuildRow, why: &Why) -> fmt::Result {
     for job in why.not_run.iter().filter(|skipped| skipped.stage.is_none() && !said(&skipped.why)) {
         lines.push(format!("{}: {}", job.job, job.why));
     }
+    lines.extend(why.cut_short.iter().filter(|job| !said(&job.why)).map(|job| format!("{}: {}", job.job, job.why)));
     if lines.is_empty() {
         return Ok(());
     }

@@ -31,6 +31,7 @@ pub(crate) async fn why(desk: &Desk, view: BuildView, mut waiting: Vec<WaitingJo
         running: running(desk, &view).await?,
         lost: view.attempts.iter().filter_map(lost).collect(),
         not_run,
+        cut_short: background.cut_short,
         incomplete: view.attempts.iter().flat_map(incomplete).collect(),
         build: view.build,
     })

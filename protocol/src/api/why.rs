@@ -74,6 +74,9 @@ pub struct Why {
     pub lost: Vec<LostAttempt>,
     /// What of it was passed over, and why.
     pub not_run: Vec<NotRun>,
+    /// The jobs of it that were ended in the midst because another one failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cut_short: Vec<CutShort>,
     /// Logs that are not whole and never will be.
     pub incomplete: Vec<IncompleteLog>,
 }
@@ -176,6 +179,17 @@ pub struct NotRun {
     /// The stage; none for a whole job.
     pub stage: Option<StageName>,
     /// Why.
+    pub why: String,
+}
+
+/// A job that was ended in the midst because another one failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutShort {
+    /// Its key.
+    pub job: JobKey,
+    /// The one that failed.
+    pub failed: JobKey,
+    /// How it ended, and why.
     pub why: String,
 }
 

@@ -63,6 +63,21 @@ impl Repository {
         self.git.branch(name, &commit, false).expect("a branch");
     }
 
+    /// Adds a commit with these files to a branch, on which HEAD is neither before nor after.
+    pub fn on(&self, branch: &str, files: &[(&str, &str)]) {
+        let name = format!("refs/heads/{branch}");
+        let tip = self.git.find_reference(&name).and_then(|found| found.peel_to_commit()).expect("the branch");
+        let tree = tip.tree().expect("its tree");
+        let mut update = git2::build::TreeUpdateBuilder::new();
+        for (path, text) in files {
+            let blob = self.git.blob(text.as_bytes()).expect("a file");
+            update.upsert(*path, blob, git2::FileMode::Blob);
+        }
+        let tree = update.create_updated(&self.git, &tree).and_then(|id| self.git.find_tree(id)).expect("a tree");
+        let author = Signature::now("Ada", "ada@example.org").expect("an author");
+        self.git.commit(Some(&name), &author, &author, "a change", &tree, &[&tip]).expect("a commit");
+    }
+
     /// Its work tree.
     #[must_use]
     pub fn path(&self) -> &Path {

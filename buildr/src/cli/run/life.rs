@@ -22,6 +22,12 @@ pub(super) struct Life {
 
 const OWNER: &str = "run-";
 
+/// Whether what is marked so was made by a run of this command line, and not by an agent: these have names, and no life
+/// in theirs.
+pub(in crate::cli) fn is_of_a_run(owner: &str) -> bool {
+    owner.strip_prefix(OWNER).is_some_and(|boot| boot.parse::<BootId>().is_ok())
+}
+
 impl Life {
     /// Begins one, in this program's own folder.
     pub(super) fn begin(folder: &Path) -> Result<Self, RunError> {

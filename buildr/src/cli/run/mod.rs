@@ -44,6 +44,7 @@ use screen::{Screen, frame, hear_signals, tick};
 use selection::{Selected, SelectionArgs};
 
 pub(super) use error::RunError;
+pub(super) use life::is_of_a_run;
 
 /// How large the caches of this machine's runs may become together.
 const CACHE_BYTES: u64 = 20 << 30;

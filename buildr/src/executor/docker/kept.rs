@@ -87,7 +87,7 @@ impl DockerSandbox {
         let tag = uuid::Uuid::new_v4().simple().to_string();
         let (engine, powers) = (&self.machine.engine, self.machine.powers().await);
         let doing = format!("keep the container of stage {}", stage.name);
-        let labels = labels::of_kept_for(KEPT_FOR);
+        let labels = labels::of_kept_for(KEPT_FOR, &self.labels.owner);
         let commit = Commit { container, name: REPOSITORY, tag: &tag, base: &image.config, labels, doing: &doing };
         commit.make(engine, powers).await?;
         let mount = self.order.mount.clone();

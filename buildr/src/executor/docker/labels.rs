@@ -13,6 +13,8 @@ const STAGE: &str = "buildr.stage";
 const SANDBOX: &str = "buildr.sandbox";
 /// Until when an image is kept that outlives its job, in seconds since 1970.
 const UNTIL: &str = "buildr.until";
+/// Who made an image that outlives its job.
+const KEEPER: &str = "buildr.keeper";
 
 /// What one place's things are marked with.
 #[derive(Debug, Clone)]
@@ -39,17 +41,23 @@ impl Labels {
 }
 
 /// The labels of an image that outlives its job by so long. It has no owner: whoever comes by when the time is over
-/// removes it.
-pub(super) fn of_kept_for(time: Duration) -> HashMap<String, String> {
+/// removes it. Before that only who made it may.
+pub(super) fn of_kept_for(time: Duration, keeper: &str) -> HashMap<String, String> {
     // What is not said would be taken from the container that it is made of.
     let none = [AGENT, BOOT, JOB, STAGE, SANDBOX].map(|label| (label.to_owned(), String::new()));
     let until = (UNTIL.to_owned(), (now() + time.as_secs()).to_string());
-    none.into_iter().chain([until]).collect()
+    let keeper = (KEEPER.to_owned(), keeper.to_owned());
+    none.into_iter().chain([until, keeper]).collect()
 }
 
 /// Finds what outlives its job.
 pub(super) fn of_kept() -> HashMap<String, Vec<String>> {
     only(UNTIL.to_owned())
+}
+
+/// Who made what outlives its job, where that is written down.
+pub(super) fn keeper(labels: &HashMap<String, String>) -> Option<String> {
+    labels.get(KEEPER).cloned()
 }
 
 /// Whether the time is over for which something was kept; never for what was not.
@@ -109,7 +117,8 @@ mod tests {
     #[test]
     fn what_is_kept_is_kept_for_its_time() {
         assert!(!is_over(&HashMap::new()));
-        assert!(!is_over(&of_kept_for(Duration::from_secs(60))) && is_over(&of_kept_for(Duration::ZERO)));
+        assert!(!is_over(&of_kept_for(Duration::from_secs(60), "a")) && is_over(&of_kept_for(Duration::ZERO, "a")));
+        assert_eq!(keeper(&of_kept_for(Duration::ZERO, "a")).as_deref(), Some("a"));
         assert!(is_over(&HashMap::from([(UNTIL.to_owned(), "?".to_owned())])));
     }
 }

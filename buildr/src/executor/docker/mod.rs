@@ -114,7 +114,7 @@ impl DockerExecutor {
 
     /// Removes what was kept of a stage, and says whether it is gone.
     pub async fn forget(&self, kept: &KeptStage) -> bool {
-        let image = OutlivingImage { name: kept.image.clone(), bytes: 0 };
+        let image = OutlivingImage { name: kept.image.clone(), bytes: 0, keeper: None };
         removal::remove_outliving(&self.machine.engine, &image).await
     }
 

@@ -83,7 +83,7 @@ impl DockerSandbox {
     ) -> Result<(), ExecutorError> {
         let tag = key.map_or_else(|| tag(&self.order.job), str::to_owned);
         let labels = match key {
-            Some(_) => labels::of_kept_for(KEPT_FOR),
+            Some(_) => labels::of_kept_for(KEPT_FOR, &self.labels.owner),
             None => self.labels.of_stage(order.stage.name.as_str()),
         };
         let (engine, powers) = (&self.machine.engine, self.machine.powers().await);

@@ -123,6 +123,8 @@ pub struct OutlivingImage {
     pub name: String,
     /// How many bytes it takes, those that it shares with its base among them.
     pub bytes: u64,
+    /// Whose process made it ([`super::DockerSettings`]'s owner), where that is written down.
+    pub keeper: Option<String>,
 }
 
 /// Those that there are, whoever made them.
@@ -131,6 +133,7 @@ pub(super) async fn outliving(engine: &Engine) -> Result<Vec<OutlivingImage>, Ex
     let found = engine.quick.list_images(Some(options)).await;
     let found = found.map_err(|error| engine.failed("list the images that are kept", &error))?;
     let image = |image: ImageSummary| OutlivingImage {
+        keeper: labels::keeper(&image.labels),
         name: image.repo_tags.first().cloned().unwrap_or(image.id),
         bytes: u64::try_from(image.size).unwrap_or(0),
     };

@@ -94,7 +94,9 @@ impl Course {
         let branch = Some("main".parse().unwrap());
         let commit = Some("0123456789".repeat(4).parse().unwrap());
         let (subject, author) = ("mend it".to_owned(), "me".to_owned());
-        self.agent.happened(claim, JobEvent::CheckedOut { commit, branch, subject, author }).await;
+        self.agent
+            .happened(claim, JobEvent::CheckedOut { commit, branch, subject, author, default_branch: None })
+            .await;
         self.agent.happened(claim, JobEvent::Planned { jobs: jobs.to_vec(), build }).await;
         self.agent.finish(claim, Ending::passed()).await;
     }
@@ -506,6 +508,11 @@ async fn a_lane_runs_so_many_at_once_and_ends_with_its_first_failure() {
     // That the others were ended for it makes the build no worse than it is.
     assert_eq!(course.stand(build).await, "failed: a failed, b cancelled, c skipped, d skipped");
     assert!(course.message(build, "c").await.contains("fail_fast"));
+    assert_eq!(course.message(build, "b").await, "a failed (fail_fast)");
+    let view = course.farm.snapshot(build).await.view;
+    let story = why::why(&course.farm.desk, view, Vec::new()).await.unwrap();
+    let cut: Vec<_> = story.cut_short.iter().map(|one| (one.job.as_str(), one.failed.as_str(), &*one.why)).collect();
+    assert_eq!(cut, [("b", "a", "a failed (fail_fast)")]);
     course.stop().await;
 }
 
