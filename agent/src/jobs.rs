@@ -121,7 +121,7 @@ impl EventSink for Watched<'_> {
         match &event {
             JobEvent::StageStarted { stage, .. } => self.running(|running| running.stage = Some(stage.to_string())),
             JobEvent::StageEnded { .. } => self.running(|running| running.stage = None),
-            JobEvent::Finished { ending } => *self.jobs.lock().ended.entry(ending.outcome.name()).or_default() += 1,
+            JobEvent::Finished { ending, .. } => *self.jobs.lock().ended.entry(ending.outcome.name()).or_default() += 1,
             _ => {}
         }
         self.sink.emit(event).await
@@ -205,8 +205,11 @@ mod tests {
             said,
             "2 jobs: build #7 of https://example.org/x, for 2 min now, in test; a build of https://example.org/x, for 2 min now"
         );
-        first.emit(JobEvent::Finished { ending: Ending::passed() }).await.unwrap();
-        second.emit(JobEvent::Finished { ending: Ending::errored(Cause::Limit, "x") }).await.unwrap();
+        first.emit(JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() }).await.unwrap();
+        second
+            .emit(JobEvent::Finished { ending: Ending::errored(Cause::Limit, "x"), spent: Vec::new() })
+            .await
+            .unwrap();
         drop((first, second));
         assert_eq!(jobs.waited_for(start), None);
         let ended = jobs.lock().ended.clone();

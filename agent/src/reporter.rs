@@ -10,7 +10,7 @@ use buildr::sink::{EventSink, SinkError};
 use bytes::Bytes;
 use protocol::LogName;
 use protocol::link::{AgentLink, Delivered, Health, LinkError};
-use protocol::report::{JobEvent, LogChunk, Report};
+use protocol::report::{JobEvent, LogChunk, Part, Report, Span};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -35,13 +35,37 @@ pub(crate) struct Reporter {
     pub(crate) claims: Claims,
     /// What the store has of it.
     pub(crate) kept: Marks,
+    /// What came before.
+    pub(crate) taken: Taken,
+}
+
+/// What came between the taking of a job's message and its runner.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taken {
+    /// How long after the taking the grant was here.
+    pub(crate) granted_after: Duration,
+    /// How long after it the runner began.
+    pub(crate) begun_after: Duration,
+    /// Whether the broker took note that it was taken.
+    pub(crate) acknowledged: bool,
+}
+
+impl Taken {
+    /// The job's whole time: what its runner wrote down, and before it the claim.
+    fn with_claim(self, spent: Vec<Span>) -> Vec<Span> {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let claim = Span { part: Part::Claim, stage: None, at_ms: 0, ms: ms(self.granted_after) };
+        let later = spent.into_iter().map(|span| Span { at_ms: span.at_ms + ms(self.begun_after), ..span });
+        std::iter::once(claim).chain(later).collect()
+    }
 }
 
 #[async_trait]
 impl EventSink for Reporter {
     async fn emit(&self, event: JobEvent) -> Result<(), SinkError> {
         let spool = Arc::clone(&self.spool);
-        if matches!(event, JobEvent::Finished { .. }) {
+        if let JobEvent::Finished { ending, spent } = event {
+            let event = JobEvent::Finished { ending, spent: self.taken.with_claim(spent) };
             // It waits for the disk, which must not hold up the other slots.
             let written = tokio::task::spawn_blocking(move || spool.event(event).map(drop)).await;
             return written.unwrap_or_else(|stopped| Err(std::io::Error::other(stopped))).map_err(SinkError);

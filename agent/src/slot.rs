@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::claims::Answer;
 use crate::presence::Presence;
 use crate::ready::Ready;
-use crate::reporter::{Reporter, Sender};
+use crate::reporter::{Reporter, Sender, Taken};
 use crate::spool::ClaimSpool;
 use crate::{Agent, standalone};
 
@@ -88,8 +88,10 @@ async fn take(agent: &Arc<Agent>, delivery: JobDelivery, ready: &mut Ready) {
         Err(problem) => return reject(agent, delivery, &problem).await,
     };
     let claim = ClaimId::fresh();
+    let at = Instant::now();
     match claimed(agent, claim, &delivery, message).await {
         Claimed::Granted(grant) => {
+            let granted_after = at.elapsed();
             let spool = match agent.spool.begin(claim) {
                 Ok(spool) => Arc::new(spool),
                 Err(error) => {
@@ -106,7 +108,8 @@ async fn take(agent: &Arc<Agent>, delivery: JobDelivery, ready: &mut Ready) {
                 let wanted = Duration::from_millis(grant.heartbeat_ms);
                 std::mem::replace(every, wanted) != wanted
             });
-            run(agent, ready, spool, &grant.order, stop, recorded, acknowledged).await;
+            let taken = Taken { granted_after, begun_after: at.elapsed(), acknowledged };
+            run(agent, ready, spool, &grant.order, stop, recorded, taken).await;
         }
         Claimed::Denied(reason) => {
             tracing::info!(reason, "a claim was denied; the message is dropped");
@@ -235,12 +238,12 @@ async fn run(
     order: &WorkOrder,
     stop: Stop,
     recorded: tokio::sync::watch::Receiver<bool>,
-    acknowledged: bool,
+    taken: Taken,
 ) {
     let kept = agent.marks.follow(spool.claim());
-    let reporter = Reporter { spool: Arc::clone(&spool), claims: agent.claims.clone(), kept: kept.clone() };
+    let reporter = Reporter { spool: Arc::clone(&spool), claims: agent.claims.clone(), kept: kept.clone(), taken };
     agent.send(Sender { spool: Arc::clone(&spool), link: Arc::clone(&agent.link), recorded, kept }).await;
-    if let Err(error) = spool.event(JobEvent::Settled { acknowledged }) {
+    if let Err(error) = spool.event(JobEvent::Settled { acknowledged: taken.acknowledged }) {
         tracing::error!(%error, "what became of the message could not be kept");
     }
     tracing::info!(job = %order.job, build = ?order.build, attempt = order.attempt, repo = %order.repo, "job begins");
@@ -251,7 +254,7 @@ async fn run(
     if !spool.is_finished() {
         // The end itself could not be kept, though there was room taken for it: a shorter one is tried.
         let ending = Ending::errored(Cause::Limit, "the agent's disk is full or broken");
-        if let Err(error) = spool.event(JobEvent::Finished { ending }) {
+        if let Err(error) = spool.event(JobEvent::Finished { ending, spent: Vec::new() }) {
             tracing::error!(%error, "the job's end could not be kept; its lease will end it");
         }
     }

@@ -265,7 +265,8 @@ impl Kept {
         let (mut progress, lines) = self.written_down(events.clone())?;
         if let Err(error) = self.file.push_safely(&lines) {
             let Some(reserve) = &self.reserve else { return Err(error) };
-            if let Some(JobEvent::Finished { ending }) = events.last_mut() {
+            if let Some(JobEvent::Finished { ending, spent }) = events.last_mut() {
+                spent.clear();
                 let message = ending.message.take();
                 ending.message = message.map(|mut message| {
                     message.truncate(message.floor_char_boundary(SHORT_MESSAGE));
@@ -324,7 +325,7 @@ mod tests {
         first.event(JobEvent::Settled { acknowledged: true }).unwrap();
         first.log(&log, b"one ").unwrap();
         first.log(&log, b"two").unwrap();
-        first.event(JobEvent::Finished { ending: Ending::passed() }).unwrap();
+        first.event(JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() }).unwrap();
         drop(first);
         // A line that a crash cut is as if it had not been written.
         let mut events = OpenOptions::new()

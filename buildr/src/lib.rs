@@ -9,6 +9,7 @@ pub mod init;
 pub mod plan;
 pub mod git;
 pub mod sink;
+pub mod ledger;
 mod folder;
 pub mod executor;
 pub mod process;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use protocol::report::JobEvent;
+use protocol::report::{JobEvent, Span};
 use protocol::{JobKey, LogName};
 
 /// Is told what happens in one job.
@@ -40,6 +40,9 @@ pub trait BuildSink: Send + Sync {
 
     /// A job that is not run here, and why: as the end of the sentence "skipped: …".
     fn passed_over(&self, job: &JobKey, reason: &str);
+
+    /// Where the time before the first job went.
+    fn spent(&self, _spans: &[Span]) {}
 }
 
 /// Several logs as one text: each line says whose it is, and one that comes in pieces stays one line, unless

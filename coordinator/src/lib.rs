@@ -16,6 +16,7 @@ mod depot;
 mod desk;
 mod intake;
 mod why;
+mod timeline;
 mod dispatcher;
 mod tracker;
 mod downstream;

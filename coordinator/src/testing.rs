@@ -274,7 +274,7 @@ impl Agent {
 
     /// Says that a job ended, and waits until that is in the store.
     pub(crate) async fn finish(&self, claim: ClaimId, ending: Ending) {
-        self.happened(claim, JobEvent::Finished { ending }).await;
+        self.happened(claim, JobEvent::Finished { ending, spent: Vec::new() }).await;
         self.hear_recorded(claim).await;
     }
 

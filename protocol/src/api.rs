@@ -3,6 +3,7 @@
 mod agents;
 mod incidents;
 mod jobs;
+mod timeline;
 mod wait;
 mod why;
 
@@ -20,6 +21,7 @@ use crate::source::{Branch, CommitId, RepoUrl};
 pub use agents::{AgentView, Approve, Forgotten, Pause, Paused, Revoke};
 pub use incidents::{DeadLetterView, IncidentKind, IncidentView, Incidents};
 pub use jobs::{ApproveJob, Approved, GateView, JobView, KeptView, TryView};
+pub use timeline::{AttemptTimeline, Timeline};
 pub use wait::{
     Asked, BusyQueue, NearAgent, NeededJob, PausedAgent, SeenAgent, WaitReason, WaitingAgent, coming, span,
 };

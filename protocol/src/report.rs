@@ -1,5 +1,6 @@
 //! What an agent says to the coordinator, on the backchannel.
 
+mod spent;
 mod tests_read;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use crate::outcome::{Ending, StageOutcome};
 use crate::plan::{BuildPlan, PlannedJob, Variable};
 use crate::source::{Branch, CommitId, RepoUrl};
 
+pub use spent::{MAX_SPANS, Part, Span};
 pub use tests_read::{MAX_FAILURES, TestFailure, Tests};
 
 /// One message of an agent.
@@ -372,6 +374,9 @@ pub enum JobEvent {
     Finished {
         /// How it ended.
         ending: Ending,
+        /// Where its time went, in the order in which the spans ended; at most [`MAX_SPANS`] count.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        spent: Vec<Span>,
     },
     /// A kind that a newer agent knows.
     #[serde(other)]

@@ -64,7 +64,7 @@ fn an_event_that_met_a_full_disk_spoils_none_that_follows() {
         assert_eq!(error.kind(), ErrorKind::StorageFull);
         disk.empty();
         claim.event(JobEvent::Settled { acknowledged: false }).unwrap();
-        claim.event(JobEvent::Finished { ending: Ending::passed() }).unwrap();
+        claim.event(JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() }).unwrap();
         drop(claim);
         assert!(spool.leftovers().unwrap().pop().unwrap().is_finished(), "what came after it is lost");
     });
@@ -80,7 +80,7 @@ fn the_end_fits_on_a_full_disk() {
         // What is left of the last page of either file.
         while claim.log(&log, &[b'x'; 512]).is_ok() {}
         while claim.event(JobEvent::Settled { acknowledged: true }).is_ok() {}
-        claim.event(JobEvent::Finished { ending: Ending::passed() }).unwrap();
+        claim.event(JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() }).unwrap();
         assert!(claim.is_finished());
         drop(claim);
         let again = spool.leftovers().unwrap().pop().unwrap();

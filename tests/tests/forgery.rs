@@ -187,7 +187,7 @@ fn words(oak: &AgentId, boot: BootId, held: ClaimId) -> [Report; 5] {
         capacity: None,
     };
     [
-        event(JobEvent::Finished { ending: Ending::passed() }),
+        event(JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() }),
         event(JobEvent::Planned { jobs: Vec::new(), build: protocol::plan::BuildPlan::default() }),
         Report::Abandoned { agent: oak.clone(), claim: held },
         Report::Bye { agent: oak.clone(), boot },

@@ -42,6 +42,7 @@ mod run;
 mod schema;
 mod status;
 mod submit;
+mod timeline;
 mod why;
 
 use std::ffi::{OsStr, OsString};
@@ -139,6 +140,7 @@ enum Command {
     Cancel(cancel::Args),
     Agents(agents::Args),
     Why(why::Args),
+    Timeline(timeline::Args),
     Incidents(incidents::Args),
     Completions(papers::CompletionArgs),
     Man(papers::ManArgs),
@@ -155,7 +157,10 @@ const GROUPS: [(&str, &[&str]); 4] = [
         "Build here",
         &["run", "check", "list", "graph", "expand", "explain", "schema", "init", "import", "doctor", "clean"],
     ),
-    ("Ask a farm", &["submit", "builds", "status", "why", "logs", "approve", "cancel", "agents", "incidents"]),
+    (
+        "Ask a farm",
+        &["submit", "builds", "status", "why", "timeline", "logs", "approve", "cancel", "agents", "incidents"],
+    ),
     ("Run a farm", &["up", "coordinator", "agent", "rabbit"]),
     ("Set up this program", &["completions", "man"]),
 ];
@@ -191,6 +196,7 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
             Command::Completions(args) => papers::completions(&args),
             Command::Man(args) => papers::man(&args),
             Command::Why(args) => why::run(&args, &globals).await,
+            Command::Timeline(args) => timeline::run(&args, &globals).await,
             Command::Incidents(args) => incidents::run(&args, &globals).await,
             Command::OfAgent(command) => agent::run(command, &globals).await,
             Command::Other(words) => forward::run(&words, &globals),

@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use protocol::api::{
     ASKED_BY, AgentView, ApiError, Approve, ApproveJob, Approved, BuildView, Builds, CancelRequest, Cancelled,
-    Forgotten, Incidents, LogTimes, Pause, Revoke, Submit, Why,
+    Forgotten, Incidents, LogTimes, Pause, Revoke, Submit, Timeline, Why,
 };
 use protocol::{AgentId, BuildNumber};
 use reqwest::header::{HeaderValue, LOCATION};
@@ -227,6 +227,14 @@ impl Farm {
             Some(number) => self.get(&["builds", &number.0.to_string(), "why"], &[]).await,
             None => self.get(&["why"], &[]).await,
         }
+    }
+
+    /// Where a build's time went.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn timeline(&self, number: BuildNumber) -> Result<Timeline, ClientError> {
+        self.get(&["builds", &number.0.to_string(), "timeline"], &[]).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T, ClientError> {

@@ -41,6 +41,8 @@ use tokio::sync::mpsc;
 pub use error::ExecutorError;
 pub use stop::Stop;
 
+use crate::ledger::Ledger;
+
 /// Where a container's output goes, in order. Bounded: an executor waits when the reader is slow.
 pub type Output = mpsc::Sender<Bytes>;
 
@@ -325,6 +327,8 @@ pub struct StageOrder {
     pub resources: Resources,
     /// Whether it asks for a privileged container.
     pub privileged: bool,
+    /// Where the executor writes down what its part of the job's time went to.
+    pub ledger: Ledger,
 }
 
 impl StageOrder {
@@ -348,6 +352,7 @@ impl StageOrder {
             network: None,
             resources: Resources::default(),
             privileged: false,
+            ledger: Ledger::default(),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::telling::{InTurn, JobLog};
 use super::workspace::Workspace;
 use super::{Rooms, Runner};
 use crate::executor::Stop;
+use crate::ledger::Ledger;
 use crate::plan::Planned;
 use crate::sink::BuildSink;
 
@@ -115,7 +116,8 @@ pub async fn run_build(
     };
     let before = sink.of_job(None);
     let turns = InTurn::new(before.as_ref());
-    let planner = Runner { order, rooms, sink: &turns, stop, redactor: &redactor };
+    let ledger = &Ledger::default();
+    let planner = Runner { order, rooms, sink: &turns, stop, redactor: &redactor, ledger };
     let log = JobLog::new(&turns, &redactor);
     let workspace = match rooms.work.open().await {
         Ok(workspace) => workspace,
@@ -126,6 +128,7 @@ pub async fn run_build(
         Ok((sourced, jobs, plan)) => {
             // What comes now is said by the jobs.
             let said = planner.finish(Ending::passed(), log).await;
+            sink.spent(&ledger.spans());
             if said.outcome == Outcome::Passed {
                 let checkout = &rooms.source.checkout(&workspace).0;
                 let build = Build { order, rooms, ways, sink, stop, redactor: &redactor, checkout, sourced: &sourced };

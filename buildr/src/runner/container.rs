@@ -2,9 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use protocol::report::JobEvent;
+use protocol::report::{JobEvent, Part};
 use protocol::{Cause, StageEnd, StageOutcome, StagePlan};
 use tokio::sync::mpsc;
 
@@ -18,6 +18,7 @@ use crate::carry::cache::TakenCache;
 use crate::carry::reports::CoverageInLog;
 use crate::carry::{self, CarryError};
 use crate::executor::{ExecutorError, MountOrder, OUTPUT_BOUND, StageOrder};
+use crate::ledger::Begins;
 
 /// Whether a script may be run again when nobody knows how far it came.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -111,6 +112,7 @@ impl<'a> StageRun<'a> {
         logs: &mut Logs<'a>,
     ) -> (Option<Attempt>, StageOutcome) {
         let log = &mut logs.own;
+        let opening = self.job.ledger.open(Part::Start, Some(&self.stage.name));
         let mut attempt = match self.ground(may_follow, log).await {
             Ok(attempt) => attempt,
             Err(_) if self.stop.is_cancelled() => return (None, StageOutcome::Cancelled),
@@ -127,6 +129,7 @@ impl<'a> StageRun<'a> {
                 return (Some(attempt), StageOutcome::Errored { cause: Cause::Daemon, message, again: true });
             }
         };
+        drop(opening);
         let ended = self.with_services(order, logs).await;
         (Some(attempt), self.outcome(ended))
     }
@@ -181,6 +184,7 @@ impl<'a> StageRun<'a> {
             network: job.services.clone(),
             resources: stage.resources,
             privileged: stage.privileged,
+            ledger: job.ledger.clone(),
             ..StageOrder::new(stage.name.clone(), stage.script.clone(), within(stage.timeout_ms, most))
         }
     }
@@ -194,7 +198,9 @@ impl<'a> StageRun<'a> {
         }
         let (orders, pumping) = services.begin(job.stop);
         let work = async {
+            let opening = job.ledger.open(Part::Services, Some(&self.stage.name));
             let served = job.sandbox.serve(orders, job.services.as_ref(), &self.stop).await?;
+            drop(opening);
             order.network = Some(served.clone());
             let ended = self.contained(&order, own, coverage.as_mut()).await;
             job.sandbox.dismiss(served).await;
@@ -211,8 +217,13 @@ impl<'a> StageRun<'a> {
         coverage: Option<&mut CoverageInLog>,
     ) -> Result<StageEnd, ExecutorError> {
         let (output, printed) = mpsc::channel(OUTPUT_BOUND);
+        let (since, begins) = (Instant::now(), Begins::of(self.job.ledger, &self.stage.name));
         let work = async move { self.job.sandbox.run(order, &output, &self.stop).await };
-        tokio::join!(work, log.pump(printed, coverage, self.job.stop)).0
+        let ended = tokio::join!(work, log.pump(printed, coverage, Some(&begins), self.job.stop)).0;
+        let (began, stage) = (begins.at(), Some(&self.stage.name));
+        self.job.ledger.add(Part::Start, stage, since, began);
+        self.job.ledger.add(Part::Script, stage, began, Instant::now());
+        ended
     }
 
     fn outcome(&self, ended: Result<StageEnd, ExecutorError>) -> StageOutcome {

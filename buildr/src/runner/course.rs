@@ -21,6 +21,7 @@ use super::tap::{Left, Tap};
 use super::telling::{InTurn, JobLog, sentence};
 use super::{Rooms, Runner};
 use crate::executor::{ExecutorError, OUTPUT_BOUND, Stop, Suits};
+use crate::ledger::Ledger;
 use crate::sink::{BuildSink, EventSink as _};
 
 /// How long `finally` may take.
@@ -352,10 +353,12 @@ async fn run(build: &Build<'_>, job: &PlannedJob, place: usize, order: WorkOrder
         return Step::Impossible(place, reason);
     }
     let given = Given { checkout: build.checkout, sourced: build.sourced, log };
-    let runner = Runner { order: &order, rooms: build.rooms, sink: &turns, stop: &stop, redactor: build.redactor };
+    let (rooms, redactor, ledger) = (build.rooms, build.redactor, &Ledger::default());
+    let runner = Runner { order: &order, rooms, sink: &turns, stop: &stop, redactor, ledger };
     let running = runner.run(Some(given));
     let ended = if job.finally { in_time(running, build.stop, &stop).await } else { running.await };
-    if let Err(error) = turns.emit(JobEvent::Finished { ending: ended.ending.clone() }).await {
+    let finished = JobEvent::Finished { ending: ended.ending.clone(), spent: ledger.spans() };
+    if let Err(error) = turns.emit(finished).await {
         tracing::error!(%error, "a job's end could not be told");
     }
     Step::Ended(place, ended, tap.left())

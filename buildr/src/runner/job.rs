@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use protocol::job::WorkOrder;
 use protocol::plan::Kept;
-use protocol::report::{JobEvent, Tests};
+use protocol::report::{JobEvent, Part, Tests};
 use protocol::{Cause, Ending, Outcome, Plan, StageName, StageOutcome, Variable};
 
 use super::container::restore;
@@ -22,6 +22,7 @@ use super::workspace::Workspace;
 use super::{Rooms, Runner, prepare};
 use crate::carry::Shelf;
 use crate::executor::{ExecutorError, Sandbox, SandboxOrder, Served, Stop};
+use crate::ledger::Ledger;
 use crate::sink::EventSink;
 
 /// What every container of a job has in common.
@@ -31,6 +32,7 @@ pub(super) struct Job<'a> {
     pub(super) sink: &'a dyn EventSink,
     pub(super) stop: &'a Stop,
     pub(super) redactor: &'a Redactor,
+    pub(super) ledger: &'a Ledger,
     pub(super) log: &'a JobLog<'a>,
     pub(super) plan: &'a Plan,
     pub(super) sourced: &'a Sourced,
@@ -58,7 +60,7 @@ impl<'a> Job<'a> {
         log: &'a JobLog<'a>,
         rest: &'a mut Rest,
     ) -> Result<Self, Ending> {
-        let Runner { order, rooms, sink, stop, redactor } = *runner;
+        let Runner { order, rooms, sink, stop, redactor, ledger } = *runner;
         let refused = |refusal: super::socket::Refusal| {
             Ending::errored(Cause::Limit, refusal.to_string()).in_stage(&refusal.stage)
         };
@@ -75,8 +77,10 @@ impl<'a> Job<'a> {
             keep: rooms.keep,
         };
         rest.foreseen = Foreseen::of(plan, &sandbox_order, in_place);
+        let opening = ledger.open(Part::Start, None);
         let sandbox = rooms.executor.open(sandbox_order).await.map_err(|error| ending_of(&error, stop))?;
-        let sandbox = rest.sandbox.insert(sandbox).as_ref();
+        drop(opening);
+        let sandbox: &dyn Sandbox = &**rest.sandbox.insert(sandbox);
         let depot = order.depot.clone().map(Shelf::Farm);
         Ok(Self {
             order,
@@ -84,6 +88,7 @@ impl<'a> Job<'a> {
             sink,
             stop,
             redactor,
+            ledger,
             log,
             plan,
             sourced,
@@ -169,7 +174,10 @@ impl<'a> Job<'a> {
         let mut logs = ServiceLogs::new(&self.plan.services, None, self.sink, self.redactor);
         let (orders, pumping) = logs.begin(stop);
         let work = async {
-            match self.sandbox.serve(orders, None, stop).await {
+            let opening = self.ledger.open(Part::Services, None);
+            let served = self.sandbox.serve(orders, None, stop).await;
+            drop(opening);
+            match served {
                 Ok(served) => {
                     self.services = Some(served.clone());
                     let walked = walk(self, Begins::Well, None).await;

@@ -37,12 +37,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use protocol::job::{TriggerKind, WorkOrder};
-use protocol::report::JobEvent;
+use protocol::report::{JobEvent, Part};
 use protocol::{Cause, Ending, JobKey, Outcome, Plan, StageName, Variable};
 
 use crate::carry::cache::CacheStore;
 use crate::executor::{Executor, KeepContainers, Stop};
 use crate::git::Checkouts;
+use crate::ledger::Ledger;
 use crate::plan::Planned;
 use crate::sink::EventSink;
 use given::Given;
@@ -150,15 +151,17 @@ impl Default for TimeLimits {
 /// after that is given back.
 pub async fn run(order: &WorkOrder, rooms: &Rooms<'_>, sink: &dyn EventSink, stop: &Stop) -> Ended {
     let sink = &InTurn::new(sink);
+    let ledger = &Ledger::default();
     let ended = match Redactor::for_order(order, rooms.secrets) {
-        Ok(redactor) => Runner { order, rooms, sink, stop, redactor: &redactor }.run(None).await,
+        Ok(redactor) => Runner { order, rooms, sink, stop, redactor: &redactor, ledger }.run(None).await,
         // Nothing may be printed that might hold them.
         Err(_) => {
             let ending = Ending::errored(Cause::Limit, "the secrets of this job are too long to be masked in its logs");
             Ended { ending, rest: Rest::default() }
         }
     };
-    if let Err(error) = sink.emit(JobEvent::Finished { ending: ended.ending.clone() }).await {
+    let finished = JobEvent::Finished { ending: ended.ending.clone(), spent: ledger.spans() };
+    if let Err(error) = sink.emit(finished).await {
         tracing::error!(%error, "the job's end could not be told");
     }
     ended
@@ -170,6 +173,7 @@ struct Runner<'a> {
     sink: &'a dyn EventSink,
     stop: &'a Stop,
     redactor: &'a Redactor,
+    ledger: &'a Ledger,
 }
 
 impl Runner<'_> {
@@ -210,6 +214,7 @@ impl Runner<'_> {
     }
 
     async fn clear(&self, rest: &mut Rest, log: &JobLog<'_>) {
+        let _open = self.ledger.open(Part::Teardown, None);
         if let Some(stayed) = rest.close().await {
             log.say(&stayed).await;
         }
@@ -260,6 +265,7 @@ impl Runner<'_> {
     /// Brings the code, and tells what it is.
     async fn code(&self, workspace: &Workspace, log: &JobLog<'_>) -> Result<Sourced, Ending> {
         let Self { order, rooms, stop, .. } = *self;
+        let _open = self.ledger.open(Part::Checkout, None);
         let checkout = rooms.source.checkout(workspace).0;
         let mut sourced = source::fetch(order, rooms, &checkout, stop, log).await?;
         planning::look_at_changes(order, &mut sourced, &checkout, stop, log).await;
@@ -268,6 +274,7 @@ impl Runner<'_> {
     }
 
     async fn plan(&self, workspace: &Workspace, sourced: &Sourced, log: &JobLog<'_>) -> Result<Planned, Ending> {
+        let _open = self.ledger.open(Part::Plan, None);
         let checkout = self.rooms.source.checkout(workspace).0;
         planning::plan(self.order, self.rooms, sourced, &checkout, self.stop, log).await
     }

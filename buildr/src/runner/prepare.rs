@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use protocol::report::JobEvent;
+use protocol::report::{JobEvent, Part};
 use protocol::{Cause, Ending, LogName, StageEnd, StageName, StageOutcome};
 use tokio::sync::mpsc;
 
@@ -31,6 +31,7 @@ pub(super) async fn run(job: &Job<'_>) -> Result<Option<Ending>, Ending> {
     };
     let image = job.plan.image.name.clone();
     job.tell(JobEvent::StageStarted { stage: name.clone(), image: image.clone(), not_twice: false }).await?;
+    let opening = job.ledger.open(Part::Prepare, None);
     let began = Instant::now();
     let mut log = Pen::new(job.sink, job.redactor, LogName::from(&name));
     let prepared = contained(job, &name, &given, &mut log).await;
@@ -48,6 +49,7 @@ pub(super) async fn run(job: &Job<'_>) -> Result<Option<Ending>, Ending> {
         }
     };
     let duration_ms = millis(began.elapsed());
+    drop(opening);
     if let Some(digest) = job.sandbox.digest(&job.plan.image).await {
         job.tell(JobEvent::ImageFound { stage: name.clone(), image, digest }).await?;
     }
@@ -77,13 +79,14 @@ async fn contained(
         idle: times.idle,
         shell: prepare.shell.clone(),
         mounts: written.into_iter().collect(),
+        ledger: job.ledger.clone(),
         ..StageOrder::new(name.clone(), prepare.script.clone(), within(prepare.timeout_ms, times.stage))
     };
     let cache = prepare.cache && prepare.secrets.is_empty();
     let order = PrepareOrder { stage, files: prepare.files.clone(), cache };
     let (output, printed) = mpsc::channel(OUTPUT_BOUND);
     let work = async move { job.sandbox.prepare(&order, &output, job.stop).await };
-    let (ended, ()) = tokio::join!(work, log.pump(printed, None, job.stop));
+    let (ended, ()) = tokio::join!(work, log.pump(printed, None, None, job.stop));
     job.places.discard(&secrets).await;
     ended
 }

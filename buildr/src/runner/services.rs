@@ -34,7 +34,7 @@ impl<'a> ServiceLogs<'a> {
         for (service, pen) in self.services.iter().zip(&mut self.pens) {
             let (output, printed) = mpsc::channel(OUTPUT_BOUND);
             orders.push(ServiceOrder { service: service.clone(), output });
-            pumps.push(pen.pump(printed, None, stop));
+            pumps.push(pen.pump(printed, None, None, stop));
         }
         (orders, async {
             join_all(pumps).await;

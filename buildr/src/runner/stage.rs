@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use protocol::plan::{AllowFailure, RetryCause};
-use protocol::report::JobEvent;
+use protocol::report::{JobEvent, Part};
 use protocol::{Cause, Ending, LogName, StageEnd, StageOutcome, StagePlan, Variable};
 
 use super::container::{Again, Attempt};
@@ -75,7 +75,9 @@ impl<'a> StageRun<'a> {
             if begins { self.tries(&given, &mut logs).await? } else { (None, StageOutcome::Cancelled) };
         logs.own.check().map_err(|error| self.told_badly(&error))?;
         let took = millis(began.elapsed());
+        let keeping = job.ledger.open_if_long(Part::Keep, Some(&self.stage.name));
         let done = self.finish(attempt, outcome, &mut logs).await?;
+        drop(keeping);
         logs.services.complete().await.map_err(|error| told_badly(&error))?;
         logs.own.complete().await.map_err(|error| told_badly(&error))?;
         self.ended(&done.outcome, took).await?;

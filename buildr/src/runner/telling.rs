@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, mpsc};
 use super::redact::Redactor;
 use crate::carry::reports::CoverageInLog;
 use crate::executor::Stop;
+use crate::ledger::Begins;
 use crate::sink::{EventSink, SinkError};
 
 /// A sink for several who speak at once: its calls come one at a time.
@@ -65,10 +66,12 @@ impl<'a> Pen<'a> {
         &mut self,
         mut printed: mpsc::Receiver<Bytes>,
         mut coverage: Option<&mut CoverageInLog>,
+        begins: Option<&Begins<'_>>,
         stop: &Stop,
     ) {
         let mut stream = self.redactor.stream();
         while let Some(bytes) = printed.recv().await {
+            begins.iter().for_each(|begins| begins.printed());
             let bytes = stream.push(bytes);
             self.pass(bytes, coverage.as_deref_mut(), stop).await;
         }

@@ -24,6 +24,7 @@ mod queue;
 mod schedule;
 mod terms;
 mod timed;
+mod timeline;
 mod views;
 mod why;
 
@@ -56,6 +57,7 @@ pub(crate) use queue::{InLine, InWork};
 pub(crate) use schedule::{LONGEST_POSTPONED_MS, Offerable, POSTPONED_MS, Waiting};
 pub(crate) use terms::Answer;
 pub(crate) use timed::Timed;
+pub(crate) use timeline::{AttemptTimes, Times};
 pub(crate) use views::{Page, Snapshot};
 
 /// Why the store could not do what was asked.
@@ -269,7 +271,7 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 }
 
 /// How the schema came to be, step by step; one that has landed is never changed.
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "why", include_str!("../../migrations/0002_why.sql")),
     (3, "incidents", include_str!("../../migrations/0003_incidents.sql")),
@@ -277,6 +279,7 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
     (5, "several jobs", include_str!("../../migrations/0005_several_jobs.sql")),
     (6, "turns", include_str!("../../migrations/0006_turns.sql")),
     (7, "default branch", include_str!("../../migrations/0007_default_branch.sql")),
+    (8, "spent", include_str!("../../migrations/0008_spent.sql")),
 ];
 
 async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {

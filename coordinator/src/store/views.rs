@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use protocol::api::{AttemptView, BuildRow, BuildView, KeptView, StageView, Status};
 use protocol::outcome::Ending;
-use protocol::{BuildNumber, ClaimId, RepoUrl};
+use protocol::{Branch, BuildNumber, ClaimId, RepoUrl};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
 use protocol::plan::BuildPlan;
 
@@ -30,27 +30,37 @@ pub(crate) struct Snapshot {
 
 /// Which builds a list shows.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Page {
+pub(crate) struct Page<'a> {
     /// Older ones than this alone.
     pub(crate) before: Option<BuildNumber>,
     /// At most so many.
     pub(crate) limit: u32,
     /// Those that stand so alone.
     pub(crate) status: Option<Status>,
+    /// Those of this repository alone.
+    pub(crate) repo: Option<&'a str>,
+    /// Those of this branch alone.
+    pub(crate) branch: Option<&'a Branch>,
 }
 
 impl Store {
     /// Some builds, the newest first.
-    pub(crate) async fn builds(&self, page: Page) -> Result<Vec<BuildRow>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM builds WHERE number < $1 AND ($2 IS NULL OR status = $2) ORDER BY number DESC LIMIT $3",
-        )
-        .bind(page.before.map_or(i64::MAX, |number| int(number.0)))
-        .bind(page.status.map(Status::name))
-        .bind(page.limit)
-        .fetch_all(&self.readers)
-        .await?;
-        rows.iter().map(row_of).collect()
+    pub(crate) async fn builds(&self, page: Page<'_>) -> Result<Vec<BuildRow>, StoreError> {
+        // Only what is asked for is in the text, so that each question finds its index.
+        let mut query = QueryBuilder::new("SELECT * FROM builds WHERE number < ");
+        query.push_bind(page.before.map_or(i64::MAX, |number| int(number.0)));
+        let asked = [
+            ("status", page.status.map(Status::name)),
+            ("repo", page.repo),
+            ("branch", page.branch.map(Branch::as_str)),
+        ];
+        for (column, value) in asked {
+            if let Some(value) = value {
+                query.push(format_args!(" AND {column} = ")).push_bind(value);
+            }
+        }
+        query.push(" ORDER BY number DESC LIMIT ").push_bind(page.limit);
+        query.build().fetch_all(&self.readers).await?.iter().map(row_of).collect()
     }
 
     /// One build whole.
@@ -186,7 +196,7 @@ fn attempt_view(row: &SqliteRow, place: u32) -> Result<AttemptView, StoreError> 
     })
 }
 
-fn row_of(row: &SqliteRow) -> Result<BuildRow, StoreError> {
+pub(super) fn row_of(row: &SqliteRow) -> Result<BuildRow, StoreError> {
     let repo: RepoUrl = name(row, "repo")?;
     let time = |column: &str| Ok::<_, StoreError>(row.try_get::<Option<i64>, _>(column)?.map(natural));
     Ok(BuildRow {

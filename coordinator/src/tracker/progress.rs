@@ -76,7 +76,10 @@ impl Turn<'_> {
                 self.tx.pin(job.build, commit.as_ref(), branches, subject, author).await
             }
             JobEvent::Planned { jobs, build } => self.planned(attempt, job, jobs, build).await,
-            JobEvent::Finished { ending } => self.end(attempt, job, ending.clone()).await,
+            JobEvent::Finished { ending, spent } => {
+                self.tx.spent(attempt.claim, spent).await?;
+                self.end(attempt, job, ending.clone()).await
+            }
             JobEvent::HandedOn { values } => self.hands_on(attempt, job, values).await,
             JobEvent::StageStarted { stage, not_twice, .. } => {
                 // An agent that is too old to ask begins it all the same; that it began is remembered then too.

@@ -186,7 +186,7 @@ async fn an_administrator_may_trust_a_repository() {
 }
 
 async fn builds(farm: &Farm) -> usize {
-    let page = crate::store::Page { before: None, limit: 100, status: None };
+    let page = crate::store::Page { before: None, limit: 100, status: None, repo: None, branch: None };
     farm.desk.store.builds(page).await.unwrap().len()
 }
 
@@ -368,7 +368,7 @@ async fn heartbeats_keep_a_lease_and_heal_what_was_lost() {
     agent.answer(&claimed, &coordinator).await.unwrap();
     agent.heartbeat(&[(claimed.claim, ClaimPhase::Pending)]).await;
     agent.answer(&claimed, &coordinator).await.unwrap();
-    agent.happened(claimed.claim, JobEvent::Finished { ending: Ending::passed() }).await;
+    agent.happened(claimed.claim, JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() }).await;
     agent.hear_recorded(claimed.claim).await;
     agent.heartbeat(&[(claimed.claim, ClaimPhase::Ended)]).await;
     agent.hear_recorded(claimed.claim).await;
@@ -393,9 +393,9 @@ async fn a_repeated_event_counts_once() {
         |seq, event| Report::Progress(protocol::report::Progress { claim: claimed.claim, seq, at_ms: 1, event });
     agent.report(progress(1, started("test", "first", false))).await;
     agent.report(progress(1, started("test", "second", false))).await;
-    agent.report(progress(2, JobEvent::Finished { ending: Ending::passed() })).await;
+    agent.report(progress(2, JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() })).await;
     agent.hear_recorded(claimed.claim).await;
-    agent.report(progress(2, JobEvent::Finished { ending: failed() })).await;
+    agent.report(progress(2, JobEvent::Finished { ending: failed(), spent: Vec::new() })).await;
     agent.hear_recorded(claimed.claim).await;
     let view = farm.snapshot(build).await.view;
     assert_eq!((view.build.status.name(), view.attempts[0].stages[0].image.as_str()), ("passed", "first"));
@@ -412,11 +412,11 @@ async fn an_event_that_overtook_another_waits_for_it() {
     let progress =
         |seq, event| Report::Progress(protocol::report::Progress { claim: claimed.claim, seq, at_ms: 1, event });
     let begun = JobEvent::StageStarted { stage: "test".parse().unwrap(), image: "x".to_owned(), not_twice: false };
-    agent.report(progress(2, JobEvent::Finished { ending: failed() })).await;
+    agent.report(progress(2, JobEvent::Finished { ending: failed(), spent: Vec::new() })).await;
     agent.report(progress(1, begun)).await;
     farm.until(build, "its first event", |now| !now.view.attempts[0].stages.is_empty()).await;
     assert_eq!(farm.snapshot(build).await.view.build.status.name(), "running", "its end was not said again yet");
-    agent.report(progress(2, JobEvent::Finished { ending: Ending::passed() })).await;
+    agent.report(progress(2, JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() })).await;
     agent.hear_recorded(claimed.claim).await;
     let view = farm.snapshot(build).await.view;
     assert_eq!((view.build.status.name(), view.attempts[0].stages.len()), ("passed", 1));
@@ -641,7 +641,7 @@ async fn who_comes_as_another_user_of_the_broker_is_not_heard() {
     let known = tx.agent(&agent.name).await.unwrap().unwrap();
     tx.put_agent(&crate::store::Agent { broker_user: Some("elm".to_owned()), ..known }).await.unwrap();
     tx.commit().await.unwrap();
-    let event = JobEvent::Finished { ending: Ending::passed() };
+    let event = JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() };
     let progress = protocol::report::Progress { claim: claimed.claim, seq: 1, at_ms: 1, event };
     let finished = agent.signed(Report::Progress(progress));
     let from = |user: Option<&str>| Incoming { user: user.map(str::to_owned), report: Ok(finished.clone()) };
@@ -663,7 +663,7 @@ async fn who_speaks_in_anothers_name_is_not_heard_and_is_noted() {
     let build = farm.submit().await;
     let (claimed, _) = honest.work(&farm).await;
     let claim = claimed.claim;
-    let event = JobEvent::Finished { ending: Ending::passed() };
+    let event = JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() };
     let finished = Report::Progress(protocol::report::Progress { claim, seq: 1, at_ms: 1, event });
     let abandoned = Report::Abandoned { agent: honest.name.clone(), claim };
     let bye = Report::Bye { agent: honest.name.clone(), boot: honest.boot };
@@ -707,7 +707,7 @@ async fn an_event_waits_for_those_that_were_lost_before_it() {
     let said = [
         event(1, JobEvent::Settled { acknowledged: true }),
         event(2, complete),
-        event(3, JobEvent::Finished { ending: Ending::passed() }),
+        event(3, JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() }),
     ];
     let take = |report: &Report| Incoming { user: None, report: Ok(report.clone()) };
     apply(&farm.desk, &[take(&said[0]), take(&said[2])]).await.unwrap();
@@ -858,11 +858,11 @@ async fn what_comes_after_a_lost_event_waits_for_it() {
     let jobs = vec![planned("compile", &[]), planned("test", &["compile"])];
     // The second of three events is lost: without it the planned jobs would be lost too, and the build pass.
     agent.report(progress(1, JobEvent::Settled { acknowledged: true })).await;
-    agent.report(progress(3, JobEvent::Finished { ending: Ending::passed() })).await;
+    agent.report(progress(3, JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() })).await;
     assert_eq!(hear_noted(&agent, claim).await, 1);
     assert!(!farm.snapshot(build).await.view.build.status.is_over());
     agent.report(progress(2, JobEvent::Planned { jobs, build: BuildPlan::default() })).await;
-    agent.report(progress(3, JobEvent::Finished { ending: Ending::passed() })).await;
+    agent.report(progress(3, JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() })).await;
     agent.hear_recorded(claim).await;
     assert!(!farm.snapshot(build).await.view.build.status.is_over(), "its jobs are yet to run");
     farm.stop().await;

@@ -9,9 +9,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use buildr::process::clock::now_ms;
 use protocol::api::{
     ASKED_BY, ApproveJob, Approved, BuildRow, BuildView, Builds, CancelRequest, Cancelled, Incidents, JobView,
-    LogTimes, Status, Submit, WaitingJob, Why,
+    LogTimes, Status, Submit, Timeline, WaitingJob, Why,
 };
 use protocol::job::{Origin, TriggerKind};
 use protocol::link::Health;
@@ -24,6 +25,7 @@ use super::follow::{Follower, LogReader, times};
 use super::refusal::Refusal;
 use crate::intake::{self, Trigger, check_variables};
 use crate::store::{LogMark, Page, Snapshot};
+use crate::timeline::timeline;
 use crate::{tracker, why};
 
 /// How many builds a page has when nothing is said.
@@ -46,6 +48,7 @@ pub(super) fn router() -> Router<Arc<Web>> {
         .route("/builds/{number}/logs/{log}", get(log))
         .route("/builds/{number}/logs/{log}/times", get(log_times))
         .route("/builds/{number}/why", get(why_one))
+        .route("/builds/{number}/timeline", get(timeline_of))
         .route("/why", get(why_newest))
         .nest("/agents", super::agents::router())
         .nest("/depot", super::depot::router())
@@ -57,13 +60,18 @@ pub(super) struct ListQuery {
     before: Option<u64>,
     limit: Option<u32>,
     status: Option<Status>,
+    /// As it was submitted; a password in it counts.
+    repo: Option<String>,
+    branch: Option<Branch>,
 }
 
 /// A page of builds, the newest first.
 pub(super) async fn list(web: &Web, query: &ListQuery) -> Answer<Builds> {
     let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MOST);
     // One more than is shown tells whether there is a next page.
-    let page = Page { before: query.before.map(BuildNumber), limit: limit + 1, status: query.status };
+    let (before, status) = (query.before.map(BuildNumber), query.status);
+    let (repo, branch) = (query.repo.as_deref(), query.branch.as_ref());
+    let page = Page { before, limit: limit + 1, status, repo, branch };
     let mut found = web.desk.store.builds(page).await?;
     let shown = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = found.len() > shown;
@@ -193,6 +201,12 @@ async fn build(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<
 
 async fn why_one(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<Json<Why>> {
     Ok(Json(told(&web, number(&text)?).await?))
+}
+
+async fn timeline_of(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<Json<Timeline>> {
+    let number = number(&text)?;
+    let times = web.desk.store.times_of(number).await?.ok_or_else(|| no_such_build(number))?;
+    Ok(Json(timeline(&times, now_ms())))
 }
 
 /// Of the newest build that waits, or else of the newest one.

@@ -79,6 +79,8 @@ async fn every_refusal_is_a_sentence() {
         ("POST /api/v1/agents/none/forget", &w, "", 404, "no agent called none"),
         ("POST /api/v1/agents/none/pause", "", "", 401, "Bearer"),
         ("GET /api/v1/builds/7/why", "", "", 404, "no build #7"),
+        ("GET /api/v1/builds/7/timeline", "", "", 404, "no build #7"),
+        ("GET /api/v1/builds?branch=a..b", "", "", 400, ""),
         ("GET /api/v1/why", "", "", 404, "no build yet"),
         ("GET /api/v1/nothing", "", "", 404, "nothing at this path"),
         ("DELETE /api/v1/builds", &w, "", 405, "method"),
@@ -300,4 +302,28 @@ async fn expires(farm: &Farm, archive: &Path) {
     assert_eq!(crate::expiry::sweep(&farm.desk, now + 60_000).await.unwrap(), 1);
     assert!(!archive.exists());
     assert_eq!(crate::expiry::sweep(&farm.desk, now + 60_000).await.unwrap(), 0, "once");
+}
+
+#[tokio::test]
+async fn a_list_of_one_repository_and_branch() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let w = writer(&folder);
+    for (repo, branch) in [("x", "main"), ("x", "next"), ("y", "main"), ("x", "main")] {
+        let body = format!(r#"{{"repo": "https://example.org/{repo}", "branch": "{branch}"}}"#);
+        assert_eq!(ask(&farm, "POST /api/v1/builds", &w, &body).await.0, 201);
+    }
+    for (query, expect) in [
+        ("", &[4, 3, 2, 1][..]),
+        ("&repo=https%3A%2F%2Fexample.org%2Fx", &[4, 2, 1]),
+        ("&repo=https%3A%2F%2Fexample.org%2Fx&branch=main", &[4, 1]),
+        ("&repo=https%3A%2F%2Fexample.org%2Fx&branch=main&status=queued&before=4", &[1]),
+        ("&branch=next", &[2]),
+        ("&repo=https%3A%2F%2Fexample.org%2F", &[]),
+    ] {
+        let (status, _, body) = ask(&farm, &format!("GET /api/v1/builds?limit=10{query}"), "", "").await;
+        let found: Builds = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{status} {body}"));
+        let numbers: Vec<u64> = found.builds.iter().map(|build| build.number.0).collect();
+        assert_eq!(numbers, expect, "{query}");
+    }
 }

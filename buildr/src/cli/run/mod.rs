@@ -116,6 +116,10 @@ pub(super) struct Args {
     #[arg(long, short)]
     verbose: bool,
 
+    /// Show at the end where the time went: a bar for each part, with its milliseconds
+    #[arg(long, conflicts_with = "json")]
+    timeline: bool,
+
     /// Print one JSON object per line, and nothing else: what happens, and what is printed
     #[arg(long)]
     json: bool,
@@ -308,7 +312,8 @@ fn over(args: &Args, screen: &Screen, header: &Header, ending: &Ending, earlier:
         Ok(()) => Ok(()),
         Err(error) => screen.note(&format!("the results could not be left in their folder: {error}")),
     };
-    match told.and_then(|()| screen.summary(ending, &next(args, screen, header, ending))) {
+    let shown = told.and_then(|()| if args.timeline { screen.timeline() } else { Ok(()) });
+    match shown.and_then(|()| screen.summary(ending, &next(args, screen, header, ending))) {
         // How the build ended is what was asked for, and nobody sees it.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(CliError::Unread),
         written => written.map_err(CliError::Output)?,

@@ -145,7 +145,7 @@ mod tests {
         for bytes in [&b"a \xc3"[..], b"\xbc\n", b"x\xffy\n", b"\xff\xfe\xff\xfe\xff\xfe\xff\xfe", b"end \xc3"] {
             out.extend(json.printed(7, Some(&job), &log, bytes));
         }
-        out.extend(json.event(8, Some(&job), &JobEvent::Finished { ending: Ending::passed() }));
+        out.extend(json.event(8, Some(&job), &JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() }));
         insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
         {"at_ms":7,"job":"unit (a=b)","event":"log","log":"unit","text":"a "}
         {"at_ms":7,"job":"unit (a=b)","event":"log","log":"unit","text":"ü\n"}

@@ -2,7 +2,7 @@
 //! down in the run's own folder.
 //!
 //! In a line: harmless (a build's output, made harmless), account (what happened), header, record (the run's folder),
-//! verdict (how it ended, in words), plain, live, json (the ways to show it).
+//! verdict (how it ended, in words), plain, live, json (the ways to show it), spent (where the time went).
 
 mod harmless;
 mod account;
@@ -12,6 +12,7 @@ mod verdict;
 mod plain;
 mod live;
 mod json;
+mod spent;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use protocol::plan::SkippedStage;
-use protocol::report::JobEvent;
+use protocol::report::{JobEvent, Span};
 use protocol::{Ending, JobKey, LogName};
 
 use super::look::{Look, Tone, clean};
@@ -78,6 +79,8 @@ struct Screen<W> {
     record: Record,
     /// The log of a stage that was shown last.
     last_shown: Option<PathBuf>,
+    /// Where the time went, by job, on the run's own clock.
+    spent: Vec<(Option<JobKey>, Vec<Span>)>,
 }
 
 enum Face {
@@ -99,7 +102,7 @@ impl<W: Write + Send> Terminal<W> {
             Frame::Prefixes => Face::Plain(Plain::default()),
             Frame::Json => Face::Json(Json::default()),
         };
-        let screen = Screen { out, face, account: Account::default(), record, last_shown: None };
+        let screen = Screen { out, face, account: Account::default(), record, last_shown: None, spent: Vec::new() };
         Self { look: style.look, began: Instant::now(), screen: Mutex::new(screen) }
     }
 
@@ -330,6 +333,10 @@ impl<W: Write + Send> BuildSink for Terminal<W> {
         Box::new(JobView { terminal: self, job: job.cloned() })
     }
 
+    fn spent(&self, spans: &[Span]) {
+        Self::spent(self, None, spans);
+    }
+
     fn passed_over(&self, job: &JobKey, reason: &str) {
         let mut screen = self.screen();
         // The summary says it again; that nobody reads any more is seen by the next event.
@@ -351,6 +358,9 @@ struct JobView<'a, W> {
 #[async_trait]
 impl<W: Write + Send> EventSink for JobView<'_, W> {
     async fn emit(&self, event: JobEvent) -> Result<(), SinkError> {
+        if let JobEvent::Finished { spent, .. } = &event {
+            self.terminal.spent(self.job.as_ref(), spent);
+        }
         Ok(self.terminal.happened(self.job.as_ref(), &event)?)
     }
 

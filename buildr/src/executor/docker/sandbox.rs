@@ -247,7 +247,9 @@ impl Sandbox for DockerSandbox {
 
     async fn run(&self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError> {
         self.allow(stage)?;
+        let pulling = stage.ledger.pull(&stage.name);
         let image = self.image(stage, output, stop).await?;
+        drop(pulling);
         let Some(image) = image.filter(|_| !stop.is_cancelled()) else { return Ok(StageEnd::Cancelled) };
         let folder = stage.folder.as_ref().unwrap_or(&self.order.workspace);
         self.usage.add_folder(folder);

@@ -191,7 +191,7 @@ async fn build_so(jobs: Vec<PlannedJob>, how: How) -> Ran {
     let told = heard.told.into_inner().unwrap();
     let mut ends = heard.passed_over.into_inner().unwrap();
     ends.extend(told.iter().filter_map(|(job, event)| match event {
-        JobEvent::Finished { ending } => Some(format!("{job} {}", ending.outcome.name())),
+        JobEvent::Finished { ending, .. } => Some(format!("{job} {}", ending.outcome.name())),
         _ => None,
     }));
     ends.sort();
