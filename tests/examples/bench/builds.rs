@@ -4,11 +4,12 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
+use protocol::api::Timeline;
 use tokio::process::Command;
 
 use crate::raw::{REST, Raw, docker_run, ms_since};
 use crate::rig::{Parts, Rig, beside, with_rig};
-use crate::row::{About, Figures, Goal, Row};
+use crate::row::{About, Figures, Goal, Row, median};
 use crate::town::git;
 
 const RUN: &str = "docker run --rm IMAGE true, bridge";
@@ -34,27 +35,69 @@ async fn rested<T>(timed: impl Future<Output = Result<T>>) -> Result<T> {
 /// A trivial build on the farm.
 pub(crate) async fn trivial(rounds: u32) -> Result<Vec<Row>> {
     let raw = Raw::connect()?;
-    let figures = with_rig(Parts { slots: 1, ..Parts::default() }, async |rig| {
+    let (figures, parts) = with_rig(Parts { slots: 1, ..Parts::default() }, async |rig| {
         let repo = rig.town.make("trivial", &trivial_manifest(), 0, 0).await?;
         warm(rig, &repo).await?;
-        let mut figures = Figures::default();
+        let (mut figures, mut parts) = (Figures::default(), Spent::default());
         for _ in 0..rounds {
             figures.floor.push(rested(docker_run()).await?);
-            figures.ours.push(rested(rig.timed(&repo)).await?);
+            let (took, number) = rested(rig.timed_build(&repo)).await?;
+            figures.ours.push(took);
+            parts.add(&rig.api.timeline(number).await?);
             let ahead = raw.ahead().await?;
             figures.bound.push(rested(raw.hand_off(ahead, "true")).await?);
         }
-        Ok(figures)
+        Ok((figures, parts.medians()))
     })
     .await?;
-    Ok(vec![figures.row(&About {
+    let row = figures.row(&About {
         name: "trivial",
         what: "trivial build over RabbitMQ, asked for → result recorded",
         unit: "ms",
         goal: Goal::AtMostTimes(0.4),
         floor_is: RUN,
         bound_is: "raw hand-off to a container that waits",
-    })])
+    });
+    Ok(vec![Row { parts, ..row }])
+}
+
+/// What the time of several builds of one kind went to.
+#[derive(Default)]
+struct Spent {
+    builds: usize,
+    /// In the order in which they were first seen.
+    parts: Vec<(String, Vec<f64>)>,
+}
+
+impl Spent {
+    fn add(&mut self, timeline: &Timeline) {
+        let mut of_one: Vec<(String, f64)> = Vec::new();
+        for span in timeline.attempts.iter().flat_map(|attempt| &attempt.spans) {
+            let stage = span.stage.as_ref().map(|stage| format!(" {stage}")).unwrap_or_default();
+            let name = format!("{}{stage}", span.part.name());
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds of a build")]
+            let ms = span.ms as f64;
+            match of_one.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += ms,
+                None => of_one.push((name, ms)),
+            }
+        }
+        for (name, ms) in of_one {
+            match self.parts.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, all)) => all.push(ms),
+                None => self.parts.push((name, vec![ms])),
+            }
+        }
+        self.builds += 1;
+    }
+
+    /// The median of each; a build without a part spent nothing on it.
+    fn medians(mut self) -> Vec<(String, f64)> {
+        for (_, all) in &mut self.parts {
+            all.resize(self.builds, 0.0);
+        }
+        self.parts.into_iter().filter_map(|(name, all)| Some((name, median(&all)?))).collect()
+    }
 }
 
 /// The mirror, the image and whatever is kept ready are there after that.

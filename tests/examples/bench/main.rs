@@ -12,9 +12,14 @@ mod throughput;
 mod logs;
 mod checkout;
 mod store;
+mod celery;
+mod curves;
 mod table;
+mod picture;
+mod paper;
 
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -22,6 +27,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use futures_util::FutureExt as _;
 use row::Row;
+use serde::de::DeserializeOwned;
 
 /// Measures buildr beside the floors: what Docker, git and the broker take by themselves. Ratios count, within one run.
 #[derive(Parser)]
@@ -35,9 +41,18 @@ struct Arguments {
     /// How often what is short is measured; what takes long is measured less often
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
+    /// Measures how cost grows, instead of the table
+    #[arg(long)]
+    curves: bool,
     /// Prints JSON instead of a table
     #[arg(long)]
     json: bool,
+    /// Writes all of it into PERFORMANCE.md too; a part of a run is never mixed with another's
+    #[arg(long, conflicts_with = "only")]
+    write: bool,
+    /// Measures nothing: takes what --json printed before
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
     #[command(subcommand)]
     part: Option<Part>,
 }
@@ -51,7 +66,7 @@ enum Part {
 }
 
 /// What is measured, and what `--list` says of it.
-const TOPICS: [(&str, &str); 12] = [
+const TOPICS: [(&str, &str); 13] = [
     ("trivial", "a trivial build over RabbitMQ"),
     ("stage", "each further stage"),
     ("run", "buildr run"),
@@ -64,6 +79,7 @@ const TOPICS: [(&str, &str); 12] = [
     ("checkout", "the workspace of a large repository"),
     ("idle", "memory of an idle farm"),
     ("million", "answers out of a million builds"),
+    ("celery", "what a person would write by hand"),
 ];
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -87,22 +103,59 @@ async fn bench(arguments: &Arguments) -> Result<()> {
         for (name, what) in TOPICS {
             println!("{name:<12} {what}");
         }
+        println!("--curves: {}", curves::CURVES.join(", "));
         return Ok(());
     }
-    let unknown = arguments.only.iter().find(|only| TOPICS.iter().all(|(name, _)| name != only));
-    anyhow::ensure!(unknown.is_none(), "there is no topic {:?}; --list names them", unknown.unwrap_or(&String::new()));
+    let known = |only: &str| match arguments.curves {
+        true => curves::CURVES.contains(&only),
+        false => TOPICS.iter().any(|(name, _)| *name == only),
+    };
+    if let Some(unknown) = arguments.only.iter().find(|only| !known(only)) {
+        anyhow::bail!("there is no topic {unknown:?}; --list names them");
+    }
+    if arguments.curves { draw(arguments).await } else { tabulate(arguments).await }
+}
+
+impl Arguments {
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+
+    /// What an earlier run printed.
+    fn earlier<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        let Some(path) = &self.from else { return Ok(None) };
+        Ok(Some(serde_json::from_slice(&std::fs::read(path)?)?))
+    }
+}
+
+async fn tabulate(arguments: &Arguments) -> Result<()> {
+    let run = match arguments.earlier()? {
+        Some(run) => run,
+        None => table::Run::of(rows(arguments).await, arguments.rounds),
+    };
+    if arguments.write {
+        paper::write(&run)?;
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&run)?);
+    } else {
+        println!("{}", run.table());
+    }
+    Ok(())
+}
+
+/// All rows, whatever becomes of one of them.
+async fn rows(arguments: &Arguments) -> Vec<Row> {
     let mut rows = Vec::new();
-    for (name, what) in TOPICS {
-        if !arguments.only.is_empty() && arguments.only.iter().all(|only| only != name) {
+    for (name, what) in TOPICS.into_iter().filter(|(name, _)| arguments.wants(name)) {
+        if name == "celery" && arguments.only.is_empty() && celery::python().is_none() {
             continue;
         }
         eprintln!("measuring {what} …");
         let began = Instant::now();
-        let measured = AssertUnwindSafe(measure(name, arguments.rounds)).catch_unwind().await;
-        let found = match measured {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) => vec![Row::error(name, what, &format!("{error:#}"))],
-            Err(panic) => vec![Row::error(name, what, &said(panic.as_ref()))],
+        let found = match caught(measure(name, arguments.rounds)).await {
+            Ok(found) => found,
+            Err(error) => vec![Row::error(name, what, &format!("{error:#}"))],
         };
         for row in &found {
             eprintln!("  {}", table::line(row));
@@ -110,11 +163,41 @@ async fn bench(arguments: &Arguments) -> Result<()> {
         eprintln!("  ({:.0} s)", began.elapsed().as_secs_f64());
         rows.extend(found);
     }
-    let run = table::Run::of(rows, arguments.rounds);
+    rows
+}
+
+/// What panicked is an error like any other: the harness of the tests tells so what went wrong.
+async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let caught = AssertUnwindSafe(work).catch_unwind().await;
+    caught.unwrap_or_else(|panic| Err(anyhow::anyhow!("{}", said(panic.as_ref()))))
+}
+
+async fn draw(arguments: &Arguments) -> Result<()> {
+    let curves: Vec<curves::Curve> = match arguments.earlier()? {
+        Some(curves) => curves,
+        None => {
+            let mut found = Vec::new();
+            for name in curves::CURVES.into_iter().filter(|name| arguments.wants(name)) {
+                eprintln!("measuring the curve {name} …");
+                match caught(curves::measure(name)).await {
+                    Ok(curve) => {
+                        eprintln!("{}", paper::table(&curve));
+                        found.push(curve);
+                    }
+                    Err(error) => eprintln!("  error: {error:#}"),
+                }
+            }
+            found
+        }
+    };
+    if arguments.write {
+        anyhow::ensure!(curves.len() == curves::CURVES.len(), "not all curves could be measured, so none is written");
+        paper::write_curves(&curves)?;
+    }
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&run)?);
+        println!("{}", serde_json::to_string_pretty(&curves)?);
     } else {
-        println!("{}", run.table());
+        curves.iter().for_each(|curve| println!("{}\n\n{}", curve.title, paper::table(curve)));
     }
     Ok(())
 }
@@ -132,7 +215,8 @@ async fn measure(topic: &str, rounds: u32) -> Result<Vec<Row>> {
         "submit" => throughput::submit(rounds).await,
         "checkout" => checkout::checkout(rounds).await,
         "idle" => store::idle(rounds).await,
-        _ => store::million(rounds).await,
+        "million" => store::million(rounds).await,
+        _ => celery::celery(rounds).await,
     }
 }
 

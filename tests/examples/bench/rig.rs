@@ -175,10 +175,15 @@ impl Rig {
 
     /// From the request for a build until its result is recorded and told to a follower, in milliseconds.
     pub(crate) async fn timed(&self, repo: &RepoUrl) -> Result<f64> {
+        self.timed_build(repo).await.map(|(took, _)| took)
+    }
+
+    /// The same, with the build's number.
+    pub(crate) async fn timed_build(&self, repo: &RepoUrl) -> Result<(f64, BuildNumber)> {
         let began = Instant::now();
         let number = self.submit(repo).await?;
         self.passes(number).await?;
-        Ok(ms_since(began))
+        Ok((ms_since(began), number))
     }
 
     async fn stop(&mut self) {

@@ -72,6 +72,9 @@ pub(crate) struct Row {
     pub(crate) verdict: Verdict,
     /// What else is to be known.
     pub(crate) note: Option<String>,
+    /// What the time of ours went to, in milliseconds, where that is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) parts: Vec<(String, f64)>,
 }
 
 /// A row in the making: the figures of each round.
@@ -128,6 +131,7 @@ impl Figures {
             verdict: verdict(about.goal, ours, floor, bound.as_ref().map(|bound| bound.figure)),
             bound,
             note: None,
+            parts: Vec::new(),
         }
     }
 }

@@ -35,8 +35,13 @@ impl Run {
             let padded = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
             text.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
             text.push('\n');
-            for line in place.checked_sub(1).and_then(|place| self.rows.get(place)).map(explained).unwrap_or_default() {
+            let Some(row) = place.checked_sub(1).and_then(|place| self.rows.get(place)) else { continue };
+            for line in explained(row) {
                 text.push_str(&format!("    {line}\n"));
+            }
+            if !row.parts.is_empty() {
+                let parts: Vec<String> = row.parts.iter().map(|(part, ms)| format!("{part} {ms:.0}")).collect();
+                text.push_str(&format!("    of which, in ms: {}\n", parts.join(", ")));
             }
         }
         text.push_str(&format!("\n{}; {} rounds\n", self.machine, self.rounds));

@@ -30,16 +30,7 @@ pub(crate) async fn containers(rounds: u32) -> Result<Vec<Row>> {
         let mut figures = Figures::default();
         for _ in 0..(rounds / 7).clamp(1, 4) {
             figures.floor.push(raw.many("bridge", BATCH as usize, 2).await?);
-            let began = Instant::now();
-            let mut numbers = Vec::new();
-            for _ in 0..BATCH {
-                numbers.push(rig.submit(&repo).await?);
-            }
-            // The last first: when it is over, hardly another is not.
-            for number in numbers.into_iter().rev() {
-                rig.passes(number).await?;
-            }
-            figures.ours.push(f64::from(BATCH) / began.elapsed().as_secs_f64());
+            figures.ours.push(batch(rig, &repo, BATCH).await?);
             figures.bound.push(raw.many(&joined, BATCH as usize, 2).await?);
         }
         raw.end(&sleeper).await?;
@@ -54,6 +45,20 @@ pub(crate) async fn containers(rounds: u32) -> Result<Vec<Row>> {
         floor_is: "raw API on the bridge, two threads",
         bound_is: "raw API in a namespace that exists, two threads",
     })])
+}
+
+/// So many builds at once: how many of them a second.
+pub(crate) async fn batch(rig: &Rig, repo: &protocol::RepoUrl, count: u32) -> Result<f64> {
+    let began = Instant::now();
+    let mut numbers = Vec::new();
+    for _ in 0..count {
+        numbers.push(rig.submit(repo).await?);
+    }
+    // The last first: when it is over, hardly another is not.
+    for number in numbers.into_iter().rev() {
+        rig.passes(number).await?;
+    }
+    Ok(f64::from(count) / began.elapsed().as_secs_f64())
 }
 
 /// What a scripted build says: nothing that takes time.
@@ -131,7 +136,9 @@ pub(crate) async fn dispatched(rig: &Rig, repo: &str, count: u32) -> Result<f64>
     let rows = rows_from(&mut caller, first, count).await?;
     let began = rows.iter().filter_map(|row| row.started_ms).min().context("a build that began")?;
     let ended = rows.iter().filter_map(|row| row.ended_ms).max().context("a build that ended")?;
-    anyhow::ensure!(rows.iter().all(|row| row.status == protocol::api::Status::Passed), "not all builds passed");
+    if let Some(row) = rows.iter().find(|row| row.status != protocol::api::Status::Passed) {
+        anyhow::bail!("build {}: {}: {:?}", row.number, row.status.name(), row.message);
+    }
     #[expect(clippy::cast_precision_loss, reason = "some seconds")]
     Ok(f64::from(count) * 1000.0 / (ended - began).max(1) as f64)
 }

@@ -33,6 +33,7 @@ impl Town {
         let base = folder.clone();
         let serving = protocol::task::spawn("git server", async move {
             while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).ok();
                 let base = base.clone();
                 // It ends with its connection.
                 drop(protocol::task::spawn("git request", async move {
@@ -103,13 +104,21 @@ pub(crate) async fn git(folder: &Path, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// One request.
+/// One request after the other, on one connection.
 async fn answer(stream: TcpStream, base: &Path) -> Result<()> {
     let mut reader = BufReader::new(stream);
+    while answer_one(&mut reader, base).await? {}
+    Ok(())
+}
+
+/// One request; `false` when there is no other.
+async fn answer_one(reader: &mut BufReader<TcpStream>, base: &Path) -> Result<bool> {
     let mut line = String::new();
-    reader.read_line(&mut line).await?;
+    if reader.read_line(&mut line).await? == 0 {
+        return Ok(false);
+    }
     let mut words = line.split_whitespace();
-    let (method, target) = (words.next().context("a method")?.to_owned(), words.next().context("a path")?.to_owned());
+    let (method, target) = (words.next().context("a method")?, words.next().context("a path")?);
     let mut fields = BTreeMap::new();
     loop {
         let mut line = String::new();
@@ -121,26 +130,27 @@ async fn answer(stream: TcpStream, base: &Path) -> Result<()> {
     let length: usize = field("content-length").parse().unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body).await?;
-    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut git = Command::new("git");
     git.args(["-c", "safe.directory=*", "http-backend"]).env("GIT_PROJECT_ROOT", base).env("GIT_HTTP_EXPORT_ALL", "1");
     git.env("REQUEST_METHOD", method).env("PATH_INFO", path).env("QUERY_STRING", query);
     git.env("CONTENT_TYPE", field("content-type")).env("HTTP_CONTENT_ENCODING", field("content-encoding"));
     git.env("GIT_PROTOCOL", field("git-protocol")).env("CONTENT_LENGTH", length.to_string());
     let mut git = git.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
-    let (mut input, output) = (git.stdin.take().context("its input")?, git.stdout.take().context("its output")?);
-    // What it does not read it does not need.
-    input.write_all(&body).await.ok();
-    drop(input);
-    let mut output = BufReader::new(output);
-    let mut head = String::new();
-    while output.read_line(&mut head).await? > 2 {}
+    let mut input = git.stdin.take().context("its input")?;
+    let write = async move {
+        // What it does not read it does not need.
+        input.write_all(&body).await.ok();
+    };
+    let ((), output) = tokio::join!(write, git.wait_with_output());
+    let output = output?.stdout;
+    let end = output.windows(4).position(|four| four == b"\r\n\r\n").context("the head of an answer")?;
+    let (head, body) = (String::from_utf8_lossy(&output[..end]), &output[end + 4..]);
     let status = if head.contains("Status: 404") { "404 Not Found" } else { "200 OK" };
-    let mut stream = reader.into_inner();
-    let head = head.trim_end();
-    stream.write_all(format!("HTTP/1.1 {status}\r\nConnection: close\r\n{head}\r\n\r\n").as_bytes()).await?;
-    tokio::io::copy(&mut output, &mut stream).await?;
-    stream.shutdown().await?;
-    git.wait().await?;
-    Ok(())
+    let kind = head.lines().find_map(|line| line.strip_prefix("Content-Type: ")).unwrap_or("text/plain");
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n");
+    // Together: half a packet would wait for the other's acknowledgement.
+    reader.get_mut().write_all(&[head.as_bytes(), body].concat()).await?;
+    Ok(true)
 }
