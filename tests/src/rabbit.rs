@@ -89,7 +89,11 @@ impl Vhost {
         Ok(vhost)
     }
 
-    async fn remove(&self) {
+    /// Removes it with its users: for a program that was told to end before [`with_vhost`] could.
+    ///
+    /// # Panics
+    /// When the management API does not answer.
+    pub async fn remove(&self) {
         self.call(Method::DELETE, &format!("vhosts/{}", self.name), Value::Null).await;
         let users = std::mem::take(&mut *self.users.lock().unwrap_or_else(PoisonError::into_inner));
         for user in users {

@@ -1,7 +1,5 @@
 //! Where a build's time went, as its agent wrote it down and the farm tells it.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in what its cases share")]
-
 use farm::farm::{in_memory, over_rabbitmq_in_docker};
 use protocol::api::{AttemptTimeline, Status, Timeline};
 use protocol::report::Part;

@@ -28,6 +28,7 @@ use clap::{Parser, Subcommand};
 use futures_util::FutureExt as _;
 use row::Row;
 use serde::de::DeserializeOwned;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures buildr beside the floors: what Docker, git and the broker take by themselves. Ratios count, within one run.
 #[derive(Parser)]
@@ -87,7 +88,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.part {
         Some(Part::ScriptedAgent(told)) => scripted::run(told).await,
-        None => bench(&arguments).await,
+        None => until_told(bench(&arguments)).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,6 +97,19 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Until Ctrl-C or SIGTERM; then whatever is there of it is removed.
+async fn until_told(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let done = tokio::select! {
+        done = work => return done.and(raw::Raw::connect()?.sweep().await),
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("cancelled")),
+        _ = term.recv() => Err(anyhow::anyhow!("told to end")),
+    };
+    rig::clean().await;
+    raw::Raw::connect()?.sweep().await?;
+    done
 }
 
 async fn bench(arguments: &Arguments) -> Result<()> {

@@ -9,14 +9,14 @@ use bollard::Docker;
 use bollard::container::AttachContainerResults;
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
 use bollard::query_parameters::{
-    AttachContainerOptionsBuilder, CreateContainerOptions, RemoveContainerOptionsBuilder, StartContainerOptions,
-    WaitContainerOptions,
+    AttachContainerOptionsBuilder, CreateContainerOptions, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+    StartContainerOptions, WaitContainerOptions,
 };
 use futures_util::StreamExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-/// The label of what is made here.
+/// The label of what is made here; its value is this process.
 const LABEL: &str = "buildr.bench";
 
 /// How long the machine is left alone before something is timed, so that nothing is charged with what was before it.
@@ -61,7 +61,7 @@ impl Raw {
         let body = ContainerCreateBody {
             image: Some(farm::docker::image()),
             cmd: Some(cmd.iter().map(|&word| word.to_owned()).collect()),
-            labels: Some(HashMap::from([(LABEL.to_owned(), "floor".to_owned())])),
+            labels: Some(HashMap::from([(LABEL.to_owned(), std::process::id().to_string())])),
             open_stdin: Some(speaks),
             stdin_once: Some(speaks),
             attach_stdin: Some(speaks),
@@ -115,6 +115,16 @@ impl Raw {
         }
         #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
         Ok(count as f64 / began.elapsed().as_secs_f64())
+    }
+
+    /// Removes what an end in the midst of something left.
+    pub(crate) async fn sweep(&self) -> Result<()> {
+        let ours = HashMap::from([("label".to_owned(), vec![format!("{LABEL}={}", std::process::id())])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&ours).build();
+        for id in self.docker.list_containers(Some(options)).await?.into_iter().filter_map(|found| found.id) {
+            self.remove(&id).await?;
+        }
+        Ok(())
     }
 
     /// A container that sleeps on the bridge network, for others to join; remove it by [`Raw::end`].

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use agent::home::Home;
@@ -65,12 +65,30 @@ pub(crate) async fn with_rig<T>(parts: Parts<'_>, work: impl AsyncFnOnce(&Rig) -
     result.into_inner().ok().flatten().unwrap_or_else(|| Err(anyhow!("there is no RabbitMQ with its management")))
 }
 
+/// What a farm leaves when this program is told to end in the midst of it: its vhost, and the label of its containers.
+static LEFT: Mutex<Option<(Vhost, Option<String>)>> = Mutex::new(None);
+
+fn leaves(what: Option<(Vhost, Option<String>)>) {
+    *LEFT.lock().unwrap_or_else(PoisonError::into_inner) = what;
+}
+
+/// Removes what a farm left whose work was dropped; its processes and folders went with that.
+pub(crate) async fn clean() {
+    let left = LEFT.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some((vhost, label)) = left else { return };
+    if let Some(label) = label {
+        farm::docker::remove_all_of(None, &label).await;
+    }
+    vhost.remove().await;
+}
+
 async fn in_vhost<T>(vhost: Vhost, parts: Parts<'_>, work: impl AsyncFnOnce(&Rig) -> Result<T>) -> Result<T> {
     let folder = tempfile::tempdir()?;
     let place = folder.path();
     let name: AgentId = "bench".parse()?;
     let folders = Folders::at(place.join("agent"));
     let label = Home::open(&folders.state(), Some(name.clone())).context("an agent's folder")?.label();
+    leaves(Some((vhost.clone(), Some(label.clone()).filter(|_| !parts.scripted))));
     let begun = Rig::begin(vhost, place, parts, &name, &folders).await;
     let done = match begun {
         Ok(mut rig) => {
@@ -83,6 +101,7 @@ async fn in_vhost<T>(vhost: Vhost, parts: Parts<'_>, work: impl AsyncFnOnce(&Rig
     if !parts.scripted && parts.slots > 0 {
         farm::docker::remove_all_of(None, &label).await;
     }
+    leaves(None);
     done
 }
 

@@ -26,7 +26,7 @@ pub(crate) enum Verdict {
     Met,
     /// It is not, and nothing that was measured stands in its way.
     NotMet,
-    /// It is not, and a bound that was measured in the same run is beyond the goal too.
+    /// It is not, a bound that was measured in the same run is beyond the goal too, and ours is [`NEAR`] that bound.
     Bounded,
     /// There is no goal.
     Shown,
@@ -151,6 +151,9 @@ impl Row {
     }
 }
 
+/// So many times a bound is near it: what is farther has more in its way than the bound.
+const NEAR: f64 = 1.2;
+
 /// Whether a goal is reached, and if not, whether a bound says why. What is not a number reaches nothing.
 fn verdict(goal: Goal, ours: Option<f64>, floor: Option<f64>, bound: Option<f64>) -> Verdict {
     if goal == Goal::Shown {
@@ -164,9 +167,13 @@ fn verdict(goal: Goal, ours: Option<f64>, floor: Option<f64>, bound: Option<f64>
         Goal::AtLeast(least) => figure >= least,
         Goal::Shown => true,
     };
+    let is_near = |bound: f64| match goal {
+        Goal::AtMostTimes(_) | Goal::AtMost(_) => ours <= bound * NEAR,
+        _ => ours * NEAR >= bound,
+    };
     match bound {
         _ if reaches(ours) => Verdict::Met,
-        Some(bound) if !reaches(bound) => Verdict::Bounded,
+        Some(bound) if !reaches(bound) && is_near(bound) => Verdict::Bounded,
         _ => Verdict::NotMet,
     }
 }
@@ -206,8 +213,10 @@ mod tests {
             (Goal::AtMostTimes(0.4), 130.0, Some(300.0), None, Verdict::NotMet),
             (Goal::AtMostTimes(0.4), 130.0, Some(300.0), Some(110.0), Verdict::NotMet),
             (Goal::AtMostTimes(0.4), 130.0, Some(300.0), Some(125.0), Verdict::Bounded),
+            (Goal::AtMostTimes(0.4), 160.0, Some(300.0), Some(125.0), Verdict::NotMet),
             (Goal::AtMostTimes(0.4), 100.0, None, None, Verdict::NotMet),
-            (Goal::AtLeastTimes(2.5), 10.0, Some(5.0), Some(12.0), Verdict::Bounded),
+            (Goal::AtLeastTimes(2.5), 11.0, Some(5.0), Some(12.0), Verdict::Bounded),
+            (Goal::AtLeastTimes(2.5), 2.5, Some(5.0), Some(12.0), Verdict::NotMet),
             (Goal::AtLeastTimes(2.5), 10.0, Some(5.0), Some(13.0), Verdict::NotMet),
             (Goal::AtMost(15.0), f64::NAN, None, None, Verdict::NotMet),
             (Goal::AtLeast(1000.0), 1000.0, None, None, Verdict::Met),

@@ -16,8 +16,8 @@ use crate::row::{About, Figures, Goal, Row};
 /// How many builds of the 200 are done before it is the floor's turn again.
 const BATCH: u32 = 50;
 
-/// How many builds are dispatched at once.
-const DISPATCHED: u32 = 1_000;
+/// How many builds are dispatched to find out how many are done in some seconds.
+const TRIED: u32 = 200;
 
 /// 200 trivial builds with two slots, in batches that alternate with the floor.
 pub(crate) async fn containers(rounds: u32) -> Result<Vec<Row>> {
@@ -62,7 +62,7 @@ pub(crate) async fn batch(rig: &Rig, repo: &protocol::RepoUrl, count: u32) -> Re
 }
 
 /// What a scripted build says: nothing that takes time.
-pub(crate) const SCRIPTED: &str = "image: x\nstages: [hello]\nhello:\n  script: [echo hello]\n";
+pub(crate) const SCRIPTED: &str = "image: x\nstages: [hello]\nhello:\n  script: [print hello]\n";
 
 /// Builds a second without Docker, over RabbitMQ, claims and records included.
 pub(crate) async fn dispatch(rounds: u32) -> Result<Vec<Row>> {
@@ -70,12 +70,13 @@ pub(crate) async fn dispatch(rounds: u32) -> Result<Vec<Row>> {
     let (figures, note) = with_rig(parts, async |rig| {
         let repository = Repository::with_manifest(SCRIPTED);
         let mut figures = Figures::default();
-        let before = rig.vhost.published().await;
+        let count = some_seconds(dispatched(rig, repository.url().reveal(), TRIED).await?, TRIED);
+        let before = until_counted(rig, 0.0).await;
         let repeats = (rounds / 10).max(1);
         for _ in 0..repeats {
-            figures.ours.push(dispatched(rig, repository.url().reveal(), DISPATCHED).await?);
+            figures.ours.push(dispatched(rig, repository.url().reveal(), count).await?);
         }
-        let messages = until_counted(rig, before).await / f64::from(repeats * DISPATCHED);
+        let messages = until_counted(rig, before).await / f64::from(repeats * count);
         let broker = crate::broker::confirmed(&rig.vhost.uri(), 20_000, 600).await?;
         figures.bound.push(broker / messages);
         Ok((
@@ -93,6 +94,13 @@ pub(crate) async fn dispatch(rounds: u32) -> Result<Vec<Row>> {
         bound_is: "the broker alone: as many messages, published, confirmed, handed on, acknowledged",
     });
     Ok(vec![row.with_note(note)])
+}
+
+/// How many go on for three seconds at this rate: enough to mean something, few enough to be waited for.
+fn some_seconds(rate: f64, least: u32) -> u32 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 5000")]
+    let count = (rate * 3.0).clamp(0.0, 5_000.0) as u32;
+    count.max(least)
 }
 
 /// The broker counts every five seconds: waits until it counts no more.
@@ -174,18 +182,21 @@ async fn rows_from(caller: &mut Caller, first: u64, count: u32) -> Result<Vec<Bu
 /// Requests for builds that are answered in a second: each is in the store when it is answered.
 pub(crate) async fn submit(rounds: u32) -> Result<Vec<Row>> {
     const CALLERS: u32 = 32;
-    const EACH: u32 = 100;
     let figures = with_rig(Parts::default(), async |rig| {
         let mut figures = Figures::default();
-        for _ in 0..(rounds / 6).max(1) {
-            let mut callers = Vec::new();
-            for _ in 0..CALLERS {
-                callers.push(Caller::connect(&rig.address, &rig.token).await?);
-            }
+        let mut callers = Vec::new();
+        for _ in 0..CALLERS {
+            callers.push(Caller::connect(&rig.address, &rig.token).await?);
+        }
+        let mut asked = async |each: u32| {
             let began = Instant::now();
-            let asking = callers.iter_mut().map(|caller| submit_many(caller, "https://example.org/x.git", EACH));
+            let asking = callers.iter_mut().map(|caller| submit_many(caller, "https://example.org/x.git", each));
             try_join_all(asking).await?;
-            figures.ours.push(f64::from(CALLERS * EACH) / began.elapsed().as_secs_f64());
+            anyhow::Ok(f64::from(CALLERS * each) / began.elapsed().as_secs_f64())
+        };
+        let each = some_seconds(asked(5).await? / f64::from(CALLERS), 5).min(100);
+        for _ in 0..(rounds / 6).max(1) {
+            figures.ours.push(asked(each).await?);
         }
         Ok(figures)
     })
