@@ -2,10 +2,12 @@
 //! written down.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread::JoinHandle;
 
@@ -173,4 +175,42 @@ fn a_program_takes_the_place_of_this_one() {
     let id = child.id();
     let output = child.wait_with_output().unwrap();
     assert_eq!(text(&output), (format!("{id} --server x t\n"), String::new(), Some(42)));
+}
+
+/// The commands that the documentation names are there, with the flags that stand behind them.
+#[test]
+fn every_command_of_the_documentation_is_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let docs = fs::read_dir(root.join("docs")).unwrap().chain(fs::read_dir(root.join("docs/manual")).unwrap());
+    let pages = docs.map(|entry| entry.unwrap().path()).chain([root.join("README.md")]);
+    let (mut helps, mut seen) = (HashMap::new(), 0);
+    for page in pages.filter(|path| path.extension().is_some_and(|ending| ending == "md")) {
+        let written = fs::read_to_string(&page).unwrap();
+        let lines = written.lines().filter(|line| line.starts_with("buildr ")).map(str::to_owned);
+        let within = written.split('`').filter(|piece| piece.starts_with("buildr ")).map(str::to_owned);
+        for said in lines.chain(within) {
+            let words: Vec<&str> =
+                said.split([' ', '=', '|', '[', ']', '(', ')']).skip(1).take_while(|it| *it != "#").collect();
+            let subcommands: Vec<&str> = match words.as_slice() {
+                // Programs of their own, which are not built beside this one here.
+                ["up" | "coordinator" | "agent", next, ..] if next.starts_with('-') => continue,
+                ["up" | "coordinator" | "agent"] => continue,
+                [first @ ("agent" | "rabbit"), second, ..] => vec![first, second],
+                [first, ..] if first.chars().all(|c| c.is_ascii_lowercase()) => vec![first],
+                _ => continue,
+            };
+            let help = helps.entry(subcommands.join(" ")).or_insert_with(|| {
+                let asked: Vec<&str> = subcommands.iter().copied().chain(["--help"]).collect();
+                let (help, _, code) = text(&buildr("http://127.0.0.1:1", &asked).output().unwrap());
+                (code == Some(0)).then_some(help)
+            });
+            let Some(help) = help else { panic!("{}: there is no such command: {said}", page.display()) };
+            seen += 1;
+            for flag in words.iter().filter(|word| word.starts_with("--")) {
+                let known = help.split(|c: char| c.is_whitespace() || ",[=".contains(c)).any(|word| word == *flag);
+                assert!(known, "{}: {said}: there is no {flag}", page.display());
+            }
+        }
+    }
+    assert!(seen > 60, "{seen} commands were found");
 }
