@@ -120,7 +120,7 @@ deploy:
 #[test]
 fn the_manifest_that_is_offered_to_who_has_none() {
     let offered = ManifestError::Missing { pipelines: false }.to_string();
-    let (_, manifest) = offered.split_once("\n\n").unwrap();
+    let [_, manifest, _] = offered.split("\n\n").collect::<Vec<_>>()[..] else { panic!("{offered}") };
     let manifest: Vec<&str> = manifest.lines().map(|line| &line[2..]).collect();
     assert_eq!(manifest.len(), 3);
     check(&manifest.join("\n"), "build(-, -): echo \"it builds\"");

