@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{BuildNumber, JobId, JobKey, StageName};
 use crate::outcome::Outcome;
-use crate::plan::{Kept, Plan, Variable};
+use crate::plan::{Clash, Kept, Plan, Variable};
 use crate::source::{Branch, CommitId, RepoUrl};
 
 /// The longest message that is looked at, in bytes. A work order by hand is two short texts.
@@ -213,6 +213,9 @@ pub struct WorkOrder {
     /// What the jobs that it needs handed on by `$BUILDR_ENV`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub handed: Vec<Variable>,
+    /// For which names of these there is no last word.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clashes: Vec<Clash>,
     /// What the jobs that it needs kept: restored before its first stage.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<Kept>,
@@ -244,6 +247,7 @@ impl WorkOrder {
             key: None,
             inputs: Vec::new(),
             handed: Vec::new(),
+            clashes: Vec::new(),
             kept: Vec::new(),
             depot: None,
             so_far: None,

@@ -16,6 +16,7 @@ pub mod report;
 pub mod control;
 pub mod state;
 pub mod course;
+pub mod handing;
 pub mod wire;
 pub mod api;
 pub mod task;

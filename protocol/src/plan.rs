@@ -265,4 +265,18 @@ pub struct Kept {
     pub bytes: u64,
     /// SHA-256 of the archive, in hexadecimal: its name wherever it is kept.
     pub sha256: String,
+    /// For which other jobs that left something its own waited; absent where nobody wrote that down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Vec<JobKey>>,
+}
+
+/// Two jobs that wait for nothing of each other hand on different values for one name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clash {
+    /// Which name.
+    pub name: String,
+    /// The one.
+    pub one: JobKey,
+    /// The other.
+    pub other: JobKey,
 }

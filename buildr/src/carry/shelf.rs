@@ -96,7 +96,7 @@ mod tests {
         shelf.put(&collected).await.unwrap();
         let (job, stage) = ("a".parse().unwrap(), "build".parse().unwrap());
         let Collected { files, bytes, sha256, .. } = collected;
-        let kept = Kept { job, stage, files, bytes, sha256 };
+        let kept = Kept { job, stage, files, bytes, sha256, after: None };
         let path = shelf.fetch(&kept, &at("to")).await.unwrap();
         assert_eq!(super::super::restore(&path, &at("from")).unwrap(), 1);
         fs::write(&path, "other").unwrap();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use protocol::course::{self, At, Member, Turn};
+use protocol::handing;
 use protocol::job::{SoFar, WorkOrder};
 use protocol::plan::{BuildPlan, Image, Kept, RunOn};
 use protocol::report::JobEvent;
@@ -259,13 +260,11 @@ impl<'a> Course<'a> {
     fn order(&self, place: usize) -> WorkOrder {
         let (build, job) = (self.build, &self.jobs[place]);
         let before = course::before(&self.members, place);
-        let mut handed: Vec<Variable> = Vec::new();
-        for value in before.iter().flat_map(|&before| &self.left[before].handed) {
-            handed.retain(|earlier| earlier.name != value.name);
-            handed.push(value.clone());
-        }
+        let handed: Vec<_> = before.iter().map(|&before| (before, self.left[before].handed.clone())).collect();
+        let (handed, clashes) = handing::values(&self.members, &handed);
         let mut kept: Vec<Kept> = build.ways.gatekeeper.kept(job);
         kept.extend(before.iter().flat_map(|&before| self.left[before].kept.iter().cloned()));
+        handing::order(&self.members, &mut kept);
         let mut plan = job.plan.clone();
         for stage in &mut plan.stages {
             stage.not_twice |= job.gate.is_some() || job.concurrency.is_some();
@@ -278,6 +277,7 @@ impl<'a> Course<'a> {
             branch: build.sourced.branch.clone(),
             inputs: build.order.inputs.iter().chain(&self.inputs[place]).cloned().collect(),
             handed,
+            clashes,
             kept,
             so_far: (job.finally || job.run_on != RunOn::Passed).then(|| self.so_far()),
             ..build.order.clone()

@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 
 use protocol::job::WorkOrder;
-use protocol::plan::Kept;
 use protocol::report::{JobEvent, Part, Tests};
 use protocol::{Cause, Ending, Outcome, Plan, StageName, StageOutcome, Variable};
 
-use super::container::restore;
 use super::environment::Environment;
 use super::foreseen::Foreseen;
 use super::places::Places;
@@ -134,28 +132,6 @@ impl<'a> Job<'a> {
         tests
     }
 
-    /// What the jobs before it kept, put into its checkout.
-    async fn restore_kept(&self) -> Result<(), Ending> {
-        for kept in &self.order.kept {
-            let Kept { job, stage, files, .. } = kept;
-            let Some(shelf) = &self.shelf else {
-                let message = format!("the artifacts of {job} are needed, and there is no place to fetch them from");
-                return Err(Ending::errored(Cause::Daemon, message));
-            };
-            let into = self.places.fresh("fetched");
-            let lacking = |error: &dyn std::error::Error| {
-                let message = format!("the artifacts of {stage} could not be brought here: {}", sentence(error));
-                Ending::errored(Cause::Daemon, message).or_again(true)
-            };
-            std::fs::create_dir(&into).map_err(|error| lacking(&error))?;
-            let archive = shelf.fetch(kept, &into).await.map_err(|error| lacking(&error))?;
-            restore(archive, self.checkout.clone()).await.map_err(|error| lacking(&error))?;
-            let count = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
-            self.log.say(&format!("artifacts of {stage}, from {job}: {count}")).await;
-        }
-        Ok(())
-    }
-
     /// `prepare`, services, stages.
     async fn carry_out(&mut self) -> Result<Walked, Ending> {
         for line in self.environment.passed_on() {
@@ -164,7 +140,7 @@ impl<'a> Job<'a> {
         if let Some(bad) = prepare::run(self).await? {
             return walk(self, Begins::WithoutImage, Some(bad)).await;
         }
-        if let Err(bad) = self.restore_kept().await {
+        if let Err(bad) = self.receive().await {
             return walk(self, Begins::Badly, Some(bad)).await;
         }
         if self.plan.services.is_empty() {

@@ -92,7 +92,7 @@ pub(super) async fn join<'n>(
 }
 
 /// The paths that two folders have with different contents.
-fn same_paths(folders: &[(usize, PathBuf)]) -> io::Result<Vec<(usize, usize, PathBuf)>> {
+pub(super) fn same_paths(folders: &[(usize, PathBuf)]) -> io::Result<Vec<(usize, usize, PathBuf)>> {
     let mut seen: HashMap<PathBuf, Vec<(usize, PathBuf)>> = HashMap::new();
     let mut found = Vec::new();
     for (place, folder) in folders {

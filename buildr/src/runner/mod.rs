@@ -21,6 +21,7 @@ mod stage;
 mod foreseen;
 mod rest;
 mod joining;
+mod receiving;
 mod walk;
 mod prepare;
 mod job;

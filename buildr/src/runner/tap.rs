@@ -46,7 +46,7 @@ impl<'a> Tap<'a> {
             JobEvent::HandedOn { values } => self.lock().handed.extend(values.iter().cloned()),
             JobEvent::ArtifactsKept { stage, files, bytes, sha256, .. } => {
                 let (job, stage, sha256) = (self.job.clone(), stage.clone(), sha256.clone());
-                self.lock().kept.push(Kept { job, stage, files: *files, bytes: *bytes, sha256 });
+                self.lock().kept.push(Kept { job, stage, files: *files, bytes: *bytes, sha256, after: None });
             }
             _ => {}
         }

@@ -1,9 +1,10 @@
 //! What jobs leave for those that need them: values, archives, and how it went.
 
 use protocol::course::{self, Member};
+use protocol::handing;
 use protocol::job::SoFar;
 use protocol::outcome::{Ending, Outcome};
-use protocol::plan::Kept;
+use protocol::plan::{Clash, Kept};
 use protocol::{BuildNumber, ClaimId, JobId, Variable};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -16,6 +17,8 @@ use super::{Store, StoreError, Transaction, int, json_or_none, name, natural, to
 pub(crate) struct Received {
     /// The values, later wins.
     pub(crate) values: Vec<Variable>,
+    /// For which names of these there is no last word.
+    pub(crate) clashes: Vec<Clash>,
     /// The archives.
     pub(crate) kept: Vec<Kept>,
     /// How the build stands, for a job that runs whatever happened.
@@ -112,9 +115,10 @@ impl Transaction {
         let Some(place) = jobs.iter().position(|other| other.id == job) else { return Ok(Received::default()) };
         let members: Vec<Member> = jobs.iter().map(|job| job.member.clone()).collect();
         let mut received = Received::default();
+        let mut handed = Vec::new();
         for before in course::before(&members, place) {
             let Some(claim) = self.claim_that_counts(jobs[before].id).await? else { continue };
-            received.values.extend(self.handed_by(claim).await?);
+            handed.push((before, self.handed_by(claim).await?));
             let rows = sqlx::query("SELECT * FROM kept WHERE claim = $1 ORDER BY rowid")
                 .bind(claim.reveal())
                 .fetch_all(&mut *self.tx)
@@ -123,7 +127,8 @@ impl Transaction {
                 received.kept.push(kept_of(row, &jobs[before].member)?);
             }
         }
-        received.values = last_of_each(received.values);
+        (received.values, received.clashes) = handing::values(&members, &handed);
+        handing::order(&members, &mut received.kept);
         let own = &jobs[place];
         if own.terms.finally || own.terms.run_on != protocol::plan::RunOn::Passed {
             received.so_far = Some(self.so_far(build).await?);
@@ -188,15 +193,6 @@ fn kept_of(row: &SqliteRow, job: &Member) -> Result<Kept, StoreError> {
         files: natural(row.try_get("files")?),
         bytes: natural(row.try_get("bytes")?),
         sha256: row.try_get("sha256")?,
+        after: None,
     })
-}
-
-/// Each variable once, with the value that came last.
-fn last_of_each(values: Vec<Variable>) -> Vec<Variable> {
-    let mut last: Vec<Variable> = Vec::with_capacity(values.len());
-    for value in values {
-        last.retain(|other| other.name != value.name);
-        last.push(value);
-    }
-    last
 }

@@ -40,6 +40,7 @@ impl Turn<'_> {
             key: job.plan.is_some().then(|| job.key.clone()),
             inputs,
             handed: received.values,
+            clashes: received.clashes,
             kept: received.kept,
             so_far: received.so_far,
             depot: self.desk.archives.for_attempt(job.id, attempt.attempt, attempt.claim),

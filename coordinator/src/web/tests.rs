@@ -252,6 +252,7 @@ async fn artifacts_travel_with_a_current_claim_and_never_without() {
         files: collected.files,
         bytes: collected.bytes,
         sha256: collected.sha256.clone(),
+        after: None,
     };
     let shelf = Shelf::Farm(depot.clone());
     let gone = shelf.fetch(&kept(&collected), &at("fetched")).await.unwrap_err().to_string();

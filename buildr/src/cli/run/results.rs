@@ -124,7 +124,8 @@ pub(super) fn write(
         replace(&into)?;
         carry::restore(&archives(record.folder()).join(&files.sha256), &into).map_err(io::Error::other)?;
         let (job, stage) = (job.clone(), stage.stage.clone());
-        kept.push(Kept { job, stage, files: files.files, bytes: files.bytes, sha256: files.sha256.clone() });
+        let sha256 = files.sha256.clone();
+        kept.push(Kept { job, stage, files: files.files, bytes: files.bytes, sha256, after: None });
     }
     let is_new = |old: &&Kept| !kept.iter().any(|new| new.job == old.job && new.stage == old.stage);
     let taken: Vec<Kept> = earlier.iter().filter(is_new).cloned().collect();

@@ -331,7 +331,7 @@ mod tests {
 
     fn kept(job: &str, stage: &str) -> Kept {
         let (job, stage) = (job.parse().unwrap(), stage.parse().unwrap());
-        Kept { job, stage, files: 1, bytes: 1, sha256: "ab".to_owned() }
+        Kept { job, stage, files: 1, bytes: 1, sha256: "ab".to_owned(), after: None }
     }
 
     /// The jobs with their stages and edges, then what is restored, then the notes.

@@ -220,6 +220,39 @@ async fn each_job_begins_with_the_code_and_what_it_needs_left() {
 }
 
 #[tokio::test]
+async fn what_two_jobs_leave_that_wait_for_nothing_of_each_other_has_no_last_word() {
+    let makes = |key: &str, needs: &[&str], script: &[&str]| {
+        let artifacts =
+            Artifacts { paths: vec!["out".to_owned()], exclude: Vec::new(), when: KeepWhen::Success, expire_ms: None };
+        let mut job = job(key, needs, script);
+        job.plan.stages[0].artifacts = Some(artifacts);
+        job
+    };
+    let two = |script: &str| vec![job("a", &[], &["hand V=1", "hand W=1"]), job("b", &[], &["hand W=1", script])];
+    let ran = build([two("hand V=2"), vec![job("c", &["a", "b"], &["env V"])]].concat()).await;
+    ran.check("errored", "a passed, b passed, c errored");
+    let message = ran.ending.message.unwrap();
+    assert!(message.contains("a and b hand on different values for V"), "{message}");
+    // One that waits for both has the last word, and so has one of the two that waits for the other.
+    let jobs = [two("hand V=2"), vec![job("c", &["a"], &["hand V=3"]), job("d", &["b", "c"], &["env V"])]].concat();
+    build(jobs).await.check("errored", "a passed, b passed, c passed, d errored");
+    let jobs = vec![job("a", &[], &["hand V=1"]), job("b", &["a"], &["hand V=2"]), job("c", &["a", "b"], &["env V"])];
+    let ran = build(jobs).await;
+    ran.check("passed", "a passed, b passed, c passed");
+    assert_eq!(ran.log("c/c"), ["2"]);
+    // Of files it is told, and the later one's are there.
+    let (a, b) = (makes("a", &[], &["write out one"]), makes("b", &[], &["write out two"]));
+    let ran = build(vec![a.clone(), b, job("c", &["a", "b"], &["read out"])]).await;
+    ran.check("passed", "a passed, b passed, c passed");
+    assert_eq!(ran.log("c/c"), ["two"]);
+    let said = ran.log("c/0-job").join(" ");
+    assert!(said.contains("a and b both leave out with different contents"), "{said}");
+    let b = makes("b", &["a"], &["write out two"]);
+    let ran = build(vec![a, b, job("c", &["a", "b"], &["read out"])]).await;
+    assert!(!ran.log("c/0-job").join(" ").contains("different contents"));
+}
+
+#[tokio::test]
 async fn jobs_run_at_once_as_many_as_may() {
     // The second would wait for ever if both ran at once on nothing but their own; alone each passes in its turn.
     let jobs = || vec![job("a", &[], &["print a"]), job("b", &[], &["print b"]), job("c", &["a", "b"], &["print c"])];
