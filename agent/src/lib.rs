@@ -29,7 +29,7 @@ use buildr::carry::cache::CacheStore;
 use buildr::executor::{Executor, ExecutorError};
 use buildr::git::Checkouts;
 use buildr::process::supervise::Services;
-use buildr::runner::{Rooms, Source, WorkFolder};
+use buildr::runner::{Rooms, Settled, Source, WorkFolder, WorkspaceError};
 use protocol::BootId;
 use protocol::control::BEACON_EVERY;
 use protocol::link::AgentLink;
@@ -78,6 +78,9 @@ pub enum AgentError {
     /// Its executor does not work.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
+    /// Its workspaces cannot be what they are to be.
+    #[error(transparent)]
+    Work(#[from] WorkspaceError),
     /// One of its tasks ended before it should.
     #[error("the agent's {0} ended by itself; this is a fault in buildr")]
     Fault(&'static str),
@@ -154,6 +157,7 @@ pub async fn run(
     agent.send_leftovers().await?;
     let keeper = agent.keeper();
     keeper.sweep().await;
+    agent.settle_workspaces().await?;
     // Before the first job is taken it is known whether there is room for one.
     let lacking = keeper.look(&[]).await;
     let done = CancellationToken::new();
@@ -192,6 +196,16 @@ impl Agent {
             visitor: None,
             ready: std::sync::Mutex::default(),
         }
+    }
+
+    /// Finds out how code comes into workspaces, and says so.
+    async fn settle_workspaces(&self) -> Result<(), WorkspaceError> {
+        let Settled { way, because } = self.work.settle(self.executor.as_ref(), self.checkouts.folder()).await?;
+        match because {
+            None => tracing::info!("workspaces are {way}"),
+            Some(because) => tracing::info!("workspaces are {way}: {because}"),
+        }
+        Ok(())
     }
 
     fn keeper(&self) -> Keeper {

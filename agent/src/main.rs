@@ -45,6 +45,7 @@ async fn begin(cli: Cli) -> anyhow::Result<()> {
     let boot = BootId::fresh();
     let containers = &cli.jobs.containers;
     let work = WorkFolder::at(&containers.work_dir.clone().unwrap_or_else(|| state.join("work")))?;
+    let work = work.with(cli.jobs.workspace.into());
     let mut docker = cli.jobs.docker(&home.label(), boot);
     docker.pulled_images = (!cli.jobs.disk.keep_images).then(|| home.pulled_images());
     let executor = DockerExecutor::connect(docker).await?;

@@ -60,6 +60,7 @@ impl Embedded {
         let home = Home::open(&state, "local".parse().ok())?;
         let boot = BootId::fresh();
         let work = WorkFolder::at(&jobs.containers.work_dir.clone().unwrap_or_else(|| state.join("work")))?;
+        let work = work.with(jobs.workspace.into());
         let mut docker = jobs.docker(&home.label(), boot);
         docker.pulled_images = (!jobs.disk.keep_images).then(|| home.pulled_images());
         let executor = DockerExecutor::connect(docker).await?;

@@ -1,12 +1,13 @@
 //! What jobs are run with on a farm: the settings of an agent, and of the agent in `buildr up`.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use protocol::BootId;
 
 use super::containers::{ContainerArgs, SocketChoice};
 use super::limits::size;
 use super::secrets::SecretArgs;
 use crate::executor::docker::DockerSettings;
+use crate::runner::WorkspaceChoice;
 
 /// What jobs are run with: an agent's, and those of the agent in `buildr up`.
 #[derive(Debug, Clone, Default, Args)]
@@ -31,6 +32,10 @@ pub struct JobArgs {
     #[arg(long, value_enum, default_value = "trusted")]
     pub docker_socket: SocketChoice,
 
+    /// How the code of a repository comes into a workspace
+    #[arg(long, value_enum, default_value = "auto")]
+    pub workspace: WorkspaceArg,
+
     /// Secrets for trusted builds.
     #[command(flatten)]
     pub secrets: SecretArgs,
@@ -42,6 +47,28 @@ pub struct JobArgs {
     /// How room is kept on the disks.
     #[command(flatten)]
     pub disk: DiskArgs,
+}
+
+/// How the code of a repository comes into a workspace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum WorkspaceArg {
+    /// As an overlay over a kept checkout where this process may mount and the Docker daemon sees that, else as a copy
+    #[default]
+    Auto,
+    /// As an overlay; where that cannot be had nothing is built
+    Overlay,
+    /// As a copy; nothing is mounted
+    Copy,
+}
+
+impl From<WorkspaceArg> for WorkspaceChoice {
+    fn from(argument: WorkspaceArg) -> Self {
+        match argument {
+            WorkspaceArg::Auto => Self::Auto,
+            WorkspaceArg::Overlay => Self::Overlay,
+            WorkspaceArg::Copy => Self::Copy,
+        }
+    }
 }
 
 /// How room is kept on the disks. The default of the type is to leave them alone.

@@ -99,6 +99,12 @@ pub trait Executor: Send + Sync {
     /// [`ExecutorError::Pull`] when the image cannot be had for its platform; others when it cannot be found out.
     async fn suits(&self, image: &Image, output: &Output, stop: &Stop) -> Result<Suits, ExecutorError>;
 
+    /// Whether containers would see a folder of this machine under its own path; nothing while that cannot be told.
+    /// Nothing is run for it.
+    async fn sees(&self, _folder: &Path) -> Option<bool> {
+        Some(true)
+    }
+
     /// A path on the disk on which this executor keeps what it makes; none where this process cannot see it.
     async fn store(&self) -> Option<PathBuf> {
         None

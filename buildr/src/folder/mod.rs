@@ -11,3 +11,9 @@ pub(crate) use copy::copy;
 pub use globs::GlobError;
 pub(crate) use globs::Globs;
 pub(crate) use walk::{Entry, remove, walk};
+
+/// The permission bits of what had `mode`, when every user may read and write it, and go where somebody may go
+/// (`goes`: a folder, where all go).
+pub(crate) fn opened(mode: u32, goes: bool) -> u32 {
+    mode | 0o666 | if goes || mode & 0o111 != 0 { 0o111 } else { 0 }
+}

@@ -30,14 +30,15 @@ pub(super) fn run(order: &Order, asked: &Asked, into: &Path, progress: &Progress
     })
 }
 
-struct Write<'a> {
-    brought: &'a Brought<'a>,
-    into: &'a Path,
+/// Writes what was brought into a folder.
+pub(super) struct Write<'a> {
+    pub(super) brought: &'a Brought<'a>,
+    pub(super) into: &'a Path,
 }
 
 impl Write<'_> {
     /// Writes the checkout, or nothing.
-    fn whole(&self, shared: Held) -> Result<CheckedOut, GitError> {
+    pub(super) fn whole(&self, shared: Held) -> Result<CheckedOut, GitError> {
         let fresh = Fresh::new(self.into)?;
         let done = self.fill(shared)?;
         fresh.keep();
@@ -45,42 +46,71 @@ impl Write<'_> {
     }
 
     fn fill(&self, shared: Held) -> Result<CheckedOut, GitError> {
-        let Brought { order, session, mirror, want, .. } = *self.brought;
+        let Brought { session, mirror, want, .. } = *self.brought;
         let broken = |error: git2::Error| self.not_written(&error);
-        let mut options = RepositoryInitOptions::new();
-        // No template: it may bring hooks of the agent's user.
-        options.external_template(false);
-        options.initial_head(want.branch.as_ref().map_or("main", Branch::as_str));
-        let repository = Repository::init_opts(self.into, &options).map_err(broken)?;
-
         let kept = mirror.open().and_then(|mirror| refs_of(&mirror)).map_err(broken)?;
-        let objects = repository.path().join("objects");
-        objects::copy_objects(&mirror.folder().join("objects"), &objects, &order.stop)?;
+        let repository = self.begin()?;
         objects::copy_shallow(mirror.folder(), repository.path())?;
         drop(shared);
 
         objects::write_refs(repository.path(), &refs_of_clone(kept, want))?;
         configure(&repository, &session.url, self.brought.listing, want).map_err(broken)?;
-        let commit = repository.find_commit(want.commit).map_err(broken)?;
         if want.branch.is_none() {
             repository.set_head_detached(want.commit).map_err(broken)?;
         }
-        self.look_at_gitmodules(&repository, &commit)?;
+        let commit = self.files(&repository)?;
+        Ok(self.done(&commit))
+    }
+
+    /// Writes the files of the commit and a `.git` on no branch and with no refs: what is kept for builds to lie over.
+    pub(super) fn bare_of_names(&self) -> Result<(), GitError> {
+        let repository = self.begin()?;
+        let broken = |error: git2::Error| self.not_written(&error);
+        repository.remote("origin", &self.brought.session.url).map_err(broken)?;
+        let head = repository.path().join("HEAD");
+        std::fs::write(&head, format!("{}\n", self.brought.want.commit)).map_err(GitError::disk("write", head))?;
+        self.files(&repository).map(drop)
+    }
+
+    /// A new repository with all objects.
+    fn begin(&self) -> Result<Repository, GitError> {
+        let Brought { order, mirror, want, .. } = *self.brought;
+        let mut options = RepositoryInitOptions::new();
+        // No template: it may bring hooks of the agent's user.
+        options.external_template(false);
+        options.initial_head(want.branch.as_ref().map_or("main", Branch::as_str));
+        let repository = Repository::init_opts(self.into, &options).map_err(|error| self.not_written(&error))?;
+        let objects = repository.path().join("objects");
+        objects::copy_objects(&mirror.folder().join("objects"), &objects, &order.stop)?;
+        Ok(repository)
+    }
+
+    /// Writes all files of the commit.
+    fn files<'r>(&self, repository: &'r Repository) -> Result<Commit<'r>, GitError> {
+        let Brought { session, want, .. } = *self.brought;
+        let broken = |error: git2::Error| self.not_written(&error);
+        let commit = repository.find_commit(want.commit).map_err(broken)?;
+        self.look_at_gitmodules(repository, &commit)?;
         let mut checkout = CheckoutBuilder::new();
         checkout.force();
         repository.checkout_tree(commit.as_object(), Some(&mut checkout)).map_err(broken)?;
         session.go_on()?;
+        Ok(commit)
+    }
 
-        let (subject, author) = told_of(&commit);
+    /// Says what was checked out.
+    pub(super) fn done(&self, commit: &Commit<'_>) -> CheckedOut {
+        let Brought { session, want, .. } = *self.brought;
+        let (subject, author) = told_of(commit);
         let name = want.branch.as_ref().map_or("detached", Branch::as_str);
         session.progress.say(format!("checked out {name} at {:.8}: {subject}", want.commit.to_string()));
         let committed_s = commit.time().seconds();
         let (branch, default_branch) = (want.branch.clone(), default_branch(self.brought.listing));
-        Ok(CheckedOut { commit: commit_id(&commit), branch, subject, author, committed_s, default_branch })
+        CheckedOut { commit: commit_id(commit), branch, subject, author, committed_s, default_branch }
     }
 
     /// libgit2 reads `.gitmodules` while it writes files, and would follow its includes to any place on this disk.
-    fn look_at_gitmodules(&self, repository: &Repository, commit: &Commit<'_>) -> Result<(), GitError> {
+    pub(super) fn look_at_gitmodules(&self, repository: &Repository, commit: &Commit<'_>) -> Result<(), GitError> {
         let tree = commit.tree().map_err(|error| self.not_written(&error))?;
         let Some(entry) = tree.get_name(".gitmodules") else { return Ok(()) };
         let list = repository.find_blob(entry.id()).map(|list| String::from_utf8_lossy(list.content()).to_lowercase());
@@ -96,7 +126,7 @@ impl Write<'_> {
     }
 
     /// A failure while writing: the disk's, or else that of the objects just copied.
-    fn not_written(&self, error: &git2::Error) -> GitError {
+    pub(super) fn not_written(&self, error: &git2::Error) -> GitError {
         if self.brought.order.stop.is_cancelled() {
             return GitError::Cancelled;
         }
@@ -142,7 +172,7 @@ pub(super) fn commit_id(commit: &Commit<'_>) -> CommitId {
 }
 
 /// The refs as `git clone` leaves them: the remote's branches under origin, its tags, and the branch checked out.
-fn refs_of_clone(kept: BTreeMap<String, git2::Oid>, want: &Want) -> BTreeMap<String, git2::Oid> {
+pub(super) fn refs_of_clone(kept: BTreeMap<String, git2::Oid>, want: &Want) -> BTreeMap<String, git2::Oid> {
     let moved = kept.into_iter().map(|(name, oid)| match name.strip_prefix("refs/heads/") {
         Some(branch) => (format!("refs/remotes/origin/{branch}"), oid),
         None => (name, oid),

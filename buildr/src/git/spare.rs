@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use super::error::GitError;
 use super::folder::remove;
+use super::lower::Lowers;
 use super::mirror::Locks;
 
 /// A mirror on this disk.
@@ -48,6 +49,10 @@ pub(super) fn remove_mirror(folder: &Path, locks: &Locks) -> Result<bool, GitErr
         return Ok(false);
     }
     // Set aside first: should this be broken off, nobody takes the rest for a mirror.
+    // What builds lie over is no less in use.
+    if !Lowers::of(folder).remove() {
+        return Ok(false);
+    }
     let gone = folder.with_extension("gone");
     remove(&gone)?;
     if folder.exists() {
@@ -56,6 +61,11 @@ pub(super) fn remove_mirror(folder: &Path, locks: &Locks) -> Result<bool, GitErr
     remove(&gone)?;
     remove(&folder.with_extension("making"))?;
     Ok(true)
+}
+
+/// How many bytes a mirror takes, with what is kept beside it. It blocks.
+pub(super) fn size_of_mirror(folder: &Path) -> u64 {
+    size(folder) + size(&folder.with_extension("lowers"))
 }
 
 /// How many bytes a folder takes. It blocks.

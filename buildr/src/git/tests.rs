@@ -19,6 +19,7 @@ use super::*;
 mod changes;
 mod committed;
 mod elsewhere;
+mod laid;
 mod options;
 mod private;
 mod submodules;

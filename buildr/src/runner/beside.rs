@@ -1,9 +1,6 @@
 //! The code as a plan wants it: with the options of its `clone`, and with other repositories beside it.
 
-use std::fs;
 use std::future::Future;
-use std::io;
-use std::path::Path;
 
 use protocol::job::WorkOrder;
 use protocol::{Branch, Cause, Ending, Plan};
@@ -14,7 +11,6 @@ use super::source::{self, CLONE_AGAIN_AFTER, PROGRESS_BOUND, Source, Sourced};
 use super::telling::JobLog;
 use super::workspace::Workspace;
 use crate::executor::Stop;
-use crate::folder;
 use crate::git::GitError;
 
 /// Makes a checkout what the plan asks for.
@@ -39,7 +35,7 @@ pub(super) async fn suit(
     let checkout = workspace.checkout();
     if plan.clone.none {
         // The manifest lay in it, so it had to be fetched all the same.
-        empty(&checkout).await.map_err(|error| {
+        workspace.empty().await.map_err(|error| {
             let message = format!("the workspace could not be emptied, as `clone: false` asks: {error}");
             Ending::errored(Cause::Daemon, message)
         })?;
@@ -74,18 +70,6 @@ pub(super) async fn suit(
         Ok(Err(error)) => Err(source::clone_failed(&error)),
         Err(_) => Err(source::too_long(order, rooms.times.clone)),
     }
-}
-
-/// Takes all that is in a folder out of it.
-async fn empty(folder: &Path) -> io::Result<()> {
-    let folder = folder.to_owned();
-    let emptied = tokio::task::spawn_blocking(move || {
-        let permissions = fs::metadata(&folder)?.permissions();
-        folder::remove(&folder)?;
-        fs::create_dir(&folder)?;
-        fs::set_permissions(&folder, permissions)
-    });
-    emptied.await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// Writes down the progress of what git does.

@@ -10,10 +10,10 @@ mod redact;
 mod secrets;
 mod socket;
 mod source;
+mod places;
 mod workspace;
 mod telling;
 mod services;
-mod places;
 mod environment;
 mod container;
 mod keeping;
@@ -61,7 +61,7 @@ pub use planning::Repositories;
 pub use redact::SHORTEST as SHORTEST_SECRET;
 pub use socket::{SocketMode, SocketPolicy};
 pub use source::{Source, Sourced};
-pub use workspace::{WorkFolder, Workspace, WorkspaceError};
+pub use workspace::{Settled, WorkFolder, Workspace, WorkspaceChoice, WorkspaceError};
 
 /// How long a stage may run unless something says otherwise.
 pub const STAGE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -109,13 +109,17 @@ pub struct Rooms<'a> {
 }
 
 impl Rooms<'_> {
-    /// A workspace for a job: the one that stands ready, or a new one.
+    /// A workspace for a job: the one that stands ready, or a new one, into which code comes in the best way that can
+    /// be had here.
     async fn workspace(&self) -> Result<Workspace, WorkspaceError> {
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match ready {
-            Some(ready) => Ok(ready),
-            None => self.work.open().await,
+        if let Some(ready) = ready {
+            return Ok(ready);
         }
+        if let Source::Clone(checkouts) = self.source {
+            self.work.settle(self.executor, checkouts.folder()).await?;
+        }
+        self.work.open().await
     }
 }
 
@@ -268,7 +272,7 @@ impl Runner<'_> {
         let Self { order, rooms, stop, .. } = *self;
         let _open = self.ledger.open(Part::Checkout, None);
         let checkout = rooms.source.checkout(workspace).0;
-        let mut sourced = source::fetch(order, rooms, &checkout, stop, log).await?;
+        let mut sourced = source::fetch(order, rooms, workspace, stop, log).await?;
         planning::look_at_changes(order, &mut sourced, &checkout, stop, log).await;
         self.tell(sourced.event()).await?;
         Ok(sourced)

@@ -77,11 +77,11 @@ pub(super) const CLONE_AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(1), Dur
 /// How many lines of a clone's progress may wait to be written down.
 pub(super) const PROGRESS_BOUND: usize = 16;
 
-/// Brings the code into an empty folder.
+/// Brings the code into a workspace, which is empty or was laid ahead.
 pub(super) async fn fetch(
     order: &WorkOrder,
     rooms: &Rooms<'_>,
-    into: &Path,
+    into: &Workspace,
     stop: &Stop,
     log: &JobLog<'_>,
 ) -> Result<Sourced, Ending> {
@@ -97,12 +97,16 @@ pub(super) async fn fetch(
 async fn bring(
     order: &WorkOrder,
     rooms: &Rooms<'_>,
-    into: &Path,
+    workspace: &Workspace,
     stop: &Stop,
     log: &JobLog<'_>,
 ) -> Result<Sourced, Ending> {
+    let into = &workspace.checkout();
     match rooms.source {
         Source::Clone(_) if order.plan.as_ref().is_some_and(|plan| plan.clone.none) => {
+            workspace.empty().await.map_err(|error| {
+                Ending::errored(Cause::Daemon, format!("the workspace could not be emptied: {error}"))
+            })?;
             log.say("no code is fetched: the manifest says `clone: false`").await;
             let (commit, branch) = (order.commit.clone(), order.branch.clone());
             Ok(Sourced { commit, branch, is_whole_commit: true, ..sourced(TreeCopy::default()) })
@@ -113,7 +117,7 @@ async fn bring(
             let filtered = filtered.map_err(|error| clone_failed(&error))?;
             let checkouts = filtered.as_ref().unwrap_or(checkouts);
             let (limit, end) = (rooms.times.clone, stop.token().child_token());
-            let mut cloning = std::pin::pin!(clone(order, checkouts, into, &end, stop, log));
+            let mut cloning = std::pin::pin!(clone(order, checkouts, workspace, &end, stop, log));
             tokio::select! {
                 cloned = &mut cloning => cloned,
                 () = tokio::time::sleep(limit) => {
@@ -140,7 +144,7 @@ async fn bring(
 async fn clone(
     order: &WorkOrder,
     checkouts: &Checkouts,
-    into: &Path,
+    into: &Workspace,
     end: &CancellationToken,
     stop: &Stop,
     log: &JobLog<'_>,
@@ -155,7 +159,7 @@ async fn clone(
             }
         };
         let (branch, commit) = (order.branch.as_ref(), order.commit.as_ref());
-        let check_out = checkouts.check_out(&order.repo, branch, commit, into, end, progress);
+        let check_out = checkouts.check_out_onto(&order.repo, branch, commit, into.ground(), end, progress);
         let (done, ()) = tokio::join!(check_out, say);
         match done {
             Ok(done) => {

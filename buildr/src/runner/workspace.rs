@@ -3,30 +3,72 @@
 use std::fs::{DirEntry, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
+use super::places::blocking;
 use crate::executor::{Executor, ExecutorError};
+use crate::folder;
+use crate::overlay::{self, Ground, Trial, Way};
 
 /// The folder under which workspaces are made. Several processes may share it.
 #[derive(Debug, Clone)]
 pub struct WorkFolder {
     root: PathBuf,
+    choice: WorkspaceChoice,
+    /// How code comes into workspaces, once that is found out.
+    settled: Arc<Mutex<Option<Settled>>>,
+}
+
+/// How the code of a repository may come into a workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WorkspaceChoice {
+    /// As an overlay where that can be had, else as a copy.
+    #[default]
+    Auto,
+    /// As an overlay, or not at all.
+    Overlay,
+    /// As a copy.
+    Copy,
+}
+
+/// How the code of a repository comes into workspaces, and why in no better way.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// How.
+    pub way: Way,
+    /// Why there are no overlays; none when there are, or nobody wants them.
+    pub because: Option<String>,
 }
 
 /// One job's folder. It holds a lock for as long as its process lives, so that a sweep sees whether it is in use.
 #[derive(Debug)]
 pub struct Workspace {
     folder: PathBuf,
+    ground: Arc<Ground>,
     _lock: File,
 }
 
 /// Why a workspace could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to make a workspace in {}: {source}; choose another folder with --work-dir", folder.display())]
-pub struct WorkspaceError {
-    folder: PathBuf,
-    source: io::Error,
+pub enum WorkspaceError {
+    /// The disk refuses.
+    #[error("failed to make a workspace in {}: {source}; choose another folder with --work-dir", folder.display())]
+    Disk {
+        /// Where.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Overlays are asked for and cannot be had.
+    #[error(
+        "workspaces cannot be overlays, as --workspace overlay asks: {because}; with --workspace auto they are copies then"
+    )]
+    NoOverlay {
+        /// Why not.
+        because: String,
+    },
 }
 
 const CHECKOUT: &str = "app";
@@ -38,10 +80,17 @@ impl WorkFolder {
     /// # Errors
     /// When it cannot be made or found.
     pub fn at(root: &Path) -> Result<Self, WorkspaceError> {
-        let problem = |source| WorkspaceError { folder: root.to_owned(), source };
+        let problem = |source| WorkspaceError::Disk { folder: root.to_owned(), source };
         std::fs::create_dir_all(root).map_err(problem)?;
         // The daemon is given this path, so links in it must be followed here.
-        Ok(Self { root: root.canonicalize().map_err(problem)? })
+        let root = root.canonicalize().map_err(problem)?;
+        Ok(Self { root, choice: WorkspaceChoice::Copy, settled: Arc::default() })
+    }
+
+    /// The same, in which the code of repositories comes into workspaces as `choice` has it. Without this it is copied.
+    #[must_use]
+    pub fn with(self, choice: WorkspaceChoice) -> Self {
+        Self { choice, settled: Arc::default(), ..self }
     }
 
     /// Where it is.
@@ -50,7 +99,75 @@ impl WorkFolder {
         &self.root
     }
 
-    /// Makes an empty workspace.
+    /// Finds out how code comes into workspaces here, unless that is known: whether this process may mount, and whether
+    /// the executor's containers see what it mounts. While that cannot be told they are copies. `kept` is the folder
+    /// beside whose mirrors checkouts are kept.
+    ///
+    /// # Errors
+    /// When overlays were asked for and cannot be had.
+    pub async fn settle(&self, executor: &dyn Executor, kept: &Path) -> Result<Settled, WorkspaceError> {
+        if let Some(settled) = self.settled() {
+            return Ok(settled);
+        }
+        let tried = match self.choice {
+            WorkspaceChoice::Copy => Some(Err(None)),
+            WorkspaceChoice::Auto | WorkspaceChoice::Overlay => {
+                self.try_overlay(executor).await.map(|tried| tried.map_err(Some))
+            }
+        };
+        let settled = match tried {
+            Some(Ok(())) => Settled { way: Way::Overlay, because: None },
+            Some(Err(Some(because))) if self.choice == WorkspaceChoice::Overlay => {
+                return Err(WorkspaceError::NoOverlay { because });
+            }
+            Some(Err(because)) => Settled { way: self.copies(kept).await, because },
+            None => {
+                let because = "whether containers see what is mounted here cannot be told yet".to_owned();
+                return Ok(Settled { way: Way::Plain, because: Some(because) });
+            }
+        };
+        *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = Some(settled.clone());
+        Ok(settled)
+    }
+
+    /// Why overlays cannot be had here, if not; nothing while nobody can tell.
+    async fn try_overlay(&self, executor: &dyn Executor) -> Option<Result<(), String>> {
+        let root = self.root.clone();
+        let tried = blocking(move || {
+            // While this is held no sweep takes it away.
+            let lock = File::open(&root)?;
+            lock.lock_shared()?;
+            let trial = Trial::make(root.join(format!(".{}", Uuid::new_v4().simple())))?;
+            let nonce = trial.nonce()?;
+            Ok::<_, io::Error>((lock, trial, nonce))
+        });
+        let (lock, trial, nonce) = match tried.await {
+            Ok(tried) => tried,
+            Err(error) => return Some(Err(format!("an overlay in {} failed: {error}", self.root.display()))),
+        };
+        let seen = executor.sees(&nonce).await;
+        let ended = blocking(move || {
+            drop((trial, lock));
+            Ok::<_, io::Error>(())
+        });
+        // It cannot fail: what stays is said by the trial itself.
+        ended.await.ok();
+        let why = "containers do not see what this process mounts; share its mounts with the Docker daemon";
+        seen.map(|seen| if seen { Ok(()) } else { Err(why.to_owned()) })
+    }
+
+    /// How copies are made here.
+    async fn copies(&self, kept: &Path) -> Way {
+        let (kept, root) = (kept.to_owned(), self.root.clone());
+        let shares = blocking(move || Ok::<_, io::Error>(overlay::shares_blocks(&kept, &root))).await;
+        if shares.unwrap_or(false) { Way::Reflink } else { Way::Plain }
+    }
+
+    fn settled(&self) -> Option<Settled> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes an empty workspace. Into it code comes as [`WorkFolder::settle`] has found; before that, as a copy.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -71,9 +188,11 @@ impl WorkFolder {
         };
         let lock = made().map_err(|source| {
             std::fs::remove_dir_all(&making).ok();
-            WorkspaceError { folder: self.root.clone(), source }
+            WorkspaceError::Disk { folder: self.root.clone(), source }
         })?;
-        Ok(Workspace { folder, _lock: lock })
+        let way = self.settled().unwrap_or_default().way;
+        let ground = Arc::new(Ground::new(folder.join(CHECKOUT), way));
+        Ok(Workspace { folder, ground, _lock: lock })
     }
 
     /// Removes the workspaces of processes that are no more. Returns how many.
@@ -91,6 +210,8 @@ impl WorkFolder {
             }
             let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
             if lock.try_lock().is_ok() {
+                // The mounts of a process that was killed are still there.
+                overlay::unmount_below(&folder).map_err(problem)?;
                 match executor.discard(&folder).await {
                     Ok(()) => removed += 1,
                     Err(error) => failed = Some(error),
@@ -111,7 +232,8 @@ impl WorkFolder {
         for entry in std::fs::read_dir(&self.root)? {
             let entry = entry?;
             if is_being_made(&entry) {
-                std::fs::remove_dir_all(entry.path())?;
+                overlay::unmount_below(&entry.path())?;
+                folder::remove(&entry.path())?;
                 removed += 1;
             }
         }
@@ -133,10 +255,33 @@ impl Workspace {
         self.folder.join(CHECKOUT)
     }
 
+    /// The same, as that into which code comes. It may be laid ahead over what is kept of a repository
+    /// ([`crate::git::Checkouts::lay_ahead`]), before a job is known and before a container is started over it.
+    #[must_use]
+    pub fn ground(&self) -> &Arc<Ground> {
+        &self.ground
+    }
+
     /// The folder that it lies in, where the job may make others.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Takes all out of it that lies in its checkout.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(super) async fn empty(&self) -> io::Result<()> {
+        let ground = Arc::clone(&self.ground);
+        blocking(move || {
+            ground.clear()?;
+            let permissions = std::fs::metadata(ground.at())?.permissions();
+            folder::remove(ground.at())?;
+            std::fs::create_dir(ground.at())?;
+            std::fs::set_permissions(ground.at(), permissions)
+        })
+        .await
     }
 
     /// Removes it, with all that containers left in it.
@@ -144,6 +289,16 @@ impl Workspace {
     /// # Errors
     /// When something of it stays.
     pub async fn discard(self, executor: &dyn Executor) -> Result<(), ExecutorError> {
-        executor.discard(&self.folder).await
+        let Self { folder, ground, _lock } = self;
+        if ground.way() == Way::Overlay {
+            let below = folder.clone();
+            let unmounted = blocking(move || {
+                ground.clear()?;
+                overlay::unmount_below(&below)
+            });
+            let doing = || format!("unmount what is in {}", folder.display());
+            unmounted.await.map_err(|source| ExecutorError::Disk { doing: doing(), source })?;
+        }
+        executor.discard(&folder).await
     }
 }

@@ -168,6 +168,14 @@ impl Executor for DockerExecutor {
         platform::suits(&self.machine, image, output, stop).await
     }
 
+    async fn sees(&self, folder: &Path) -> Option<bool> {
+        match probe::sight(&self.machine.engine, &self.machine.settings, folder).await {
+            Sight::Sees => Some(true),
+            Sight::Blind => Some(false),
+            Sight::NoImage | Sight::Unclear(_) => None,
+        }
+    }
+
     async fn store(&self) -> Option<PathBuf> {
         spare::store(&self.machine.engine).await
     }

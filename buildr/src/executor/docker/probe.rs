@@ -78,7 +78,8 @@ pub async fn probe(settings: &DockerSettings, folder: &Path) -> Result<Daemon, E
     })
 }
 
-async fn sight(engine: &Engine, settings: &DockerSettings, folder: &Path) -> Sight {
+/// Whether the daemon sees a folder: a new one in it, by a container that is made and never started.
+pub(super) async fn sight(engine: &Engine, settings: &DockerSettings, folder: &Path) -> Sight {
     let image = match removal::images_at_hand(engine).await {
         Ok(images) => images.into_iter().next(),
         Err(error) => return Sight::Unclear(error.to_string()),
