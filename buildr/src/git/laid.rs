@@ -120,7 +120,7 @@ impl Laying<'_> {
         }
         self.set_head()?;
         self.touch(&before, &change, &lower, &commit)?;
-        if lower.facts.open {
+        if lower.is_open() && self.ground.way() == Way::Overlay {
             overlay::open_written(self.ground.at()).map_err(GitError::disk("open", self.ground.at()))?;
         }
         Ok(Some(self.write().done(&commit)))

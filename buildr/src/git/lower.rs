@@ -28,8 +28,6 @@ const TREE: &str = "tree";
 const LOCK: &str = "lock";
 const FACTS: &str = "facts";
 const SPENT: &str = "spent";
-/// There when a build's containers could not write to it as it is.
-const WANTS_OPEN: &str = "wants-open";
 /// A link to the one that new builds lie over.
 const CURRENT: &str = "current";
 
@@ -61,8 +59,6 @@ pub(super) struct Facts {
     /// How many files and links it has, and their bytes, the objects of its `.git` among them.
     pub(super) files: u64,
     pub(super) bytes: u64,
-    /// Whether every user may write to it.
-    pub(super) open: bool,
     /// The start of the machine in which it was made.
     boot: String,
     /// What git's settings on this machine say about how files are written.
@@ -142,7 +138,7 @@ impl Lowers {
             let (files, bytes) = settle(&tree, open, began - OLDER).map_err(failed)?;
             let boot = boot().map_err(failed)?;
             let settings = settings();
-            let facts = Facts { layout: LAYOUT, commit: commit.to_owned(), files, bytes, open, boot, settings };
+            let facts = Facts { layout: LAYOUT, commit: commit.to_owned(), files, bytes, boot, settings };
             write(&aside.join(FACTS), &facts).map_err(failed)?;
             times::note(&tree)?;
             // From here on builds that begin wait, so nobody takes the old one after this look at it.
@@ -196,7 +192,8 @@ impl Lowers {
 
 /// Whether what comes after this one is to be open.
 fn wants_open_now(lower: &Path) -> bool {
-    lower.join(WANTS_OPEN).exists() || read::<Facts>(&lower.join(FACTS)).is_some_and(|facts| facts.open)
+    let tree = lower.join(TREE);
+    overlay::wants_open(&tree) || overlay::is_open(&tree)
 }
 
 /// Removes a kept checkout unless somebody uses it, and says whether it is gone.
@@ -224,6 +221,11 @@ impl Lower {
         let facts: Facts = read(&folder.join(FACTS))?;
         let is_fit = facts.layout == LAYOUT && facts.boot == boot().ok()? && facts.settings == settings();
         is_fit.then_some(Self { folder, facts, lock })
+    }
+
+    /// Whether every user may write to it.
+    pub(super) fn is_open(&self) -> bool {
+        overlay::is_open(&self.tree())
     }
 
     /// What builds see.
@@ -264,7 +266,7 @@ impl Lower {
     /// as it is itself. So whatever is built, no more than twice is written of what would have to be.
     pub(super) fn is_worn(&self, files: u64, bytes: u64) -> bool {
         let Some(spent) = self.spent() else { return true };
-        let wants_open = !self.facts.open && self.folder.join(WANTS_OPEN).exists();
+        let wants_open = !self.is_open() && overlay::wants_open(&self.tree());
         wants_open || spent.files + files > self.facts.files || spent.bytes + bytes > self.facts.bytes
     }
 }
@@ -276,6 +278,7 @@ fn settle(tree: &Path, open: bool, time: SystemTime) -> io::Result<(u64, u64)> {
     let (mut files, mut bytes) = (0, 0);
     if open {
         fs::set_permissions(tree, Permissions::from_mode(0o777))?;
+        overlay::mark_open(tree)?;
     }
     let mut folders = Vec::new();
     folder::walk(tree, &mut |entry: &Entry<'_>| {

@@ -17,5 +17,5 @@ mod proof;
 pub use ground::{Ground, Way};
 
 pub(crate) use mounts::{is_in_use, lay, lowers_of, remove, unmount_below, upper_of};
-pub(crate) use opening::open_written;
+pub(crate) use opening::{is_open, mark_open, open, open_written, wants_open};
 pub(crate) use proof::{Trial, shares_blocks};

@@ -6,11 +6,10 @@ use std::path::Path;
 use protocol::job::WorkOrder;
 
 use super::Rooms;
-use super::places::blocking;
+use super::places::{blocking, copy_or_lay};
 use super::source::{Source, Sourced};
 use super::telling::JobLog;
 use super::workspace::Workspace;
-use crate::folder;
 
 /// What was there when the build was planned.
 pub(super) struct Given<'a> {
@@ -38,7 +37,7 @@ impl Given<'_> {
             let (from, to) = (self.checkout.to_owned(), workspace.checkout());
             let copied = blocking(move || {
                 fs::set_permissions(&to, fs::metadata(&from)?.permissions())?;
-                folder::copy(&from, &to, &|| false)
+                copy_or_lay(&from, &to, &|| false)
             });
             if let Err(error) = copied.await {
                 // The next sweep removes what cannot be removed now.

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::executor::{Executor, MountOrder, Stop};
+use crate::executor::{Executor, ExecutorError, MountOrder, Stop};
 use crate::folder;
+use crate::overlay;
 
 /// Where a stage finds what it hands on, in its container.
 pub(super) const HAND_TARGET: &str = "/run/buildr/hand";
@@ -50,7 +51,8 @@ impl<'a> Places<'a> {
         self.folder.join(format!("{what}-{number}"))
     }
 
-    /// Copies a workspace. Gives the copy, and a sentence about what had to be left out of it.
+    /// Copies a workspace, to which nobody writes as long as the copy is in use. Gives the copy, and a sentence about
+    /// what had to be left out of it.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -60,7 +62,7 @@ impl<'a> Places<'a> {
         let left_out = blocking(move || {
             fs::create_dir(&copied)?;
             fs::set_permissions(&copied, fs::metadata(&of)?.permissions())?;
-            folder::copy(&of, &copied, &|| stop.is_cancelled())
+            copy_or_lay(&of, &copied, &|| stop.is_cancelled())
         })
         .await?;
         let more = left_out.len().saturating_sub(NAMED);
@@ -112,7 +114,14 @@ impl<'a> Places<'a> {
 
     /// Removes what is not needed any more. What stays goes with the job's folder.
     pub(super) async fn discard(&self, folder: &Path) {
-        if let Err(error) = self.executor.discard(folder).await {
+        let mounted = folder.to_owned();
+        let unmounted = blocking(move || overlay::remove(&mounted)).await;
+        let unmounted = unmounted.map_err(|source| ExecutorError::Disk { doing: "unmount".to_owned(), source });
+        let removed = match unmounted {
+            Ok(()) => self.executor.discard(folder).await,
+            error => error,
+        };
+        if let Err(error) = removed {
             tracing::debug!(%error, "a folder stays until its job is over");
         }
     }
@@ -139,6 +148,19 @@ fn make_hand(source: PathBuf) -> io::Result<PathBuf> {
 
 fn hand_at(source: PathBuf) -> MountOrder {
     MountOrder { source, target: HAND_TARGET.to_owned(), read_only: false }
+}
+
+/// Makes an empty folder what another one is, to which nobody writes as long as the new one is in use: an overlay over
+/// the same as that where that is one, else a copy. Gives what it may not read, and has left out.
+pub(super) fn copy_or_lay(from: &Path, to: &Path, stopped: &dyn Fn() -> bool) -> io::Result<Vec<PathBuf>> {
+    if let Some(layers) = overlay::lowers_of(from) {
+        match overlay::lay(&layers, to) {
+            Ok(()) => return Ok(Vec::new()),
+            // Such as one that lies over too many.
+            Err(error) => tracing::debug!(%error, "a workspace is copied, not laid over"),
+        }
+    }
+    folder::copy(from, to, stopped)
 }
 
 /// Work on the disk, on a thread that may wait for it.

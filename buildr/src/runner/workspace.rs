@@ -2,6 +2,7 @@
 
 use std::fs::{DirEntry, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -159,7 +160,12 @@ impl WorkFolder {
     /// How copies are made here.
     async fn copies(&self, kept: &Path) -> Way {
         let (kept, root) = (kept.to_owned(), self.root.clone());
-        let shares = blocking(move || Ok::<_, io::Error>(overlay::shares_blocks(&kept, &root))).await;
+        let shares = blocking(move || {
+            // As the first checkout would: private repositories are kept there.
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&kept)?;
+            Ok::<_, io::Error>(overlay::shares_blocks(&kept, &root))
+        })
+        .await;
         if shares.unwrap_or(false) { Way::Reflink } else { Way::Plain }
     }
 

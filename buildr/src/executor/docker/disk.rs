@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::engine::Engine;
 use super::settings::DiskLimits;
 use crate::folder::{self, Entry};
+use crate::overlay;
 
 /// The time between two looks, at least.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
@@ -224,8 +225,11 @@ impl Look<'_> {
         // The walk is given up when nobody waits for it any more.
         let given_up = Arc::new(AtomicBool::new(false));
         let _guard = GivenUp(Arc::clone(&given_up));
-        let walked =
-            tokio::task::spawn_blocking(move || folders.iter().map(|folder| size_of(folder, &given_up)).sum::<u64>());
+        // Of an overlay, what was written to it: what lies below is kept for all.
+        let own = |folder: PathBuf| overlay::upper_of(&folder).unwrap_or(folder);
+        let walked = tokio::task::spawn_blocking(move || {
+            folders.into_iter().map(|folder| size_of(&own(folder), &given_up)).sum::<u64>()
+        });
         self.usage.image.load(Ordering::Relaxed) + layers + walked.await.unwrap_or_default()
     }
 }

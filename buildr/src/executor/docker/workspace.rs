@@ -11,12 +11,15 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::SFlag;
 
 use super::super::Stop;
-use crate::folder::{self, Entry, Globs, walk};
+use crate::folder::{self, Entry, Globs, opened, walk};
+use crate::overlay;
 
 /// Lets every user read and write, and go where somebody may go. What belongs to another user is left as it is,
-/// for only its owner may change that.
+/// for only its owner may change that. Of an overlay over what is open, only what was written is looked at.
 pub(super) fn open_to_all(folder: &Path) -> io::Result<()> {
-    let opened = |mode: u32, goes: bool| mode | 0o666 | if goes || mode & 0o111 != 0 { 0o111 } else { 0 };
+    if overlay::open(folder)? {
+        return Ok(());
+    }
     let mode = fs::metadata(folder)?.permissions().mode();
     fs::set_permissions(folder, Permissions::from_mode(opened(mode, true)))?;
     walk(folder, &mut |entry: &Entry<'_>| {
