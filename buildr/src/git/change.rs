@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use git2::build::CheckoutBuilder;
-use git2::{Commit, Delta, DiffOptions, ErrorCode, Repository, Tree, TreeWalkMode};
+use git2::{Commit, Delta, DiffOptions, Repository, Tree, TreeWalkMode};
 
 use super::error::GitError;
 
@@ -103,6 +103,8 @@ impl Change {
             let place = checkout.join(OsStr::from_bytes(path));
             remove(&place, checkout).map_err(GitError::disk("remove", place))?;
         }
+        // Attributes that are gone must not be found there while files are written.
+        self.unlist(repository).map_err(|error| failed(&error))?;
         // With nothing to compare it with, git writes each file as a new one.
         let head = repository.path().join("HEAD");
         fs::write(&head, UNBORN).map_err(GitError::disk("write", head))?;
@@ -114,7 +116,7 @@ impl Change {
             }
             repository.checkout_tree(to.as_object(), Some(&mut builder)).map_err(|error| failed(&error))?;
         }
-        self.unlist(repository).map_err(|error| failed(&error))
+        Ok(())
     }
 
     /// Takes out of the index what is gone.
@@ -125,11 +127,7 @@ impl Change {
         }
         let mut index = repository.index()?;
         for path in gone {
-            match index.remove(Path::new(OsStr::from_bytes(path)), 0) {
-                // A folder that takes its place has taken it from here too.
-                Err(error) if error.code() != ErrorCode::NotFound => return Err(error),
-                _ => {}
-            }
+            index.remove(Path::new(OsStr::from_bytes(path)), 0)?;
         }
         index.write()
     }

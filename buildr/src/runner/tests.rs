@@ -15,6 +15,7 @@ use crate::sink::SinkError;
 
 mod course;
 mod given;
+mod overlay;
 mod walk;
 
 /// Keeps what is told, and cancels the job for a reason when its first stage begins, if it has one.

@@ -10,7 +10,7 @@ use buildr::cli::jobs::JobArgs;
 use buildr::executor::Executor;
 use buildr::executor::docker::{DockerExecutor, Limits};
 use buildr::executor::scripted::ScriptedExecutor;
-use buildr::runner::WorkFolder;
+use buildr::runner::{WorkFolder, WorkspaceChoice};
 use protocol::link::AgentLink;
 use protocol::link::rabbitmq::permissions::{Replies, Role};
 use protocol::link::rabbitmq::{RabbitAgent, RabbitSettings};
@@ -90,7 +90,11 @@ impl Agent {
         })
         .await;
         let boot = BootId::fresh();
-        let work = WorkFolder::at(&self.folders.work()).expect("a work folder");
+        let choice = match self.runs {
+            Runs::Scripted => WorkspaceChoice::Copy,
+            Runs::Docker => WorkspaceChoice::Auto,
+        };
+        let work = WorkFolder::at(&self.folders.work()).expect("a work folder").with(choice);
         self.label = Some(home.label());
         let executor: Arc<dyn Executor> = match self.runs {
             Runs::Scripted => Arc::new(self.scripted.clone()),

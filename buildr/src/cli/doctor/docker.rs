@@ -8,7 +8,8 @@ use protocol::BootId;
 use super::Finding;
 use super::machine::room;
 use crate::cli::containers::ContainerArgs;
-use crate::executor::docker::{Daemon, DockerSettings, Sight, probe};
+use crate::executor::docker::{Daemon, DockerExecutor, DockerSettings, Sight, probe};
+use crate::runner::{Settled, WorkFolder, WorkspaceChoice};
 
 /// A daemon that has not answered by then is none for a person who waits.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,6 +45,9 @@ pub(super) async fn look(work: &Path) -> Vec<Finding> {
             "name a folder that this user may write: --work-dir",
         ),
     });
+    if daemon.sight == Sight::Sees {
+        findings.extend(overlays(settings, work).await);
+    }
     if let Some(root) = daemon.root.as_deref().filter(|root| root.is_dir()) {
         findings.extend(room("images", root));
     }
@@ -123,6 +127,15 @@ fn about(daemon: &Daemon, settings: &DockerSettings) -> Vec<Finding> {
         findings.push(Finding::ok("registries", "no logins; public images only"));
     }
     findings
+}
+
+/// How an agent that runs here as this user brings code into workspaces.
+async fn overlays(settings: DockerSettings, work: &Path) -> Option<Finding> {
+    let executor = DockerExecutor::connect(settings).await.ok()?;
+    let folder = WorkFolder::at(work).ok()?.with(WorkspaceChoice::Auto);
+    let Settled { way, because } = folder.settle(&executor, work).await.ok()?;
+    let because = because.map(|because| format!(" ({because})")).unwrap_or_default();
+    Some(Finding::ok("checkouts", format!("an agent that runs as this user makes {way}{because}")))
 }
 
 fn sight(sight: &Sight, work: &Path) -> Finding {

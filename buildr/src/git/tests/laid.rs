@@ -224,18 +224,15 @@ async fn a_checkout_over_a_kept_one_is_as_one_that_is_written_anew() {
             ground.put(before);
             let first = ground.floor("first", way);
             ground.lay(&first, None).await;
-            same(first.path(), &ground.fresh(None, "fresh-first").await, &case);
+            let was = all_of(first.path());
             let ahead = ground.floor("ahead", way);
             let lies = ground.checkouts.lay_ahead(&ground.url(), &ahead.0).await.unwrap();
             assert_eq!(lies, way == Way::Overlay);
             ground.put(after);
-            let fresh = ground.fresh(None, "fresh").await;
-            for floor in [ahead, ground.floor("second", way)] {
-                ground.lay(&floor, None).await;
-                assert_eq!(floor.0.lower().is_some(), way == Way::Overlay, "{case}");
-                same(floor.path(), &fresh, &case);
-            }
-            same(first.path(), &ground.path("fresh-first"), &format!("{case}, afterwards"));
+            ground.lay(&ahead, None).await;
+            assert_eq!(ahead.0.lower(), first.0.lower(), "{case}");
+            same(ahead.path(), &ground.fresh(None, "fresh").await, &case);
+            assert_eq!(all_of(first.path()), was, "{case}, afterwards");
         }
     }
 }
@@ -426,4 +423,142 @@ async fn a_mirror_goes_with_what_lies_beside_it_unless_a_build_uses_it() {
     drop(floor);
     assert!(ground.checkouts.remove_mirror(&mirrors[0]).await.unwrap());
     assert!(ground.checkouts.mirrors().await.is_empty());
+}
+
+/// A repository of so many files, in folders of a hundred, all of random bytes.
+fn large(files: usize, bytes: usize) -> Ground_ {
+    let ground = Ground_::new();
+    let mut seed = 1_u64;
+    let mut update = git2::build::TreeUpdateBuilder::new();
+    for number in 0..files {
+        let mut text = vec![0; bytes];
+        for byte in &mut text {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *byte = seed.to_be_bytes()[0];
+        }
+        let path = format!("d{}/{}/file{number}", number / 2000, number / 100);
+        update.upsert(path.as_str(), ground.source.blob(&text).unwrap(), git2::FileMode::Blob);
+    }
+    let source = &ground.source;
+    let empty = source.treebuilder(None).unwrap().write().unwrap();
+    let tree = update.create_updated(source, &source.find_tree(empty).unwrap()).unwrap();
+    let author = Signature::now("Ada", "ada@example.org").unwrap();
+    source.commit(Some("refs/heads/main"), &author, &author, "large", &source.find_tree(tree).unwrap(), &[]).unwrap();
+    git(&ground.path("source"), &["repack", "-adq"]);
+    ground
+}
+
+#[tokio::test]
+#[ignore = "a measurement: run it alone on a quiet machine, with --ignored --nocapture"]
+async fn how_long_a_workspace_takes() {
+    assert!(may_mount());
+    let ground = large(20_000, 10_000);
+    let clone = |into: &str| {
+        let began = std::time::Instant::now();
+        let (from, to) = (ground.path("source"), ground.path(into));
+        git(ground.folder.path(), &["clone", "-q", "--local", from.to_str().unwrap(), to.to_str().unwrap()]);
+        began.elapsed().as_secs_f64()
+    };
+    let mut made = 0;
+    let mut laid = async |way: Way| {
+        made += 1;
+        let floor = ground.floor(&format!("laid{made}"), way);
+        let began = std::time::Instant::now();
+        ground.lay(&floor, None).await;
+        let took = began.elapsed().as_secs_f64();
+        let began = std::time::Instant::now();
+        assert_eq!(git(floor.path(), &["status", "--porcelain"]), "");
+        let status = began.elapsed().as_secs_f64();
+        let began = std::time::Instant::now();
+        drop(floor);
+        (took, status, began.elapsed().as_secs_f64())
+    };
+    let median = |mut times: Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    println!("mirror and kept checkout made: {:.3} s", laid(Way::Overlay).await.0);
+    let (mut clones, mut same, mut ten, mut status, mut gone) = (vec![], vec![], vec![], vec![], vec![]);
+    for round in 0..5 {
+        clones.push(clone(&format!("clone{round}")));
+        for times in [&mut same, &mut ten] {
+            let (took, asked, removed) = laid(Way::Overlay).await;
+            times.push(took);
+            status.push(asked);
+            gone.push(removed);
+            for number in 0..10 {
+                ground.commit("main", &format!("new{number}"), &format!("{round} {number}"));
+            }
+        }
+        // What is new is fetched by the next; the mirror has it then.
+        laid(Way::Overlay).await;
+    }
+    let base = median(clones);
+    for (what, times) in [("nothing new", same), ("ten files new, fetched", ten), ("status", status), ("removed", gone)]
+    {
+        let took = median(times);
+        println!("{what}: {took:.4} s, {:.3} of git clone --local ({base:.3} s)", took / base);
+    }
+    println!("written anew: {:.3} s", laid(Way::Plain).await.0);
+}
+
+#[tokio::test]
+async fn two_processes_share_what_is_kept() {
+    if !may_mount() {
+        return;
+    }
+    let ground = Ground_::with_commit();
+    let policy = ClonePolicy { local_repos: true, home: None, ..ClonePolicy::default() };
+    // With locks of its own, as another process has.
+    let other = Checkouts::new(ground.path("cache"), policy);
+    let (one, two) = (ground.floor("one", Way::Overlay), ground.floor("two", Way::Overlay));
+    let check_out = async |checkouts: &Checkouts, floor: &Floor| {
+        let (sender, _lines) = mpsc::channel(16);
+        let stop = CancellationToken::new();
+        checkouts.check_out_onto(&ground.url(), None, None, &floor.0, &stop, sender).await.unwrap();
+    };
+    tokio::join!(check_out(&ground.checkouts, &one), check_out(&other, &two));
+    assert_eq!(one.over(), two.over(), "one of them made it, and the other waited");
+    let fresh = ground.fresh(None, "fresh").await;
+    same(one.path(), &fresh, "one");
+    same(two.path(), &fresh, "two");
+    drop(one);
+    let mirrors = ground.checkouts.mirrors().await;
+    assert!(!ground.checkouts.remove_mirror(&mirrors[0]).await.unwrap(), "the other process uses it");
+}
+
+#[tokio::test]
+async fn what_containers_could_not_write_to_is_made_open_next_time() {
+    if !may_mount() {
+        return;
+    }
+    let ground = Ground_::new();
+    ground.put(&[("run", git2::FileMode::BlobExecutable, "x"), ("d/a", git2::FileMode::Blob, "a")]);
+    let closed = ground.floor("closed", Way::Overlay);
+    ground.lay(&closed, None).await;
+    same(closed.path(), &ground.fresh(None, "fresh").await, "as git writes it");
+    assert!(!overlay::open(closed.path()).unwrap(), "all of it has to be gone through");
+    ground.put(&[
+        ("run", git2::FileMode::BlobExecutable, "x"),
+        ("d/a", git2::FileMode::Blob, "a"),
+        ("new", git2::FileMode::Blob, "n"),
+    ]);
+    let open = ground.floor("open", Way::Overlay);
+    ground.lay(&open, None).await;
+    assert_ne!(open.over(), closed.over());
+    ground.put(&[("run", git2::FileMode::BlobExecutable, "x"), ("later", git2::FileMode::Blob, "l")]);
+    let later = ground.floor("later", Way::Overlay);
+    ground.lay(&later, None).await;
+    assert_eq!(later.over(), open.over());
+    fs::write(later.path().join("own"), "").unwrap();
+    fs::set_permissions(later.path().join("own"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(overlay::open(later.path()).unwrap(), "only what was written is looked at");
+    let mode = |name: &str| fs::metadata(later.path().join(name)).unwrap().mode() & 0o777;
+    for (name, expect) in
+        [("", 0o777), ("run", 0o777), ("later", 0o666), ("own", 0o666), ("more", 0o777), (".git/HEAD", 0o666)]
+    {
+        assert_eq!(mode(name), expect, "{name}");
+    }
+    fs::remove_file(later.path().join("own")).unwrap();
+    assert_eq!(git(later.path(), &["status", "--porcelain"]), "");
 }
