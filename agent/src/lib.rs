@@ -299,7 +299,9 @@ impl Agent {
             };
             tracing::info!(?claim, finished = spool.is_finished(), "an earlier life left something to be sent");
             let kept = self.marks.follow(claim);
-            self.send(Sender { spool: Arc::new(spool), link: Arc::clone(&self.link), recorded, kept }).await;
+            // Nothing is known of what that coordinator reads.
+            let (spool, link) = (Arc::new(spool), Arc::clone(&self.link));
+            self.send(Sender { spool, link, recorded, kept, reads_events: false }).await;
         }
         Ok(())
     }

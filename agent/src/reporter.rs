@@ -8,9 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use buildr::sink::{EventSink, SinkError};
 use bytes::Bytes;
-use protocol::LogName;
 use protocol::link::{AgentLink, Delivered, Health, LinkError};
-use protocol::report::{JobEvent, LogChunk, Part, Report, Span};
+use protocol::report::{Events, JobEvent, LogChunk, MAX_EVENTS, Moment, Part, Progress, Report, Span};
+use protocol::{ClaimId, LogName};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -20,7 +20,15 @@ use crate::spool::ClaimSpool;
 /// How much of a log travels in one message, in bytes.
 const CHUNK: usize = 64 << 10;
 
-/// How long a few bytes of log wait for more of them: short enough that nobody sees it.
+/// How many such messages are on their way at the same time: enough that the line is never idle for one that the
+/// broker has not confirmed, and half a megabyte of memory for each log that is sent.
+const CHUNKS_AT_ONCE: usize = 8;
+
+/// Up to how many bytes of JSON events travel together: a larger one travels alone.
+const EVENTS_BYTES: usize = 64 << 10;
+
+/// How long a few bytes of log, or an event that nobody waits for, wait for more of them: short enough that nobody
+/// sees it.
 const FLUSH: Duration = Duration::from_millis(20);
 
 /// How long the coordinator may be silent about something that was sent before it is sent again.
@@ -112,6 +120,8 @@ pub(crate) struct Sender {
     pub(crate) recorded: watch::Receiver<bool>,
     /// What the store has of it.
     pub(crate) kept: Marks,
+    /// Whether the coordinator reads several events in one message.
+    pub(crate) reads_events: bool,
 }
 
 #[derive(Default)]
@@ -153,9 +163,7 @@ impl Sender {
                 changed = written.changed() => {
                     if changed.is_err() { return }
                     quiet_since = Instant::now();
-                    if self.unsent(&sent) < CHUNK && self.spool.events_after(sent.events).is_empty() {
-                        tokio::time::sleep(FLUSH).await;
-                    }
+                    self.gather(&sent, &mut written).await;
                 }
                 Ok(()) = self.recorded.changed() => quiet_since = Instant::now(),
                 Ok(()) = self.kept.changed() => {
@@ -170,25 +178,63 @@ impl Sender {
         }
     }
 
+    /// Waits for more, for a moment, unless there is much already or something that others wait for.
+    async fn gather(&self, sent: &Sent, written: &mut watch::Receiver<u64>) {
+        let until = Instant::now() + FLUSH;
+        while self.unsent(sent) < CHUNK && !self.spool.is_urgent_after(sent.events) {
+            match tokio::time::timeout_at(until, written.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+    }
+
     async fn send_new(&self, sent: &mut Sent) -> Result<(), LinkError> {
-        for progress in self.spool.events_after(sent.events) {
-            delivered(self.link.report(&Report::Progress(progress)).await?)?;
-            sent.events += 1;
+        let events = self.spool.events_after(sent.events);
+        let mut left = &events[..];
+        while !left.is_empty() {
+            let (together, rest) = left.split_at(self.together(left));
+            delivered(self.link.report(&said_together(self.spool.claim(), together)).await?)?;
+            sent.events += together.len();
+            left = rest;
         }
         for (log, length) in self.spool.logs() {
             let from = sent.logs.entry(log.clone()).or_default();
             while *from < length {
-                let (bytes, at_ms) = self
-                    .spool
-                    .read(&log, *from, CHUNK)
-                    .map_err(|error| LinkError::Away(format!("a log cannot be read back from the disk: {error}")))?;
-                let count = bytes.len() as u64;
-                let chunk = LogChunk { claim: self.spool.claim(), log: log.clone(), offset: *from, at_ms, bytes };
-                delivered(self.link.log(&chunk).await?)?;
-                *from += count;
+                self.send_log(&log, from, length).await?;
             }
         }
         Ok(())
+    }
+
+    /// How many of these events, which are at least one, travel in the next message.
+    fn together(&self, events: &[Progress]) -> usize {
+        if !self.reads_events {
+            return 1;
+        }
+        let mut bytes = 0;
+        let fits = |progress: &&Progress| {
+            bytes += serde_json::to_vec(progress).map_or(EVENTS_BYTES, |json| json.len());
+            bytes <= EVENTS_BYTES
+        };
+        events.iter().take(MAX_EVENTS).take_while(fits).count().max(1)
+    }
+
+    /// Sends the next pieces of a log, and moves `from` behind those that the line has taken.
+    async fn send_log(&self, log: &LogName, from: &mut u64, length: u64) -> Result<(), LinkError> {
+        let (mut chunks, mut offset) = (Vec::new(), *from);
+        while offset < length && chunks.len() < CHUNKS_AT_ONCE {
+            let (bytes, at_ms) = self
+                .spool
+                .read(log, offset, CHUNK)
+                .map_err(|error| LinkError::Away(format!("a log cannot be read back from the disk: {error}")))?;
+            let chunk = LogChunk { claim: self.spool.claim(), log: log.clone(), offset, at_ms, bytes };
+            offset += chunk.bytes.len() as u64;
+            chunks.push(chunk);
+        }
+        let (taken, next) = self.link.log_all(&chunks).await;
+        *from += chunks[..taken].iter().map(|chunk| chunk.bytes.len() as u64).sum::<u64>();
+        delivered(next?)
     }
 
     fn unsent(&self, sent: &Sent) -> usize {
@@ -228,6 +274,21 @@ impl Sender {
         let kept = self.kept.borrow();
         for (log, from) in &mut sent.logs {
             *from = kept.logs.get(log).copied().unwrap_or(0).min(*from);
+        }
+    }
+}
+
+/// One event as it is, or several in one message.
+fn said_together(claim: ClaimId, events: &[Progress]) -> Report {
+    match events {
+        [one] => Report::Progress(one.clone()),
+        several => {
+            let moment = |Progress { seq, at_ms, event, .. }: &Progress| Moment {
+                seq: *seq,
+                at_ms: *at_ms,
+                event: event.clone(),
+            };
+            Report::Events(Events { claim, events: several.iter().map(moment).collect() })
         }
     }
 }

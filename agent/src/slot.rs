@@ -10,7 +10,7 @@ use buildr::executor::Stop;
 use buildr::runner::{self, Ended};
 use protocol::control::{Grant, SignedGrant};
 use protocol::identity::{IdentityError, OneTimeKey, Sealed, Signed};
-use protocol::job::{Malformed, QueueMessage, WorkOrder};
+use protocol::job::{Malformed, QueueMessage};
 use protocol::link::{Delivered, Health, JobDelivery, LinkError};
 use protocol::report::{Claim, ClaimSubject, JobEvent, Rejected, Report};
 use protocol::{Cause, ClaimId, Ending, LabelSet, Outcome};
@@ -109,7 +109,7 @@ async fn take(agent: &Arc<Agent>, delivery: JobDelivery, ready: &mut Ready) {
                 std::mem::replace(every, wanted) != wanted
             });
             let taken = Taken { granted_after, begun_after: at.elapsed(), acknowledged };
-            run(agent, ready, spool, &grant.order, stop, recorded, taken).await;
+            run(agent, ready, spool, &grant, stop, recorded, taken).await;
         }
         Claimed::Denied(reason) => {
             tracing::info!(reason, "a claim was denied; the message is dropped");
@@ -235,14 +235,15 @@ async fn run(
     agent: &Arc<Agent>,
     ready: &mut Ready,
     spool: Arc<ClaimSpool>,
-    order: &WorkOrder,
+    Grant { order, reads_events, .. }: &Grant,
     stop: Stop,
     recorded: tokio::sync::watch::Receiver<bool>,
     taken: Taken,
 ) {
     let kept = agent.marks.follow(spool.claim());
     let reporter = Reporter { spool: Arc::clone(&spool), claims: agent.claims.clone(), kept: kept.clone(), taken };
-    agent.send(Sender { spool: Arc::clone(&spool), link: Arc::clone(&agent.link), recorded, kept }).await;
+    let (sent, link, reads_events) = (Arc::clone(&spool), Arc::clone(&agent.link), *reads_events);
+    agent.send(Sender { spool: sent, link, recorded, kept, reads_events }).await;
     if let Err(error) = spool.event(JobEvent::Settled { acknowledged: taken.acknowledged }) {
         tracing::error!(%error, "what became of the message could not be kept");
     }

@@ -196,6 +196,18 @@ impl ClaimSpool {
         self.lock().events.get(sent..).unwrap_or_default().to_vec()
     }
 
+    /// Whether there is one among the events after the first `sent` for which somebody waits: the job's end, its plan, or
+    /// a stage that begins only once the coordinator has it.
+    pub(crate) fn is_urgent_after(&self, sent: usize) -> bool {
+        let urgent = |progress: &Progress| {
+            matches!(
+                progress.event,
+                JobEvent::Finished { .. } | JobEvent::Planned { .. } | JobEvent::StageStarted { not_twice: true, .. }
+            )
+        };
+        self.lock().events.get(sent..).unwrap_or_default().iter().any(urgent)
+    }
+
     /// Whether the job's end has been said.
     #[must_use]
     pub fn is_finished(&self) -> bool {

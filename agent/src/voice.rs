@@ -75,6 +75,10 @@ impl AgentLink for Voice {
         self.link.log(chunk).await
     }
 
+    async fn log_all(&self, chunks: &[LogChunk]) -> (usize, Result<Delivered, LinkError>) {
+        self.link.log_all(chunks).await
+    }
+
     async fn next_control(&self) -> Result<Control, LinkError> {
         loop {
             match self.link.next_control().await? {

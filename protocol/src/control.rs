@@ -173,6 +173,9 @@ pub struct Grant {
     pub lease_ms: u64,
     /// How often to give one, in milliseconds.
     pub heartbeat_ms: u64,
+    /// Whether this coordinator reads [`Report::Events`](crate::report::Report::Events); an older one passes them over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reads_events: bool,
 }
 
 /// What is sealed: the grant with the coordinator's signature.

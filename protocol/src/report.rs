@@ -45,6 +45,8 @@ pub enum Report {
     Rejected(Rejected),
     /// Something happened in a job.
     Progress(Progress),
+    /// Several things happened in a job. Said only to a coordinator whose grant lets them come so.
+    Events(Events),
     /// Any of the others but a claim, which has a signature of its own: nothing that an agent says counts without.
     Said(Signed<Said>),
     /// A kind that a newer agent knows: acknowledged and otherwise left alone.
@@ -239,6 +241,29 @@ pub struct Progress {
     /// 1, 2, 3 … within the claim, so that a repetition is seen.
     pub seq: u64,
     /// The agent's clock, milliseconds since 1970: for people, never for decisions.
+    pub at_ms: u64,
+    /// What.
+    pub event: JobEvent,
+}
+
+/// Several things that happened in one job, in the order of their numbers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Events {
+    /// Under which claim; one that is not current changes nothing.
+    pub claim: ClaimId,
+    /// What, at most [`MAX_EVENTS`].
+    pub events: Vec<Moment>,
+}
+
+/// The most events in one message: as many as a slot makes while a message is on its way, and some.
+pub const MAX_EVENTS: usize = 64;
+
+/// One of several things that happened.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Moment {
+    /// 1, 2, 3 … within the claim.
+    pub seq: u64,
+    /// The agent's clock, milliseconds since 1970.
     pub at_ms: u64,
     /// What.
     pub event: JobEvent,

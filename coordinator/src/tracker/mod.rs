@@ -176,6 +176,7 @@ impl Turn<'_> {
             Report::Abandoned { agent, claim } => self.abandoned(agent, *claim).await,
             Report::Rejected(rejected) => self.rejected(rejected).await,
             Report::Progress(progress) => self.progress(progress).await,
+            Report::Events(events) => self.events(events).await,
             Report::Claim(_) | Report::Said(_) | Report::Unknown => Ok(()),
         }
     }

@@ -4,7 +4,7 @@ use protocol::ClaimId;
 use protocol::api::Loss;
 use protocol::control::Control;
 use protocol::outcome::{Ending, Outcome};
-use protocol::report::{JobEvent, Progress};
+use protocol::report::{Events, JobEvent, Moment, Progress};
 use protocol::state::{Happening, JobState};
 
 use super::Turn;
@@ -17,41 +17,93 @@ const MAX_ATTEMPTS: u32 = 3;
 
 const NOT_CURRENT: &str = "the claim is no longer current";
 
+/// A claim's attempt and its job, as they stand.
+struct At {
+    attempt: Attempt,
+    job: Job,
+}
+
+impl At {
+    fn is_current(&self) -> bool {
+        self.job.state.claim() == Some(self.attempt.claim)
+    }
+}
+
+/// Whether the job or its attempt may stand otherwise after it.
+fn changes_the_job(event: &JobEvent) -> bool {
+    matches!(event, JobEvent::Planned { .. } | JobEvent::Finished { .. } | JobEvent::HandedOn { .. })
+}
+
 impl Turn<'_> {
     pub(super) async fn progress(&mut self, progress: &Progress) -> Result<(), StoreError> {
-        let Some(attempt) = self.tx.attempt(progress.claim).await? else {
+        let Progress { claim, seq, at_ms, event } = progress;
+        let moment = Moment { seq: *seq, at_ms: *at_ms, event: event.clone() };
+        self.moments(*claim, std::slice::from_ref(&moment)).await
+    }
+
+    /// Several of one claim: what is known of it is looked up once, and again after what may have changed it.
+    pub(super) async fn events(&mut self, events: &Events) -> Result<(), StoreError> {
+        self.moments(events.claim, &events.events).await
+    }
+
+    async fn moments(&mut self, claim: ClaimId, moments: &[Moment]) -> Result<(), StoreError> {
+        let Some(mut at) = self.at(claim).await? else {
             // Whose it is nobody knows; its agent's next heartbeat names it, and is answered.
-            tracing::warn!("an event of the unknown claim {:?} changes nothing", progress.claim);
+            tracing::warn!("an event of the unknown claim {claim:?} changes nothing");
             return Ok(());
         };
-        let Some(job) = self.tx.job(attempt.job).await? else { return Ok(()) };
-        let current = job.state.claim() == Some(attempt.claim);
-        if current && progress.seq > attempt.last_seq + 1 {
-            // What lies between was lost on its way, such as with a queue that somebody emptied. Events are taken in
-            // order, so the agent goes back to where this store is.
-            let noted = Control::Noted { claim: attempt.claim, seq: attempt.last_seq };
-            self.answers.tell(&attempt.agent, noted);
-            return Ok(());
-        }
-        if progress.seq > attempt.last_seq {
-            self.tx.took_event(attempt.claim, progress.seq).await?;
-            if current {
-                self.happened(&attempt, &job, &progress.event).await?;
-            } else {
-                self.note(&attempt, &progress.event).await?;
+        let before = at.attempt.last_seq;
+        for moment in moments {
+            if at.is_current() && moment.seq > at.attempt.last_seq + 1 {
+                // What lies between was lost on its way, such as with a queue that somebody emptied. Events are taken
+                // in order, so the agent goes back to where this store is.
+                let noted = Control::Noted { claim, seq: at.attempt.last_seq };
+                self.answers.tell(&at.attempt.agent, noted);
+                break;
             }
-            self.answers.say(Change::Build(job.build));
+            self.moment(&mut at, moment).await?;
+            if changes_the_job(&moment.event)
+                && let Some(after) = self.at(claim).await?
+            {
+                let last_seq = at.attempt.last_seq;
+                at = after;
+                at.attempt.last_seq = last_seq;
+            }
         }
-        match (&progress.event, attempt.state) {
+        if at.attempt.last_seq > before {
+            self.tx.took_event(claim, at.attempt.last_seq).await?;
+            self.answers.say(Change::Build(at.job.build));
+        }
+        Ok(())
+    }
+
+    async fn at(&mut self, claim: ClaimId) -> Result<Option<At>, StoreError> {
+        let Some(attempt) = self.tx.attempt(claim).await? else { return Ok(None) };
+        let job = self.tx.job(attempt.job).await?;
+        Ok(job.map(|job| At { attempt, job }))
+    }
+
+    async fn moment(&mut self, at: &mut At, Moment { seq, event, .. }: &Moment) -> Result<(), StoreError> {
+        let current = at.is_current();
+        let At { attempt, job } = at;
+        if *seq > attempt.last_seq {
+            attempt.last_seq = *seq;
+            if current {
+                self.happened(attempt, job, event).await?;
+            } else {
+                self.note(attempt, event).await?;
+            }
+        }
+        match (event, attempt.state) {
             // Whatever became of it, the agent need not keep it.
             (JobEvent::Finished { .. }, _) => {
                 self.answers.tell(&attempt.agent, Control::Recorded { claim: attempt.claim });
             }
             (JobEvent::StageStarted { not_twice: true, .. }, _) if current => {
-                self.may_begin(&attempt, &job, attempt.last_seq.max(progress.seq));
+                self.may_begin(attempt, job, attempt.last_seq);
             }
             (JobEvent::StageStarted { not_twice: true, .. }, _) | (_, AttemptState::Lost | AttemptState::Abandoned) => {
-                self.abort(&attempt, NOT_CURRENT);
+                self.abort(attempt, NOT_CURRENT);
             }
             _ => {}
         }

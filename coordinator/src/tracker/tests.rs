@@ -9,7 +9,7 @@ use protocol::job::ReplyTo;
 use protocol::link::{AgentLink as _, BadMessage};
 use protocol::outcome::{Cause, Ending, Outcome, StageEnd, StageOutcome};
 use protocol::plan::{BuildPlan, PlannedJob, StagePlan};
-use protocol::report::{ClaimPhase, ClaimSubject, JobEvent, Rejected, Report};
+use protocol::report::{ClaimPhase, ClaimSubject, Events, JobEvent, Moment, Rejected, Report};
 use protocol::{BuildNumber, JobId, LabelSet, Plan};
 use tempfile::tempdir;
 
@@ -28,6 +28,10 @@ fn planned(key: &str, needs: &[&str]) -> PlannedJob {
 
 fn started(stage: &str, image: &str, not_twice: bool) -> JobEvent {
     JobEvent::StageStarted { stage: stage.parse().unwrap(), image: image.to_owned(), not_twice }
+}
+
+fn ended(stage: &str) -> JobEvent {
+    JobEvent::StageEnded { stage: stage.parse().unwrap(), result: StageOutcome::Passed, duration_ms: 1 }
 }
 
 fn failed() -> Ending {
@@ -399,6 +403,37 @@ async fn a_repeated_event_counts_once() {
     agent.hear_recorded(claimed.claim).await;
     let view = farm.snapshot(build).await.view;
     assert_eq!((view.build.status.name(), view.attempts[0].stages[0].image.as_str()), ("passed", "first"));
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn events_in_one_message_are_taken_one_after_the_other() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let (claimed, grant) = agent.work(&farm).await;
+    assert!(grant.reads_events);
+    let claim = claimed.claim;
+    let together = |first: u64, events: Vec<JobEvent>| {
+        let moment = |(event, seq)| Moment { seq, at_ms: 1, event };
+        Report::Events(Events { claim, events: events.into_iter().zip(first..).map(moment).collect() })
+    };
+    agent.report(together(1, vec![started("test", "first", false), ended("test")])).await;
+    // The beginning of it came before, its rest is new.
+    agent.report(together(1, vec![started("test", "second", false), ended("test"), started("more", "x", false)])).await;
+    // Before this something is missing: nothing of it counts, and the agent hears from where on to say it again.
+    let finished = JobEvent::Finished { ending: Ending::passed() };
+    agent.report(together(5, vec![finished.clone()])).await;
+    agent.hear(|control| matches!(control, Control::Noted { seq: 3, .. })).await;
+    assert_eq!(farm.snapshot(build).await.view.build.status.name(), "running");
+    // What comes behind the end in the same message changes nothing.
+    agent.report(together(4, vec![ended("more"), finished, JobEvent::Finished { ending: failed() }])).await;
+    agent.hear_recorded(claim).await;
+    let view = farm.snapshot(build).await.view;
+    let stages: Vec<_> =
+        view.attempts[0].stages.iter().map(|stage| (stage.image.as_str(), stage.result.is_some())).collect();
+    assert_eq!((view.build.status.name(), stages), ("passed", vec![("first", true), ("x", true)]));
     farm.stop().await;
 }
 

@@ -111,6 +111,7 @@ impl Turn<'_> {
             Report::Bye { agent, .. } | Report::Abandoned { agent, .. } => Some(agent.clone()),
             Report::Rejected(rejected) => Some(rejected.agent.clone()),
             Report::Progress(progress) => self.tx.attempt(progress.claim).await?.map(|attempt| attempt.agent),
+            Report::Events(events) => self.tx.attempt(events.claim).await?.map(|attempt| attempt.agent),
             Report::Claim(_) | Report::Said(_) | Report::Unknown => None,
         })
     }

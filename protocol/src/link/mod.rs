@@ -54,6 +54,19 @@ pub trait AgentLink: Send + Sync {
     /// [`LinkError::Away`] when it may not have arrived.
     async fn log(&self, chunk: &LogChunk) -> Result<Delivered, LinkError>;
 
+    /// Says several pieces of logs, in order and on their way at the same time. Gives how many of them, from the first
+    /// on, the line has taken over, and what became of the next: [`Delivered::Yes`] when there is none. Those behind
+    /// it may have arrived or not.
+    async fn log_all(&self, chunks: &[LogChunk]) -> (usize, Result<Delivered, LinkError>) {
+        for (taken, chunk) in chunks.iter().enumerate() {
+            match self.log(chunk).await {
+                Ok(Delivered::Yes) => {}
+                other => return (taken, other),
+            }
+        }
+        (chunks.len(), Ok(Delivered::Yes))
+    }
+
     /// Waits for what the coordinator says to this agent. What cannot be read, or is of a kind that a newer
     /// coordinator knows, is passed over.
     ///

@@ -8,7 +8,7 @@ use protocol::LabelSet;
 use protocol::control::Control;
 use protocol::job::{ReplyTo, StatusMessage};
 use protocol::link::{AgentLink, Delivered, Health, JobDelivery, LinkError};
-use protocol::report::{JobEvent, LogChunk, Progress, Report};
+use protocol::report::{Events, JobEvent, LogChunk, Progress, Report};
 use tokio::sync::watch;
 
 /// Whether something passes.
@@ -56,7 +56,11 @@ impl GatedLink {
 /// Whether it says that a stage begins which must not run twice.
 fn begins(report: &Report) -> bool {
     let begins = |event: &JobEvent| matches!(event, JobEvent::StageStarted { not_twice: true, .. });
-    matches!(report.said(), Report::Progress(Progress { event, .. }) if begins(&event))
+    match report.said() {
+        Report::Progress(Progress { event, .. }) => begins(&event),
+        Report::Events(Events { events, .. }) => events.iter().any(|moment| begins(&moment.event)),
+        _ => false,
+    }
 }
 
 #[async_trait]

@@ -9,7 +9,7 @@ use super::address::Address;
 use super::channel::Trouble;
 use super::connection::{Line, Tasks};
 use super::controls::Controls;
-use super::publish::{Outgoing, Unrouted, publish};
+use super::publish::{Outgoing, Unrouted, publish, publish_in_order};
 use super::{jobs, message, topology};
 use crate::control::Control;
 use crate::id::{AgentId, BootId, LabelSet};
@@ -58,10 +58,23 @@ impl RabbitAgent {
             Report::Claim(_) => format!("claim.{agent}"),
             Report::Abandoned { .. } => format!("agent.{agent}.abandoned"),
             Report::Rejected(_) => format!("agent.{agent}.rejected"),
-            Report::Progress(_) => format!("build.{agent}.progress"),
+            Report::Progress(_) | Report::Events(_) => format!("build.{agent}.progress"),
             Report::Said(_) => format!("agent.{agent}.said"),
             Report::Unknown => return Err(LinkError::Unsendable("it is of no known kind".to_owned())),
         })
+    }
+
+    fn log_key(&self) -> String {
+        format!("build.{}.log", self.agent)
+    }
+
+    fn outgoing_log<'c>(&self, key: &'c str, chunk: &'c LogChunk) -> Result<Outgoing<'c>, LinkError> {
+        let mut properties = message::log(chunk)?;
+        if let Some(user) = self.line.user() {
+            properties = properties.with_user_id(user);
+        }
+        let (exchange, body, unrouted) = (topology::EVENTS, &chunk.bytes[..], Unrouted::Returned);
+        Ok(Outgoing { exchange, key, body, properties, unrouted })
     }
 }
 
@@ -89,22 +102,16 @@ impl AgentLink for RabbitAgent {
     }
 
     async fn log(&self, chunk: &LogChunk) -> Result<Delivered, LinkError> {
-        let key = format!("build.{}.log", self.agent);
-        let mut properties = message::log(chunk)?;
-        if let Some(user) = self.line.user() {
-            properties = properties.with_user_id(user);
+        let key = self.log_key();
+        publish(&self.line, self.outgoing_log(&key, chunk)?).await
+    }
+
+    async fn log_all(&self, chunks: &[LogChunk]) -> (usize, Result<Delivered, LinkError>) {
+        let key = self.log_key();
+        match chunks.iter().map(|chunk| self.outgoing_log(&key, chunk)).collect() {
+            Ok(outgoing) => publish_in_order(&self.line, outgoing).await,
+            Err(error) => (0, Err(error)),
         }
-        publish(
-            &self.line,
-            Outgoing {
-                exchange: topology::EVENTS,
-                key: &key,
-                body: &chunk.bytes,
-                properties,
-                unrouted: Unrouted::Returned,
-            },
-        )
-        .await
     }
 
     async fn next_control(&self) -> Result<Control, LinkError> {

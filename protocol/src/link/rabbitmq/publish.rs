@@ -1,6 +1,6 @@
-//! Sending one message and knowing what became of it.
+//! Sending messages and knowing what became of each.
 //!
-//! Each message has a channel for itself until its confirm is there. Many can be on their way at once, and still a
+//! Each call has a channel for itself until its confirms are there. Many can be on their way at once, and still a
 //! returned message, a refusal or a timeout belongs to exactly one call.
 
 use std::time::Duration;
@@ -41,14 +41,34 @@ pub(super) enum Unrouted {
 
 /// Sends a message and waits until the broker has taken it, returned it or refused it.
 pub(super) async fn publish(line: &Line, message: Outgoing<'_>) -> Result<Delivered, LinkError> {
-    let epoch = line.epoch_now()?;
-    let key = ShortString::try_new(message.key).map_err(|error| LinkError::Unsendable(error.to_string()))?;
+    publish_in_order(line, vec![message]).await.1
+}
+
+/// Sends messages one behind the other, without waiting in between, and waits until the broker has taken all of them.
+/// Gives how many it has, from the first on, and what became of the next: [`Delivered::Yes`] when there is none.
+pub(super) async fn publish_in_order(
+    line: &Line,
+    messages: Vec<Outgoing<'_>>,
+) -> (usize, Result<Delivered, LinkError>) {
+    let epoch = match line.epoch_now() {
+        Ok(epoch) => epoch,
+        Err(error) => return (0, Err(error)),
+    };
+    let mut taken = 0;
     let sent = tokio::select! {
-        sent = tokio::time::timeout(CONFIRM_WITHIN, send(&epoch, key, message)) => sent,
-        silent = line.until_silent(&epoch) => return Err(silent),
+        sent = tokio::time::timeout(CONFIRM_WITHIN, send(&epoch, messages, &mut taken)) => sent,
+        silent = line.until_silent(&epoch) => return (taken, Err(silent)),
     };
     let seconds = CONFIRM_WITHIN.as_secs();
-    let sent = sent.map_err(|_| LinkError::Away(format!("RabbitMQ did not confirm a message within {seconds} s")))?;
+    let sent = match sent {
+        Ok(sent) => delivered(sent),
+        Err(_) => Err(LinkError::Away(format!("RabbitMQ did not confirm a message within {seconds} s"))),
+    };
+    (taken, sent)
+}
+
+/// What it means that a message was not confirmed, or was.
+fn delivered(sent: Result<Confirmation, Trouble>) -> Result<Delivered, LinkError> {
     match sent {
         Ok(Confirmation::Ack(None) | Confirmation::NotRequested) => Ok(Delivered::Yes),
         Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_))) => Ok(Delivered::Unroutable),
@@ -64,7 +84,9 @@ pub(super) async fn publish(line: &Line, message: Outgoing<'_>) -> Result<Delive
     }
 }
 
-async fn send(epoch: &Epoch, key: ShortString, message: Outgoing<'_>) -> Result<Confirmation, Trouble> {
+/// Sends them over one lane, and counts those that were taken. Gives what became of the first that was not, or of the
+/// last.
+async fn send(epoch: &Epoch, messages: Vec<Outgoing<'_>>, taken: &mut usize) -> Result<Confirmation, Trouble> {
     // Never closed.
     let _permit = epoch.permits.acquire().await.map_err(|error| Trouble::Lost(error.to_string()))?;
     let lane = match epoch.lanes.take() {
@@ -75,12 +97,25 @@ async fn send(epoch: &Epoch, key: ShortString, message: Outgoing<'_>) -> Result<
             lane
         }
     };
-    let Outgoing { exchange, body, properties, unrouted, .. } = message;
-    let mandatory = unrouted == Unrouted::Returned;
-    let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
-    let confirm = lane.raw().basic_publish(exchange.into(), key, options, body, properties).await?;
-    let confirmation = confirm.await?;
+    let mut confirms = Vec::with_capacity(messages.len());
+    for Outgoing { exchange, key, body, properties, unrouted } in messages {
+        let key = ShortString::try_new(key).map_err(|error| Trouble::Differs(error.to_string()))?;
+        let mandatory = unrouted == Unrouted::Returned;
+        let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
+        confirms.push(lane.raw().basic_publish(exchange.into(), key, options, body, properties).await?);
+    }
+    let mut confirms = confirms.into_iter();
+    let mut last = Confirmation::NotRequested;
+    for confirm in confirms.by_ref() {
+        last = confirm.await?;
+        if !matches!(last, Confirmation::Ack(None) | Confirmation::NotRequested) {
+            break;
+        }
+        *taken += 1;
+    }
     // Only a lane with nothing on its way is used again; else it is closed by being dropped.
-    epoch.lanes.put(lane);
-    Ok(confirmation)
+    if confirms.len() == 0 {
+        epoch.lanes.put(lane);
+    }
+    Ok(last)
 }
