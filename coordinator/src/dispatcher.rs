@@ -102,7 +102,7 @@ impl Round<'_> {
         }
         let window = (free * 2 + 2).max(WINDOW_LEAST);
         let room = window.saturating_sub(waiting.on_offer);
-        if room == 0 || waiting.offerable == 0 {
+        if room == 0 || !waiting.offerable {
             return Ok(());
         }
         let jobs = desk.store.next_to_offer(&waiting.labels, room, now_ms()).await?;

@@ -1,8 +1,11 @@
 //! What has changed, for whoever listens. It says *that* something changed, never what it is now: who hears it
 //! looks into the store. So a change that was missed does no harm as long as the miss is heard of.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
 use protocol::BuildNumber;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 /// That something changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +29,11 @@ const BEHIND: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Feed {
     sender: broadcast::Sender<Change>,
+    topics: Mutex<HashMap<BuildNumber, Weak<Topic>>>,
 }
+
+/// How often something changed in one build, its logs included: for its followers, of which there may be many.
+pub(crate) type Topic = watch::Sender<u64>;
 
 /// Hears the changes from its making on.
 #[derive(Debug)]
@@ -37,13 +44,35 @@ pub(crate) struct Listener {
 impl Feed {
     /// One that nobody listens to as yet.
     pub(crate) fn new() -> Self {
-        Self { sender: broadcast::Sender::new(BEHIND) }
+        Self { sender: broadcast::Sender::new(BEHIND), topics: Mutex::default() }
     }
 
     /// Says it to all who listen. Say it when the change can be seen in the store.
     pub(crate) fn say(&self, change: Change) {
+        if let Change::Build(build) | Change::Log(build) = change
+            && let Some(topic) = self.topics().get(&build).and_then(Weak::upgrade)
+        {
+            topic.send_modify(|count| *count += 1);
+        }
         // It fails when nobody listens, and then nobody misses it.
         self.sender.send(change).ok();
+    }
+
+    /// What concerns one build alone, from now on. Who listens to it is not woken for others.
+    pub(crate) fn topic(&self, build: BuildNumber) -> Arc<Topic> {
+        let mut topics = self.topics();
+        if let Some(topic) = topics.get(&build).and_then(Weak::upgrade) {
+            return topic;
+        }
+        topics.retain(|_, topic| topic.strong_count() > 0);
+        let topic = Arc::new(watch::Sender::new(0));
+        topics.insert(build, Arc::downgrade(&topic));
+        topic
+    }
+
+    fn topics(&self) -> MutexGuard<'_, HashMap<BuildNumber, Weak<Topic>>> {
+        // Each change is one step.
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to listen. Look into the store after this call, and no change is missed.

@@ -1,13 +1,16 @@
 //! From a trigger to a build with its first job, in one transaction.
 
+use std::sync::Arc;
+
 use buildr::process::clock::now_ms;
 use protocol::job::{Origin, ReplyTo, TriggerKind};
 use protocol::{Branch, BuildNumber, CommitId, JobId, JobKey, LabelSet, RepoUrl, Variable};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, LocalRepos};
 use crate::desk::Desk;
 use crate::feed::Change;
-use crate::store::{NewBuild, StoreError, Transaction};
+use crate::store::{AskedFor, NewBuild, StoreError, Transaction};
 
 /// Why a build should begin.
 #[derive(Debug, Clone)]
@@ -67,14 +70,15 @@ pub(crate) enum IntakeError {
 /// # Errors
 /// When the repository is refused, or the store fails.
 pub(crate) async fn submit(desk: &Desk, trigger: &Trigger, by: Option<&str>) -> Result<BuildNumber, IntakeError> {
-    let mut tx = desk.store.write().await?;
-    let (build, _) = begin(&mut tx, &desk.config, trigger, now_ms()).await?;
-    if let Some(by) = by {
-        tx.asked_by(build, by).await?;
-    }
-    tx.commit().await?;
+    let asked = AskedFor { by: by.map(str::to_owned), ..asked_for(&desk.config, trigger, now_ms())? };
+    let build = desk.store.begin_build(asked).await?;
     desk.feed.say(Change::Build(build));
     Ok(build)
+}
+
+/// Begins what is submitted, until `shutdown`.
+pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
+    desk.store.begin_builds(shutdown).await;
 }
 
 /// Begins a build in a transaction of the caller's.
@@ -87,6 +91,10 @@ pub(crate) async fn begin(
     trigger: &Trigger,
     now_ms: u64,
 ) -> Result<(BuildNumber, JobId), IntakeError> {
+    Ok(tx.begin_build(&asked_for(config, trigger, now_ms)?).await?)
+}
+
+fn asked_for(config: &Config, trigger: &Trigger, now_ms: u64) -> Result<AskedFor, IntakeError> {
     if trigger.repo.is_local() && config.local_repos == LocalRepos::Refused {
         return Err(IntakeError::LocalRepo(trigger.repo.clone()));
     }
@@ -101,9 +109,7 @@ pub(crate) async fn begin(
         inputs: trigger.inputs.clone(),
         parent: trigger.parent,
     };
-    let build = tx.insert_build(&build, now_ms).await?;
-    let job = tx.insert_job(build, &planning_key(), &trigger.labels, now_ms).await?;
-    Ok((build, job))
+    Ok(AskedFor { build, key: planning_key(), labels: trigger.labels.clone(), by: None, now_ms })
 }
 
 /// The key of a job that is yet to be planned. No planned job has it, for no stage's name begins so.

@@ -100,6 +100,7 @@ async fn work(desk: Arc<Desk>, listener: TcpListener, shutdown: CancellationToke
     let mut parts = Services::default();
     parts.start("dispatcher", lasting(dispatcher::run(desk.clone(), stop.clone())));
     parts.start("tracker", lasting(tracker::run(desk.clone(), stop.clone())));
+    parts.start("intake", lasting(intake::run(desk.clone(), stop.clone())));
     parts.start("log keeper", lasting(tracker::keep_logs(desk.clone(), stop.clone())));
     parts.start("outbox", lasting(tracker::send_outbox(desk.clone(), stop.clone())));
     parts.start("watchdog", lasting(watchdog::run(desk.clone(), stop.clone())));

@@ -155,6 +155,10 @@ impl Presence {
         let mut capacity = Capacity::default();
         let mut agents: Vec<_> = seen.agents.iter().collect();
         agents.sort_by_key(|(agent, _)| *agent);
+        let mut taken: HashMap<&AgentId, usize> = HashMap::new();
+        for agent in seen.leases.values().filter_map(|lease| lease.agent.as_ref()) {
+            *taken.entry(agent).or_default() += 1;
+        }
         for (agent, (sighting, at)) in agents {
             if now.saturating_duration_since(*at) > self.lease {
                 continue;
@@ -179,7 +183,7 @@ impl Presence {
                 continue;
             }
             let slots = usize::try_from(sighting.slots).unwrap_or(usize::MAX);
-            let taken = seen.leases.values().filter(|lease| lease.agent.as_ref() == Some(agent)).count();
+            let taken = taken.get(agent).copied().unwrap_or(0);
             capacity.able.push(agent.clone());
             capacity.slots += slots;
             capacity.free += slots.saturating_sub(taken);

@@ -5,6 +5,7 @@ mod forecast;
 mod story;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use buildr::process::clock::now_ms;
@@ -104,6 +105,43 @@ impl Waits {
     /// The jobs of a build that could run now and wait, in the order in which they come to their turn.
     pub(crate) fn of(&self, build: BuildNumber) -> &[WaitingJob] {
         self.by_build.get(&build).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// For how long what was found is believed, in times of what it took to find: so that whoever asks, however often, takes
+/// no more than a tenth of the time.
+const BELIEVED: u32 = 10;
+
+/// What waits, as it was found a moment ago.
+#[derive(Default)]
+pub(crate) struct Kept {
+    found: tokio::sync::Mutex<Option<Found>>,
+}
+
+struct Found {
+    at: Instant,
+    took: Duration,
+    waits: Arc<Waits>,
+}
+
+impl Kept {
+    /// Why each job that could run now waits. On a small farm that is as new as can be; where thousands wait it may be
+    /// some tenths of a second old.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn look(&self, desk: &Desk) -> Result<Arc<Waits>, StoreError> {
+        // One looks; who waits for that takes what was found.
+        let mut found = self.found.lock().await;
+        if let Some(Found { at, took, waits }) = &*found
+            && at.elapsed() < *took * BELIEVED
+        {
+            return Ok(waits.clone());
+        }
+        let began = Instant::now();
+        let waits = Arc::new(waits(desk).await?);
+        *found = Some(Found { at: Instant::now(), took: began.elapsed(), waits: waits.clone() });
+        Ok(waits)
     }
 }
 

@@ -122,15 +122,21 @@ impl Store {
 impl Transaction {
     /// One agent.
     pub(crate) async fn agent(&mut self, agent: &AgentId) -> Result<Option<Agent>, StoreError> {
+        if let Some(known) = self.agents.get(agent) {
+            return Ok(known.clone());
+        }
         let row = sqlx::query("SELECT * FROM agents WHERE name = $1")
             .bind(agent.as_str())
             .fetch_optional(&mut *self.tx)
             .await?;
-        row.as_ref().map(agent_of).transpose()
+        let found = row.as_ref().map(agent_of).transpose()?;
+        self.agents.insert(agent.clone(), found.clone());
+        Ok(found)
     }
 
     /// Writes all that is known of an agent.
     pub(crate) async fn put_agent(&mut self, agent: &Agent) -> Result<(), StoreError> {
+        self.agents.remove(&agent.name);
         sqlx::query(
             "INSERT INTO agents (name, public_key, refused_key, enrolled, broker_user, offered_labels, approved_labels,
                                  slots, version, host, boot, pause, revoked, labels_chosen, seen_ms)
@@ -164,6 +170,7 @@ impl Transaction {
 
     /// Forgets all that is known of an agent, but not a key of it that was revoked.
     pub(crate) async fn forget_agent(&mut self, agent: &AgentId) -> Result<(), StoreError> {
+        self.agents.remove(agent);
         sqlx::query("DELETE FROM agents WHERE name = $1").bind(agent.as_str()).execute(&mut *self.tx).await?;
         Ok(())
     }

@@ -192,7 +192,7 @@ impl Transaction {
     /// Only its group stands before a job. Where that goes by who was ready first, it has its place from now on.
     async fn is_ready(&mut self, id: JobId) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE jobs SET ready = (SELECT coalesce(max(ready), 0) + 1 FROM jobs)
+            "UPDATE jobs SET ready = (SELECT coalesce(max(ready), 0) + 1 FROM jobs WHERE ready IS NOT NULL)
              WHERE id = $1 AND ready IS NULL AND terms ->> '$.concurrency.order' = 'ready'",
         )
         .bind(id.to_string())

@@ -22,6 +22,18 @@ const TIMES: i64 = 9;
 /// How many of the repository's newest builds are looked through for them.
 const LOOKED_THROUGH: i64 = 200;
 
+pub(super) const TIMES_ON_BRANCH: &str = "
+    SELECT a.ended_ms - a.started_ms AS took_ms
+    FROM (SELECT number FROM builds WHERE repo = $1 AND branch = $2 ORDER BY number DESC LIMIT $4) AS b
+    CROSS JOIN jobs j ON j.build = b.number AND ($3 IS NULL OR j.key = $3) CROSS JOIN attempts a ON a.job = j.id
+    WHERE a.state = 'passed' ORDER BY b.number DESC LIMIT $5";
+
+pub(super) const TIMES_ON_ANY: &str = "
+    SELECT a.ended_ms - a.started_ms AS took_ms
+    FROM (SELECT number FROM builds WHERE repo = $1 AND $2 IS NULL ORDER BY number DESC LIMIT $4) AS b
+    CROSS JOIN jobs j ON j.build = b.number AND ($3 IS NULL OR j.key = $3) CROSS JOIN attempts a ON a.job = j.id
+    WHERE a.state = 'passed' ORDER BY b.number DESC LIMIT $5";
+
 impl Store {
     /// How long such work took lately, in milliseconds: the middle one of the last times that it passed, on its
     /// branch or else on any. None when it never did. A job that is yet to be planned has no key of its own, so any
@@ -44,20 +56,16 @@ impl Store {
     }
 
     async fn times(&self, work: &Work, branch: Option<&Branch>, key: Option<&JobKey>) -> Result<Vec<u64>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT a.ended_ms - a.started_ms AS took_ms
-             FROM (SELECT number FROM builds WHERE repo = $1 AND ($2 IS NULL OR branch = $2)
-                   ORDER BY number DESC LIMIT $4) AS b
-             JOIN jobs j ON j.build = b.number AND ($3 IS NULL OR j.key = $3) JOIN attempts a ON a.job = j.id
-             WHERE a.state = 'passed' ORDER BY b.number DESC LIMIT $5",
-        )
-        .bind(&work.repo)
-        .bind(branch.map(Branch::as_str))
-        .bind(key.map(JobKey::as_str))
-        .bind(LOOKED_THROUGH)
-        .bind(TIMES)
-        .fetch_all(&self.readers)
-        .await?;
+        // Each with an index of its own: not all builds of a repository are looked through for those of a branch.
+        let statement = if branch.is_some() { TIMES_ON_BRANCH } else { TIMES_ON_ANY };
+        let rows = sqlx::query(statement)
+            .bind(&work.repo)
+            .bind(branch.map(Branch::as_str))
+            .bind(key.map(JobKey::as_str))
+            .bind(LOOKED_THROUGH)
+            .bind(TIMES)
+            .fetch_all(&self.readers)
+            .await?;
         rows.iter().map(|row| Ok(natural(row.try_get("took_ms")?))).collect()
     }
 }

@@ -77,8 +77,8 @@ impl Transaction {
     ) -> Result<JobId, StoreError> {
         let id = JobId::fresh();
         sqlx::query(
-            "INSERT INTO jobs (id, build, key, needs, labels, state, unmet, created_ms)
-             VALUES ($1, $2, $3, '[]', $4, 'queued', 0, $5)",
+            "INSERT INTO jobs (id, build, key, needs, labels, state, unmet, created_ms, repo, priority)
+             SELECT $1, $2, $3, '[]', $4, 'queued', 0, $5, repo, priority FROM builds WHERE number = $2",
         )
         .bind(id.to_string())
         .bind(int(build.0))
@@ -101,8 +101,10 @@ impl Transaction {
         let id = JobId::fresh();
         sqlx::query(
             "INSERT INTO jobs (id, build, key, needs, labels, plan, terms, grp, left_ms, state, unmet, created_ms,
-                               pipeline)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'queued', 1, $10, $11) ON CONFLICT (build, key) DO NOTHING",
+                               pipeline, repo, priority)
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, 'queued', 1, $10, $11, repo, priority
+             FROM builds WHERE number = $2
+             ON CONFLICT (build, key) DO NOTHING",
         )
         .bind(id.to_string())
         .bind(int(build.0))

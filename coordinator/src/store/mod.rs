@@ -8,6 +8,7 @@
 mod adoptions;
 mod agents;
 mod attempts;
+mod begun;
 mod builds;
 mod course;
 mod handed;
@@ -28,6 +29,7 @@ mod timeline;
 mod views;
 mod why;
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -36,6 +38,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use protocol::AgentId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
@@ -45,6 +48,7 @@ use sqlx::{Connection as _, Row as _, SqlSafeStr as _, Sqlite, SqliteConnection,
 pub(crate) use adoptions::{Adoption, Settled};
 pub(crate) use agents::Agent;
 pub(crate) use attempts::{Attempt, AttemptState, Detail, Taking};
+pub(crate) use begun::AskedFor;
 pub(crate) use builds::{Build, NewBuild};
 pub(crate) use course::{AskedToEnd, AtGate, Effects, Spare};
 pub(crate) use handed::Archive;
@@ -158,6 +162,7 @@ pub(crate) struct Store {
     writer: SqlitePool,
     readers: SqlitePool,
     logs: LogFiles,
+    begun: begun::Begun,
     trouble: Mutex<Trouble>,
     /// Held while this coordinator lives, so that no second one works in the same folder.
     _lock: File,
@@ -165,6 +170,9 @@ pub(crate) struct Store {
 
 /// How many may read at the same time: pages and followers, of which each reads for a moment.
 const READERS: u32 = 4;
+
+/// How many statements each connection keeps prepared: more than there are, so that none is read twice.
+const STATEMENTS: usize = 256;
 
 /// How long a reader or the writer waits for its turn before that is an error.
 const BUSY: Duration = Duration::from_secs(30);
@@ -189,6 +197,7 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY)
+            .statement_cache_capacity(STATEMENTS)
             .foreign_keys(true);
         let pool = |most| SqlitePoolOptions::new().max_connections(most).acquire_timeout(BUSY);
         let writer = pool(1).after_release(|connection, _| is_sound(connection).boxed());
@@ -196,7 +205,8 @@ impl Store {
         migrate(&writer, &path).await?;
         let readers = pool(READERS).connect_with(options.read_only(true)).await?;
         let logs = LogFiles::new(folder.join("logs"));
-        Ok(Self { writer, readers, logs, trouble: Mutex::default(), _lock: lock })
+        let begun = begun::Begun::new();
+        Ok(Self { writer, readers, logs, begun, trouble: Mutex::default(), _lock: lock })
     }
 
     /// Begins to write. Whoever else wants to write waits until this is committed or dropped.
@@ -205,7 +215,7 @@ impl Store {
     /// When the database fails.
     pub(crate) async fn write(&self) -> Result<Transaction, StoreError> {
         let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Transaction { tx, effects: Effects::default() })
+        Ok(Transaction { tx, effects: Effects::default(), agents: HashMap::new() })
     }
 
     /// What agents sent could be stored, or why not. What could not is sent again, so this does not outlive its cause.
@@ -239,6 +249,8 @@ impl Store {
 pub(crate) struct Transaction {
     tx: sqlx::Transaction<'static, Sqlite>,
     effects: Effects,
+    /// The agents that were looked up in it: nearly all reports of a batch are of the same few.
+    agents: HashMap<AgentId, Option<Agent>>,
 }
 
 impl Transaction {
@@ -271,7 +283,7 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 }
 
 /// How the schema came to be, step by step; one that has landed is never changed.
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "why", include_str!("../../migrations/0002_why.sql")),
     (3, "incidents", include_str!("../../migrations/0003_incidents.sql")),
@@ -280,6 +292,7 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
     (6, "turns", include_str!("../../migrations/0006_turns.sql")),
     (7, "default branch", include_str!("../../migrations/0007_default_branch.sql")),
     (8, "spent", include_str!("../../migrations/0008_spent.sql")),
+    (9, "through", include_str!("../../migrations/0009_through.sql")),
 ];
 
 async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {

@@ -38,6 +38,14 @@ impl Transaction {
             .execute(&mut *self.tx)
             .await?;
         }
+        if plan.priority != 0 {
+            // Those that are there already; later ones take it from their build.
+            sqlx::query("UPDATE jobs SET priority = $2 WHERE build = $1")
+                .bind(int(build.0))
+                .bind(plan.priority)
+                .execute(&mut *self.tx)
+                .await?;
+        }
         Ok(())
     }
 

@@ -26,7 +26,7 @@ pub(crate) const POSTPONED_MS: u64 = 5_000;
 /// set back, and counts as come.
 pub(crate) const LONGEST_POSTPONED_MS: u64 = 30_000;
 
-/// How many jobs wait for one label set.
+/// What waits for one label set.
 #[derive(Debug, Clone)]
 pub(crate) struct Waiting {
     /// What their agents must have.
@@ -37,9 +37,62 @@ pub(crate) struct Waiting {
     pub(crate) oldest_ms: Option<u64>,
     /// When the newest was.
     pub(crate) newest_ms: Option<u64>,
-    /// How many could be put there.
-    pub(crate) offerable: usize,
+    /// Whether more could be put there.
+    pub(crate) offerable: bool,
 }
+
+/// Label sets are found from one to the next, and of each only what is on offer is counted: that is a window's worth,
+/// however many wait behind it.
+pub(super) const WAITING: &str = "
+    WITH RECURSIVE waits (labels) AS (
+        SELECT min(labels) FROM jobs WHERE state = 'queued' AND unmet = 0 AND offered_ms IS NULL
+        UNION ALL
+        SELECT (SELECT min(labels) FROM jobs
+                WHERE state = 'queued' AND unmet = 0 AND offered_ms IS NULL AND labels > waits.labels)
+        FROM waits WHERE waits.labels IS NOT NULL
+    ), sets AS (
+        SELECT labels FROM waits WHERE labels IS NOT NULL
+        UNION SELECT labels FROM jobs WHERE state = 'queued' AND offered_ms IS NOT NULL
+    )
+    SELECT s.labels, o.on_offer, o.oldest_ms, o.newest_ms,
+           EXISTS (SELECT 1 FROM jobs
+                   WHERE state = 'queued' AND unmet = 0 AND offered_ms IS NULL AND labels = s.labels
+                         AND (not_before_ms <= $1 OR not_before_ms > $1 + $2)) AS offerable
+    FROM sets s
+    LEFT JOIN (SELECT labels, count(*) AS on_offer, min(offered_ms) AS oldest_ms, max(offered_ms) AS newest_ms
+               FROM jobs WHERE state = 'queued' AND offered_ms IS NOT NULL GROUP BY labels) o ON o.labels = s.labels";
+
+/// Repositories are found from one to the next. Those whose first job comes later than the first jobs of as many others
+/// as are asked for have none among the next.
+pub(super) const NEXT_TO_OFFER: &str = "
+    WITH RECURSIVE repos (repo) AS (
+        SELECT min(repo) FROM jobs WHERE state = 'queued' AND unmet = 0 AND offered_ms IS NULL AND labels = $2
+        UNION ALL
+        SELECT (SELECT min(repo) FROM jobs
+                WHERE state = 'queued' AND unmet = 0 AND offered_ms IS NULL AND labels = $2 AND repo > repos.repo)
+        FROM repos WHERE repos.repo IS NOT NULL
+    ), firsts AS (
+        SELECT r.repo,
+               (SELECT count(*) FROM jobs WHERE state <> 'ended' AND unmet = 0
+                       AND (state = 'running' OR offered_ms IS NOT NULL) AND jobs.repo = r.repo) AS busy,
+               (SELECT id FROM jobs
+                WHERE state = 'queued' AND unmet = 0 AND offered_ms IS NULL AND labels = $2 AND jobs.repo = r.repo
+                      AND (not_before_ms <= $1 OR not_before_ms > $1 + $4)
+                ORDER BY priority DESC, id LIMIT 1) AS first
+        FROM repos r WHERE r.repo IS NOT NULL
+    ), near AS (
+        SELECT repo, busy FROM firsts WHERE first IS NOT NULL ORDER BY busy, first LIMIT $3
+    )
+    SELECT j.id, j.build, j.repo, b.branch,
+           near.busy + row_number() OVER (PARTITION BY j.repo ORDER BY j.priority DESC, j.id) AS turn
+    FROM near
+    CROSS JOIN jobs j ON j.rowid IN (
+        SELECT rowid FROM jobs
+        WHERE state = 'queued' AND unmet = 0 AND offered_ms IS NULL AND labels = $2 AND jobs.repo = near.repo
+              AND (not_before_ms <= $1 OR not_before_ms > $1 + $4)
+        ORDER BY priority DESC, id LIMIT $3)
+    CROSS JOIN builds b ON b.number = j.build
+    ORDER BY turn, j.id LIMIT $3";
 
 impl Waiting {
     /// Whether one of them was put there longer ago than `patience_ms`, or at a time that has not come: the clock was
@@ -51,25 +104,17 @@ impl Waiting {
 }
 
 impl Store {
-    /// How many jobs wait, by label set.
+    /// What waits, by label set.
     pub(crate) async fn waiting(&self, now_ms: u64) -> Result<Vec<Waiting>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT labels, count(offered_ms) AS on_offer, min(offered_ms) AS oldest_ms,
-                    max(offered_ms) AS newest_ms,
-                    sum(offered_ms IS NULL AND unmet = 0 AND (not_before_ms <= $1 OR not_before_ms > $1 + $2)) AS offerable
-             FROM jobs WHERE state <> 'ended' AND state = 'queued' GROUP BY labels",
-        )
-        .bind(int(now_ms))
-        .bind(int(LONGEST_POSTPONED_MS))
-        .fetch_all(&self.readers)
-        .await?;
+        let query = sqlx::query(WAITING).bind(int(now_ms)).bind(int(LONGEST_POSTPONED_MS));
+        let rows = query.fetch_all(&self.readers).await?;
         let waiting = |row: &SqliteRow| {
             Ok(Waiting {
                 labels: json(row, "labels")?,
                 on_offer: count(row, "on_offer")?,
                 oldest_ms: row.try_get::<Option<i64>, _>("oldest_ms")?.map(natural),
                 newest_ms: row.try_get::<Option<i64>, _>("newest_ms")?.map(natural),
-                offerable: count(row, "offerable")?,
+                offerable: row.try_get("offerable")?,
             })
         };
         rows.iter().map(waiting).collect()
@@ -83,26 +128,13 @@ impl Store {
         most: usize,
         now_ms: u64,
     ) -> Result<Vec<Offerable>, StoreError> {
-        let rows = sqlx::query(
-            "WITH turns AS (
-                 SELECT j.id, j.build, j.labels, j.state, j.offered_ms, j.not_before_ms, b.repo, b.branch,
-                        row_number() OVER (
-                            PARTITION BY b.repo ORDER BY j.state = 'queued', j.offered_ms IS NULL, b.priority DESC, j.id
-                        ) AS turn
-                 FROM jobs j JOIN builds b ON b.number = j.build
-                 WHERE j.state <> 'ended' AND j.unmet = 0
-             )
-             SELECT id, build, repo, branch FROM turns
-             WHERE state = 'queued' AND offered_ms IS NULL AND (not_before_ms <= $1 OR not_before_ms > $1 + $4)
-                   AND labels = $2
-             ORDER BY turn, id LIMIT $3",
-        )
-        .bind(int(now_ms))
-        .bind(to_json("labels", labels)?)
-        .bind(i64::try_from(most).unwrap_or(i64::MAX))
-        .bind(int(LONGEST_POSTPONED_MS))
-        .fetch_all(&self.readers)
-        .await?;
+        let rows = sqlx::query(NEXT_TO_OFFER)
+            .bind(int(now_ms))
+            .bind(to_json("labels", labels)?)
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
+            .bind(int(LONGEST_POSTPONED_MS))
+            .fetch_all(&self.readers)
+            .await?;
         let offerable = |row: &SqliteRow| {
             Ok(Offerable {
                 id: name(row, "id")?,
@@ -199,7 +231,8 @@ impl Transaction {
 }
 
 fn count(row: &SqliteRow, column: &'static str) -> Result<usize, StoreError> {
-    Ok(usize::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0))
+    let found: Option<i64> = row.try_get(column)?;
+    Ok(found.and_then(|found| usize::try_from(found).ok()).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -210,7 +243,7 @@ mod tests {
     fn an_offer_is_old_after_its_time_and_after_the_clock_was_set_back() {
         let check = |offers: Option<(u64, u64)>, now_ms: u64, expect: bool| {
             let (oldest_ms, newest_ms) = offers.unzip();
-            let waiting = Waiting { labels: LabelSet::default(), on_offer: 1, oldest_ms, newest_ms, offerable: 0 };
+            let waiting = Waiting { labels: LabelSet::default(), on_offer: 1, oldest_ms, newest_ms, offerable: false };
             assert_eq!(waiting.is_old(now_ms, 100), expect, "{offers:?} at {now_ms}");
         };
         check(None, 1000, false);

@@ -198,5 +198,5 @@ async fn repositories_take_turns() {
     tx.commit().await.unwrap();
     assert_eq!(next(9).await.0, "caaa", "what is on offer counts as a turn");
     let waiting = store.waiting(9).await.unwrap();
-    assert_eq!((waiting[0].on_offer, waiting[0].offerable, waiting[0].oldest_ms), (2, 4, Some(9)));
+    assert_eq!((waiting[0].on_offer, waiting[0].offerable, waiting[0].oldest_ms), (2, true, Some(9)));
 }

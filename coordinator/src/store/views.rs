@@ -6,7 +6,7 @@ use protocol::api::{AttemptView, BuildRow, BuildView, KeptView, StageView, Statu
 use protocol::outcome::Ending;
 use protocol::{Branch, BuildNumber, ClaimId, RepoUrl};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row as _, SqliteConnection};
+use sqlx::{Row as _, SqliteConnection};
 
 use protocol::plan::BuildPlan;
 
@@ -29,38 +29,87 @@ pub(crate) struct Snapshot {
 }
 
 /// Which builds a list shows.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Page<'a> {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Page {
     /// Older ones than this alone.
     pub(crate) before: Option<BuildNumber>,
     /// At most so many.
     pub(crate) limit: u32,
     /// Those that stand so alone.
     pub(crate) status: Option<Status>,
-    /// Those of this repository alone.
-    pub(crate) repo: Option<&'a str>,
+    /// Those of this repository alone, as people see its URL.
+    pub(crate) repo: Option<String>,
     /// Those of this branch alone.
-    pub(crate) branch: Option<&'a Branch>,
+    pub(crate) branch: Option<String>,
 }
+
+/// The statement of a page. Each choice of what is asked for has its own, so that each is found by an index in the order
+/// of the page: nothing is looked at that is not shown, but what stands otherwise among the builds of a repository or
+/// branch.
+pub(super) fn page_statement(repo: bool, branch: bool, status: bool) -> &'static str {
+    // `+status`: not by the index of what stands so, which knows nothing of repositories.
+    match (repo, branch, status) {
+        (false, false, false) => "SELECT * FROM builds WHERE number < $1 ORDER BY number DESC LIMIT $2",
+        (false, false, true) => "SELECT * FROM builds WHERE number < $1 AND status = $3 ORDER BY number DESC LIMIT $2",
+        (true, false, false) => "SELECT * FROM builds WHERE number < $1 AND repo = $4 ORDER BY number DESC LIMIT $2",
+        (false, true, false) => "SELECT * FROM builds WHERE number < $1 AND branch = $5 ORDER BY number DESC LIMIT $2",
+        (true, true, false) => {
+            "SELECT * FROM builds WHERE number < $1 AND repo = $4 AND branch = $5 ORDER BY number DESC LIMIT $2"
+        }
+        (true, false, true) => {
+            "SELECT * FROM builds WHERE number < $1 AND repo = $4 AND +status = $3 ORDER BY number DESC LIMIT $2"
+        }
+        (false, true, true) => {
+            "SELECT * FROM builds WHERE number < $1 AND branch = $5 AND +status = $3 ORDER BY number DESC LIMIT $2"
+        }
+        (true, true, true) => {
+            "SELECT * FROM builds WHERE number < $1 AND repo = $4 AND branch = $5 AND +status = $3
+             ORDER BY number DESC LIMIT $2"
+        }
+    }
+}
+
+/// Repositories are found from one to the next.
+pub(super) const REPOS: &str = "
+    WITH RECURSIVE repos (repo) AS (
+        SELECT min(repo) FROM builds
+        UNION ALL SELECT (SELECT min(repo) FROM builds WHERE repo > repos.repo) FROM repos WHERE repos.repo IS NOT NULL
+    )
+    SELECT repo FROM repos WHERE repo IS NOT NULL";
 
 impl Store {
     /// Some builds, the newest first.
-    pub(crate) async fn builds(&self, page: Page<'_>) -> Result<Vec<BuildRow>, StoreError> {
-        // Only what is asked for is in the text, so that each question finds its index.
-        let mut query = QueryBuilder::new("SELECT * FROM builds WHERE number < ");
-        query.push_bind(page.before.map_or(i64::MAX, |number| int(number.0)));
-        let asked = [
-            ("status", page.status.map(Status::name)),
-            ("repo", page.repo),
-            ("branch", page.branch.map(Branch::as_str)),
-        ];
-        for (column, value) in asked {
-            if let Some(value) = value {
-                query.push(format_args!(" AND {column} = ")).push_bind(value);
-            }
+    pub(crate) async fn builds(&self, page: &Page) -> Result<Vec<BuildRow>, StoreError> {
+        let Some(repo) = &page.repo else { return self.page(page, None).await };
+        let mut found = Vec::new();
+        for repo in self.stored_as(repo).await? {
+            found.extend(self.page(page, Some(&repo)).await?);
         }
-        query.push(" ORDER BY number DESC LIMIT ").push_bind(page.limit);
-        query.build().fetch_all(&self.readers).await?.iter().map(row_of).collect()
+        found.sort_by_key(|row| std::cmp::Reverse(row.number));
+        found.truncate(usize::try_from(page.limit).unwrap_or(usize::MAX));
+        Ok(found)
+    }
+
+    async fn page(&self, page: &Page, repo: Option<&str>) -> Result<Vec<BuildRow>, StoreError> {
+        let rows = sqlx::query(page_statement(repo.is_some(), page.branch.is_some(), page.status.is_some()))
+            .bind(page.before.map_or(i64::MAX, |number| int(number.0)))
+            .bind(page.limit)
+            .bind(page.status.map(Status::name))
+            .bind(repo)
+            .bind(&page.branch)
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(row_of).collect()
+    }
+
+    /// How the store has a repository that people see so: a URL that hides something may stand for several.
+    async fn stored_as(&self, shown: &str) -> Result<Vec<String>, StoreError> {
+        if !shown.contains("***") {
+            return Ok(vec![shown.to_owned()]);
+        }
+        let rows = sqlx::query(REPOS).fetch_all(&self.readers).await?;
+        let all = rows.iter().map(|row| name::<RepoUrl>(row, "repo")).collect::<Result<Vec<_>, StoreError>>()?;
+        Ok(all.iter().filter(|repo| repo.to_string() == shown).map(|repo| repo.reveal().to_owned()).collect())
     }
 
     /// One build whole.

@@ -190,8 +190,8 @@ async fn an_administrator_may_trust_a_repository() {
 }
 
 async fn builds(farm: &Farm) -> usize {
-    let page = crate::store::Page { before: None, limit: 100, status: None, repo: None, branch: None };
-    farm.desk.store.builds(page).await.unwrap().len()
+    let page = crate::store::Page { limit: 100, ..crate::store::Page::default() };
+    farm.desk.store.builds(&page).await.unwrap().len()
 }
 
 #[tokio::test]

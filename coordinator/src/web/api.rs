@@ -60,25 +60,28 @@ pub(super) struct ListQuery {
     before: Option<u64>,
     limit: Option<u32>,
     status: Option<Status>,
-    /// As it was submitted; a password in it counts.
     repo: Option<String>,
-    branch: Option<Branch>,
+    branch: Option<String>,
 }
 
 /// A page of builds, the newest first.
 pub(super) async fn list(web: &Web, query: &ListQuery) -> Answer<Builds> {
     let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MOST);
     // One more than is shown tells whether there is a next page.
-    let (before, status) = (query.before.map(BuildNumber), query.status);
-    let (repo, branch) = (query.repo.as_deref(), query.branch.as_ref());
-    let page = Page { before, limit: limit + 1, status, repo, branch };
-    let mut found = web.desk.store.builds(page).await?;
+    let page = Page {
+        before: query.before.map(BuildNumber),
+        limit: limit + 1,
+        status: query.status,
+        repo: query.repo.clone(),
+        branch: query.branch.clone(),
+    };
+    let mut found = web.desk.store.builds(&page).await?;
     let shown = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = found.len() > shown;
     found.truncate(shown);
     let next = found.last().filter(|_| more).map(|build| build.number);
     if found.iter().any(|build| !build.status.is_over()) {
-        let waits = why::waits(&web.desk).await?;
+        let waits = web.waits.look(&web.desk).await?;
         for build in &mut found {
             said_why(build, waits.of(build.number));
             // What waits for no agent, but for a person or its turn, says so too.
@@ -108,7 +111,7 @@ pub(super) async fn whole(web: &Web, number: BuildNumber) -> Answer<Whole> {
     if !waits {
         return Ok(Whole { view, logs, waiting: Vec::new() });
     }
-    let waiting = why::waits(&web.desk).await?.of(number).to_vec();
+    let waiting = web.waits.look(&web.desk).await?.of(number).to_vec();
     for job in &mut view.jobs {
         let waits = waiting.iter().find(|waiting| waiting.job == job.key);
         job.message = job.message.take().or_else(|| waits.map(|waiting| waiting.sentence.clone()));
@@ -192,7 +195,27 @@ async fn submit(
     let origin = Origin { tag: tag.map(|tag| tag.to_string()), ..Origin::default() };
     let trigger = Trigger { branch, origin, commit, inputs, ..Trigger::new(repo, TriggerKind::Manual) };
     let number = intake::submit(&web.desk, &trigger, asked_by(&headers).as_deref()).await?;
-    Ok((StatusCode::CREATED, Json(whole(&web, number).await?.view)))
+    Ok((StatusCode::CREATED, Json(begun(&web, number, trigger).await?)))
+}
+
+/// A build that begins now: nothing of it is in the store that is not known here, so it is not read for the answer.
+async fn begun(web: &Web, number: BuildNumber, trigger: Trigger) -> Answer<BuildView> {
+    let row = BuildRow {
+        number,
+        repo: trigger.repo.to_string(),
+        branch: trigger.branch,
+        commit: trigger.commit,
+        subject: None,
+        trigger: trigger.kind.name().to_owned(),
+        status: Status::Queued,
+        message: None,
+        created_ms: now_ms(),
+        started_ms: None,
+        ended_ms: None,
+    };
+    let mut view = BuildView { inputs: trigger.inputs, origin: trigger.origin, ..BuildView::new(row) };
+    said_why(&mut view.build, web.waits.look(&web.desk).await?.of(number));
+    Ok(view)
 }
 
 async fn build(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<Json<BuildView>> {

@@ -5,17 +5,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
-use protocol::api::{BuildView, Follow, WaitingJob};
+use protocol::api::Follow;
 use protocol::{BuildNumber, LogName};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::Web;
-use super::api::{Whole, whole};
-use crate::feed::{Change, Listener};
+use super::api::Whole;
+use super::shared::{Seen, Shared, line};
+use crate::feed::Change;
 use crate::store::{LogMark, LogPlace};
 
 /// How many bytes of a log one line carries at most.
@@ -31,20 +31,22 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Follower {
     web: Arc<Web>,
     number: BuildNumber,
-    changes: Listener,
+    shared: Arc<Shared>,
+    changes: watch::Receiver<u64>,
     /// How much of each log was sent.
     sent: HashMap<(u32, LogName), u64>,
     /// The build as it was sent last.
-    shown: Option<Vec<u8>>,
+    shown: Option<Arc<Seen>>,
     lines: VecDeque<Bytes>,
     over: bool,
 }
 
 impl Follower {
     pub(super) fn new(web: Arc<Web>, number: BuildNumber) -> Self {
-        let changes = web.desk.feed.listen();
+        let shared = web.followed.build(&web, number);
+        let changes = shared.topic.subscribe();
         let (sent, lines) = (HashMap::new(), VecDeque::new());
-        Self { web, number, changes, sent, shown: None, lines, over: false }
+        Self { web, number, shared, changes, sent, shown: None, lines, over: false }
     }
 
     /// Lines, until the build is over and each of its logs is whole or given up; or until the coordinator ends.
@@ -60,11 +62,11 @@ impl Follower {
             if self.over {
                 return Ok(None);
             }
-            self.changes.catch_up();
-            let whole = whole(&self.web, self.number).await.map_err(|refusal| io::Error::other(refusal.sentence))?;
-            self.look(whole).await?;
+            let after = *self.changes.borrow_and_update();
+            let seen = self.shared.look(&self.web, after).await?;
+            self.look(&seen).await?;
             if self.lines.is_empty() {
-                match wait(&self.web, &mut self.changes, self.number).await {
+                match wait(&self.web, &self.shared, &mut self.changes).await {
                     Woken::Changed => {}
                     // An empty line says that the line is alive.
                     Woken::Quiet => return Ok(Some(Bytes::from_static(b"\n"))),
@@ -74,31 +76,32 @@ impl Follower {
         }
     }
 
-    async fn look(&mut self, whole: Whole) -> io::Result<()> {
-        let Whole { view, logs, waiting } = whole;
-        let is_over = view.build.status.is_over();
-        let seen = serde_json::to_vec(&without_growth(&view, waiting.first()))?;
+    async fn look(&mut self, seen: &Arc<Seen>) -> io::Result<()> {
+        let Whole { view, logs, .. } = &seen.whole;
         // The end of a build is shown behind its logs' bytes that were there by then.
         let mut behind = false;
         if self.shown.is_none() {
-            self.say(&Follow::Build { view: Box::new(view.clone()) })?;
-            self.shown = Some(seen.clone());
+            self.show(seen);
         }
-        for (attempt, mark) in &logs {
+        for (attempt, mark) in logs {
             behind |= !self.send_log(*attempt, mark).await?;
         }
         if behind {
             return Ok(());
         }
-        if self.shown.as_ref() != Some(&seen) {
-            self.say(&Follow::Build { view: Box::new(view) })?;
-            self.shown = Some(seen);
+        if self.shown.as_ref().is_none_or(|shown| shown.steady != seen.steady) {
+            self.show(seen);
         }
-        if is_over && logs.iter().all(|(_, mark)| mark.is_settled()) {
-            self.say(&Follow::End)?;
+        if view.build.status.is_over() && logs.iter().all(|(_, mark)| mark.is_settled()) {
+            self.lines.push_back(line(&Follow::End)?);
             self.over = true;
         }
         Ok(())
+    }
+
+    fn show(&mut self, seen: &Arc<Seen>) {
+        self.lines.push_back(seen.line.clone());
+        self.shown = Some(seen.clone());
     }
 
     /// Sends what is new in a log, and says whether that was all.
@@ -108,39 +111,18 @@ impl Follower {
             if self.lines.len() >= LINES {
                 return Ok(false);
             }
-            let bytes = read(&self.web, &mark.place, at, PIECE.min(mark.bytes - at)).await?;
-            if bytes.is_empty() {
+            let piece = self.shared.piece(&self.web, attempt, mark, at, PIECE.min(mark.bytes - at)).await?;
+            let length = piece.bytes().len() as u64;
+            if length == 0 {
                 shorten(&self.web, self.number, mark).await?;
                 return Ok(true);
             }
-            self.say(&Follow::Log { attempt, log: mark.log.clone(), offset: at, base64: BASE64.encode(&bytes) })?;
-            at += bytes.len() as u64;
+            self.lines.push_back(piece.line()?);
+            at += length;
             self.sent.insert((attempt, mark.log.clone()), at);
         }
         Ok(true)
     }
-
-    fn say(&mut self, follow: &Follow) -> io::Result<()> {
-        let mut line = serde_json::to_vec(follow)?;
-        line.push(b'\n');
-        self.lines.push_back(line.into());
-        Ok(())
-    }
-}
-
-/// The growth of a log is said by its bytes, not by the whole build again.
-fn without_growth(view: &BuildView, waiting: Option<&WaitingJob>) -> BuildView {
-    let mut view = view.clone();
-    if let Some(job) = waiting {
-        // Nor is it news that time goes by.
-        view.build.message = Some(job.why.steady().to_string());
-    }
-    for log in view.attempts.iter_mut().flat_map(|attempt| &mut attempt.logs) {
-        if !log.complete {
-            log.bytes = 0;
-        }
-    }
-    view
 }
 
 /// Reads one log.
@@ -151,7 +133,8 @@ pub(super) struct LogReader {
     mark: LogMark,
     at: u64,
     end: End,
-    changes: Listener,
+    shared: Arc<Shared>,
+    changes: watch::Receiver<u64>,
 }
 
 /// Where the reading of a log ends.
@@ -170,9 +153,12 @@ impl LogReader {
         from: u64,
         follow: bool,
     ) -> Self {
-        let changes = web.desk.feed.listen();
+        let shared = web.followed.build(&web, number);
+        let mut changes = shared.topic.subscribe();
+        // What changed since the mark was read is looked at.
+        changes.mark_changed();
         let end = if follow { End::Whole } else { End::Now };
-        Self { web, number, attempt, mark, at: from, end, changes }
+        Self { web, number, attempt, mark, at: from, end, shared, changes }
     }
 
     /// Its bytes.
@@ -184,7 +170,10 @@ impl LogReader {
         loop {
             if self.at < self.mark.bytes {
                 let most = PIECE.min(self.mark.bytes - self.at);
-                let bytes = read(&self.web, &self.mark.place, self.at, most).await?;
+                let bytes = match self.end {
+                    End::Whole => self.shared.piece(&self.web, self.attempt, &self.mark, self.at, most).await?.bytes(),
+                    End::Now => read(&self.web, &self.mark.place, self.at, most).await?,
+                };
                 if bytes.is_empty() {
                     shorten(&self.web, self.number, &self.mark).await?;
                     self.mark.bytes = self.at;
@@ -196,14 +185,14 @@ impl LogReader {
             if matches!(self.end, End::Now) || self.mark.is_settled() {
                 return Ok(None);
             }
-            if matches!(wait(&self.web, &mut self.changes, self.number).await, Woken::Ending) {
+            if matches!(wait(&self.web, &self.shared, &mut self.changes).await, Woken::Ending) {
                 return Ok(None);
             }
-            self.changes.catch_up();
-            let snapshot = whole(&self.web, self.number).await.map_err(|refusal| io::Error::other(refusal.sentence))?;
-            let is_it = |(attempt, mark): &(u32, LogMark)| *attempt == self.attempt && mark.log == self.mark.log;
-            match snapshot.logs.into_iter().find(is_it) {
-                Some((_, mark)) => self.mark = mark,
+            let after = *self.changes.borrow_and_update();
+            let seen = self.shared.look(&self.web, after).await?;
+            let is_it = |(attempt, mark): &&(u32, LogMark)| *attempt == self.attempt && mark.log == self.mark.log;
+            match seen.whole.logs.iter().find(is_it) {
+                Some((_, mark)) => self.mark = mark.clone(),
                 None => return Ok(None),
             }
         }
@@ -220,16 +209,20 @@ enum Woken {
     Ending,
 }
 
-async fn wait(web: &Web, changes: &mut Listener, number: BuildNumber) -> Woken {
-    let ours = |change| matches!(change, Change::Build(n) | Change::Log(n) if n == number);
+async fn wait(web: &Web, shared: &Shared, changes: &mut watch::Receiver<u64>) -> Woken {
     tokio::select! {
         () = web.shutdown.cancelled() => Woken::Ending,
-        () = changes.next_of(ours) => Woken::Changed,
-        () = sleep(LOOK_EVERY) => Woken::Quiet,
+        // The topic lives as long as `shared`.
+        _ = changes.changed() => Woken::Changed,
+        () = sleep(LOOK_EVERY) => {
+            shared.forget_after(LOOK_EVERY);
+            Woken::Quiet
+        }
     }
 }
 
-async fn read(web: &Web, place: &LogPlace, from: u64, most: u64) -> io::Result<Bytes> {
+/// Some bytes of a log, from the disk.
+pub(super) async fn read(web: &Web, place: &LogPlace, from: u64, most: u64) -> io::Result<Bytes> {
     let (files, place) = (web.desk.store.log_files().clone(), place.clone());
     tokio::task::spawn_blocking(move || files.read(&place, from, most)).await.map_err(io::Error::other)?
 }

@@ -8,6 +8,7 @@ mod follow;
 mod job_part;
 mod pages;
 mod refusal;
+mod shared;
 mod text;
 
 use std::fs::DirBuilder;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::identity::write_secret;
+use crate::why;
 use access::Access;
 
 /// The largest request that is read, in bytes: a repository and a branch, with room.
@@ -58,7 +60,15 @@ pub enum WebError {
 struct Web {
     desk: Arc<Desk>,
     access: Access,
+    followed: shared::Followed,
+    waits: why::Kept,
     shutdown: CancellationToken,
+}
+
+impl Web {
+    fn new(desk: Arc<Desk>, access: Access, shutdown: CancellationToken) -> Self {
+        Self { desk, access, followed: shared::Followed::default(), waits: why::Kept::default(), shutdown }
+    }
 }
 
 /// The token that writes need, from its file in the state folder; made at the first call.
@@ -90,7 +100,7 @@ pub(crate) async fn serve(desk: Arc<Desk>, listener: TcpListener, shutdown: Canc
     tracing::info!("serving http://{address}; the token for writing lies in {token_path}");
     desk.archives.reached_by(&reached_at(&desk.config, address));
     let access = Access::new(&desk.config, address, token)?;
-    let router = router(Arc::new(Web { desk, access, shutdown: shutdown.clone() }));
+    let router = router(Arc::new(Web::new(desk, access, shutdown.clone())));
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await?;
     Ok(())
 }
