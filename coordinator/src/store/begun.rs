@@ -53,7 +53,10 @@ impl Store {
     pub(crate) async fn begin_build(&self, asked: AskedFor) -> Result<BuildNumber, StoreError> {
         let (answer, answered) = oneshot::channel();
         match self.begun.ask.send(Waiting { asked, answer }).await {
-            Ok(()) => answered.await.unwrap_or_else(|_| Err(StoreError::Database(sqlx::Error::PoolClosed))),
+            Ok(()) => {
+                self.begin_ungathered().await;
+                answered.await.unwrap_or_else(|_| Err(StoreError::Database(sqlx::Error::PoolClosed)))
+            }
             // Nobody gathers any more: the coordinator ends, and this is one of the last requests that it answers.
             Err(mpsc::error::SendError(Waiting { asked, .. })) => {
                 let begun = self.begin_all([&asked]).await?;
@@ -76,6 +79,16 @@ impl Store {
                     self.begin_together(std::mem::take(&mut together)).await;
                 }
             }
+        }
+    }
+
+    /// Begins what is asked for where nobody gathers: the coordinator has only just begun.
+    async fn begin_ungathered(&self) {
+        let Ok(mut asked) = self.begun.asked.try_lock() else { return };
+        let together: Vec<Waiting> = std::iter::from_fn(|| asked.try_recv().ok()).collect();
+        drop(asked);
+        if !together.is_empty() {
+            self.begin_together(together).await;
         }
     }
 

@@ -164,8 +164,9 @@ impl Transaction {
         Ok(())
     }
 
-    /// Folds the jobs of a build into where it stands, and puts what its publisher wants to hear into the outbox.
-    pub(super) async fn fold(&mut self, number: BuildNumber, now_ms: u64) -> Result<(), StoreError> {
+    /// Folds the jobs of a build into where it stands, and puts what its publisher wants to hear into the outbox. Gives
+    /// whether its end may be another job's too.
+    pub(super) async fn fold(&mut self, number: BuildNumber, now_ms: u64) -> Result<bool, StoreError> {
         let rows = sqlx::query(
             "SELECT state, cancelling, ending, child, skipped, ended_for, coalesce(terms ->> '$.finally', 0) AS finally
              FROM jobs WHERE build = $1 ORDER BY rowid",
@@ -177,10 +178,11 @@ impl Transaction {
         let (status, ending) = self.timed_out(number, status, ending).await?;
         let ended_ms = ending.is_some().then(|| int(now_ms));
         let begins = matches!(status, Status::Running | Status::Cancelling);
-        sqlx::query(
+        let folded = sqlx::query(
             "UPDATE builds SET status = $2, ending = $3, ended_ms = $4,
                     started_ms = CASE WHEN $5 THEN coalesce(started_ms, $6) ELSE started_ms END
-             WHERE number = $1 AND ended_ms IS NULL",
+             WHERE number = $1 AND ended_ms IS NULL
+             RETURNING reply_queue IS NOT NULL AS has_publisher, parent IS NOT NULL AND ended_ms IS NOT NULL AS comes_back",
         )
         .bind(int(number.0))
         .bind(status.name())
@@ -188,9 +190,17 @@ impl Transaction {
         .bind(ended_ms)
         .bind(begins)
         .bind(int(now_ms))
-        .execute(&mut *self.tx)
+        .fetch_optional(&mut *self.tx)
         .await?;
-        self.tell_publisher(number).await
+        // Most builds were begun by nobody who waits for their end.
+        let (has_publisher, comes_back) = match &folded {
+            Some(row) => (row.try_get("has_publisher")?, row.try_get("comes_back")?),
+            None => (true, true),
+        };
+        if has_publisher {
+            self.tell_publisher(number).await?;
+        }
+        Ok(comes_back)
     }
 
     /// What was cancelled because it took too long was not ended by a person.

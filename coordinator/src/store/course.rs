@@ -8,10 +8,16 @@ use protocol::outcome::{Ending, Outcome};
 use protocol::plan::Gate;
 use protocol::state::{Happening, JobState};
 use protocol::{AgentId, BuildNumber, ClaimId, JobId, JobKey};
+use sqlx::Row as _;
 
 use super::members::{Course, Shared, courses, job_group, shared, shared_group, waiting_in_groups};
 use super::terms::Answer;
 use super::{StoreError, Transaction, int, json, json_or_none, to_json};
+
+/// Whether a job or a build that is not over is in a group.
+pub(super) const HAS_GROUPS: &str = "
+    SELECT EXISTS (SELECT 1 FROM jobs WHERE grp IS NOT NULL AND state <> 'ended')
+           OR EXISTS (SELECT 1 FROM builds b JOIN turns t ON t.build = b.number WHERE b.ended_ms IS NULL) AS found";
 
 /// What followed in a transaction, to be said once it is on the disk.
 #[derive(Debug, Default)]
@@ -140,8 +146,12 @@ impl Transaction {
             let Some(build) = open.builds.pop_first() else { return Ok(()) };
             self.effects.builds.insert(build);
             self.take_turns(build, &mut open, now_ms).await?;
-            self.fold(build, now_ms).await?;
-            self.come_back(build, &mut open, now_ms).await?;
+            if self.fold(build, now_ms).await? {
+                self.come_back(build, &mut open, now_ms).await?;
+            }
+            if !self.has_groups().await? {
+                continue;
+            }
             for other in waiting_in_groups(&mut self.tx, build).await? {
                 if other != build && self.could_go_on(other).await? {
                     open.builds.insert(other);
@@ -150,9 +160,24 @@ impl Transaction {
         }
     }
 
+    /// Whether anything on the farm is in a group: looked up once in a transaction, for on most farms nothing is.
+    async fn has_groups(&mut self) -> Result<bool, StoreError> {
+        if let Some(known) = self.grouped {
+            return Ok(known);
+        }
+        let row = sqlx::query(HAS_GROUPS).fetch_one(&mut *self.tx).await?;
+        let found = row.try_get("found")?;
+        self.grouped = Some(found);
+        Ok(found)
+    }
+
     /// Gives turns to those of a build's jobs whose turn it is, and passes over those that never have one.
     async fn take_turns(&mut self, build: BuildNumber, open: &mut Open, now_ms: u64) -> Result<(), StoreError> {
         let mut jobs = courses(&mut self.tx, build).await?;
+        if jobs.is_empty() {
+            // It is yet to be planned.
+            return Ok(());
+        }
         let waiting = self.take_shared(build).await?;
         let begun = |job: &Course| !waiting.iter().any(|shared| shared.is_of(job));
         let mut changed = true;

@@ -99,6 +99,7 @@ impl Transaction {
         now_ms: u64,
     ) -> Result<JobId, StoreError> {
         let id = JobId::fresh();
+        self.grouped = None;
         sqlx::query(
             "INSERT INTO jobs (id, build, key, needs, labels, plan, terms, grp, left_ms, state, unmet, created_ms,
                                pipeline, repo, priority)

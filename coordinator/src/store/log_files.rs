@@ -55,8 +55,11 @@ impl LogFiles {
         let path = self.path(place);
         let mut file = self.open(&path)?;
         // What lies behind the mark was written and never promised: a crash may have left anything there.
-        let mut length = file.metadata()?.len().min(kept);
-        file.set_len(length)?;
+        let there = file.metadata()?.len();
+        let mut length = there.min(kept);
+        if there > length {
+            file.set_len(length)?;
+        }
         file.seek(SeekFrom::Start(length))?;
         let begin = length;
         let mut times = Vec::new();

@@ -51,7 +51,7 @@ pub(crate) use attempts::{Attempt, AttemptState, Detail, Taking};
 pub(crate) use begun::AskedFor;
 pub(crate) use builds::{Build, NewBuild};
 pub(crate) use course::{AskedToEnd, AtGate, Effects, Spare};
-pub(crate) use handed::Archive;
+pub(crate) use handed::{Archive, Received};
 pub(crate) use history::Work;
 pub(crate) use job_views::Held;
 pub(crate) use jobs::{Applied, Job};
@@ -215,7 +215,7 @@ impl Store {
     /// When the database fails.
     pub(crate) async fn write(&self) -> Result<Transaction, StoreError> {
         let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Transaction { tx, effects: Effects::default(), agents: HashMap::new() })
+        Ok(Transaction { tx, effects: Effects::default(), agents: HashMap::new(), grouped: None })
     }
 
     /// What agents sent could be stored, or why not. What could not is sent again, so this does not outlive its cause.
@@ -251,6 +251,8 @@ pub(crate) struct Transaction {
     effects: Effects,
     /// The agents that were looked up in it: nearly all reports of a batch are of the same few.
     agents: HashMap<AgentId, Option<Agent>>,
+    /// Whether anything is in a group, once that was looked up.
+    grouped: Option<bool>,
 }
 
 impl Transaction {

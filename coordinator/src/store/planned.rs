@@ -18,6 +18,7 @@ impl Transaction {
         plan: &BuildPlan,
         jobs: &[PlannedJob],
     ) -> Result<(), StoreError> {
+        self.grouped = None;
         sqlx::query("UPDATE builds SET plan = $2, pipelines = $3, priority = $4, left_ms = $5 WHERE number = $1")
             .bind(int(build.0))
             .bind(to_json("plan", plan)?)

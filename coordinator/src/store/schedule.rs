@@ -103,6 +103,9 @@ impl Waiting {
     }
 }
 
+pub(super) const TO_SEND_ON: &str =
+    "SELECT id FROM jobs WHERE state <> 'ended' AND unmet < 0 AND child IS NULL ORDER BY id";
+
 impl Store {
     /// What waits, by label set.
     pub(crate) async fn waiting(&self, now_ms: u64) -> Result<Vec<Waiting>, StoreError> {
@@ -148,10 +151,7 @@ impl Store {
 
     /// The jobs in whose place another build is to be begun now.
     pub(crate) async fn to_send_on(&self) -> Result<Vec<JobId>, StoreError> {
-        let rows =
-            sqlx::query("SELECT id FROM jobs WHERE state <> 'ended' AND unmet < 0 AND child IS NULL ORDER BY id")
-                .fetch_all(&self.readers)
-                .await?;
+        let rows = sqlx::query(TO_SEND_ON).fetch_all(&self.readers).await?;
         rows.iter().map(|row| name(row, "id")).collect()
     }
 

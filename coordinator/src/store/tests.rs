@@ -200,3 +200,111 @@ async fn repositories_take_turns() {
     let waiting = store.waiting(9).await.unwrap();
     assert_eq!((waiting[0].on_offer, waiting[0].offerable, waiting[0].oldest_ms), (2, true, Some(9)));
 }
+
+/// How SQLite finds what a statement asks for.
+async fn way(store: &Store, statement: &'static str) -> Vec<String> {
+    let explained = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+    let rows = sqlx::query(explained).fetch_all(&store.readers).await.unwrap();
+    rows.iter().map(|row| row.try_get("detail").unwrap()).collect()
+}
+
+#[tokio::test]
+async fn what_is_asked_for_often_is_found_by_an_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let often = [
+        schedule::WAITING,
+        schedule::NEXT_TO_OFFER,
+        history::TIMES_ON_BRANCH,
+        history::TIMES_ON_ANY,
+        views::REPOS,
+        course::HAS_GROUPS,
+        schedule::TO_SEND_ON,
+    ];
+    for statement in often {
+        for step in way(&store, statement).await {
+            // An index of what is not over is short however many builds there were.
+            let table = ["jobs", "builds", "attempts"].iter().any(|table| step == format!("SCAN {table}"));
+            let whole = ["USING PRIMARY KEY", "USING INTEGER PRIMARY KEY", "sqlite_autoindex"];
+            let reads_all = step.starts_with("SCAN j") || step.starts_with("SCAN b") || step.starts_with("SCAN a");
+            assert!(!table && !(reads_all && whole.iter().any(|all| step.contains(all))), "{step} in {statement}");
+        }
+    }
+    for place in 0..8 {
+        let statement = views::page_statement(place & 1 > 0, place & 2 > 0, place & 4 > 0);
+        let steps = way(&store, statement).await;
+        // One index, in the order of the page: neither a walk through all builds nor one through all that are found.
+        let [step] = &steps[..] else { panic!("{steps:?} for {statement}") };
+        let by = match place & 3 {
+            1 => "builds_by_repo",
+            2 => "builds_of_branch",
+            3 => "builds_by_branch",
+            _ if place & 4 > 0 => "builds_by_status",
+            _ => "INTEGER PRIMARY KEY",
+        };
+        assert!(step.starts_with("SEARCH builds USING") && step.contains(by), "{step} for {statement}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_shows_what_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    for (repo, branch) in
+        [("https://me:one@e.org/x", "main"), ("https://me:two@e.org/x", "main"), ("https://e.org/y", "b")]
+    {
+        for _ in 0..3 {
+            let branch = Some(branch.parse().unwrap());
+            tx.insert_build(&NewBuild { repo: repo.parse().unwrap(), branch, ..build() }, 1).await.unwrap();
+        }
+    }
+    tx.commit().await.unwrap();
+    let numbers = async |page: Page| {
+        let found = store.builds(&Page { limit: if page.limit == 0 { 50 } else { page.limit }, ..page }).await.unwrap();
+        found.iter().map(|row| row.number.0).collect::<Vec<_>>()
+    };
+    let repo = |repo: &str| Page { repo: Some(repo.to_owned()), ..Page::default() };
+    assert_eq!(numbers(Page::default()).await, [9, 8, 7, 6, 5, 4, 3, 2, 1]);
+    // As it is shown: whose password it was does not matter.
+    assert_eq!(numbers(repo("https://me:***@e.org/x")).await, [6, 5, 4, 3, 2, 1]);
+    let next = Page { before: Some(BuildNumber(5)), limit: 2, ..repo("https://me:***@e.org/x") };
+    assert_eq!(numbers(next).await, [4, 3]);
+    assert_eq!(numbers(Page { branch: Some("b".to_owned()), ..repo("https://e.org/y") }).await, [9, 8, 7]);
+    assert!(numbers(Page { branch: Some("main".to_owned()), ..repo("https://e.org/y") }).await.is_empty());
+    let queued = Page { status: Some(protocol::api::Status::Queued), branch: Some("b".to_owned()), ..Page::default() };
+    assert_eq!(numbers(queued).await, [9, 8, 7]);
+    assert!(numbers(repo("https://me:one@e.org/x")).await == [3, 2, 1], "who knows it may ask for it");
+}
+
+#[tokio::test]
+async fn builds_that_are_asked_for_together_begin_each_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    // One cannot be written, for the job that it names is not there.
+    let asked = |parent| AskedFor {
+        build: NewBuild { parent, ..build() },
+        key: "build".parse().unwrap(),
+        labels: LabelSet::default(),
+        by: Some("me".to_owned()),
+        now_ms: 1,
+    };
+    let all = [None, None, Some(JobId::fresh()), None];
+    let begun = futures_util::future::join_all(all.map(|parent| store.begin_build(asked(parent))));
+    let (begun, ()) = tokio::join!(
+        async {
+            let begun = begun.await;
+            shutdown.cancel();
+            begun
+        },
+        store.begin_builds(shutdown.clone())
+    );
+    let begun: Vec<bool> = begun.iter().map(Result::is_ok).collect();
+    assert_eq!(begun, [true, true, false, true]);
+    // Who asks when nobody gathers any more begins too.
+    store.begin_build(asked(None)).await.unwrap();
+    let builds = store.builds(&Page { limit: 50, ..Page::default() }).await.unwrap();
+    assert_eq!(builds.len(), 4);
+    assert_eq!(store.next_to_offer(&LabelSet::default(), 9, 9).await.unwrap().len(), 4);
+}

@@ -18,8 +18,9 @@ use crate::desk::Desk;
 use crate::feed::Change;
 use crate::store::{LogTarget, Piece, Sent, StoreError};
 
-/// How many pieces are written together, of up to 64 KiB each.
-const BATCH: usize = 128;
+/// How many pieces are written together, of up to 64 KiB each: half of what the broker sends ahead, so that the next come
+/// while these are written.
+const BATCH: usize = 64;
 
 /// The queue that pieces come from, as it stands on incidents.
 const LOGS: &str = "buildr.logs.v1";

@@ -4,7 +4,7 @@ use protocol::control::Grant;
 use protocol::job::{Origin, WorkOrder};
 
 use super::Turn;
-use crate::store::{Attempt, Build, Job, StoreError};
+use crate::store::{Attempt, Build, Job, Received, StoreError};
 
 impl Turn<'_> {
     /// Grants a current claim: the first time, and again whenever its agent has not heard of it.
@@ -25,7 +25,11 @@ impl Turn<'_> {
             // What changed since then may decide what is planned.
             None => Origin { last_green: self.tx.last_green(&build).await?, ..build.origin.clone() },
         };
-        let received = self.tx.received(job.build, job.id).await?;
+        let received = match job.plan {
+            Some(_) => self.tx.received(job.build, job.id).await?,
+            // It needs no other.
+            None => Received::default(),
+        };
         let answered = job.answer.iter().flat_map(|answer| &answer.inputs);
         let inputs = build.inputs.iter().chain(answered).cloned().collect();
         Ok(WorkOrder {

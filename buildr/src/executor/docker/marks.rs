@@ -76,9 +76,10 @@ impl Marks {
         };
         let mut pieces = Vec::new();
         loop {
-            let at = (0..rest.len()).find(|at| {
+            let first = mark.first().copied().unwrap_or_default();
+            let at = memchr::memchr_iter(first, &rest).find(|at| {
                 let tail = &rest[*at..];
-                tail.first() == mark.first() && (tail.starts_with(mark) || mark.starts_with(tail))
+                tail.starts_with(mark) || mark.starts_with(tail)
             });
             let Some(at) = at else { break };
             let line = rest[at..].iter().position(|byte| *byte == b'\n');
