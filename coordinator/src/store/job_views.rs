@@ -64,9 +64,7 @@ fn view(row: &SqliteRow, terms: super::terms::Terms, held: &HashMap<JobKey, Held
     let stages: Vec<StageName> = json(row, "stage_names")?;
     let gate = terms.gate.map(|gate| GateView {
         open,
-        ask: gate.ask,
-        allow: gate.allow,
-        inputs: gate.inputs,
+        gate,
         approved_by: answer.as_ref().and_then(|answer| answer.by.clone()),
         approved_ms: answer.as_ref().map(|answer| answer.at_ms),
     });

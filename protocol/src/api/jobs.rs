@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Status;
 use crate::id::{BuildNumber, JobKey, LabelSet, LogName, StageName};
 use crate::outcome::StageOutcome;
-use crate::plan::{Cell, GateInput};
+use crate::plan::{Cell, Gate};
 
 /// One job of a build.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -54,15 +54,9 @@ pub struct JobView {
 pub struct GateView {
     /// Whether it waits for a person now.
     pub open: bool,
-    /// What the person is asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ask: Option<String>,
-    /// Who may answer; anybody who may start builds when empty.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub allow: Vec<String>,
-    /// What the person fills in.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub inputs: Vec<GateInput>,
+    /// What was planned: the question, who may answer, what is to be filled in.
+    #[serde(flatten)]
+    pub gate: Gate,
     /// Who let it begin, as that one said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved_by: Option<String>,
@@ -120,4 +114,26 @@ pub struct KeptView {
     pub bytes: u64,
     /// SHA-256 of the archive, in hexadecimal.
     pub sha256: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::GateInput;
+
+    /// What was planned stands beside what became of it, as programs know it.
+    #[test]
+    fn a_gate_is_one_flat_object() {
+        let input = GateInput { name: "REGION".to_owned(), choices: Vec::new(), default: None, description: None };
+        let gate = Gate {
+            ask: Some("Deploy?".to_owned()),
+            allow: vec!["anna".to_owned()],
+            inputs: vec![input],
+            ..Gate::default()
+        };
+        let view = GateView { open: true, gate, approved_by: None, approved_ms: Some(7) };
+        let text = r#"{"open":true,"ask":"Deploy?","allow":["anna"],"inputs":[{"name":"REGION"}],"approved_ms":7}"#;
+        assert_eq!(serde_json::to_string(&view).unwrap(), text);
+        assert_eq!(serde_json::from_str::<GateView>(text).unwrap().gate, view.gate);
+    }
 }
