@@ -27,8 +27,8 @@ const WITHOUT: [(&str, &str); 13] = [
     ("inputs", "there are no inputs of that kind here; write their values"),
 ];
 
-/// Reads a job that already has its defaults.
-pub(super) fn read(draft: &mut Draft, name: &str, job: &Tree) -> Stage {
+/// Reads a job that already has its defaults. `absent` are the templates that it takes over and nobody has seen.
+pub(super) fn read(draft: &mut Draft, name: &str, job: &Tree, absent: &[String]) -> Stage {
     let mut stage = draft.stage(name);
     stage.variables = job.get("variables").map(variables).unwrap_or_default();
     if job.get("inherit").and_then(|inherit| inherit.get("variables")).and_then(Tree::truth) == Some(false) {
@@ -47,7 +47,11 @@ pub(super) fn read(draft: &mut Draft, name: &str, job: &Tree) -> Stage {
     if !after.is_empty() {
         stage.map.set("after", Value::lines(after));
     }
-    when(draft, &mut stage, job);
+    for template in absent {
+        let why = "it is not in this file, so what it says is missing here; write that into the stage";
+        draft.notes.say(&mut stage.map, NoteKind::Lost, format!("`extends: {template}`"), why);
+    }
+    when(draft, &mut stage, job, absent);
     stage
 }
 
@@ -261,7 +265,7 @@ fn trigger(draft: &mut Draft, stage: &mut Stage, tree: &Tree) {
 }
 
 /// When it runs: `rules`, `only`, `except`, `when`.
-fn when(draft: &mut Draft, stage: &mut Stage, job: &Tree) {
+fn when(draft: &mut Draft, stage: &mut Stage, job: &Tree, absent: &[String]) {
     let map = &mut stage.map;
     let mut conditions: Vec<Condition> = Vec::new();
     let mut held = None;
@@ -281,6 +285,11 @@ fn when(draft: &mut Draft, stage: &mut Stage, job: &Tree) {
         let ruled = rules::only_except(draft, map, only, except);
         conditions = both(&conditions, &ruled.conditions);
         held = held.or(ruled.held);
+    }
+    let said = ["rules", "only", "except", "when"].iter().any(|key| job.get(key).is_some());
+    if let Some(template) = absent.first().filter(|_| !said) {
+        // Its own words would stand in the place of the template's.
+        held = Some(format!("extends: {template}"));
     }
     let word = job.get("when");
     let status: &[&str] = match word.and_then(Tree::peek) {

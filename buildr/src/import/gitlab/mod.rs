@@ -48,14 +48,17 @@ const INHERITED: [&str; 12] = [
 /// Keys of `default` that stand at the top level here too.
 const SHARED: [&str; 2] = ["cache", "services"];
 
+/// How far templates may extend others, as GitLab has it.
+const DEEPEST: usize = 11;
+
 /// Reads a file.
 pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
     let Some(root) = documents.last() else { return };
-    let jobs: Vec<(String, Tree)> = root
+    let jobs: Vec<(String, Tree, Vec<String>)> = root
         .entries()
         .iter()
         .filter(|(name, job)| !name.starts_with('.') && !GLOBAL.contains(&name.as_str()) && job.is_map())
-        .map(|(name, job)| (name.clone(), resolved(root, job, 0)))
+        .map(|(name, job)| (name.clone(), resolved(root, job, 0), absent(root, job, 0)))
         .collect();
     everywhere(draft, root);
     let defaults = defaults(root);
@@ -67,10 +70,10 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
     let order = stage_order(root);
     let mut groups: Vec<Vec<String>> = vec![Vec::new(); order.len()];
     // Names first, so that whoever needs a job finds it under its own name.
-    for (name, _) in &jobs {
+    for (name, ..) in &jobs {
         draft.name(name);
     }
-    for (name, job) in &jobs {
+    for (name, job, absent) in &jobs {
         let job = with_defaults(job, &defaults);
         if job.get("when").and_then(Tree::peek) == Some("never") || job.get("rules").is_some_and(rules::never) {
             draft.notes.lost(&mut draft.top, name, &job, "it says `when: never`, so it never runs");
@@ -78,7 +81,7 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
         }
         let phase = job.get("stage").and_then(Tree::text).unwrap_or("test").to_owned();
         let place = order.iter().position(|known| *known == phase);
-        let mut stage = job::read(draft, name, &job);
+        let mut stage = job::read(draft, name, &job, absent);
         if place.is_none() {
             stage
                 .map
@@ -294,10 +297,21 @@ fn with_defaults(job: &Tree, defaults: &[(String, Tree)]) -> Tree {
     job.with_entries(entries)
 }
 
+/// What a job takes over, itself or by its templates, that is not in this file.
+fn absent(root: &Tree, job: &Tree, depth: usize) -> Vec<String> {
+    let parents = job.get("extends").map(Tree::texts).unwrap_or_default();
+    let mut absent = Vec::new();
+    for parent in parents.into_iter().filter(|_| depth < DEEPEST) {
+        match root.get(&parent) {
+            Some(template) => absent.extend(self::absent(root, template, depth + 1)),
+            None => absent.push(parent),
+        }
+    }
+    absent
+}
+
 /// A job with what its `extends` bring in and its `!reference`s stand for.
 fn resolved(root: &Tree, job: &Tree, depth: usize) -> Tree {
-    /// As GitLab has it.
-    const DEEPEST: usize = 11;
     let mut whole = dereferenced(root, job, 0);
     let parents = job.get("extends").map(Tree::texts).unwrap_or_default();
     // Later ones win, the job itself over all.

@@ -409,6 +409,9 @@ mod tests {
         // Whatever it means, it would begin by itself just so.
         check(&format!("rules: [{{{UNCLEAR}}}, {{when: on_success}}]"), "");
         check(&format!("rules: [{{{UNCLEAR}, when: never}}, {{when: manual}}]"), "manual: true");
+        // Who knows what such a template says.
+        check("extends: .elsewhere", &asks("extends: .elsewhere"));
+        check("extends: .elsewhere\nrules: [{if: $CI_COMMIT_TAG}]", "when: event: tag");
         // What the question quotes is not this language's.
         check(
             "rules: [{if: \"${CI_COMMIT_TITLE} =~ /x/\", when: never}, {when: on_success}]",
