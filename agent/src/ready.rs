@@ -4,15 +4,16 @@
 use std::sync::{Arc, Mutex};
 
 use buildr::executor::Executor;
+use buildr::git::Checkouts;
 use buildr::runner::{Foreseen, Rest, Rooms, WorkFolder, Workspace};
-use protocol::task;
+use protocol::{RepoUrl, task};
 use tokio::task::JoinHandle;
 
 /// What a slot has beside its job.
 #[derive(Default)]
 pub(crate) struct Ready {
-    /// What the last job began with, and so the next one probably will.
-    foreseen: Option<Foreseen>,
+    /// What the last job was of and began with, and so the next one probably will.
+    foreseen: Option<(RepoUrl, Foreseen)>,
     /// The workspace for the job that comes.
     workspace: Option<Workspace>,
     /// Clears away what the last job left. One at most: whoever ends sooner than that is done waits for it.
@@ -22,12 +23,15 @@ pub(crate) struct Ready {
 impl Ready {
     /// Has a place made for the job that comes, unless there is one, or nobody knows what that will be. No job needs it,
     /// so what goes wrong is no matter.
-    pub(crate) async fn prepare(&mut self, executor: &dyn Executor, work: &WorkFolder) {
-        let Some(foreseen) = self.foreseen.as_ref().filter(|_| self.workspace.is_none()) else { return };
-        let workspace = match work.open().await {
+    pub(crate) async fn prepare(&mut self, executor: &dyn Executor, work: &WorkFolder, checkouts: &Checkouts) {
+        let Some((repo, foreseen)) = self.foreseen.as_ref().filter(|_| self.workspace.is_none()) else { return };
+        let mut workspace = match work.open().await {
             Ok(workspace) => workspace,
             Err(error) => return tracing::debug!(%error, "nothing stands ready"),
         };
+        if !workspace.foresee(checkouts, repo).await {
+            return workspace.let_go(executor).await;
+        }
         match foreseen.in_workspace(&workspace) {
             Ok(order) => {
                 if let Err(error) = executor.stand_by(order).await {
@@ -45,8 +49,8 @@ impl Ready {
     }
 
     /// A job is over, and what it left is cleared away beside the next one.
-    pub(crate) async fn after(&mut self, mut rest: Rest, executor: Arc<dyn Executor>, standby: bool) {
-        self.foreseen = rest.foreseen().filter(|_| standby);
+    pub(crate) async fn after(&mut self, repo: &RepoUrl, mut rest: Rest, executor: Arc<dyn Executor>, standby: bool) {
+        self.foreseen = rest.foreseen().filter(|_| standby).map(|foreseen| (repo.clone(), foreseen));
         self.cleared().await;
         self.clearing = Some(task::spawn("clearing away", async move { rest.clear(&*executor).await }));
     }
@@ -63,12 +67,7 @@ impl Ready {
     /// No job comes any more.
     pub(crate) async fn end(mut self, executor: &dyn Executor) {
         if let Some(workspace) = self.workspace.take() {
-            if let Err(error) = executor.stand_down(&workspace.checkout()).await {
-                tracing::warn!(%error, "what stood ready stays until the next sweep");
-            }
-            if let Err(error) = workspace.discard(executor).await {
-                tracing::warn!(%error, "a workspace stays until the next sweep");
-            }
+            workspace.let_go(executor).await;
         }
         self.cleared().await;
     }

@@ -56,7 +56,7 @@ async fn take_jobs(agent: &Arc<Agent>, ready: &mut Ready) {
             Presence::Alone => Some(vec![LabelSet::default()]),
             Presence::Unknown | Presence::NotEnrolled { .. } | Presence::Away => None,
         };
-        ready.prepare(&*agent.executor, &agent.work).await;
+        ready.prepare(&*agent.executor, &agent.work, &agent.checkouts).await;
         let next = async {
             match &queues {
                 Some(queues) => agent.link.next_job(queues).await,
@@ -260,7 +260,7 @@ async fn run(
         }
     }
     agent.claims.ended(spool.claim());
-    ready.after(rest, Arc::clone(&agent.executor), agent.config.standby).await;
+    ready.after(&order.repo, rest, Arc::clone(&agent.executor), agent.config.standby).await;
     if ending.outcome == (Outcome::Errored { cause: Cause::Daemon }) {
         ready.cleared().await;
         until_swept(agent).await;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How the code of a repository comes into a folder.
@@ -35,6 +36,8 @@ pub struct Ground {
     at: PathBuf,
     way: Way,
     laid: Mutex<Option<Laid>>,
+    /// How often another folder has come to its path.
+    turn: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -48,7 +51,7 @@ impl Ground {
     /// An empty folder, with the way by which code may come into it.
     #[must_use]
     pub fn new(at: PathBuf, way: Way) -> Self {
-        Self { at, way, laid: Mutex::default() }
+        Self { at, way, laid: Mutex::default(), turn: AtomicU32::new(0) }
     }
 
     /// Where it is.
@@ -61,6 +64,18 @@ impl Ground {
     #[must_use]
     pub fn way(&self) -> Way {
         self.way
+    }
+
+    /// Another number whenever another folder has come to its path: a container that was started over it before sees
+    /// the old one.
+    #[must_use]
+    pub fn turn(&self) -> u32 {
+        self.turn.load(Ordering::Acquire)
+    }
+
+    /// Another folder has come to its path.
+    pub(crate) fn turned(&self) {
+        self.turn.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The folder that it lies over, if it is an overlay.
@@ -79,6 +94,7 @@ impl Ground {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it lies over another folder"));
         }
         super::lay(&[lower.to_owned()], &self.at)?;
+        self.turned();
         *laid = Some(Laid { lower: lower.to_owned(), _kept: kept });
         Ok(())
     }
@@ -90,6 +106,7 @@ impl Ground {
     pub(crate) fn clear(&self) -> io::Result<()> {
         let mut laid = self.laid();
         if laid.is_some() {
+            self.turned();
             super::remove(&self.at)?;
         }
         *laid = None;

@@ -119,7 +119,7 @@ pub async fn run_build(
     let ledger = &Ledger::default();
     let planner = Runner { order, rooms, sink: &turns, stop, redactor: &redactor, ledger };
     let log = JobLog::new(&turns, &redactor);
-    let workspace = match rooms.workspace().await {
+    let workspace = match rooms.workspace(&order.repo).await {
         Ok(workspace) => workspace,
         Err(error) => return Ending::errored(Cause::Daemon, error.to_string()),
     };

@@ -76,6 +76,10 @@ impl<'a> Job<'a> {
         };
         rest.foreseen = Foreseen::of(plan, &sandbox_order, in_place);
         let opening = ledger.open(Part::Start, None);
+        if workspace.has_turned() {
+            // What stands ready sees a folder that is no more.
+            rooms.executor.stand_down(&checkout).await.map_err(|error| ending_of(&error, stop))?;
+        }
         let sandbox = rooms.executor.open(sandbox_order).await.map_err(|error| ending_of(&error, stop))?;
         drop(opening);
         let sandbox: &dyn Sandbox = &**rest.sandbox.insert(sandbox);

@@ -39,7 +39,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use protocol::job::{TriggerKind, WorkOrder};
 use protocol::report::{JobEvent, Part};
-use protocol::{Cause, Ending, JobKey, Outcome, Plan, StageName, Variable};
+use protocol::{Cause, Ending, JobKey, Outcome, Plan, RepoUrl, StageName, Variable};
 
 use crate::carry::cache::CacheStore;
 use crate::executor::{Executor, KeepContainers, Stop};
@@ -111,10 +111,12 @@ pub struct Rooms<'a> {
 impl Rooms<'_> {
     /// A workspace for a job: the one that stands ready, or a new one, into which code comes in the best way that can
     /// be had here.
-    async fn workspace(&self) -> Result<Workspace, WorkspaceError> {
+    async fn workspace(&self, repo: &RepoUrl) -> Result<Workspace, WorkspaceError> {
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(ready) = ready {
-            return Ok(ready);
+        match ready {
+            Some(ready) if ready.suits(repo) => return Ok(ready),
+            Some(other) => other.let_go(self.executor).await,
+            None => {}
         }
         if let Source::Clone(checkouts) = self.source {
             self.work.settle(self.executor, checkouts.folder()).await?;
@@ -187,7 +189,7 @@ impl Runner<'_> {
         let (opened, log) = match given {
             Some(given) => (given.open(self.rooms, self.order).await, given.log),
             None => {
-                let opened = self.rooms.workspace().await;
+                let opened = self.rooms.workspace(&self.order.repo).await;
                 let opened = opened.map(|workspace| (workspace, None)).map_err(|error| error.to_string());
                 (opened, JobLog::new(self.sink, self.redactor))
             }

@@ -6,11 +6,13 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use protocol::RepoUrl;
 use uuid::Uuid;
 
 use super::places::blocking;
 use crate::executor::{Executor, ExecutorError};
 use crate::folder;
+use crate::git::Checkouts;
 use crate::overlay::{self, Ground, Trial, Way};
 
 /// The folder under which workspaces are made. Several processes may share it.
@@ -48,7 +50,16 @@ pub struct Settled {
 pub struct Workspace {
     folder: PathBuf,
     ground: Arc<Ground>,
+    ahead: Option<Ahead>,
     _lock: File,
+}
+
+/// What a workspace was made for before its job was known.
+#[derive(Debug)]
+struct Ahead {
+    repo: RepoUrl,
+    /// The [`Ground::turn`] over which a container may stand.
+    turn: u32,
 }
 
 /// Why a workspace could not be made.
@@ -198,7 +209,7 @@ impl WorkFolder {
         })?;
         let way = self.settled().unwrap_or_default().way;
         let ground = Arc::new(Ground::new(folder.join(CHECKOUT), way));
-        Ok(Workspace { folder, ground, _lock: lock })
+        Ok(Workspace { folder, ground, ahead: None, _lock: lock })
     }
 
     /// Removes the workspaces of processes that are no more. Returns how many.
@@ -274,6 +285,30 @@ impl Workspace {
         &self.folder
     }
 
+    /// Makes it ready for a job of `repo` that is not known yet; says whether a container may be started over it. Not
+    /// where code will come as an overlay, and nothing is kept of the repository to lie over.
+    pub async fn foresee(&mut self, checkouts: &Checkouts, repo: &RepoUrl) -> bool {
+        let laid = match self.ground.way() {
+            Way::Overlay => checkouts.lay_ahead(repo, &self.ground).await.unwrap_or_else(|error| {
+                tracing::debug!(%error, "a workspace does not stand ready");
+                false
+            }),
+            Way::Reflink | Way::Plain => true,
+        };
+        self.ahead = Some(Ahead { repo: repo.clone(), turn: self.ground.turn() });
+        laid
+    }
+
+    /// Whether a job of this repository may have it.
+    pub(super) fn suits(&self, repo: &RepoUrl) -> bool {
+        self.ground.lower().is_none() || self.ahead.as_ref().is_none_or(|ahead| ahead.repo == *repo)
+    }
+
+    /// Whether another folder has come to its path since a container could be started over it.
+    pub(super) fn has_turned(&self) -> bool {
+        self.ahead.as_ref().is_some_and(|ahead| ahead.turn != self.ground.turn())
+    }
+
     /// Takes all out of it that lies in its checkout.
     ///
     /// # Errors
@@ -282,6 +317,7 @@ impl Workspace {
         let ground = Arc::clone(&self.ground);
         blocking(move || {
             ground.clear()?;
+            ground.turned();
             let permissions = std::fs::metadata(ground.at())?.permissions();
             folder::remove(ground.at())?;
             std::fs::create_dir(ground.at())?;
@@ -290,12 +326,22 @@ impl Workspace {
         .await
     }
 
+    /// Removes it before any job had it, with what stands ready over it. What stays is left to the next sweep.
+    pub async fn let_go(self, executor: &dyn Executor) {
+        if let Err(error) = executor.stand_down(&self.checkout()).await {
+            tracing::warn!(%error, "what stood ready stays until the next sweep");
+        }
+        if let Err(error) = self.discard(executor).await {
+            tracing::warn!(%error, "a workspace stays until the next sweep");
+        }
+    }
+
     /// Removes it, with all that containers left in it.
     ///
     /// # Errors
     /// When something of it stays.
     pub async fn discard(self, executor: &dyn Executor) -> Result<(), ExecutorError> {
-        let Self { folder, ground, _lock } = self;
+        let Self { folder, ground, ahead: _, _lock } = self;
         if ground.way() == Way::Overlay {
             let below = folder.clone();
             let unmounted = blocking(move || {

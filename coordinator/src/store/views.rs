@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use protocol::api::{AttemptView, BuildRow, BuildView, KeptView, StageView, Status};
 use protocol::outcome::Ending;
-use protocol::{Branch, BuildNumber, ClaimId, RepoUrl};
+use protocol::{BuildNumber, ClaimId, RepoUrl};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 

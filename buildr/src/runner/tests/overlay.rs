@@ -3,10 +3,11 @@
 use std::fs;
 
 use protocol::RepoUrl;
+use protocol::plan::Image;
 
 use super::super::places::copy_or_lay;
 use super::*;
-use crate::executor::{ExecutorError, Sandbox, SandboxOrder, Swept};
+use crate::executor::{ExecutorError, Output, Sandbox, SandboxOrder, StandbyOrder, Suits, Swept};
 use crate::overlay::{self, Trial, Way};
 
 /// Whether this process may mount. A test that may not and need not says that it is skipped.
@@ -27,6 +28,18 @@ struct Sees(Option<bool>);
 impl Executor for Sees {
     async fn open(&self, _order: SandboxOrder) -> Result<Box<dyn Sandbox>, ExecutorError> {
         Err(ExecutorError::Refused("nothing is run here".to_owned()))
+    }
+
+    async fn stand_by(&self, _order: StandbyOrder) -> Result<(), ExecutorError> {
+        Ok(())
+    }
+
+    async fn stand_down(&self, _workspace: &Path) -> Result<(), ExecutorError> {
+        Ok(())
+    }
+
+    async fn suits(&self, _image: &Image, _output: &Output, _stop: &Stop) -> Result<Suits, ExecutorError> {
+        Ok(Suits::Own)
     }
 
     async fn sweep(&self) -> Result<Swept, ExecutorError> {
@@ -221,9 +234,12 @@ async fn a_job_is_built_over_what_is_kept() {
             caches: None,
             keep: crate::executor::KeepContainers::Nothing,
             visitor: None,
+            reports: None,
+            ready: Mutex::default(),
         };
         let told = Told { logs: Mutex::default(), events: Mutex::default(), stop: &stop, cancel_because: None };
-        let ending = run(&order, &rooms, &told, &stop).await;
+        let Ended { ending, rest } = run(&order, &rooms, &told, &stop).await;
+        rest.clear(&executor).await;
         assert_eq!(ending.outcome, Outcome::Passed, "{}", told.logs.into_inner().unwrap());
         assert_eq!(left(&work), Vec::<String>::new());
     }
