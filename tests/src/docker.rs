@@ -107,7 +107,10 @@ pub async fn left_of(host: Option<&str>, owner: &str) -> Vec<String> {
     let images = docker.list_images(Some(images)).await.expect("the daemon answers");
     let networks = docker.list_networks(Some(networks)).await.expect("the daemon answers");
     let volumes = docker.list_volumes(Some(volumes)).await.expect("the daemon answers").volumes;
-    let containers = containers.into_iter().map(|found| format!("container {:?}", found.names));
+    let containers = containers.into_iter().map(|found| {
+        let stage = found.labels.and_then(|mut labels| labels.remove("buildr.stage")).unwrap_or_default();
+        format!("container {:?} of {stage}", found.names)
+    });
     let images = images.into_iter().map(|found| format!("image {}", found.id));
     let networks = networks.into_iter().map(|found| format!("network {:?}", found.name));
     let volumes = volumes.unwrap_or_default().into_iter().map(|found| format!("volume {}", found.name));

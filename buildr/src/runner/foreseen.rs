@@ -9,6 +9,7 @@ use std::io;
 use protocol::plan::RunOn;
 use protocol::{Plan, StagePlan};
 
+use super::graph::Graph;
 use super::places;
 use super::stage::StageRun;
 use super::workspace::Workspace;
@@ -21,9 +22,10 @@ pub struct Foreseen(StandbyOrder);
 impl Foreseen {
     /// What another job of this plan would begin with, if that can be known.
     pub(super) fn of(plan: &Plan, place: &SandboxOrder, in_place: bool) -> Option<Self> {
-        let first = plan.stages.iter().find(|stage| stage.skip.is_none())?;
-        let others_beside = plan.stages.iter().any(|stage| stage.needs.as_ref().is_some_and(Vec::is_empty));
-        let is_known = plan.prepare.is_none() && plan.services.is_empty() && !others_beside && !in_place;
+        let place_of_first = plan.stages.iter().position(|stage| stage.skip.is_none())?;
+        let first = &plan.stages[place_of_first];
+        let is_alone = Graph::of(&plan.stages).is_ok_and(|graph| graph.is_alone(place_of_first));
+        let is_known = plan.prepare.is_none() && plan.services.is_empty() && is_alone && !in_place;
         if !is_known || !can_be_foreseen(first) || first.retry.is_some() || !first.secrets.is_empty() {
             return None;
         }

@@ -224,6 +224,13 @@ impl Agent {
         }
     }
 
+    /// The same without what holds a network namespace for jobs in general.
+    pub async fn containers_of_jobs(&self) -> Vec<String> {
+        let mut all = self.containers().await;
+        all.retain(|container| !container.ends_with(" of network"));
+        all
+    }
+
     /// Whether it lives at present.
     #[must_use]
     pub fn lives(&self) -> bool {

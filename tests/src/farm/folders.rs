@@ -62,11 +62,14 @@ impl Folders {
     /// Whether it has a workspace, and so a job.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        !files(&self.work()).is_empty()
+        let workspaces = std::fs::read_dir(self.work()).into_iter().flatten().flatten();
+        // One that stands ready for a job to come has nothing in it but where its first stage will hand on.
+        let stands_ready = |folder: &Path| folder.join("hand-ahead").exists() && files(&folder.join("app")).is_empty();
+        workspaces.filter(|workspace| !stands_ready(&workspace.path())).count() > 0
     }
 
     /// Ends the waiting of stages that wait for the file `go`, now or soon, in all of its jobs; waits until there is
-    /// one that has its code.
+    /// one that has its code and was not told yet.
     pub async fn let_go(&self) {
         self.put("go").await;
     }
@@ -86,8 +89,8 @@ impl Folders {
         // One that holds nothing yet has to stay so until the code is there.
         let checkouts = folders.map(|entry| entry.path().join("app"));
         let checkouts = checkouts.filter(|checkout| checkout.join(".buildr.yml").exists());
-        // Written once: one that is being removed must not be written to.
-        let told = |file: PathBuf| file.exists() || std::fs::write(file, "").is_ok();
+        // Written once: one that is over, and about to be removed, was told already.
+        let told = |file: PathBuf| !file.exists() && std::fs::write(file, "").is_ok();
         checkouts.filter(|checkout| told(checkout.join(file))).count()
     }
 

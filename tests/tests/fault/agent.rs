@@ -280,3 +280,39 @@ async fn two_lives_of_one_agent_build_each_job_once_and_are_named() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_is_killed_while_a_container_stands_ready() {
+    with_processes(10, async |farm| {
+        let on = ["BUILDR_AGENT_STANDBY", "BUILDR_AGENT_JOINED_NETWORK"];
+        farm.variables.insert("a".to_owned(), on.map(|name| (name.to_owned(), "1".to_owned())).to_vec());
+        farm.start_coordinator().await;
+        farm.start_agent("a").await;
+        farm.until_here("a").await;
+        for _ in 0..2 {
+            let build = farm.api().submit(&farm.repository).await;
+            farm.until_begun(build, 1).await;
+            farm.agent("a").folders.let_go().await;
+            farm.passes(build).await;
+        }
+        let agent = farm.agent("a");
+        let two = async || agent.containers().await.len() == 2 && !agent.folders.is_busy();
+        until("one that waits, and one that holds its namespace", async || two().await.then_some(())).await;
+        agent.kill().await;
+        // What it left waits for nobody, and the next life has its own.
+        let left = agent.containers().await;
+        farm.start_agent("a").await;
+        farm.until_here("a").await;
+        let here = farm.agent("a").containers().await;
+        assert!(!left.is_empty() && here.iter().all(|container| !left.contains(container)), "{here:?}");
+        let build = farm.api().submit(&farm.repository).await;
+        farm.until_begun(build, 1).await;
+        farm.agent("a").folders.let_go().await;
+        farm.passes(build).await;
+        // Nothing of it stays when it ends in good order.
+        farm.agent("a").stop().await;
+        assert_eq!(farm.agent("a").containers().await, Vec::<String>::new());
+        assert_eq!(farm.agent("a").folders.left(), Vec::<String>::new());
+    })
+    .await;
+}

@@ -161,8 +161,9 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
     let work = WorkFolder::at(&work).map_err(RunError::Work)?;
     sweep(&life, &work, &args.containers).await?;
     let stop = Stop::new();
-    let seen = git::describe_tree(&tree, stop.token()).await.map_err(RunError::Tree)?;
-    let header = header(&tree, &seen, executor.version().await);
+    let (seen, version) = tokio::join!(git::describe_tree(&tree, stop.token()), executor.version());
+    let seen = seen.map_err(RunError::Tree)?;
+    let header = header(&tree, &seen, version);
     let platform = executor.platform().await;
     let (record, earlier) = results::begin(args.out.as_deref(), &tree, &life)?;
     let frame = if args.json { Frame::Json } else { frame() };

@@ -21,6 +21,8 @@ pub(super) struct Joint {
     busy: AtomicBool,
     /// Somebody may have changed it so that nobody sees it.
     spoiled: AtomicBool,
+    /// A container that was not wanted may still be in it, although it has been told nothing.
+    lingers: AtomicBool,
 }
 
 /// What a container is told that joins a namespace.
@@ -48,6 +50,16 @@ impl Joint {
         (!was_busy).then(|| Entered(self))
     }
 
+    /// A container in it is removed in the background.
+    pub(super) fn linger(&self) {
+        self.lingers.store(true, Ordering::Release);
+    }
+
+    /// Whether somebody may be in it until all that was removed in the background has gone.
+    pub(super) fn lingers(&self) -> bool {
+        self.lingers.load(Ordering::Acquire)
+    }
+
     /// Nobody else shall have it.
     pub(super) fn spoil(&self) {
         self.spoiled.store(true, Ordering::Release);
@@ -57,7 +69,7 @@ impl Joint {
     /// obtained, and made where `makes` says so.
     pub(super) async fn join(&self, machine: &Machine, order: &Order<'_>, makes: bool) -> Option<Joined> {
         let folder = order.workspace.0;
-        if !machine.has_namespaces().await || !order.may_join() || machine.is_shared(folder) != Some(true) {
+        if !machine.has_namespaces().await || !order.may_join() || !machine.sees_beside(folder) {
             return None;
         }
         let mut namespace = self.namespace.lock().await;

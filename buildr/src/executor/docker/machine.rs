@@ -254,8 +254,19 @@ impl Machine {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).get(&place).copied()
     }
 
+    /// Whether the daemon is known to see what lies beside a folder.
+    pub(super) fn sees_beside(&self, folder: &Path) -> bool {
+        let place = place_beside(folder);
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).get(&place) == Some(&true)
+    }
+
     fn note_shared(&self, folder: &Path, is_shared: bool) {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).insert(place_of(folder), is_shared);
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.insert(place_of(folder), is_shared);
+        if is_shared {
+            // Who sees what is mounted there sees where that is.
+            shared.insert(place_beside(folder), true);
+        }
     }
 
     pub(super) fn remember(&self, image: &str) {
@@ -291,8 +302,17 @@ impl Machine {
 
 /// Where workspaces lie, each in a folder of its job's; and on which file system, for one may be mounted there.
 fn place_of(folder: &Path) -> (PathBuf, u64) {
-    let above = folder.ancestors().nth(2).unwrap_or(folder).to_path_buf();
-    (above, folder.metadata().map_or(0, |metadata| metadata.dev()))
+    (above(folder), folder.metadata().map_or(0, |metadata| metadata.dev()))
+}
+
+/// The same of what lies beside a workspace, which nothing is mounted over.
+fn place_beside(folder: &Path) -> (PathBuf, u64) {
+    let parent = folder.parent().unwrap_or(folder);
+    (above(folder), parent.metadata().map_or(0, |metadata| metadata.dev()))
+}
+
+fn above(folder: &Path) -> PathBuf {
+    folder.ancestors().nth(2).unwrap_or(folder).to_path_buf()
 }
 
 async fn remove(folder: &Path) -> std::io::Result<()> {

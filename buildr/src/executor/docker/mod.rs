@@ -83,7 +83,9 @@ impl DockerExecutor {
 
     /// The daemon's version, as it tells it.
     pub async fn version(&self) -> Option<String> {
-        self.machine.engine.quick.version().await.ok()?.version
+        // What the first container needs to know is asked in the same breath.
+        let (version, _) = tokio::join!(self.machine.engine.quick.version(), self.machine.powers());
+        version.ok()?.version
     }
 
     /// The platform of the daemon, `linux/amd64` and its like, as it tells it.

@@ -170,6 +170,7 @@ impl DockerSandbox {
 
     /// Removes a container once it is there, while the job goes on.
     pub(super) fn remove_when_made(&self, making: JoinHandle<Option<Standing>>) {
+        self.joint.linger();
         let machine = Arc::clone(&self.machine);
         lock(&self.removals).push(task::spawn("container removal", async move {
             let Ok(Some(Standing { container, joined, .. })) = making.await else { return };
@@ -275,11 +276,12 @@ impl Sandbox for DockerSandbox {
     }
 
     async fn close(self: Box<Self>) -> Result<(), ExecutorError> {
-        let ahead = lock(&self.ahead).take();
+        if let Some(ahead) = lock(&self.ahead).take() {
+            self.remove_when_made(ahead.making);
+        }
         // All stages have ended; only one that has not begun may still be in the namespace.
-        match ahead {
-            None => self.joint.leave(&self.machine).await,
-            Some(ahead) => self.remove_when_made(ahead.making),
+        if !self.joint.lingers() {
+            self.joint.leave(&self.machine).await;
         }
         let removals: Vec<_> = lock(&self.removals).drain(..).collect();
         for removal in removals {

@@ -106,6 +106,7 @@ impl DockerSandbox {
                 lock(&self.copies).extend(standing.joined.take());
                 let entered = if joins { self.joint.enter() } else { None };
                 if joins && entered.is_none() {
+                    self.joint.linger();
                     self.remove_aside(standing.container.id);
                     return None;
                 }
