@@ -32,9 +32,9 @@ use buildr::process::supervise::Services;
 use buildr::runner::{Rooms, Settled, Source, WorkFolder, WorkspaceError};
 use protocol::BootId;
 use protocol::control::BEACON_EVERY;
-use protocol::link::AgentLink;
-use protocol::report::Capacity;
-use tokio::sync::{Mutex, Notify, mpsc, watch};
+use protocol::link::{AgentLink, Delivered, LinkError};
+use protocol::report::{Capacity, Report};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -274,13 +274,30 @@ impl Agent {
     async fn send(self: &Arc<Self>, sender: Sender) {
         let claim = sender.spool.claim();
         let marks = self.marks.clone();
+        let sending = async move {
+            sender.send_all().await;
+            marks.forget(claim);
+        };
+        self.send_beside(sending).await;
+    }
+
+    async fn send_beside(&self, sending: impl Future<Output = ()> + Send + 'static) {
         let mut senders = self.senders.lock().await;
         // Those that are done are taken out here, so that the set does not grow.
         while senders.try_join_next().is_some() {}
-        senders.spawn(async move {
-            sender.send_all().await;
-            marks.forget(claim);
-        });
+        senders.spawn(sending);
+    }
+
+    /// Says something beside what goes on; what became of it comes on the receiver. Dropping that takes nothing back.
+    async fn say(&self, report: Report) -> oneshot::Receiver<Result<Delivered, LinkError>> {
+        let (tell, told) = oneshot::channel();
+        let link = Arc::clone(&self.link);
+        let saying = async move {
+            // Who has heard enough does not listen any more.
+            tell.send(link.report(&report).await).ok();
+        };
+        self.send_beside(saying).await;
+        told
     }
 
     /// What an earlier life left: results are sent until they are recorded; of builds that died with it only the

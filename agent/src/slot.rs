@@ -15,6 +15,7 @@ use protocol::link::{Delivered, Health, JobDelivery, LinkError};
 use protocol::report::{Claim, ClaimSubject, JobEvent, Rejected, Report};
 use protocol::{Cause, ClaimId, Ending, LabelSet, Outcome};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::claims::Answer;
@@ -182,33 +183,48 @@ async fn claimed(agent: &Agent, claim: ClaimId, delivery: &JobDelivery, message:
         Ok(signed) => Report::Claim(signed),
         Err(error) => return Claimed::GivenUp(error.to_string()),
     };
-    let mut answer = agent.claims.pending(claim);
+    let answer = agent.claims.pending(claim);
+    let claimed = match answered(agent, &report, answer).await {
+        Ok(Answer::Granted(sealed)) => opened(agent, claim, &key, &sealed),
+        Ok(Answer::Denied(reason)) => Claimed::Denied(reason),
+        Err(given_up) => given_up,
+    };
+    agent.claims.forget(claim);
+    claimed
+}
+
+/// Says a claim until it is answered, or given up. The answer is often here before the broker's word that it has the
+/// claim: it is not waited for.
+async fn answered(agent: &Agent, report: &Report, mut answer: oneshot::Receiver<Answer>) -> Result<Answer, Claimed> {
     let mut presence = agent.presence.clone();
     let began = Instant::now();
-    let claimed = loop {
-        let sent = agent.link.report(&report).await;
-        if let Ok(Delivered::Unroutable | Delivered::NoFarm | Delivered::Refused) = sent {
-            break Claimed::GivenUp("no coordinator hears claims".to_owned());
-        }
+    let given_up = |reason: &str| Err(Claimed::GivenUp(reason.to_owned()));
+    loop {
+        let heard = agent.say(report.clone()).await;
+        let nobody_hears = async {
+            match heard.await {
+                Ok(Ok(Delivered::Unroutable | Delivered::NoFarm | Delivered::Refused)) => {}
+                _ => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            answer = &mut answer => break match answer {
-                Ok(Answer::Granted(sealed)) => opened(agent, claim, &key, &sealed),
-                Ok(Answer::Denied(reason)) => Claimed::Denied(reason),
-                Err(_) => Claimed::GivenUp("the agent forgot the claim".to_owned()),
+            biased;
+            answer = &mut answer => match answer {
+                Ok(answer) => return Ok(answer),
+                Err(_) => return given_up("the agent forgot the claim"),
             },
-            () = agent.shutdown.drain.cancelled() => break Claimed::GivenUp("the agent is being stopped".to_owned()),
+            () = nobody_hears => return given_up("no coordinator hears claims"),
+            () = agent.shutdown.drain.cancelled() => return given_up("the agent is being stopped"),
             // Who may take no jobs, or whose coordinator is away, leaves the message to others.
             _ = presence.wait_for(|presence| !matches!(presence, Presence::Enrolled { .. })) => {
-                break Claimed::GivenUp("the agent takes no jobs any more".to_owned());
+                return given_up("the agent takes no jobs any more");
             }
             () = tokio::time::sleep(CLAIM_AGAIN) => {}
         }
         if began.elapsed() > CLAIM_GIVEN_UP {
-            break Claimed::GivenUp("the coordinator does not answer".to_owned());
+            return given_up("the coordinator does not answer");
         }
-    };
-    agent.claims.forget(claim);
-    claimed
+    }
 }
 
 /// SHA-256 in hexadecimal.

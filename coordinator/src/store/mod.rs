@@ -174,6 +174,10 @@ const READERS: u32 = 4;
 /// How many statements each connection keeps prepared: more than there are, so that none is read twice.
 const STATEMENTS: usize = 256;
 
+/// How much of the database each reader keeps in memory, in KiB, as SQLite writes that: what lies in the system's own
+/// cache is near enough.
+const READER_CACHE: &str = "-512";
+
 /// How long a reader or the writer waits for its turn before that is an error.
 const BUSY: Duration = Duration::from_secs(30);
 
@@ -203,7 +207,8 @@ impl Store {
         let writer = pool(1).after_release(|connection, _| is_sound(connection).boxed());
         let writer = writer.connect_with(options.clone()).await?;
         migrate(&writer, &path).await?;
-        let readers = pool(READERS).connect_with(options.read_only(true)).await?;
+        let options = options.pragma("cache_size", READER_CACHE).read_only(true);
+        let readers = pool(READERS).connect_with(options).await?;
         let logs = LogFiles::new(folder.join("logs"));
         let begun = begun::Begun::new();
         Ok(Self { writer, readers, logs, begun, trouble: Mutex::default(), _lock: lock })
