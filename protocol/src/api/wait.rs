@@ -400,7 +400,7 @@ mod tests {
         check(&busy(Some(0)), &format!("{all}expected to begin any moment"));
         check(&busy(Some(60_000)), &format!("{all}expected to begin in 1 min"));
         check(&WaitReason::NotYetOffered { position: 4 }, "waits to be offered to agents: number 4 in the queue");
-        check(&WaitReason::Later { in_ms: 4_000 }, "waits a moment, and is tried again in about 4 s");
+        check(&WaitReason::Later { in_ms: 4_000 }, "waits a moment, and is tried again in 4 s");
         check(&WaitReason::Offered { for_ms: 59_999 }, "waits to be taken by an agent, on offer for 59 s");
     }
 
