@@ -133,6 +133,12 @@ impl<'a> Begins<'a> {
         }
     }
 
+    /// When its image was there; the moment that is given, where nobody asked for one.
+    #[must_use]
+    pub fn with_image(&self, since: Instant) -> Instant {
+        self.ledger.pulls().get(self.stage).copied().flatten().map_or(since, |there| there.max(since))
+    }
+
     /// When the first of the script's was; now, where there was nothing.
     #[must_use]
     pub fn at(&self) -> Instant {
@@ -184,6 +190,10 @@ mod tests {
         begins.printed_at(begun);
         begins.printed_at(begun + Duration::from_millis(50));
         assert_eq!(begins.at(), begun);
+        // What it took to bring the image is no part of the start.
+        let since = ledger.0.began;
+        assert!(begins.with_image(since) > since);
+        assert_eq!(Begins::of(&ledger, &"other".parse().unwrap()).with_image(since), since);
     }
 
     #[test]

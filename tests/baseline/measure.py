@@ -9,7 +9,7 @@ import time
 from builds import build
 
 here = os.path.dirname(os.path.abspath(__file__))
-command = [sys.executable, "-m", "celery", "-A", "builds", "worker", "--concurrency", "2", "--loglevel", "ERROR"]
+command = [sys.executable, "-W", "ignore", "-m", "celery", "-A", "builds", "worker", "--concurrency", "2", "-l", "ERROR"]
 worker = subprocess.Popen([*command, "--without-gossip", "--without-mingle"], cwd=here, stdout=subprocess.DEVNULL)
 order = (os.environ["BASELINE_REPO"], os.environ["BASELINE_IMAGE"], ["true"])
 

@@ -221,7 +221,7 @@ impl<'a> StageRun<'a> {
         let work = async move { self.job.sandbox.run(order, &output, &self.stop).await };
         let ended = tokio::join!(work, log.pump(printed, coverage, Some(&begins), self.job.stop)).0;
         let (began, stage) = (begins.at(), Some(&self.stage.name));
-        self.job.ledger.add(Part::Start, stage, since, began);
+        self.job.ledger.add(Part::Start, stage, begins.with_image(since), began);
         self.job.ledger.add(Part::Script, stage, began, Instant::now());
         ended
     }

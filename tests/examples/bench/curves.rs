@@ -39,7 +39,7 @@ pub(crate) const CURVES: [&str; 5] = ["agents", "builds", "stages", "bytes", "fo
 pub(crate) async fn measure(name: &str) -> Result<Curve> {
     let (title, x, y, lines) = match name {
         "agents" => (
-            "Dispatch of 400 builds in one process, memory link, scripted executor",
+            "Dispatch of 200 builds in one process, memory link, scripted executor",
             "agents of one slot",
             "ms a build",
             agents().await?,
@@ -61,7 +61,7 @@ pub(crate) async fn measure(name: &str) -> Result<Curve> {
 type Lines = Vec<(String, Vec<(f64, f64)>)>;
 
 async fn agents() -> Result<Lines> {
-    const BUILDS: u32 = 400;
+    const BUILDS: u32 = 200;
     let mut points = Vec::new();
     for count in [1, 10, 100, 1_000_u32] {
         let took = std::sync::Mutex::new(None);

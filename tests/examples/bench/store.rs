@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use protocol::api::Builds;
 use protocol::identity::OneTimeKey;
 use protocol::{Ending, StageOutcome};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 use crate::builds::{trivial_manifest, warm};
@@ -96,7 +96,9 @@ fn repo(number: u32) -> String {
 /// Fills a store with builds that passed, of a hundred repositories with twenty branches each; the coordinator is away.
 pub(crate) async fn fill(state: &Path, from: u64, to: u64) -> Result<()> {
     let options = SqliteConnectOptions::new().filename(state.join("buildr.db")).foreign_keys(false);
-    let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Off);
+    // Nobody needs it when this fails in the midst of it. The coordinator goes back to its own ways when it opens it.
+    let options = options.journal_mode(SqliteJournalMode::Off).synchronous(SqliteSynchronous::Off);
+    let options = options.locking_mode(SqliteLockingMode::Exclusive).pragma("cache_size", "-262144");
     let mut database = options.connect().await?;
     let passed = serde_json::to_string(&Ending::passed())?;
     let result = serde_json::to_string(&StageOutcome::Passed)?;
@@ -130,8 +132,6 @@ pub(crate) async fn fill(state: &Path, from: u64, to: u64) -> Result<()> {
     ] {
         execute(&mut database, format!("{numbers} {rows}")).await.with_context(|| format!("filling {}", &rows[..8]))?;
     }
-    // As the coordinator would have done long ago.
-    execute(&mut database, "PRAGMA wal_checkpoint(TRUNCATE)".to_owned()).await?;
     Ok(database.close().await?)
 }
 
