@@ -16,7 +16,7 @@ const WIDEST: usize = 60;
 /// How wide at least.
 const NARROWEST: usize = 10;
 
-/// Show where a build's time went: its queue, its claim, its code, each stage, its result
+/// Show where a build's time went: queue, code, each stage, result
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The build's number
