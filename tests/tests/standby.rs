@@ -303,8 +303,9 @@ const USES: [&str; 6] = [
     "perl -MSocket=:all -e 'socket(U,10,2,0);send(U,\"x\",0,pack_sockaddr_in6(9,inet_pton(AF_INET6,\"::1\"))); exit 0; '\
         ; perl -MSocket -e 'socket(C,2,1,0);connect(C,sockaddr_in(9,INADDR_LOOPBACK));exit 0'",
     // It listens, in the background, and is killed with its container.
-    "perl -MSocket -e 'socket(S,2,1,0);bind(S,sockaddr_in(8080,INADDR_LOOPBACK));listen(S,1);socket(C,2,1,0);\
-        connect(C,sockaddr_in(8080,INADDR_LOOPBACK)) or die;print \"up\\n\";close STDOUT;sleep 1000' | head -n1",
+    "setsid perl -MSocket -e 'socket(S,2,1,0);bind(S,sockaddr_in(8080,INADDR_LOOPBACK));listen(S,1);socket(C,2,1,0);\
+        connect(C,sockaddr_in(8080,INADDR_LOOPBACK)) or die;open F,\">up\";sleep 1000' >/dev/null 2>&1 & \
+        until [ -e up ]; do sleep 0.05; done",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

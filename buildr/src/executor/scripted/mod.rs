@@ -119,7 +119,8 @@ impl Executor for ScriptedExecutor {
     }
 
     async fn sweep(&self) -> Result<Swept, ExecutorError> {
-        Ok(Swept { containers: self.open.swap(0, Ordering::SeqCst), ..Swept::default() })
+        let stood = std::mem::take(&mut *self.workspaces()).len();
+        Ok(Swept { containers: stood + self.open.swap(0, Ordering::SeqCst), ..Swept::default() })
     }
 
     async fn suits(&self, image: &Image, output: &Output, _stop: &Stop) -> Result<Suits, ExecutorError> {
