@@ -40,7 +40,12 @@ impl Rest {
 
     /// Removes the workspace. Gives the sentence about what stayed.
     pub(super) async fn discard(&mut self, executor: &dyn Executor) -> Option<String> {
-        let error = self.workspace.take()?.discard(executor).await.err()?;
+        let workspace = self.workspace.take()?;
+        // Nobody came to what stood ready in it, where the job ended before it had a sandbox.
+        if let Err(error) = executor.stand_down(&workspace.checkout()).await {
+            tracing::warn!(%error, "what stood ready stays until the next sweep");
+        }
+        let error = workspace.discard(executor).await.err()?;
         tracing::warn!(%error, "a workspace stays until the next sweep");
         Some(format!("the workspace could not be removed: {error}"))
     }

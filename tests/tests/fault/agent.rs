@@ -303,8 +303,10 @@ async fn an_agent_is_killed_while_a_container_stands_ready() {
         let left = agent.containers().await;
         farm.start_agent("a").await;
         farm.until_here("a").await;
-        let here = farm.agent("a").containers().await;
-        assert!(!left.is_empty() && here.iter().all(|container| !left.contains(container)), "{here:?}");
+        assert!(!left.is_empty());
+        let agent = farm.agent("a");
+        let gone = async || agent.containers().await.iter().all(|container| !left.contains(container));
+        until("what the last life left to be gone", async || gone().await.then_some(())).await;
         let build = farm.api().submit(&farm.repository).await;
         farm.until_begun(build, 1).await;
         farm.agent("a").folders.let_go().await;
