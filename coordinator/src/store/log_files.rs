@@ -1,10 +1,12 @@
 //! The bytes of logs: `logs/<job>/<attempt>/<log>`, as they were printed, and beside each a `.<log>.times` with
 //! pairs of little-endian 64-bit numbers: where in the log a piece begins, and when it was printed.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use protocol::{JobId, LogName};
@@ -16,6 +18,8 @@ const PAIR: u64 = 16;
 #[derive(Debug, Clone)]
 pub(crate) struct LogFiles {
     folder: PathBuf,
+    /// Folders of which the disk may not know yet what they name.
+    unsynced: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 /// Where one log's bytes are.
@@ -42,16 +46,23 @@ pub(crate) struct Piece {
 
 impl LogFiles {
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Self { folder, unsynced: Arc::default() }
     }
 
-    /// Adds what is new in `pieces` to a log of which `kept` bytes are known to be safe, and gives how many are
-    /// safe now: they are on the disk when this returns. What is there already is passed over, and so is all
-    /// behind a gap, which the agent is asked for again by the mark.
+    /// Adds what is new of several logs: of each its place, how many of its bytes are known to be safe, and pieces. Gives
+    /// how many of each are safe now: they are on the disk when this returns. What is there already is passed over, and
+    /// so is all behind a gap, which the agent is asked for again by the mark.
     ///
     /// # Errors
     /// When the disk does not take them.
-    pub(crate) fn append(&self, place: &LogPlace, kept: u64, pieces: &[Piece]) -> io::Result<u64> {
+    pub(crate) fn append(&self, logs: &[(LogPlace, u64, Vec<Piece>)]) -> io::Result<Vec<u64>> {
+        let append = |(place, kept, pieces): &(LogPlace, u64, Vec<Piece>)| self.append_one(place, *kept, pieces);
+        let safe = logs.iter().map(append).collect::<io::Result<Vec<u64>>>()?;
+        self.sync_folders()?;
+        Ok(safe)
+    }
+
+    fn append_one(&self, place: &LogPlace, kept: u64, pieces: &[Piece]) -> io::Result<u64> {
         let path = self.path(place);
         let mut file = self.open(&path)?;
         // What lies behind the mark was written and never promised: a crash may have left anything there.
@@ -144,13 +155,42 @@ impl LogFiles {
             return open();
         }
         let folder = path.parent().unwrap_or(&self.folder);
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let file = open()?;
-        // A new file is safe when the folders that name it are.
-        for above in folder.ancestors().take_while(|above| above.starts_with(&self.folder)) {
-            File::open(above)?.sync_all()?;
+        self.make(folder)?;
+        self.unsynced().insert(folder.to_owned());
+        open()
+    }
+
+    /// Makes a folder with those above it, and remembers which of them name a new one.
+    fn make(&self, folder: &Path) -> io::Result<()> {
+        if folder.is_dir() {
+            return Ok(());
         }
-        Ok(file)
+        if let Some(above) = folder.parent().filter(|above| above.starts_with(&self.folder)) {
+            self.make(above)?;
+            // Before it is made: should that be all that comes to pass, it is synced all the same.
+            self.unsynced().insert(above.to_owned());
+        }
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    }
+
+    /// A new file is safe when the folders that name it are: each once, however many it names. One that cannot be synced
+    /// is tried again with the next.
+    fn sync_folders(&self) -> io::Result<()> {
+        let folders: Vec<PathBuf> = self.unsynced().iter().cloned().collect();
+        for folder in folders {
+            match File::open(&folder) {
+                // Its build is kept no longer.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => opened?.sync_all()?,
+            }
+            self.unsynced().remove(&folder);
+        }
+        Ok(())
+    }
+
+    fn unsynced(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        // Each change is one step.
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -167,13 +207,19 @@ mod tests {
         Piece { offset, at_ms: offset, bytes: Bytes::from_static(text.as_bytes()) }
     }
 
+    fn append(files: &LogFiles, place: &LogPlace, kept: u64, pieces: &[Piece]) -> u64 {
+        let safe = files.append(&[(place.clone(), kept, pieces.to_vec())]).unwrap();
+        assert!(files.unsynced().is_empty(), "all that names it is on the disk");
+        safe[0]
+    }
+
     #[track_caller]
     fn check(before: &'static str, kept: u64, pieces: &[Piece], expect: &str) {
         let folder = tempfile::tempdir().unwrap();
         let files = LogFiles::new(folder.path().join("logs"));
         let place = LogPlace { job: JobId::fresh(), attempt: 1, log: "test".parse().unwrap() };
-        files.append(&place, 0, &[piece(0, before)]).unwrap();
-        let length = files.append(&place, kept, pieces).unwrap();
+        append(&files, &place, 0, &[piece(0, before)]);
+        let length = append(&files, &place, kept, pieces);
         let got = files.read(&place, 0, 1000).unwrap();
         assert_eq!((std::str::from_utf8(&got).unwrap(), length), (expect, expect.len() as u64));
     }
@@ -205,7 +251,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let files = LogFiles::new(folder.path().join("logs"));
         let place = LogPlace { job: JobId::fresh(), attempt: 2, log: "test".parse().unwrap() };
-        files.append(&place, 0, &[piece(0, "abc"), piece(3, "def")]).unwrap();
+        append(&files, &place, 0, &[piece(0, "abc"), piece(3, "def")]);
         assert_eq!(files.read(&place, 2, 3).unwrap(), "cde");
         assert_eq!(files.read(&place, 9, 3).unwrap(), "");
         assert_eq!(files.times(&place).unwrap(), [(0, 0), (3, 3)]);
@@ -213,7 +259,7 @@ mod tests {
         let mut sidecar = OpenOptions::new().append(true).open(times_path(&files.path(&place), &place.log)).unwrap();
         sidecar.write_all(&[9; 5]).unwrap();
         let again = Piece { at_ms: 7, ..piece(2, "cdefgh") };
-        assert_eq!(files.append(&place, 3, &[again]).unwrap(), 8);
+        assert_eq!(append(&files, &place, 3, &[again]), 8);
         assert_eq!(files.times(&place).unwrap(), [(0, 0), (3, 7)]);
         assert_eq!((files.read(&place, 0, 99).unwrap(), files.length(&place).unwrap()), ("abcdefgh".into(), 8));
         let elsewhere = LogPlace { attempt: 3, ..place };

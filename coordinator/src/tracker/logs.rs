@@ -121,11 +121,15 @@ async fn keep(desk: &Desk, chunks: Vec<LogChunk>) -> Result<Answers, LogError> {
     report(desk, odd).await;
     let files = desk.store.log_files().clone();
     let kept = tokio::task::spawn_blocking(move || {
-        let append = |(target, pieces): (LogTarget, Vec<Piece>)| {
-            let bytes = files.append(&target.place, target.bytes, &pieces)?;
-            Ok((target, bytes))
-        };
-        work.into_iter().map(append).collect::<io::Result<Vec<(LogTarget, u64)>>>()
+        let (targets, logs): (Vec<LogTarget>, Vec<_>) = work
+            .into_iter()
+            .map(|(target, pieces)| {
+                let log = (target.place.clone(), target.bytes, pieces);
+                (target, log)
+            })
+            .unzip();
+        let safe = files.append(&logs)?;
+        Ok::<_, io::Error>(targets.into_iter().zip(safe).collect::<Vec<(LogTarget, u64)>>())
     })
     .await??;
     let mut answers = Answers::default();
