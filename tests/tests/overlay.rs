@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use buildr::executor::{Executor as _, SandboxOrder};
+use buildr::executor::SandboxOrder;
 use buildr::git::{Checkouts, ClonePolicy};
 use buildr::overlay::Way;
 use buildr::runner::{WorkFolder, Workspace, WorkspaceChoice};

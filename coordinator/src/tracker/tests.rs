@@ -423,12 +423,12 @@ async fn events_in_one_message_are_taken_one_after_the_other() {
     // The beginning of it came before, its rest is new.
     agent.report(together(1, vec![started("test", "second", false), ended("test"), started("more", "x", false)])).await;
     // Before this something is missing: nothing of it counts, and the agent hears from where on to say it again.
-    let finished = JobEvent::Finished { ending: Ending::passed() };
+    let finished = JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() };
     agent.report(together(5, vec![finished.clone()])).await;
     agent.hear(|control| matches!(control, Control::Noted { seq: 3, .. })).await;
     assert_eq!(farm.snapshot(build).await.view.build.status.name(), "running");
     // What comes behind the end in the same message changes nothing.
-    agent.report(together(4, vec![ended("more"), finished, JobEvent::Finished { ending: failed() }])).await;
+    agent.report(together(4, vec![ended("more"), finished, JobEvent::Finished { ending: failed(), spent: Vec::new() }])).await;
     agent.hear_recorded(claim).await;
     let view = farm.snapshot(build).await.view;
     let stages: Vec<_> =
@@ -476,7 +476,7 @@ async fn a_job_that_the_farm_failed_is_tried_again_and_nothing_final_is_said_bef
     farm.broker.declare_replies("mine");
     farm.broker.publish("build_queue", INJECTED, None, reply());
     let build = BuildNumber(1);
-    let away = |cause| JobEvent::Finished { ending: Ending::errored(cause, "it is away").or_again(true) };
+    let away = |cause| JobEvent::Finished { ending: Ending::errored(cause, "it is away").or_again(true), spent: Vec::new() };
     let mut claims = Vec::new();
     for (attempt, cause) in [(1, Cause::Daemon), (2, Cause::Clone), (3, Cause::Pull)] {
         let (claimed, grant) = agent.work(&farm).await;
@@ -499,7 +499,7 @@ async fn a_job_that_the_farm_failed_is_tried_again_and_nothing_final_is_said_bef
         assert!(matches!(waiting.why, WaitReason::Later { in_ms: 1..=20_000 }), "{waiting:?}");
         assert_eq!((waiting.attempt, waiting.errored), (attempt + 1, Some(cause)));
         // What the old claim says is nothing to it.
-        agent.happened(claimed.claim, JobEvent::Finished { ending: Ending::passed() }).await;
+        agent.happened(claimed.claim, JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() }).await;
         agent.hear_recorded(claimed.claim).await;
         without_waiting(&farm, build).await;
     }
