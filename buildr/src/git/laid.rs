@@ -153,10 +153,8 @@ impl Laying<'_> {
                 }
                 Some(_) => {}
                 None => {
-                    if order.stop.is_cancelled() {
-                        return Err(GitError::Cancelled);
-                    }
-                    std::thread::sleep(BETWEEN_LOOKS);
+                    let wait = async { order.stop.run_until_cancelled(tokio::time::sleep(BETWEEN_LOOKS)).await };
+                    order.runtime.block_on(wait).ok_or(GitError::Cancelled)?;
                 }
             }
         }

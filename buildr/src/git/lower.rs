@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -28,7 +28,7 @@ const TREE: &str = "tree";
 const LOCK: &str = "lock";
 const FACTS: &str = "facts";
 const SPENT: &str = "spent";
-/// A link to the one that new builds lie over.
+/// The name of the one that new builds lie over.
 const CURRENT: &str = "current";
 
 /// How these folders are laid out; others are made anew.
@@ -85,13 +85,12 @@ impl Lowers {
 
     /// The one that new builds lie over.
     pub(super) fn current(&self) -> Option<Lower> {
-        let name = fs::read_link(self.folder.join(CURRENT)).ok()?;
-        Lower::open(self.folder.join(name))
+        Lower::open(self.folder.join(self.current_name()?))
     }
 
     /// Which one that is.
-    pub(super) fn current_name(&self) -> Option<PathBuf> {
-        fs::read_link(self.folder.join(CURRENT)).ok()
+    pub(super) fn current_name(&self) -> Option<String> {
+        fs::read_to_string(self.folder.join(CURRENT)).ok()
     }
 
     /// The one that a ground lies over; none when it is of another repository.
@@ -122,7 +121,7 @@ impl Lowers {
         turned: BTreeSet<String>,
         fill: impl FnOnce(&Path) -> Result<(), GitError>,
     ) -> Result<Lower, GitError> {
-        let old = fs::read_link(self.folder.join(CURRENT)).ok().map(|name| self.folder.join(name));
+        let old = self.current_name().map(|name| self.folder.join(name));
         let open = old.as_deref().is_some_and(wants_open_now);
         self.sweep();
         let name = Uuid::new_v4().simple().to_string();
@@ -150,8 +149,9 @@ impl Lowers {
             Ok(Lower { folder: folder.clone(), facts, lock })
         };
         let made = made().inspect_err(|_| _ = folder::remove(&aside))?;
-        let link = self.folder.join(format!(".{}", Uuid::new_v4().simple()));
-        symlink(&name, &link).and_then(|()| fs::rename(&link, self.folder.join(CURRENT))).map_err(failed)?;
+        // At once: nobody reads half a name.
+        let new = self.folder.join(format!(".{}", Uuid::new_v4().simple()));
+        fs::write(&new, &name).and_then(|()| fs::rename(&new, self.folder.join(CURRENT))).map_err(failed)?;
         Ok(made)
     }
 
@@ -175,13 +175,13 @@ impl Lowers {
     /// Removes what new builds do not lie over and nobody uses, and what was never completed; says whether nothing but
     /// the current one is left. Only with [`Lowers::turn`].
     fn sweep(&self) -> bool {
-        let current = fs::read_link(self.folder.join(CURRENT)).ok();
+        let current = self.current_name();
         let Ok(entries) = fs::read_dir(&self.folder) else { return true };
         let mut all = true;
         for entry in entries.flatten() {
             let name = entry.file_name();
             let is_ours = name.to_str().is_some_and(|name| Uuid::try_parse(name.trim_start_matches('.')).is_ok());
-            if !is_ours || current.as_deref() == Some(Path::new(&name)) {
+            if !is_ours || current.as_deref() == name.to_str() {
                 continue;
             }
             all &= remove_unused(&entry.path(), &self.folder);

@@ -5,7 +5,7 @@
 //!
 //! In a line: error, watch, status, credentials, order, listing, remote (talk), objects (files), folder, mirror,
 //! bring (mirror up to date), checkout, times (of an index), lower (kept checkouts), spare, change (between commits), laid
-//! (a checkout over a kept one), elsewhere (other repositories), gitmodules, submodules, history, program (git's own), lfs, options, partial, tree (a person's own), committed,
+//! (a checkout over a kept one), elsewhere (other repositories), gitmodules, submodules, history, program (git's own), lfs, options, partial, onto (a ground), tree (a person's own), committed,
 //! changes.
 
 mod error;
@@ -33,6 +33,7 @@ mod program;
 mod lfs;
 mod options;
 mod partial;
+mod onto;
 mod tree;
 mod committed;
 mod changes;
@@ -54,7 +55,6 @@ pub use elsewhere::{BranchAndCommit, FileAt};
 pub use error::GitError;
 pub use spare::KeptMirror;
 
-use crate::overlay::Ground;
 use listing::Asked;
 use mirror::Locks;
 use order::Order;
@@ -232,48 +232,6 @@ impl Checkouts {
             None => checkout::run(order, &asked, &into, lines),
         })
         .await
-    }
-
-    /// The same as [`Checkouts::check_out`], onto a ground: where its way allows, over a kept checkout of the repository,
-    /// so that it costs what the commit has otherwise. The ground is empty, or was laid ahead ([`Checkouts::lay_ahead`]);
-    /// one that lies over another repository is emptied first.
-    ///
-    /// Files that are as they were kept have the time at which that was made; those that some build since saw with
-    /// other contents, and those that are written, have the present.
-    ///
-    /// # Errors
-    /// See [`GitError`]; the ground is then empty.
-    pub async fn check_out_onto(
-        &self,
-        repo: &RepoUrl,
-        branch: Option<&Branch>,
-        commit: Option<&CommitId>,
-        ground: &Arc<Ground>,
-        stop: &CancellationToken,
-        progress: mpsc::Sender<String>,
-    ) -> Result<CheckedOut, GitError> {
-        let (asked, ground, filter) = (Asked::of(branch, commit), Arc::clone(ground), self.filter.clone());
-        self.work(repo, stop, &progress, move |order, lines| match &filter {
-            Some(filter) => {
-                order.writes()?;
-                ground.clear().map_err(GitError::disk("empty", ground.at()))?;
-                partial::run(order, &asked, filter, ground.at(), lines)
-            }
-            None => laid::run(order, &asked, &ground, lines),
-        })
-        .await
-    }
-
-    /// Lays an empty ground over the kept checkout of `repo`, before a job is known: containers can be started over it,
-    /// and [`Checkouts::check_out_onto`] then writes no more than what its commit has otherwise. Says whether it lies
-    /// over it; not where the ground's way is another, or nothing is kept of this repository. Nothing is fetched.
-    ///
-    /// # Errors
-    /// See [`GitError`]; the ground is then as it was.
-    pub async fn lay_ahead(&self, repo: &RepoUrl, ground: &Arc<Ground>) -> Result<bool, GitError> {
-        let (ground, stop) = (Arc::clone(ground), CancellationToken::new());
-        let (progress, _) = mpsc::channel(1);
-        self.work(repo, &stop, &progress, move |order, lines| laid::ahead(order, &ground, lines)).await
     }
 
     /// Does to a checkout of `repo` what a manifest asks for beyond a plain one, and says in a line each what is there

@@ -19,9 +19,11 @@ use super::*;
 mod changes;
 mod committed;
 mod elsewhere;
+mod kept;
 mod laid;
 mod options;
 mod private;
+mod speed;
 mod submodules;
 mod town;
 

@@ -1,14 +1,10 @@
-//! Checkouts over a kept one: the same as those that are written anew, and kept apart from each other.
+//! Checkouts over a kept one: the same as those that are written anew.
 
-use std::fs::File;
-use std::os::unix::fs::symlink;
-
-use super::town::{Town, What};
 use super::*;
-use crate::overlay::{self, Ground, Trial, Way};
+use crate::overlay::{Ground, Trial, Way};
 
 /// Whether this process may mount. A test that may not and need not says that it is skipped.
-fn may_mount() -> bool {
+pub(super) fn may_mount() -> bool {
     let folder = tempfile::tempdir().unwrap();
     let Err(error) = Trial::make(folder.path().join("trial")) else { return true };
     let required = std::env::var_os("BUILDR_TEST_REQUIRE").unwrap_or_default();
@@ -19,14 +15,14 @@ fn may_mount() -> bool {
 }
 
 /// A folder that becomes a checkout, taken away again when this is dropped.
-struct Floor(Arc<Ground>);
+pub(super) struct Floor(pub(super) Arc<Ground>);
 
 impl Floor {
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.0.at()
     }
 
-    fn over(&self) -> PathBuf {
+    pub(super) fn over(&self) -> PathBuf {
         self.0.lower().unwrap()
     }
 }
@@ -38,12 +34,12 @@ impl Drop for Floor {
 }
 
 impl Ground_ {
-    fn floor(&self, name: &str, way: Way) -> Floor {
+    pub(super) fn floor(&self, name: &str, way: Way) -> Floor {
         fs::create_dir(self.path(name)).unwrap();
         Floor(Arc::new(Ground::new(self.path(name), way)))
     }
 
-    async fn lay(&self, floor: &Floor, branch: Option<&str>) -> CheckedOut {
+    pub(super) async fn lay(&self, floor: &Floor, branch: Option<&str>) -> CheckedOut {
         let branch: Option<Branch> = branch.map(|b| b.parse().unwrap());
         let (sender, mut lines) = mpsc::channel(4);
         let stop = CancellationToken::new();
@@ -53,15 +49,20 @@ impl Ground_ {
         tokio::join!(work, read).0.unwrap()
     }
 
-    async fn fresh(&self, branch: Option<&str>, into: &str) -> PathBuf {
+    pub(super) async fn fresh(&self, branch: Option<&str>, into: &str) -> PathBuf {
         self.check_out(branch, None, into).await.unwrap();
         self.path(into)
     }
 
     /// A commit on main with exactly these files, and fifty more.
-    fn put(&self, files: &[File_<'_>]) -> Oid {
+    pub(super) fn put(&self, files: &[File_<'_>]) -> Oid {
+        self.put_beside(50, files)
+    }
+
+    /// A commit on main with exactly these files, and so many more.
+    pub(super) fn put_beside(&self, more: usize, files: &[File_<'_>]) -> Oid {
         let mut update = git2::build::TreeUpdateBuilder::new();
-        for number in 0..50 {
+        for number in 0..more {
             let path = format!("more/{number}");
             update.upsert(path.as_str(), self.source.blob(path.as_bytes()).unwrap(), git2::FileMode::Blob);
         }
@@ -83,11 +84,11 @@ impl Ground_ {
     }
 }
 
-type Ground_ = super::Ground;
-type File_<'a> = (&'a str, git2::FileMode, &'a str);
+pub(super) type Ground_ = super::Ground;
+pub(super) type File_<'a> = (&'a str, git2::FileMode, &'a str);
 
 /// All that is in a folder but `.git`: by path its kind, mode and contents.
-fn all_of(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+pub(super) fn all_of(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
     let mut all = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -108,7 +109,7 @@ fn all_of(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
     all
 }
 
-fn git(folder: &Path, arguments: &[&str]) -> String {
+pub(super) fn git(folder: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new("git");
     command.args(["-c", "safe.directory=*"]).args(arguments).current_dir(folder).env("GIT_OPTIONAL_LOCKS", "0");
     let done = command.output().unwrap();
@@ -140,7 +141,7 @@ fn told(folder: &Path) -> Vec<String> {
     all
 }
 
-fn same(laid: &Path, fresh: &Path, case: &str) {
+pub(super) fn same(laid: &Path, fresh: &Path, case: &str) {
     let (one, other) = (all_of(laid), all_of(fresh));
     let differ: Vec<_> = one.keys().chain(other.keys()).filter(|path| one.get(*path) != other.get(*path)).collect();
     assert!(differ.is_empty(), "{case}: {differ:?}");
@@ -221,14 +222,14 @@ async fn a_checkout_over_a_kept_one_is_as_one_that_is_written_anew() {
             let (before, after) = if there_and_back { (&after, &before) } else { (&before, &after) };
             let case = format!("{case} {way:?} {there_and_back}");
             let ground = Ground_::new();
-            ground.put(before);
+            ground.put_beside(3, before);
             let first = ground.floor("first", way);
             ground.lay(&first, None).await;
             let was = all_of(first.path());
             let ahead = ground.floor("ahead", way);
             let lies = ground.checkouts.lay_ahead(&ground.url(), &ahead.0).await.unwrap();
             assert_eq!(lies, way == Way::Overlay);
-            ground.put(after);
+            ground.put_beside(3, after);
             ground.lay(&ahead, None).await;
             assert_eq!(ahead.0.lower(), first.0.lower(), "{case}");
             same(ahead.path(), &ground.fresh(None, "fresh").await, &case);
@@ -252,313 +253,4 @@ async fn branches_and_names_are_those_of_a_clone() {
         assert_eq!(done, ground.check_out(branch, None, &format!("fresh{number}")).await.unwrap());
         same(floor.path(), &ground.path(&format!("fresh{number}")), &format!("{branch:?}"));
     }
-}
-
-/// Writes, deletes, renames, links and changes modes as root in a container can.
-fn spoil(root: &Path) {
-    for (path, (mode, _)) in all_of(root) {
-        let path = root.join(path);
-        if mode & 0o170_000 == 0o100_000 {
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
-            fs::hard_link(&path, path.with_extension("linked")).unwrap();
-            File::options().append(true).open(path.with_extension("linked")).unwrap().write_all(b"spoilt").unwrap();
-            Command::new("setfattr").args(["-n", "user.spoilt", "-v", "x"]).arg(&path).output().ok();
-        }
-    }
-    let packs = files_of(&root.join(".git")).into_keys();
-    overwrite(packs);
-    fs::rename(root.join("more"), root.join("moved")).unwrap();
-    fs::remove_file(root.join("a")).unwrap();
-    symlink("/etc", root.join("a")).unwrap();
-}
-
-#[tokio::test]
-async fn what_one_build_does_no_other_sees() {
-    if !may_mount() {
-        return;
-    }
-    let ground = Ground_::new();
-    ground.put(&[("a", git2::FileMode::Blob, "a"), ("d/b", git2::FileMode::Blob, "b")]);
-    let one = ground.floor("one", Way::Overlay);
-    ground.lay(&one, None).await;
-    let lower = one.over();
-    let (kept, mirror) = (files_of(&lower), files_of(&ground.mirror()));
-    let beside = ground.floor("beside", Way::Overlay);
-    ground.lay(&beside, None).await;
-    spoil(one.path());
-    let after = ground.floor("after", Way::Overlay);
-    ground.lay(&after, None).await;
-    assert_eq!((beside.over(), after.over()), (lower.clone(), lower.clone()), "all lie over the same");
-    let fresh = ground.fresh(None, "fresh").await;
-    for other in [&beside, &after] {
-        same(other.path(), &fresh, "another build");
-        git(other.path(), &["fsck", "--strict"]);
-    }
-    assert_eq!(files_of(&lower), kept);
-    assert_eq!(files_of(&ground.mirror()), mirror);
-    // What was written lies with the build, and goes with it.
-    assert!(overlay::upper_of(one.path()).is_some());
-    let path = one.path().to_owned();
-    drop(one);
-    assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
-    assert!(!path.with_extension("layers").exists());
-}
-
-#[tokio::test]
-async fn a_new_one_is_made_when_that_costs_less_and_the_old_one_goes_with_its_last_build() {
-    if !may_mount() {
-        return;
-    }
-    let ground = Ground_::new();
-    ground.put(&[("a", git2::FileMode::Blob, "0")]);
-    let old = ground.floor("old", Way::Overlay);
-    ground.lay(&old, None).await;
-    let first = old.over();
-    let many: Vec<String> = (0..200).map(|number| format!("new/{number}")).collect();
-    let many: Vec<File_<'_>> = many.iter().map(|path| (path.as_str(), git2::FileMode::Blob, "x")).collect();
-    ground.put(&many);
-    let ahead = ground.floor("ahead", Way::Overlay);
-    ground.checkouts.lay_ahead(&ground.url(), &ahead.0).await.unwrap();
-    let new = ground.floor("new", Way::Overlay);
-    ground.lay(&new, None).await;
-    assert_ne!(new.over(), first);
-    ground.lay(&ahead, None).await;
-    assert_eq!(ahead.over(), first, "what was laid ahead stays where it is");
-    let fresh = ground.fresh(None, "fresh").await;
-    same(ahead.path(), &fresh, "over the old one");
-    same(new.path(), &fresh, "over the new one");
-    assert_eq!(git(old.path(), &["status", "--porcelain"]), "");
-    drop((old, ahead));
-    ground.put(&[("b", git2::FileMode::Blob, "0")]);
-    for name in ["next", "last"] {
-        let floor = ground.floor(name, Way::Overlay);
-        ground.lay(&floor, None).await;
-    }
-    assert!(!first.exists(), "nobody uses it any more");
-}
-
-#[tokio::test]
-async fn time_tells_what_a_cache_was_made_of() {
-    if !may_mount() {
-        return;
-    }
-    let ground = Ground_::new();
-    let text = |text| vec![("a", git2::FileMode::Blob, text), ("b", git2::FileMode::Blob, "b")];
-    let first = ground.put(&text("first"));
-    let one = ground.floor("one", Way::Overlay);
-    ground.lay(&one, None).await;
-    let modified = |floor: &Floor, name: &str| fs::metadata(floor.path().join(name)).unwrap().modified().unwrap();
-    let kept = modified(&one, "a");
-    ground.put(&text("other"));
-    let other = ground.floor("other", Way::Overlay);
-    ground.lay(&other, None).await;
-    // What the other build makes of its `a`, and a cache keeps, is newer than the `a` that is kept.
-    let made = modified(&other, "a");
-    ground.source.reference("refs/heads/main", first, true, "test").unwrap();
-    let back = ground.floor("back", Way::Overlay);
-    ground.lay(&back, None).await;
-    assert_eq!(back.over(), one.over());
-    assert!(modified(&back, "a") >= made && made > kept);
-    assert_eq!(modified(&back, "b"), kept, "it was never otherwise");
-    assert_eq!(git(back.path(), &["status", "--porcelain"]), "");
-}
-
-#[tokio::test]
-async fn a_ground_that_lies_over_another_repository_is_emptied_first() {
-    if !may_mount() {
-        return;
-    }
-    let town = Town::new();
-    for name in ["one", "other"] {
-        town.commit(name, &[("file", What::Text(name))]);
-    }
-    let check_out = async |name: &str, ground: &Arc<Ground>| {
-        let (sender, _lines) = mpsc::channel(16);
-        let stop = CancellationToken::new();
-        town.checkouts.check_out_onto(&town.url(name), None, None, ground, &stop, sender).await.unwrap();
-    };
-    fs::create_dir(town.path("made")).unwrap();
-    let made = Floor(Arc::new(Ground::new(town.path("made"), Way::Overlay)));
-    check_out("one", &made.0).await;
-    fs::create_dir(town.path("ahead")).unwrap();
-    let ahead = Floor(Arc::new(Ground::new(town.path("ahead"), Way::Overlay)));
-    assert!(town.checkouts.lay_ahead(&town.url("one"), &ahead.0).await.unwrap());
-    assert_eq!(town.text("ahead/file"), "one");
-    check_out("other", &ahead.0).await;
-    assert_eq!(town.text("ahead/file"), "other");
-    assert!(!town.checkouts.lay_ahead(&town.url("nowhere"), &ahead.0).await.unwrap());
-}
-
-#[tokio::test]
-async fn what_cannot_be_had_leaves_an_empty_ground() {
-    if !may_mount() {
-        return;
-    }
-    let ground = Ground_::with_commit();
-    let floor = ground.floor("one", Way::Overlay);
-    ground.lay(&floor, None).await;
-    let ahead = ground.floor("ahead", Way::Overlay);
-    assert!(ground.checkouts.lay_ahead(&ground.url(), &ahead.0).await.unwrap());
-    let (sender, _lines) = mpsc::channel(16);
-    let (stop, branch) = (CancellationToken::new(), "nowhere".parse().unwrap());
-    let error =
-        ground.checkouts.check_out_onto(&ground.url(), Some(&branch), None, &ahead.0, &stop, sender).await.unwrap_err();
-    assert!(matches!(error, GitError::NoBranch { .. }), "{error}");
-    assert_eq!(fs::read_dir(ahead.path()).unwrap().count(), 0);
-}
-
-#[tokio::test]
-async fn a_mirror_goes_with_what_lies_beside_it_unless_a_build_uses_it() {
-    if !may_mount() {
-        return;
-    }
-    let ground = Ground_::with_commit();
-    let floor = ground.floor("one", Way::Overlay);
-    ground.lay(&floor, None).await;
-    let mirrors = ground.checkouts.mirrors().await;
-    let alone = files_of(&ground.mirror()).values().map(|bytes| bytes.len() as u64).sum::<u64>();
-    assert!(ground.checkouts.size_of(&mirrors[0]).await > alone, "what is kept beside it counts");
-    assert!(!ground.checkouts.remove_mirror(&mirrors[0]).await.unwrap());
-    assert_eq!(git(floor.path(), &["status", "--porcelain"]), "");
-    drop(floor);
-    assert!(ground.checkouts.remove_mirror(&mirrors[0]).await.unwrap());
-    assert!(ground.checkouts.mirrors().await.is_empty());
-}
-
-/// A repository of so many files, in folders of a hundred, all of random bytes.
-fn large(files: usize, bytes: usize) -> Ground_ {
-    let ground = Ground_::new();
-    let mut seed = 1_u64;
-    let mut update = git2::build::TreeUpdateBuilder::new();
-    for number in 0..files {
-        let mut text = vec![0; bytes];
-        for byte in &mut text {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            *byte = seed.to_be_bytes()[0];
-        }
-        let path = format!("d{}/{}/file{number}", number / 2000, number / 100);
-        update.upsert(path.as_str(), ground.source.blob(&text).unwrap(), git2::FileMode::Blob);
-    }
-    let source = &ground.source;
-    let empty = source.treebuilder(None).unwrap().write().unwrap();
-    let tree = update.create_updated(source, &source.find_tree(empty).unwrap()).unwrap();
-    let author = Signature::now("Ada", "ada@example.org").unwrap();
-    source.commit(Some("refs/heads/main"), &author, &author, "large", &source.find_tree(tree).unwrap(), &[]).unwrap();
-    git(&ground.path("source"), &["repack", "-adq"]);
-    ground
-}
-
-#[tokio::test]
-#[ignore = "a measurement: run it alone on a quiet machine, with --ignored --nocapture"]
-async fn how_long_a_workspace_takes() {
-    assert!(may_mount());
-    let ground = large(20_000, 10_000);
-    let clone = |into: &str| {
-        let began = std::time::Instant::now();
-        let (from, to) = (ground.path("source"), ground.path(into));
-        git(ground.folder.path(), &["clone", "-q", "--local", from.to_str().unwrap(), to.to_str().unwrap()]);
-        began.elapsed().as_secs_f64()
-    };
-    let mut made = 0;
-    let mut laid = async |way: Way| {
-        made += 1;
-        let floor = ground.floor(&format!("laid{made}"), way);
-        let began = std::time::Instant::now();
-        ground.lay(&floor, None).await;
-        let took = began.elapsed().as_secs_f64();
-        let began = std::time::Instant::now();
-        assert_eq!(git(floor.path(), &["status", "--porcelain"]), "");
-        let status = began.elapsed().as_secs_f64();
-        let began = std::time::Instant::now();
-        drop(floor);
-        (took, status, began.elapsed().as_secs_f64())
-    };
-    let median = |mut times: Vec<f64>| {
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    };
-    println!("mirror and kept checkout made: {:.3} s", laid(Way::Overlay).await.0);
-    let (mut clones, mut same, mut ten, mut status, mut gone) = (vec![], vec![], vec![], vec![], vec![]);
-    for round in 0..5 {
-        clones.push(clone(&format!("clone{round}")));
-        for times in [&mut same, &mut ten] {
-            let (took, asked, removed) = laid(Way::Overlay).await;
-            times.push(took);
-            status.push(asked);
-            gone.push(removed);
-            for number in 0..10 {
-                ground.commit("main", &format!("new{number}"), &format!("{round} {number}"));
-            }
-        }
-        // What is new is fetched by the next; the mirror has it then.
-        laid(Way::Overlay).await;
-    }
-    let base = median(clones);
-    for (what, times) in [("nothing new", same), ("ten files new, fetched", ten), ("status", status), ("removed", gone)]
-    {
-        let took = median(times);
-        println!("{what}: {took:.4} s, {:.3} of git clone --local ({base:.3} s)", took / base);
-    }
-    println!("written anew: {:.3} s", laid(Way::Plain).await.0);
-}
-
-#[tokio::test]
-async fn two_processes_share_what_is_kept() {
-    if !may_mount() {
-        return;
-    }
-    let ground = Ground_::with_commit();
-    let policy = ClonePolicy { local_repos: true, home: None, ..ClonePolicy::default() };
-    // With locks of its own, as another process has.
-    let other = Checkouts::new(ground.path("cache"), policy);
-    let (one, two) = (ground.floor("one", Way::Overlay), ground.floor("two", Way::Overlay));
-    let check_out = async |checkouts: &Checkouts, floor: &Floor| {
-        let (sender, _lines) = mpsc::channel(16);
-        let stop = CancellationToken::new();
-        checkouts.check_out_onto(&ground.url(), None, None, &floor.0, &stop, sender).await.unwrap();
-    };
-    tokio::join!(check_out(&ground.checkouts, &one), check_out(&other, &two));
-    assert_eq!(one.over(), two.over(), "one of them made it, and the other waited");
-    let fresh = ground.fresh(None, "fresh").await;
-    same(one.path(), &fresh, "one");
-    same(two.path(), &fresh, "two");
-    drop(one);
-    let mirrors = ground.checkouts.mirrors().await;
-    assert!(!ground.checkouts.remove_mirror(&mirrors[0]).await.unwrap(), "the other process uses it");
-}
-
-#[tokio::test]
-async fn what_containers_could_not_write_to_is_made_open_next_time() {
-    if !may_mount() {
-        return;
-    }
-    let ground = Ground_::new();
-    ground.put(&[("run", git2::FileMode::BlobExecutable, "x"), ("d/a", git2::FileMode::Blob, "a")]);
-    let closed = ground.floor("closed", Way::Overlay);
-    ground.lay(&closed, None).await;
-    same(closed.path(), &ground.fresh(None, "fresh").await, "as git writes it");
-    assert!(!overlay::open(closed.path()).unwrap(), "all of it has to be gone through");
-    ground.put(&[
-        ("run", git2::FileMode::BlobExecutable, "x"),
-        ("d/a", git2::FileMode::Blob, "a"),
-        ("new", git2::FileMode::Blob, "n"),
-    ]);
-    let open = ground.floor("open", Way::Overlay);
-    ground.lay(&open, None).await;
-    assert_ne!(open.over(), closed.over());
-    ground.put(&[("run", git2::FileMode::BlobExecutable, "x"), ("later", git2::FileMode::Blob, "l")]);
-    let later = ground.floor("later", Way::Overlay);
-    ground.lay(&later, None).await;
-    assert_eq!(later.over(), open.over());
-    fs::write(later.path().join("own"), "").unwrap();
-    fs::set_permissions(later.path().join("own"), fs::Permissions::from_mode(0o600)).unwrap();
-    assert!(overlay::open(later.path()).unwrap(), "only what was written is looked at");
-    let mode = |name: &str| fs::metadata(later.path().join(name)).unwrap().mode() & 0o777;
-    for (name, expect) in
-        [("", 0o777), ("run", 0o777), ("later", 0o666), ("own", 0o666), ("more", 0o777), (".git/HEAD", 0o666)]
-    {
-        assert_eq!(mode(name), expect, "{name}");
-    }
-    fs::remove_file(later.path().join("own")).unwrap();
-    assert_eq!(git(later.path(), &["status", "--porcelain"]), "");
 }
