@@ -27,7 +27,7 @@ impl Trial {
         }
         fs::write(lower.join("file"), "kept")?;
         fs::write(lower.join("folder/file"), "kept")?;
-        super::lay(&[lower.clone()], &trial.merged)?;
+        super::lay(std::slice::from_ref(&lower), &trial.merged)?;
         let at = |name: &str| trial.merged.join(name);
         fs::write(at("file"), "changed")?;
         fs::rename(at("folder"), at("renamed"))?;
