@@ -1,5 +1,6 @@
 //! What an agent says to the coordinator, on the backchannel.
 
+mod events;
 mod spent;
 mod tests_read;
 
@@ -14,6 +15,7 @@ use crate::outcome::{Ending, StageOutcome};
 use crate::plan::{BuildPlan, PlannedJob, Variable};
 use crate::source::{Branch, CommitId, RepoUrl};
 
+pub use events::{Events, MAX_EVENTS, Moment};
 pub use spent::{MAX_SPANS, Part, Span};
 pub use tests_read::{MAX_FAILURES, TestFailure, Tests};
 
@@ -241,29 +243,6 @@ pub struct Progress {
     /// 1, 2, 3 … within the claim, so that a repetition is seen.
     pub seq: u64,
     /// The agent's clock, milliseconds since 1970: for people, never for decisions.
-    pub at_ms: u64,
-    /// What.
-    pub event: JobEvent,
-}
-
-/// Several things that happened in one job, in the order of their numbers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Events {
-    /// Under which claim; one that is not current changes nothing.
-    pub claim: ClaimId,
-    /// What, at most [`MAX_EVENTS`].
-    pub events: Vec<Moment>,
-}
-
-/// The most events in one message: as many as a slot makes while a message is on its way, and some.
-pub const MAX_EVENTS: usize = 64;
-
-/// One of several things that happened.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Moment {
-    /// 1, 2, 3 … within the claim.
-    pub seq: u64,
-    /// The agent's clock, milliseconds since 1970.
     pub at_ms: u64,
     /// What.
     pub event: JobEvent,
