@@ -43,9 +43,9 @@ impl Ready {
         self.workspace = Some(workspace);
     }
 
-    /// The rooms for a job, with the place that was made for it.
-    pub(crate) fn give<'a>(&mut self, rooms: Rooms<'a>) -> Rooms<'a> {
-        Rooms { ready: Mutex::new(self.workspace.take()), ..rooms }
+    /// Puts the place that was made for the job into its rooms.
+    pub(crate) fn give(&mut self, rooms: &mut Rooms<'_>) {
+        rooms.ready = Mutex::new(self.workspace.take());
     }
 
     /// A job is over, and what it left is cleared away beside the next one.

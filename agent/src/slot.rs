@@ -265,7 +265,9 @@ async fn run(
     }
     tracing::info!(job = %order.job, build = ?order.build, attempt = order.attempt, repo = %order.repo, "job begins");
     let watched = agent.jobs.begin(order, &reporter);
-    let Ended { ending, rest } = runner::run(order, &ready.give(agent.rooms()), &watched, &stop).await;
+    let mut rooms = agent.rooms();
+    ready.give(&mut rooms);
+    let Ended { ending, rest } = runner::run(order, &rooms, &watched, &stop).await;
     drop(watched);
     tracing::info!(job = %order.job, outcome = %ending.outcome, "job ends");
     if !spool.is_finished() {

@@ -17,7 +17,7 @@ use crate::executor::{SandboxOrder, StageOrder, StandbyOrder};
 
 /// What the next job like one that has been carried out would probably begin with.
 #[derive(Debug, Clone)]
-pub struct Foreseen(StandbyOrder);
+pub struct Foreseen(Box<StandbyOrder>);
 
 impl Foreseen {
     /// What another job of this plan would begin with, if that can be known.
@@ -37,7 +37,8 @@ impl Foreseen {
             privileged: first.privileged,
             ..order
         };
-        Some(Self(StandbyOrder { place: SandboxOrder { job: String::new(), ..place.clone() }, stage }))
+        let place = SandboxOrder { job: String::new(), ..place.clone() };
+        Some(Self(Box::new(StandbyOrder { place, stage })))
     }
 
     /// What stands ready for a job in this workspace.
@@ -45,7 +46,7 @@ impl Foreseen {
     /// # Errors
     /// When the disk refuses.
     pub fn in_workspace(&self, workspace: &Workspace) -> io::Result<StandbyOrder> {
-        let Self(StandbyOrder { place, stage }) = self.clone();
+        let StandbyOrder { place, stage } = StandbyOrder::clone(&self.0);
         let mounts = vec![places::first_hand(workspace.folder())?];
         Ok(StandbyOrder {
             place: SandboxOrder { workspace: workspace.checkout(), ..place },
