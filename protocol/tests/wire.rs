@@ -26,7 +26,7 @@ fn check<T: DeserializeOwned + Serialize>(recorded: &str, kinds: usize, kind: &s
 
 #[test]
 fn reports_of_version_1() {
-    check::<Report>(include_str!("recorded/reports.v1.jsonl"), 22, "report");
+    check::<Report>(include_str!("recorded/reports.v1.jsonl"), 23, "report");
 }
 
 #[test]

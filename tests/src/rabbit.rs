@@ -59,7 +59,8 @@ pub async fn with_vhost<F: Future<Output = ()>>(test: impl FnOnce(Vhost) -> F) {
 
 /// A setting of the tests, from the environment.
 #[expect(clippy::disallowed_methods, reason = "a test has no command line to read it from")]
-pub(crate) fn setting(name: &str, default: &str) -> String {
+#[must_use]
+pub fn setting(name: &str, default: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| default.to_owned())
 }
 

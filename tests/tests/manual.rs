@@ -181,7 +181,8 @@ fn bounds_are_those_that_are_said() {
     let priority = |count| format!("priority: {count}\nb: {{script: x}}");
     let expression = |count| format!("b: {{when: {{if: 'event == \"{}\"'}}, script: x}}", "x".repeat(count - 11));
     let name = |count| format!("{}: {{script: x}}", "n".repeat(count));
-    let bounds: [(&str, &str, usize, &dyn Fn(usize) -> String); 7] = [
+    type Bound<'a> = (&'a str, &'a str, usize, &'a dyn Fn(usize) -> String);
+    let bounds: [Bound<'_>; 7] = [
         ("jobs.md", "at most 1000 stages", 1000, &stages),
         ("jobs.md", "at most 2000 variables", 2000, &variables),
         ("jobs.md", "at most 256 jobs", 256, &jobs),

@@ -68,7 +68,7 @@ async fn no_build_sees_anything_of_another() {
             let work = WorkFolder::at(&folder.path().join("work")).unwrap().with(WorkspaceChoice::Auto);
             let settled = work.settle(rig.executor(), checkouts.folder()).await.unwrap();
             if settled.way != Way::Overlay {
-                let required = std::env::var("BUILDR_TEST_REQUIRE").unwrap_or_default();
+                let required = farm::rabbit::setting("BUILDR_TEST_REQUIRE", "");
                 assert!(!required.split(',').any(|part| part == "mount"), "overlays are required: {settled:?}");
                 eprintln!("skipped: {settled:?}");
                 return;

@@ -251,7 +251,18 @@ impl GitError {
         }
     }
 
-    /// The same, of a submodule.
+    /// Whether another attempt at the job may go better, later or on another machine: also when it was this machine's
+    /// own disk that failed.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Submodule { source, .. } => source.passes(),
+            Self::Disk { .. } | Self::Mirror { .. } => true,
+            _ => self.retry_worthy(),
+        }
+    }
+
+    /// An error in a submodule.
     pub(super) fn in_submodule(path: &str, source: Self) -> Self {
         match source {
             Self::Cancelled => Self::Cancelled,

@@ -252,5 +252,5 @@ fn sourced(tree: TreeCopy) -> Sourced {
 
 /// The job's end when its code could not be had.
 pub(super) fn clone_failed(error: &GitError) -> Ending {
-    Ending::errored(Cause::Clone, error.to_string()).or_again(error.retry_worthy())
+    Ending::errored(Cause::Clone, error.to_string()).or_again(error.passes())
 }

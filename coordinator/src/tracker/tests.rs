@@ -428,7 +428,9 @@ async fn events_in_one_message_are_taken_one_after_the_other() {
     agent.hear(|control| matches!(control, Control::Noted { seq: 3, .. })).await;
     assert_eq!(farm.snapshot(build).await.view.build.status.name(), "running");
     // What comes behind the end in the same message changes nothing.
-    agent.report(together(4, vec![ended("more"), finished, JobEvent::Finished { ending: failed(), spent: Vec::new() }])).await;
+    agent
+        .report(together(4, vec![ended("more"), finished, JobEvent::Finished { ending: failed(), spent: Vec::new() }]))
+        .await;
     agent.hear_recorded(claim).await;
     let view = farm.snapshot(build).await.view;
     let stages: Vec<_> =
@@ -476,7 +478,8 @@ async fn a_job_that_the_farm_failed_is_tried_again_and_nothing_final_is_said_bef
     farm.broker.declare_replies("mine");
     farm.broker.publish("build_queue", INJECTED, None, reply());
     let build = BuildNumber(1);
-    let away = |cause| JobEvent::Finished { ending: Ending::errored(cause, "it is away").or_again(true), spent: Vec::new() };
+    let away =
+        |cause| JobEvent::Finished { ending: Ending::errored(cause, "it is away").or_again(true), spent: Vec::new() };
     let mut claims = Vec::new();
     for (attempt, cause) in [(1, Cause::Daemon), (2, Cause::Clone), (3, Cause::Pull)] {
         let (claimed, grant) = agent.work(&farm).await;

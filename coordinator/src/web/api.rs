@@ -61,7 +61,7 @@ pub(super) struct ListQuery {
     limit: Option<u32>,
     status: Option<Status>,
     repo: Option<String>,
-    branch: Option<String>,
+    branch: Option<Branch>,
 }
 
 /// A page of builds, the newest first.
@@ -73,7 +73,7 @@ pub(super) async fn list(web: &Web, query: &ListQuery) -> Answer<Builds> {
         limit: limit + 1,
         status: query.status,
         repo: query.repo.clone(),
-        branch: query.branch.clone(),
+        branch: query.branch.as_ref().map(|branch| branch.as_str().to_owned()),
     };
     let mut found = web.desk.store.builds(&page).await?;
     let shown = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -62,10 +62,13 @@ impl Folders {
     /// Whether it has a workspace, and so a job.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        let workspaces = std::fs::read_dir(self.work()).into_iter().flatten().flatten();
-        // One that stands ready for a job to come has nothing in it but where its first stage will hand on.
-        let stands_ready = |folder: &Path| folder.join("hand-ahead").exists() && files(&folder.join("app")).is_empty();
-        workspaces.filter(|workspace| !stands_ready(&workspace.path())).count() > 0
+        self.workspaces().next().is_some()
+    }
+
+    /// Those of jobs, whether they have their code or not.
+    fn workspaces(&self) -> impl Iterator<Item = PathBuf> {
+        let all = std::fs::read_dir(self.work()).into_iter().flatten().flatten().map(|entry| entry.path());
+        all.filter(|workspace| !stands_ready(workspace))
     }
 
     /// Ends the waiting of stages that wait for the file `go`, now or soon, in all of its jobs; waits until there is
@@ -85,9 +88,8 @@ impl Folders {
 
     /// The same for a file of any name, in all of its jobs that have their code now. Gives how many.
     pub fn let_go_now(&self, file: &str) -> usize {
-        let folders = std::fs::read_dir(self.work()).into_iter().flatten().flatten();
         // One that holds nothing yet has to stay so until the code is there.
-        let checkouts = folders.map(|entry| entry.path().join("app"));
+        let checkouts = self.workspaces().map(|workspace| workspace.join("app"));
         let checkouts = checkouts.filter(|checkout| checkout.join(".buildr.yml").exists());
         // Written once: one that is over, and about to be removed, was told already.
         let told = |file: PathBuf| !file.exists() && std::fs::write(file, "").is_ok();
@@ -118,8 +120,7 @@ impl Folders {
     /// Whether a file is in one of its workspaces.
     #[must_use]
     pub fn holds(&self, file: &str) -> bool {
-        let folders = std::fs::read_dir(self.work()).into_iter().flatten().flatten();
-        folders.map(|entry| entry.path().join("app").join(file)).any(|path| path.exists())
+        self.workspaces().any(|workspace| workspace.join("app").join(file).exists())
     }
 
     /// Waits until the coordinator has all that it had to say.
@@ -135,6 +136,14 @@ impl Folders {
     fn spool(&self) -> PathBuf {
         self.state().join("spool")
     }
+}
+
+/// Whether a workspace is for a job to come. It has a place where its first stage will hand on, and nothing was written
+/// to its checkout: that is empty, or lies over what is kept of a repository.
+fn stands_ready(workspace: &Path) -> bool {
+    let written =
+        [workspace.join("app.layers/upper"), workspace.join("app")].into_iter().find(|folder| folder.exists());
+    workspace.join("hand-ahead").exists() && written.is_none_or(|folder| files(&folder).is_empty())
 }
 
 /// What lies in a folder, which may not be there.
