@@ -1,10 +1,10 @@
 //! What an agent says to the coordinator, on the backchannel.
 
 mod events;
+mod log_chunk;
 mod spent;
 mod tests_read;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -16,6 +16,7 @@ use crate::plan::{BuildPlan, PlannedJob, Variable};
 use crate::source::{Branch, CommitId, RepoUrl};
 
 pub use events::{Events, MAX_EVENTS, Moment};
+pub use log_chunk::{LogChunk, MAX_CHUNK_BYTES, MAX_LOG_BYTES};
 pub use spent::{MAX_SPANS, Part, Span};
 pub use tests_read::{MAX_FAILURES, TestFailure, Tests};
 
@@ -389,24 +390,3 @@ pub enum JobEvent {
 
 /// The longest summary of one stage, in bytes.
 pub const MAX_SUMMARY_BYTES: usize = 64 << 10;
-
-/// The longest piece of a log that is taken, in bytes: four of those that agents send, for their next versions.
-pub const MAX_CHUNK_BYTES: usize = 256 << 10;
-
-/// Beyond this no log reaches, in bytes: what lies there is nonsense, and no file system has a place for it.
-pub const MAX_LOG_BYTES: u64 = 1 << 42;
-
-/// Some bytes of a log. They travel raw, with the rest in the message's headers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogChunk {
-    /// Under which claim.
-    pub claim: ClaimId,
-    /// Which log.
-    pub log: LogName,
-    /// Where in the log they begin, in bytes.
-    pub offset: u64,
-    /// The agent's clock when they were printed, milliseconds since 1970.
-    pub at_ms: u64,
-    /// The bytes.
-    pub bytes: Bytes,
-}

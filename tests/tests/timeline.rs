@@ -36,7 +36,7 @@ async fn each_part_of_a_build_is_told_once_it_is_over() {
         let [attempt] = &over.attempts[..] else { panic!("{over:#?}") };
         assert!(attempt.over && attempt.agent.as_str() == "a", "{over:#?}");
         let found = parts(attempt);
-        for part in ["queue -", "claim -", "checkout -", "plan -", "start wait", "script wait", "script after", "teardown -", "report -"] {
+        for part in ["queue -", "claim -", "checkout -", "plan -", "start wait", "script wait", "script after", "report -"] {
             assert!(found.iter().any(|found| found == part), "{part} is not in {found:?}");
         }
         let place = |part: &str| found.iter().position(|found| found == part).unwrap();

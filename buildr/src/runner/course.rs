@@ -11,17 +11,17 @@ use protocol::job::{SoFar, WorkOrder};
 use protocol::plan::{BuildPlan, Image, Kept, RunOn};
 use protocol::report::JobEvent;
 use protocol::{Cause, Ending, JobId, Outcome, PlannedJob, StageName, Variable};
-use tokio::sync::mpsc;
 
 use super::build::{Answer, Place, Ways};
 use super::given::Given;
+use super::platform::look;
 use super::redact::Redactor;
 use super::rest::{Ended, Rest};
 use super::source::Sourced;
 use super::tap::{Left, Tap};
-use super::telling::{InTurn, JobLog, sentence};
+use super::telling::{InTurn, JobLog};
 use super::{Rooms, Runner};
-use crate::executor::{ExecutorError, OUTPUT_BOUND, Stop, Suits};
+use crate::executor::Stop;
 use crate::ledger::Ledger;
 use crate::sink::{BuildSink, EventSink as _};
 
@@ -362,32 +362,6 @@ async fn run(build: &Build<'_>, job: &PlannedJob, place: usize, order: WorkOrder
         tracing::error!(%error, "a job's end could not be told");
     }
     Step::Ended(place, ended, tap.left())
-}
-
-/// Looks whether an image's platform runs here; else says why not.
-async fn look(rooms: &Rooms<'_>, image: &Image, stop: &Stop, log: &JobLog<'_>) -> Result<(), String> {
-    let (output, mut printed) = mpsc::channel(OUTPUT_BOUND);
-    let asking = async move { rooms.executor.suits(image, &output, stop).await };
-    let telling = async {
-        while let Some(bytes) = printed.recv().await {
-            for line in String::from_utf8_lossy(&bytes).lines() {
-                log.say(line).await;
-            }
-        }
-    };
-    let platform = image.platform.as_deref().unwrap_or_default();
-    match tokio::join!(asking, telling).0 {
-        Ok(Suits::Own) => Ok(()),
-        Ok(Suits::Foreign) => {
-            log.say(&format!("runs here on {platform}, which is not this machine's own platform, and may be slow"))
-                .await;
-            Ok(())
-        }
-        Ok(Suits::Not(reason)) => Err(format!("it is for {platform}: {reason}")),
-        Err(error @ ExecutorError::Pull { .. }) => Err(format!("it is for {platform}: {}", sentence(&error))),
-        // What else is wrong is the job's own to tell.
-        Err(_) => Ok(()),
-    }
 }
 
 /// `finally` goes on after a cancel, and ends with a second one or when its time is over.

@@ -29,6 +29,7 @@ mod planning;
 mod beside;
 mod given;
 mod tap;
+mod platform;
 mod build;
 mod course;
 

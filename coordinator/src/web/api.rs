@@ -111,7 +111,8 @@ pub(super) async fn whole(web: &Web, number: BuildNumber) -> Answer<Whole> {
     if !waits {
         return Ok(Whole { view, logs, waiting: Vec::new() });
     }
-    let waiting = web.waits.look(&web.desk).await?.of(number).to_vec();
+    // Looked up now: what is said beside the build's state must be of the same moment.
+    let waiting = why::waits(&web.desk).await?.of(number).to_vec();
     for job in &mut view.jobs {
         let waits = waiting.iter().find(|waiting| waiting.job == job.key);
         job.message = job.message.take().or_else(|| waits.map(|waiting| waiting.sentence.clone()));

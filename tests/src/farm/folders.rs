@@ -53,6 +53,14 @@ impl Folders {
         left
     }
 
+    /// What its jobs left, and what it has not said yet, while it may have a place that stands ready for the next.
+    #[must_use]
+    pub fn left_of_jobs(&self) -> Vec<String> {
+        let mut left: Vec<_> = self.workspaces().map(|workspace| workspace.display().to_string()).collect();
+        left.extend(files(&self.spool()));
+        left
+    }
+
     /// Whether it ever cloned a repository.
     #[must_use]
     pub fn has_cloned(&self) -> bool {

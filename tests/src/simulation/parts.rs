@@ -185,9 +185,9 @@ impl Course<'_> {
         }
         for agent in AGENTS {
             let folders = self.farm.folders(agent).clone();
-            while !folders.left().is_empty() {
+            while !folders.left_of_jobs().is_empty() {
                 if Instant::now() > end {
-                    wrong.push(format!("something is left of {agent}: {:?}", folders.left()));
+                    wrong.push(format!("something is left of {agent}: {:?}", folders.left_of_jobs()));
                     break;
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;

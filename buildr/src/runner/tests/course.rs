@@ -6,6 +6,8 @@ use protocol::{JobKey, PlannedJob, StageOutcome, StagePlan};
 use super::*;
 use crate::sink::BuildSink;
 
+mod odd;
+
 /// A job of one stage of its own name.
 fn job(name: &str, needs: &[&str], script: &[&str]) -> PlannedJob {
     let script = script.iter().map(|&line| line.to_owned()).collect();
@@ -390,41 +392,4 @@ async fn finally_comes_last_whatever_happened() {
     build(vec![gated, finally(&["print x"])])
         .await
         .check("passed", "a skipped: you said no, finally skipped: no job of the build ever began");
-}
-
-#[tokio::test]
-async fn a_build_that_takes_too_long_is_cancelled_with_the_reason() {
-    let plan = BuildPlan { timeout_ms: Some(50), ..BuildPlan::default() };
-    let ran = build_so(vec![job("a", &[], &["hang"])], How { plan, ..How::default() }).await;
-    ran.check("cancelled", "a cancelled");
-    assert!(ran.ending.message.unwrap().contains("the build took longer than"));
-}
-
-#[tokio::test]
-async fn what_a_person_or_a_group_lets_begin_is_not_begun_twice() {
-    let group = Concurrency { group: "prod".to_owned(), limit: 1, order: TakeOrder::Build };
-    let mut jobs = vec![PlannedJob { concurrency: Some(group), ..job("deploy", &[], &["fail-until 2"]) }];
-    jobs[0].plan.stages[0].retry = Some(Retry { max: 3, on: Vec::new(), delay_ms: 0 });
-    let ran = build(jobs).await;
-    ran.check("failed", "deploy failed");
-    let once = |event: &JobEvent| matches!(event, JobEvent::StageStarted { not_twice: true, .. });
-    assert_eq!(ran.told.iter().filter(|(_, event)| once(event)).count(), 1);
-}
-
-#[tokio::test]
-async fn a_job_without_code_begins_with_nothing() {
-    let mut bare = job("bare", &[], &["expect-file code"]);
-    bare.plan.clone.none = true;
-    build(vec![bare]).await.check("failed", "bare failed");
-}
-
-#[tokio::test]
-async fn what_is_asked_for_and_not_planned_is_said_before_anything_runs() {
-    let ran = build(Vec::new()).await;
-    ran.check("errored", "");
-    assert_eq!(ran.ending.outcome, Outcome::Errored { cause: Cause::Manifest });
-    assert!(!ran.told.iter().any(|(_, event)| matches!(event, JobEvent::Planned { .. })));
-    assert!(
-        !ran.told.iter().any(|(_, event)| matches!(event, JobEvent::StageEnded { result: StageOutcome::Passed, .. }))
-    );
 }
