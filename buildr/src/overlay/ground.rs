@@ -29,7 +29,7 @@ impl fmt::Display for Way {
     }
 }
 
-/// A folder that a job works in. Whoever lets go of it takes it away first ([`Ground::clear`]): a mount outlives its
+/// A folder that a job works in. Whoever lets go of it takes it away first (`clear`): a mount outlives its
 /// process.
 #[derive(Debug)]
 pub struct Ground {
