@@ -59,13 +59,15 @@ async fn left_of(farm: &mut Farm, before: &[String]) -> Vec<String> {
 /// Cancels a build, waits until that is recorded, and looks whether something was left at that moment.
 async fn cancelled(farm: &mut Farm, number: BuildNumber, what: &str) -> BuildView {
     let before = farm.agent("a").containers_of_jobs().await;
+    let workspaces: Vec<_> = farm.folders("a").workspaces().collect();
     let since = Instant::now();
     let done = farm.api().cancel(number).await;
     assert!(done.message.contains("is being cancelled"), "{}", done.message);
     let view = farm.api().until_is(number, Status::Cancelled).await;
     eprintln!("cancel | {what} | {:.1} s", since.elapsed().as_secs_f64());
     let left = left_of(farm, &before).await;
-    assert!(left.is_empty() && !farm.folders("a").is_busy(), "recorded before it was gone: {left:?}");
+    let gone = workspaces.iter().all(|workspace| !workspace.exists());
+    assert!(left.is_empty() && gone, "recorded before it was gone: {left:?} {workspaces:?}");
     assert_eq!((states(&view), view.exit_code), (vec!["cancelled"], Some(130)), "{view:#?}");
     assert!(view.build.message.as_ref().unwrap().contains("the test says so"), "{view:#?}");
     view

@@ -73,8 +73,8 @@ impl Folders {
         self.workspaces().next().is_some()
     }
 
-    /// Those of jobs, whether they have their code or not.
-    fn workspaces(&self) -> impl Iterator<Item = PathBuf> {
+    /// Those of jobs, whether they have their code or not; and for a moment one that is being made for a job to come.
+    pub fn workspaces(&self) -> impl Iterator<Item = PathBuf> {
         let all = std::fs::read_dir(self.work()).into_iter().flatten().flatten().map(|entry| entry.path());
         all.filter(|workspace| !stands_ready(workspace))
     }

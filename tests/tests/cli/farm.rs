@@ -84,7 +84,7 @@ async fn a_build_is_submitted_and_looked_at() {
         (raw.code, raw.out.as_str()),
         (Some(0), "$ echo hello from build\nhello from build\n$ exit ${CODE:-0}\n")
     );
-    farm.run(&["agents"]).await.check(0, &["2"]);
+    until("its agent to be known", async || farm.run(&["agents"]).await.out.contains('2').then_some(())).await;
     farm.run(&["status", "99"]).await.check(3, &["99"]);
     farm.run(&["cancel", "1"]).await.shows(&["1"]);
     assert_eq!(farm.build("1").await["exit_code"], 0);
