@@ -130,8 +130,9 @@ async fn a_checkout_that_does_not_fit_is_an_error_that_names_the_disk() {
         let repository = Repository::with(&[(".buildr.yml", SMALL), ("large.txt", &large)]);
         disk.fill(MIB / 2);
         let number = farm.api().submit(&repository).await;
+        // Another attempt may have more room, here or elsewhere; none has.
         let view = farm.api().until_is(number, Status::Errored).await;
-        one_attempt(&view);
+        assert_eq!((view.attempts.len(), view.exit_code), (3, Some(3)), "{view:#?}");
         let place = disk.path().canonicalize().unwrap().display().to_string();
         assert!(message(&view).contains(&place) && message(&view).contains("No space left"), "{}", message(&view));
         farm.folders("a").until_no_work().await;
