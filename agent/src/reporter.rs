@@ -209,7 +209,7 @@ impl Sender {
 
     /// How many of these events, which are at least one, travel in the next message.
     fn together(&self, events: &[Progress]) -> usize {
-        if !self.reads_events {
+        if !self.reads_events || events.len() == 1 {
             return 1;
         }
         let mut bytes = 0;

@@ -92,8 +92,13 @@ fn flags_of(at: &Path) -> io::Result<MsFlags> {
 
 /// Where the overlay at `at` has its own things.
 fn layers_of(at: &Path) -> PathBuf {
-    let mut name = at.as_os_str().to_owned();
-    name.push(".layers");
+    beside(at, ".layers")
+}
+
+/// What stands beside a folder, by its name with something behind it.
+pub(super) fn beside(folder: &Path, what: &str) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(what);
     name.into()
 }
 

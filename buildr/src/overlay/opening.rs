@@ -4,13 +4,13 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{Mode, SFlag};
 
-use super::mounts::lowers_of;
+use super::mounts::{beside, lowers_of};
 use crate::folder::{self, Entry};
 
 /// Stands beside a lower that is open.
@@ -51,12 +51,6 @@ pub(crate) fn open(at: &Path) -> io::Result<bool> {
         tracing::debug!(%error, "that a kept checkout should be open could not be noted");
     }
     Ok(false)
-}
-
-fn beside(lower: &Path, what: &str) -> PathBuf {
-    let mut name = lower.as_os_str().to_owned();
-    name.push(what);
-    name.into()
 }
 
 /// Lets every user read and write what was written to the overlay at `at`, and go where somebody may go.

@@ -1,7 +1,7 @@
 //! Jobs from their first line to their end, without containers: what a runner tells of them.
 
 use std::net::TcpListener;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -86,23 +86,11 @@ impl Ground {
         let archives = self.folder.path().join("archives");
         let caches = CacheStore::at(self.folder.path().join("caches"), 1 << 30);
         let rooms = Rooms {
-            includes: None,
-            source: source.unwrap_or(Source::Tree(&tree)),
-            executor: &executor,
-            work: &work,
-            socket: &SocketPolicy::default(),
-            own_environment: &[],
-            more_environment: &[],
             secrets: &self.secrets,
             times: self.times,
-            agent: "oak",
-            stage_parallelism: 2,
             archives: Some(&archives),
-            reports: None,
             caches: Some(&caches),
-            keep: crate::executor::KeepContainers::Nothing,
-            visitor: None,
-            ready: Mutex::default(),
+            ..rooms(source.unwrap_or(Source::Tree(&tree)), &executor, &work)
         };
         let told =
             Told { logs: Mutex::default(), events: Mutex::default(), stop: &stop, cancel_because: self.cancel_because };
@@ -111,6 +99,30 @@ impl Ground {
         assert_eq!(std::fs::read_dir(work.path()).unwrap().count(), 0, "the workspace is gone");
         assert_eq!(executor.open_sandboxes(), 0, "the sandbox is closed");
         (ending, told.logs.into_inner().unwrap(), told.events.into_inner().unwrap())
+    }
+}
+
+/// Rooms with nothing in them but where code comes from, where it runs, and where it lies.
+fn rooms<'a>(source: Source<'a>, executor: &'a ScriptedExecutor, work: &'a WorkFolder) -> Rooms<'a> {
+    static NO_SOCKET: LazyLock<SocketPolicy> = LazyLock::new(SocketPolicy::default);
+    Rooms {
+        includes: None,
+        source,
+        executor,
+        work,
+        socket: &NO_SOCKET,
+        own_environment: &[],
+        more_environment: &[],
+        secrets: &[],
+        times: TimeLimits::default(),
+        agent: "oak",
+        stage_parallelism: 2,
+        archives: None,
+        reports: None,
+        caches: None,
+        keep: crate::executor::KeepContainers::Nothing,
+        visitor: None,
+        ready: Mutex::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use bollard::query_parameters::{
     KillContainerOptionsBuilder, StartContainerOptions, WaitContainerOptions,
 };
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use protocol::StageEnd;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
@@ -206,6 +206,12 @@ impl Container {
     pub(super) fn failed(&self, doing: &str, error: &bollard::errors::Error) -> ExecutorError {
         self.engine.failed(format!("{doing} the container of {}", self.title), error)
     }
+}
+
+/// Whether what is at the other end of a line still waits for what it is told. Whatever has ended, for its own reasons or
+/// with its daemon, is of no use to anybody.
+pub(super) fn waits(line: &mut Line) -> bool {
+    line.output.next().now_or_never().is_none()
 }
 
 /// Writes the frame, and holds the input open for as long as it is polled. A write that fails tells nothing that

@@ -250,14 +250,16 @@ impl Machine {
 
     /// Whether the daemon sees a folder; nothing while nobody knows.
     pub(super) fn is_shared(&self, folder: &Path) -> Option<bool> {
-        let place = place_of(folder);
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).get(&place).copied()
+        self.known_of(&place_of(folder))
     }
 
     /// Whether the daemon is known to see what lies beside a folder.
     pub(super) fn sees_beside(&self, folder: &Path) -> bool {
-        let place = place_beside(folder);
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).get(&place) == Some(&true)
+        self.known_of(&place_beside(folder)) == Some(true)
+    }
+
+    fn known_of(&self, place: &(PathBuf, u64)) -> Option<bool> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).get(place).copied()
     }
 
     fn note_shared(&self, folder: &Path, is_shared: bool) {

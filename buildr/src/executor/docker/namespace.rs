@@ -12,14 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::StreamExt as _;
 use rand::distr::{Alphanumeric, SampleString as _};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::super::ExecutorError;
-use super::container::{Container, Line};
+use super::container::{Container, Line, waits};
 use super::engine::Engine;
 use super::removal;
 use super::settings::DockerSettings;
@@ -102,7 +102,7 @@ impl Namespaces {
     pub(super) async fn take(&self, engine: &Engine) -> Option<Namespace> {
         loop {
             let mut namespace = self.0.lock().idle.pop()?;
-            if namespace.waits() {
+            if waits(&mut namespace.line) {
                 return Some(namespace);
             }
             namespace.remove(engine).await;
@@ -230,11 +230,6 @@ impl Namespace {
     /// Whether it looks as it did before anybody was in it.
     async fn is_clean(&mut self) -> bool {
         self.look().await.is_some_and(|look| look == self.clean)
-    }
-
-    /// Whether its holder still waits, and has not ended for its own reasons or with its daemon.
-    fn waits(&mut self) -> bool {
-        self.line.output.next().now_or_never().is_none()
     }
 
     async fn ask(&mut self, what: &str) -> Option<Vec<u8>> {

@@ -22,8 +22,8 @@ use super::super::{ExecutorError, Stop};
 use super::container::Container;
 use super::image::Image;
 use super::order;
+use super::removal;
 use super::sandbox::DockerSandbox;
-use super::stage;
 
 /// How long it waits between two tries.
 const BETWEEN_TRIES: Duration = Duration::from_millis(250);
@@ -222,7 +222,7 @@ impl Awaited<'_> {
         watch.start().await?;
         let mut waiting = self.container.engine.long.wait_container(&watch.id, None::<WaitContainerOptions>);
         let ended = waiting.next().await;
-        stage::gone(&sandbox.machine, &watch.id).await;
+        removal::in_background(&sandbox.machine.engine, &watch.id).await;
         match ended {
             Some(Ok(ended)) if ended.status_code == 0 => Ok(()),
             // It ends badly only with the service.

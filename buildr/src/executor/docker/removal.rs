@@ -38,6 +38,13 @@ pub(super) async fn container(engine: &Engine, id: &str) -> Result<(), ExecutorE
     Ok(())
 }
 
+/// Removes a container in the background of a place, whose closing finds what stays.
+pub(super) async fn in_background(engine: &Engine, container: &str) {
+    if let Err(error) = self::container(engine, container).await {
+        tracing::warn!(%error, "a container is left to the closing of its job's place");
+    }
+}
+
 /// Removes an image by force. One that is gone already is fine.
 pub(super) async fn image(engine: &Engine, id: &str) -> Result<(), ExecutorError> {
     let mut wait = FIRST_WAIT;

@@ -162,9 +162,7 @@ impl DockerSandbox {
     pub(super) fn remove_aside(&self, id: String) {
         let machine = Arc::clone(&self.machine);
         lock(&self.removals).push(task::spawn("container removal", async move {
-            if let Err(error) = removal::container(&machine.engine, &id).await {
-                tracing::warn!(%error, "a container is left to the closing of its job's place");
-            }
+            removal::in_background(&machine.engine, &id).await;
         }));
     }
 
@@ -174,9 +172,7 @@ impl DockerSandbox {
         let machine = Arc::clone(&self.machine);
         lock(&self.removals).push(task::spawn("container removal", async move {
             let Ok(Some(Standing { container, joined, .. })) = making.await else { return };
-            if let Err(error) = removal::container(&machine.engine, &container.id).await {
-                tracing::warn!(%error, "a container is left to the closing of its job's place");
-            }
+            removal::in_background(&machine.engine, &container.id).await;
             if let Some(files) = joined {
                 machine.discard(&files).await.ok();
             }

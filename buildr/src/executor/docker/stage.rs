@@ -18,7 +18,6 @@ use super::joint::Entered;
 use super::machine::Machine;
 use super::notice;
 use super::order::Order;
-use super::removal;
 use super::sandbox::{DockerSandbox, lock};
 use super::settings::DiskLimits;
 use super::standing::{Standing, Taken};
@@ -194,11 +193,4 @@ pub(super) async fn connect_further(machine: &Machine, container: &str) -> Resul
     let request = NetworkConnectRequest { container: container.to_owned(), endpoint_config: None };
     let connected = machine.engine.quick.connect_network(network, request).await;
     connected.map_err(|error| machine.engine.failed(format!("connect a stage with the network {network:?}"), &error))
-}
-
-/// Removes a container that was left, in the background of a place.
-pub(super) async fn gone(machine: &Machine, container: &str) {
-    if let Err(error) = removal::container(&machine.engine, container).await {
-        tracing::warn!(%error, "a container is left to the closing of its job's place");
-    }
 }

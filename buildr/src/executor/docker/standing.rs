@@ -6,11 +6,10 @@
 use std::path::PathBuf;
 
 use bollard::models::ContainerCreateBody;
-use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::container::{Container, Line};
+use super::container::{Container, Line, waits};
 
 /// What the daemon was told, or would be, when a container is made: all but its labels, and the namespace that it joins.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,13 +31,6 @@ pub(super) struct Standing {
     pub(super) line: Line,
     /// The files beside the workspace that it has for itself, when it has joined its place's namespace.
     pub(super) joined: Option<PathBuf>,
-}
-
-impl Standing {
-    /// Whether it still waits. One that has ended, for its own reasons or with its daemon, is of no use to anybody.
-    fn waits(&mut self) -> bool {
-        self.line.output.next().now_or_never().is_none()
-    }
 }
 
 /// One that is being made, or stands.
@@ -72,7 +64,7 @@ impl Ahead {
         }
         match self.making.await.ok().flatten() {
             Some(mut standing) => {
-                if standing.waits() {
+                if waits(&mut standing.line) {
                     Taken::This(standing)
                 } else {
                     Taken::Ended(standing)

@@ -159,25 +159,7 @@ async fn build_so(jobs: Vec<PlannedJob>, how: How) -> Ran {
     let stop = Stop::new();
     let work = WorkFolder::at(&ground.folder.path().join("work")).unwrap();
     let archives = ground.folder.path().join("archives");
-    let rooms = Rooms {
-        includes: None,
-        source: Source::Tree(&tree),
-        executor: &executor,
-        work: &work,
-        socket: &SocketPolicy::default(),
-        own_environment: &[],
-        more_environment: &[],
-        secrets: &[],
-        times: TimeLimits::default(),
-        agent: "oak",
-        stage_parallelism: 2,
-        archives: Some(&archives),
-        reports: None,
-        caches: None,
-        keep: crate::executor::KeepContainers::Nothing,
-        visitor: None,
-        ready: Mutex::default(),
-    };
+    let rooms = Rooms { archives: Some(&archives), ..rooms(Source::Tree(&tree), &executor, &work) };
     let heard = Heard {
         told: Mutex::default(),
         logs: Mutex::default(),

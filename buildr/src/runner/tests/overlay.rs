@@ -218,25 +218,7 @@ async fn a_job_is_built_over_what_is_kept() {
     let work = WorkFolder::at(&folder.path().join("work")).unwrap().with(WorkspaceChoice::Overlay);
     let order = WorkOrder::new(JobId::fresh(), TriggerKind::Injected, url);
     for _ in 0..2 {
-        let rooms = Rooms {
-            includes: None,
-            source: Source::Clone(&checkouts),
-            executor: &executor,
-            work: &work,
-            socket: &SocketPolicy::default(),
-            own_environment: &[],
-            more_environment: &[],
-            secrets: &[],
-            times: TimeLimits::default(),
-            agent: "oak",
-            stage_parallelism: 2,
-            archives: None,
-            caches: None,
-            keep: crate::executor::KeepContainers::Nothing,
-            visitor: None,
-            reports: None,
-            ready: Mutex::default(),
-        };
+        let rooms = rooms(Source::Clone(&checkouts), &executor, &work);
         let told = Told { logs: Mutex::default(), events: Mutex::default(), stop: &stop, cancel_because: None };
         let Ended { ending, rest } = run(&order, &rooms, &told, &stop).await;
         rest.clear(&executor).await;
