@@ -11,7 +11,7 @@ use buildr::cli::jobs::JobArgs;
 use buildr::executor::scripted::ScriptedExecutor;
 use buildr::process::signals::{Signals, stop_in_steps};
 use buildr::process::tls;
-use buildr::runner::WorkFolder;
+use buildr::runner::{WorkFolder, WorkspaceChoice};
 use clap::Args;
 use protocol::link::rabbitmq::{RabbitAgent, RabbitSettings};
 use protocol::{AgentId, BootId};
@@ -36,7 +36,8 @@ pub(crate) async fn run(told: Scripted) -> Result<()> {
     tls::install();
     let home = Arc::new(Home::open(&told.state_dir, Some(told.name))?);
     let boot = BootId::fresh();
-    let work = WorkFolder::at(&told.work_dir)?;
+    // As the program does when nothing is said.
+    let work = WorkFolder::at(&told.work_dir)?.with(WorkspaceChoice::Auto);
     let settings = RabbitSettings::new(told.amqp);
     let link = Arc::new(RabbitAgent::connect(settings, home.name(), boot).await?);
     let config = Config::new(&JobArgs::default(), Vec::new())?;
