@@ -13,8 +13,8 @@ use bollard::query_parameters::{
     RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
 };
 use buildr::executor::docker::DockerSettings;
-use buildr::executor::{Executor as _, Sandbox, SandboxOrder, StageOrder, StandbyOrder, Stop};
-use farm::contract::executor::{ExecutorRig as _, PASSED, close, open, order, run, run_until, scripted};
+use buildr::executor::{Executor as _, PrepareOrder, Sandbox, SandboxOrder, StageOrder, StandbyOrder, Stop};
+use farm::contract::executor::{ExecutorRig as _, PASSED, close, open, order, prepare_as, run, run_until, scripted};
 use farm::docker::{DockerRig, with_docker};
 use protocol::plan::Resources;
 use protocol::{StageEnd, Variable};
@@ -59,7 +59,7 @@ async fn stands(rig: &DockerRig) -> String {
 
 /// What stands ready in the rig's workspace for this stage.
 fn ready(rig: &DockerRig, stage: &StageOrder) -> StandbyOrder {
-    StandbyOrder { place: SandboxOrder { job: String::new(), ..order(rig) }, stage: stage.clone() }
+    StandbyOrder { place: SandboxOrder { job: String::new(), ..order(rig) }, stage: stage.clone(), prepared: None }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -81,6 +81,46 @@ async fn the_container_that_stands_ready_is_the_one_that_is_used() {
             first.truncate(12);
             let sandbox = open(&*rig).await;
             assert_eq!(prints(&*sandbox, &stage).await.trim(), first);
+            close(&*rig, sandbox).await;
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stands_ready_starts_from_what_prepare_left() {
+    with_docker(
+        |_| {},
+        |rig| async move {
+            let mark = Uuid::new_v4().simple().to_string();
+            let prepare = |mark: &str| {
+                let stage = script(&[&format!("echo {mark} > /made")]);
+                PrepareOrder { stage, files: Some(Vec::new()), cache: true }
+            };
+            let stage = script(&["cat /made", WHO]);
+            let sandbox = open(&*rig).await;
+            assert_eq!(sandbox.prepared(), None);
+            prepare_as(&*sandbox, &prepare(&mark)).await.0.unwrap();
+            let prepared = sandbox.prepared();
+            assert!(prepared.is_some());
+            prints(&*sandbox, &stage).await;
+            close(&*rig, sandbox).await;
+            let foreseen = StandbyOrder { prepared, ..ready(&rig, &stage) };
+
+            rig.executor().stand_by(foreseen.clone()).await.unwrap();
+            let mut first = stands(&rig).await;
+            first.truncate(12);
+            let sandbox = open(&*rig).await;
+            prepare_as(&*sandbox, &prepare(&mark)).await.0.unwrap();
+            assert_eq!(prints(&*sandbox, &stage).await, format!("{mark}\n{first}\n"));
+            close(&*rig, sandbox).await;
+
+            // The next job's `prepare` is another one.
+            rig.executor().stand_by(foreseen).await.unwrap();
+            stands(&rig).await;
+            let sandbox = open(&*rig).await;
+            prepare_as(&*sandbox, &prepare("another")).await.0.unwrap();
+            assert!(prints(&*sandbox, &stage).await.starts_with("another\n"));
             close(&*rig, sandbox).await;
         },
     )
@@ -133,7 +173,10 @@ async fn an_image_that_has_changed_under_its_name_is_the_new_one() {
             rig.docker.tag_image(&rig.image(), Some(named)).await.unwrap();
             let place = SandboxOrder { image: name.as_str().into(), ..order(&*rig) };
             let stage = script(&["echo is ${NEW-old}"]);
-            rig.executor().stand_by(StandbyOrder { place: place.clone(), stage: stage.clone() }).await.unwrap();
+            rig.executor()
+                .stand_by(StandbyOrder { place: place.clone(), stage: stage.clone(), prepared: None })
+                .await
+                .unwrap();
             stands(&rig).await;
             let body = bollard::models::ContainerCreateBody { image: Some(rig.image()), ..Default::default() };
             let id = rig.docker.create_container(None::<CreateContainerOptions>, body).await.unwrap().id;
@@ -229,7 +272,7 @@ impl Builds {
         let workspace = self.workspace();
         std::fs::create_dir_all(&workspace).unwrap();
         let place = SandboxOrder { workspace, ..order(&*self.rig) };
-        let standby = StandbyOrder { place: place.clone(), stage: stage.clone() };
+        let standby = StandbyOrder { place: place.clone(), stage: stage.clone(), prepared: None };
         self.rig.executor().stand_by(standby).await.unwrap();
         stands(&self.rig).await;
         self.rig.executor().open(place).await.unwrap()

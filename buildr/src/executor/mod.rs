@@ -183,6 +183,12 @@ pub trait Sandbox: Send + Sync {
     /// when the place is closed. It is no more than a wish, as [`Executor::stand_by`].
     fn stand_by(&self, stage: &StageOrder);
 
+    /// What `prepare` left, where a later job of the same contents would start from it too: by the name under which
+    /// [`StandbyOrder::prepared`] knows it. Nothing before [`Sandbox::prepare`].
+    fn prepared(&self) -> Option<String> {
+        None
+    }
+
     /// The digest of what an image's name meant when it was used in this place; none while it was not.
     async fn digest(&self, image: &Image) -> Option<String>;
 
@@ -220,6 +226,8 @@ pub struct StandbyOrder {
     pub place: SandboxOrder,
     /// Its first stage. Only what its container is made of counts: no script, and of the environment `HOME`.
     pub stage: StageOrder,
+    /// What its `prepare` will probably have left, if it has one.
+    pub prepared: Option<String>,
 }
 
 /// Which containers stay, as an image each, after their stages have ended.

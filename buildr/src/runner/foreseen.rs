@@ -17,7 +17,11 @@ use crate::executor::{SandboxOrder, StageOrder, StandbyOrder};
 
 /// What the next job like one that has been carried out would probably begin with.
 #[derive(Debug, Clone)]
-pub struct Foreseen(Box<StandbyOrder>);
+pub struct Foreseen {
+    standby: Box<StandbyOrder>,
+    /// Whether it starts from what `prepare` left, and that is not known yet.
+    waits_for_prepare: bool,
+}
 
 impl Foreseen {
     /// What another job of this plan would begin with, if that can be known.
@@ -25,7 +29,7 @@ impl Foreseen {
         let place_of_first = plan.stages.iter().position(|stage| stage.skip.is_none())?;
         let first = &plan.stages[place_of_first];
         let is_alone = Graph::of(&plan.stages).is_ok_and(|graph| graph.is_alone(place_of_first));
-        let is_known = plan.prepare.is_none() && plan.services.is_empty() && is_alone && !in_place;
+        let is_known = plan.services.is_empty() && is_alone && !in_place;
         if !is_known || !can_be_foreseen(first) || first.retry.is_some() || !first.secrets.is_empty() {
             return None;
         }
@@ -38,7 +42,16 @@ impl Foreseen {
             ..order
         };
         let place = SandboxOrder { job: String::new(), ..place.clone() };
-        Some(Self(Box::new(StandbyOrder { place, stage })))
+        let waits_for_prepare = plan.prepare.is_some() && stage.image.is_none();
+        Some(Self { standby: Box::new(StandbyOrder { place, stage, prepared: None }), waits_for_prepare })
+    }
+
+    /// The same, once it is known what `prepare` left. Nothing where that is not for other jobs.
+    pub(super) fn started_from(mut self, prepared: Option<String>) -> Option<Self> {
+        if self.waits_for_prepare {
+            self.standby.prepared = Some(prepared?);
+        }
+        Some(self)
     }
 
     /// What stands ready for a job in this workspace.
@@ -46,11 +59,12 @@ impl Foreseen {
     /// # Errors
     /// When the disk refuses.
     pub fn in_workspace(&self, workspace: &Workspace) -> io::Result<StandbyOrder> {
-        let StandbyOrder { place, stage } = StandbyOrder::clone(&self.0);
+        let StandbyOrder { place, stage, prepared } = StandbyOrder::clone(&self.standby);
         let mounts = vec![places::first_hand(workspace.folder())?];
         Ok(StandbyOrder {
             place: SandboxOrder { workspace: workspace.checkout(), ..place },
             stage: StageOrder { mounts, ..stage },
+            prepared,
         })
     }
 }

@@ -28,7 +28,8 @@ impl Rest {
     /// What another job like it would begin with, if that can be known.
     #[must_use]
     pub fn foreseen(&mut self) -> Option<Foreseen> {
-        self.foreseen.take()
+        let prepared = self.sandbox.as_ref().and_then(|sandbox| sandbox.prepared());
+        self.foreseen.take()?.started_from(prepared)
     }
 
     /// Closes the sandbox. Gives the sentence about what stayed.

@@ -517,6 +517,7 @@ pub async fn a_place_stands_ready_for_its_job(rig: &dyn ExecutorRig) {
     let ready = StandbyOrder {
         place: SandboxOrder { job: String::new(), ..order(rig) },
         stage: StageOrder { script: Vec::new(), ..script.clone() },
+        prepared: None,
     };
     rig.executor().stand_by(ready.clone()).await.expect("nothing stood there before");
     std::fs::write(rig.workspace().join("late"), "x").expect("the workspace is writable");

@@ -27,6 +27,8 @@ pub(super) struct Maker {
     pub(super) labels: Labels,
     /// What stages without an image of their own start from, when `prepare` has made it.
     pub(super) prepared: Option<Image>,
+    /// The key of the image that `prepare` will probably take, where it has not run yet.
+    pub(super) foreseen: Option<String>,
     pub(super) stage: StageOrder,
     pub(super) socket: Option<PathBuf>,
     pub(super) joint: Arc<Joint>,
@@ -51,17 +53,22 @@ impl Maker {
     }
 
     async fn make(self, tell: oneshot::Sender<Made>) -> Result<Option<Standing>, ExecutorError> {
-        let Self { machine, images, place, labels, prepared, stage, socket, joint, makes_namespace } = self;
+        let Self { machine, images, place, labels, prepared, foreseen, stage, socket, joint, makes_namespace } = self;
         // Only what is at the other end of a socket of this machine stays connected for as long as it may take.
         if machine.settings.socket().is_none() || machine.powers().await.podman {
             return Ok(None);
         }
         let image = match (&stage.image, prepared) {
             (None, Some(prepared)) => prepared,
-            (own, _) => match images.at_hand(&machine, own.as_ref().unwrap_or(&place.image)).await? {
-                Some(image) => image,
-                None => return Ok(None),
-            },
+            (own, _) => {
+                let base = images.at_hand(&machine, own.as_ref().unwrap_or(&place.image)).await?;
+                let image = match (base, foreseen.filter(|_| own.is_none())) {
+                    (Some(base), Some(key)) => images.kept(&machine, &key, &base).await?,
+                    (base, _) => base,
+                };
+                let Some(image) = image else { return Ok(None) };
+                image
+            }
         };
         let labels = labels.of_stage(stage.name.as_str());
         let mounts = home::resolved(&machine.engine, &image, &stage.environment, &stage.mounts, labels.clone()).await?;

@@ -10,6 +10,7 @@ use tokio::sync::Mutex as Turn;
 use super::super::{ExecutorError, Output, Stop};
 use super::image::{self, Image};
 use super::machine::Machine;
+use super::prepared;
 use super::pulled::Use;
 
 /// How long an image that is being removed is left alone before it is looked for again.
@@ -76,6 +77,23 @@ impl Images {
         self.keep(used);
         *known = Some(found.clone());
         Ok(Some(found))
+    }
+
+    /// The prepared image with this key, if it is there, and is kept from now on while this job goes on.
+    pub(super) async fn kept(
+        &self,
+        machine: &Machine,
+        key: &str,
+        base: &Image,
+    ) -> Result<Option<Image>, ExecutorError> {
+        let found = prepared::find(&machine.engine, machine.powers().await, key, base).await?;
+        // One that is being removed at this moment is as good as gone.
+        Ok(found.filter(|found| {
+            let used = machine.pulled.use_image(&found.id);
+            let is_kept = used.is_some();
+            used.into_iter().for_each(|used| self.keep(used));
+            is_kept
+        }))
     }
 
     /// The digest of what a name meant, when it was used.

@@ -138,8 +138,7 @@ impl Executor for DockerExecutor {
     }
 
     async fn stand_by(&self, order: StandbyOrder) -> Result<(), ExecutorError> {
-        let StandbyOrder { place, stage } = order;
-        match DockerSandbox::keep_ready(Arc::clone(&self.machine), place, &stage) {
+        match DockerSandbox::keep_ready(Arc::clone(&self.machine), order) {
             Some(before) => Box::new(before).close().await,
             None => Ok(()),
         }

@@ -11,7 +11,7 @@ use super::image::{self, Image};
 use super::labels;
 use super::notice;
 use super::prepared::{self, KEPT_FOR, REPOSITORY};
-use super::sandbox::{DockerSandbox, blocking, lock};
+use super::sandbox::{Base, DockerSandbox, blocking, lock};
 use super::workspace::{self, Copy};
 
 impl DockerSandbox {
@@ -32,20 +32,13 @@ impl DockerSandbox {
         let key = self.key(order, base, &copy).await?;
         let making = Arc::clone(&self.machine);
         let Some(_turn) = making.making.begin(&key, stop).await else { return Ok(Prepared::Ran(StageEnd::Cancelled)) };
-        let engine = &self.machine.engine;
-        let used = match prepared::find(engine, self.machine.powers().await, &key, base).await? {
-            // One that is being removed at this moment is made anew.
-            Some(found) => self.machine.pulled.use_image(&found.id).map(|used| (found, used)),
-            None => None,
-        };
-        let Some((found, used)) = used else {
+        let Some(found) = self.images.kept(&self.machine, &key, base).await? else {
             return self.prepare_in(order, base, copy, Some(&key), output, stop).await.map(Prepared::Ran);
         };
-        self.images.keep(used);
         let line =
             "buildr: prepare is as it was: its image is taken from an earlier build (cache: false makes it anew)\n";
         let _ = output.send(Bytes::from_static(line.as_bytes())).await;
-        *lock(&self.prepared) = Some(found);
+        *lock(&self.prepared) = Some(Base { image: found, key: Some(key) });
         Ok(Prepared::Reused)
     }
 
@@ -97,7 +90,7 @@ impl DockerSandbox {
             }
             None => self.usage.set_image(image::grown(engine, &base.id, &id).await),
         }
-        *lock(&self.prepared) = Some(Image { id, ..base.clone() });
+        *lock(&self.prepared) = Some(Base { image: Image { id, ..base.clone() }, key: key.map(str::to_owned) });
         Ok(())
     }
 

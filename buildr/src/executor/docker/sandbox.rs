@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::super::{
     ExecutorError, Output, PrepareOrder, Prepared, Sandbox, SandboxOrder, Served, ServiceOrder, SocketGrant,
-    StageOrder, Stop,
+    StageOrder, StandbyOrder, Stop,
 };
 use super::ahead::Maker;
 use super::disk::Usage;
@@ -38,7 +38,7 @@ pub(super) struct DockerSandbox {
     /// A container that stands ready for a stage to come.
     pub(super) ahead: Mutex<Option<Ahead>>,
     /// What stages without an image of their own start from, once `prepare` has made it.
-    pub(super) prepared: Mutex<Option<Image>>,
+    pub(super) prepared: Mutex<Option<Base>>,
     /// By folder: the user whose containers may write to it as it now is.
     opened: Mutex<HashMap<PathBuf, String>>,
     /// The network namespace of its stages.
@@ -63,9 +63,10 @@ impl DockerSandbox {
 
     /// Keeps a place for a job that is not known yet, with a container that stands ready for this stage of it. Gives the
     /// place that was kept before, if any.
-    pub(super) fn keep_ready(machine: Arc<Machine>, order: SandboxOrder, stage: &StageOrder) -> Option<Self> {
-        let place = Self::of(Arc::clone(&machine), reserve(&machine, order));
-        place.make_ready(stage, true);
+    pub(super) fn keep_ready(machine: Arc<Machine>, standby: StandbyOrder) -> Option<Self> {
+        let StandbyOrder { place, stage, prepared } = standby;
+        let place = Self::of(Arc::clone(&machine), reserve(&machine, place));
+        place.make_ready(&stage, true, prepared);
         let Self { order, labels, live, ahead, joint, .. } = place;
         let ahead = ahead.into_inner().unwrap_or_else(PoisonError::into_inner);
         let before = machine.reserve(Reserved { order, labels, live, ahead, joint });
@@ -142,7 +143,7 @@ impl DockerSandbox {
     async fn image(&self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<Option<Image>, ExecutorError> {
         let prepared = lock(&self.prepared).clone();
         match (&stage.image, prepared) {
-            (None, Some(prepared)) => Ok(Some(prepared)),
+            (None, Some(prepared)) => Ok(Some(prepared.image)),
             (own, _) => {
                 let wanted = own.as_ref().unwrap_or(&self.order.image);
                 self.images.obtain(&self.machine, wanted, output, stop).await
@@ -181,14 +182,15 @@ impl DockerSandbox {
 
     /// Has the container of a stage started that will probably run next; in a namespace that is made for it, where
     /// nobody waits for that.
-    fn make_ready(&self, stage: &StageOrder, makes_namespace: bool) {
+    fn make_ready(&self, stage: &StageOrder, makes_namespace: bool, foreseen: Option<String>) {
         let maker = match self.socket(stage) {
             Ok(socket) if self.allow(stage).is_ok() => Maker {
                 machine: Arc::clone(&self.machine),
                 images: Arc::clone(&self.images),
                 place: self.order.clone(),
                 labels: self.labels.clone(),
-                prepared: lock(&self.prepared).clone(),
+                prepared: lock(&self.prepared).as_ref().map(|prepared| prepared.image.clone()),
+                foreseen,
                 stage: stage.clone(),
                 socket,
                 joint: Arc::clone(&self.joint),
@@ -264,7 +266,11 @@ impl Sandbox for DockerSandbox {
     }
 
     fn stand_by(&self, stage: &StageOrder) {
-        self.make_ready(stage, false);
+        self.make_ready(stage, false, None);
+    }
+
+    fn prepared(&self) -> Option<String> {
+        lock(&self.prepared).as_ref().and_then(|prepared| prepared.key.clone())
     }
 
     async fn digest(&self, image: &protocol::plan::Image) -> Option<String> {
@@ -294,6 +300,14 @@ impl Sandbox for DockerSandbox {
         }
         removed
     }
+}
+
+/// What stages without an image of their own start from, once `prepare` has made or found it.
+#[derive(Debug, Clone)]
+pub(super) struct Base {
+    pub(super) image: Image,
+    /// What later jobs find it by, where it is kept for them.
+    pub(super) key: Option<String>,
 }
 
 /// A place that nobody has come to yet.
