@@ -209,7 +209,32 @@ impl StageEnd {
     pub fn passed(self) -> bool {
         self == Self::Exited { code: 0 }
     }
+
+    /// The same in words, with what its exit code says to those who know.
+    #[must_use]
+    pub fn in_words(self) -> String {
+        let Self::Exited { code } = self else { return self.to_string() };
+        let meaning = match code {
+            126 => "a command may not be executed",
+            127 => "a command was not found",
+            137 => "killed, most often for want of memory",
+            139 => "a program used memory that is not its own: SIGSEGV",
+            129..=143 => {
+                let signal =
+                    usize::try_from(code - 129).ok().and_then(|place| SIGNALS.get(place)).unwrap_or(&"a signal");
+                return format!("{self} (ended by {signal})");
+            }
+            _ => return self.to_string(),
+        };
+        format!("{self} ({meaning})")
+    }
 }
+
+/// The names of signals, from 1 on, as Linux numbers them.
+const SIGNALS: [&str; 15] = [
+    "SIGHUP", "SIGINT", "SIGQUIT", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGKILL", "SIGUSR1", "SIGSEGV",
+    "SIGUSR2", "SIGPIPE", "SIGALRM", "SIGTERM",
+];
 
 impl fmt::Display for StageEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -283,6 +308,25 @@ impl StageOutcome {
             Self::AllowedFailure { end } | Self::Failed { end } => Some(end.to_string()),
             Self::Errored { message, .. } => Some(message.clone()),
             Self::Skipped { reason } => Some(reason.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_told_in_words() {
+        for (code, expect) in [
+            (1, "exit code 1"),
+            (127, "exit code 127 (a command was not found)"),
+            (137, "exit code 137 (killed, most often for want of memory)"),
+            (134, "exit code 134 (ended by SIGABRT)"),
+            (143, "exit code 143 (ended by SIGTERM)"),
+            (255, "exit code 255"),
+        ] {
+            assert_eq!(StageEnd::Exited { code }.in_words(), expect);
         }
     }
 }

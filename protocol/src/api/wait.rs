@@ -246,6 +246,18 @@ impl fmt::Display for WaitReason {
     }
 }
 
+impl Asked {
+    /// The command that lets a job begin, as a shell takes it.
+    #[must_use]
+    pub fn command(build: BuildNumber, job: &JobKey, inputs: &[String]) -> String {
+        let key = job.as_str();
+        let plain = key.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
+        let key = if plain { key.to_owned() } else { format!("'{}'", key.replace('\'', "'\\''")) };
+        let inputs: String = inputs.iter().map(|input| format!(" --input {input}=VALUE")).collect();
+        format!("buildr approve {} {key}{inputs}", build.0)
+    }
+}
+
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { build, job, ask, allow, inputs, left_ms } = self;
@@ -256,15 +268,7 @@ impl fmt::Display for Asked {
         if !allow.is_empty() {
             write!(f, " by {}", allow.join(" or "))?;
         }
-        // As a shell takes it.
-        let key = job.as_str();
-        let plain = key.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
-        let key = if plain { key.to_owned() } else { format!("'{}'", key.replace('\'', "'\\''")) };
-        write!(f, ": run `buildr approve {} {key}", build.0)?;
-        for input in inputs {
-            write!(f, " --input {input}=VALUE")?;
-        }
-        f.write_str("`")?;
+        write!(f, ": run `{}`", Self::command(*build, job, inputs))?;
         match left_ms {
             Some(left) => write!(f, "; without an answer it is skipped {}", coming(*left)),
             None => Ok(()),

@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use protocol::report::{TestFailure, Tests};
-use protocol::{Ending, LogName, Outcome, StageEnd, StageOutcome};
+use protocol::{Ending, LogName, Outcome, StageOutcome};
 
 use super::account::{Account, StageAccount, State};
 use super::harmless::{Colors, Harmless};
@@ -54,34 +53,8 @@ pub(super) fn ended_in_words(look: Look, how: &str, result: &StageOutcome, took:
 pub(super) fn detail(result: &StageOutcome) -> String {
     match result {
         StageOutcome::Errored { cause, .. } => cause.name().replace('_', " "),
-        StageOutcome::Failed { end } | StageOutcome::AllowedFailure { end } => end_in_words(*end),
+        StageOutcome::Failed { end } | StageOutcome::AllowedFailure { end } => end.in_words(),
         _ => clean(&result.detail().unwrap_or_default()).into_owned(),
-    }
-}
-
-/// How a container ended, with what its exit code says to those who know.
-fn end_in_words(end: StageEnd) -> String {
-    match end {
-        StageEnd::Exited { code } => match meaning(code) {
-            Some(meaning) => format!("{end} ({meaning})"),
-            None => end.to_string(),
-        },
-        end => end.to_string(),
-    }
-}
-
-/// What an exit code means by convention.
-fn meaning(code: i64) -> Option<String> {
-    match code {
-        126 => Some("a command may not be executed".to_owned()),
-        127 => Some("a command was not found".to_owned()),
-        137 => Some("killed, most often for want of memory".to_owned()),
-        139 => Some("a program used memory that is not its own: SIGSEGV".to_owned()),
-        129..=159 => {
-            let signal = i32::try_from(code - 128).ok().and_then(|number| Signal::try_from(number).ok())?;
-            Some(format!("ended by {signal}"))
-        }
-        _ => None,
     }
 }
 
@@ -302,20 +275,6 @@ fn relevant(path: &Path, look: Look) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn exit_codes_are_told_in_words() {
-        for (code, expect) in [
-            (1, "exit code 1"),
-            (127, "exit code 127 (a command was not found)"),
-            (137, "exit code 137 (killed, most often for want of memory)"),
-            (134, "exit code 134 (ended by SIGABRT)"),
-            (143, "exit code 143 (ended by SIGTERM)"),
-            (255, "exit code 255"),
-        ] {
-            assert_eq!(end_in_words(StageEnd::Exited { code }), expect);
-        }
-    }
 
     #[test]
     fn sizes() {
