@@ -11,7 +11,7 @@ use std::time::Duration;
 use buildr::process::clock::now_ms;
 use protocol::api::{BusyQueue, Loss, SeenAgent, WaitReason, WaitingJob};
 use protocol::link::Health;
-use protocol::{AgentId, BuildNumber, LabelSet};
+use protocol::{AgentId, Branch, BuildNumber, LabelSet};
 use tokio::time::{Instant, timeout};
 
 use crate::desk::Desk;
@@ -99,9 +99,47 @@ fn no_labels(facts: &Facts<'_>) -> WaitReason {
 #[derive(Default)]
 pub(crate) struct Waits {
     by_build: HashMap<BuildNumber, Vec<WaitingJob>>,
+    /// The first of them, in the order in which they come to their turn.
+    first: Vec<InQueue>,
+    count: usize,
 }
 
+/// A job that waits for an agent, as a list of all of them shows it.
+#[derive(Debug, Clone)]
+pub(crate) struct InQueue {
+    /// Its build.
+    pub(crate) build: BuildNumber,
+    /// Its place in the queue of the whole farm; 0 is the next.
+    place: usize,
+    /// The repository, as people see its URL.
+    pub(crate) repo: String,
+    /// The branch, once it is known.
+    pub(crate) branch: Option<Branch>,
+    /// What its agent must have.
+    pub(crate) labels: LabelSet,
+    /// Why it waits.
+    pub(crate) waiting: WaitingJob,
+}
+
+/// How many jobs of the queue a list of it names.
+const LISTED: usize = 200;
+
 impl Waits {
+    /// The first jobs of the queue, in the order in which they come to their turn, and how many there are in all.
+    pub(crate) fn queue(&self) -> (&[InQueue], usize) {
+        (&self.first, self.count)
+    }
+
+    fn add(&mut self, place: usize, job: &InLine, waiting: WaitingJob) {
+        if place < LISTED {
+            let InLine { build, work, labels, .. } = job;
+            let (repo, branch) = (work.shown_repo(), work.branch.clone());
+            let (labels, waiting) = (labels.clone(), waiting.clone());
+            self.first.push(InQueue { build: *build, place, repo, branch, labels, waiting });
+        }
+        self.by_build.entry(job.build).or_default().push(waiting);
+    }
+
     /// The jobs of a build that could run now and wait, in the order in which they come to their turn.
     pub(crate) fn of(&self, build: BuildNumber) -> &[WaitingJob] {
         self.by_build.get(&build).map_or(&[], Vec::as_slice)
@@ -157,12 +195,14 @@ pub(crate) async fn waits(desk: &Desk) -> Result<Waits, StoreError> {
     let line = line(desk).await;
     let in_work = desk.store.in_work().await?;
     let last = last_here(desk).await?;
+    let mut waits = Waits { count: in_line.len(), ..Waits::default() };
     let mut queues: HashMap<LabelSet, Vec<InLine>> = HashMap::new();
-    for job in in_line {
+    let mut places: HashMap<LabelSet, Vec<usize>> = HashMap::new();
+    for (place, job) in in_line.into_iter().enumerate() {
+        places.entry(job.labels.clone()).or_default().push(place);
         queues.entry(job.labels.clone()).or_default().push(job);
     }
     let mut history = History::new(desk);
-    let mut waits = Waits::default();
     for (labels, queue) in queues {
         let capacity = desk.presence.capacity(&labels, Instant::now());
         let starts = starts(&mut history, &capacity, &in_work, &queue).await?;
@@ -178,9 +218,11 @@ pub(crate) async fn waits(desk: &Desk) -> Result<Waits, StoreError> {
                 again_in_ms: again_in(job, now),
                 expected_ms,
             };
-            waits.by_build.entry(job.build).or_default().push(waiting(job, choose(&facts), now));
+            let place = places.get(&labels).and_then(|places| places.get(position as usize - 1)).copied();
+            waits.add(place.unwrap_or(LISTED), job, waiting(job, choose(&facts), now));
         }
     }
+    waits.first.sort_by_key(|job| job.place);
     Ok(waits)
 }
 
@@ -301,6 +343,29 @@ pub(crate) async fn until_free(desk: &Desk) -> Result<HashMap<AgentId, Option<u6
         *entry = entry.zip(remaining).map(|(one, other)| one.max(other));
     }
     Ok(until)
+}
+
+/// A job that an agent works on.
+#[derive(Debug, Clone)]
+pub(crate) struct AtWork {
+    /// What is known of it.
+    pub(crate) work: InWork,
+    /// In how long it is expected to end, by how long it took before; none without such history.
+    pub(crate) expected_ms: Option<u64>,
+}
+
+/// The jobs that agents work on, the oldest first.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn at_work(desk: &Desk) -> Result<Vec<AtWork>, StoreError> {
+    let mut history = History::new(desk);
+    let mut all = Vec::new();
+    for work in desk.store.in_work().await? {
+        let expected_ms = history.remaining(&work).await?;
+        all.push(AtWork { work, expected_ms });
+    }
+    Ok(all)
 }
 
 fn milliseconds(time: Duration) -> u64 {

@@ -1,6 +1,6 @@
 //! How long work of a kind took before.
 
-use protocol::{Branch, JobKey};
+use protocol::{Branch, JobKey, RepoUrl};
 use sqlx::Row as _;
 
 use super::{Store, StoreError, natural};
@@ -14,6 +14,14 @@ pub(crate) struct Work {
     pub(crate) branch: Option<Branch>,
     /// The job's key within its build.
     pub(crate) key: JobKey,
+}
+
+impl Work {
+    /// The repository, as people see its URL.
+    pub(crate) fn shown_repo(&self) -> String {
+        // The store wrote it, so it is one.
+        self.repo.parse::<RepoUrl>().map(|repo| repo.to_string()).unwrap_or_default()
+    }
 }
 
 /// How many of the last times are looked at.

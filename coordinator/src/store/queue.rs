@@ -42,6 +42,8 @@ pub(crate) struct InWork {
     pub(crate) work: Work,
     /// When the agent began, in milliseconds since 1970.
     pub(crate) started_ms: u64,
+    /// The stages that it is in; none while the code is fetched, and between stages.
+    pub(crate) stages: Option<String>,
 }
 
 /// How far down the queue it is looked: who stands behind is told that there is no telling.
@@ -89,7 +91,8 @@ impl Store {
     /// The jobs that agents work on.
     pub(crate) async fn in_work(&self) -> Result<Vec<InWork>, StoreError> {
         let rows = sqlx::query(
-            "SELECT j.build, j.key, j.agent, b.repo, b.branch, a.started_ms
+            "SELECT j.build, j.key, j.agent, b.repo, b.branch, a.started_ms,
+                    (SELECT group_concat(s.name, ', ') FROM stages s WHERE s.claim = j.claim AND s.result IS NULL) AS stages
              FROM jobs j JOIN builds b ON b.number = j.build JOIN attempts a ON a.claim = j.claim
              WHERE j.state <> 'ended' AND j.state = 'running' ORDER BY a.rowid",
         )
@@ -101,6 +104,7 @@ impl Store {
                 agent: name(row, "agent")?,
                 work: work_of(row)?,
                 started_ms: natural(row.try_get("started_ms")?),
+                stages: row.try_get("stages")?,
             })
         };
         rows.iter().map(in_work).collect()

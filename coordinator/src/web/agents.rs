@@ -98,7 +98,7 @@ async fn forget(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Answer
 }
 
 /// All agents, with what was seen of them.
-async fn all(web: &Web) -> Answer<Vec<AgentView>> {
+pub(super) async fn all(web: &Web) -> Answer<Vec<AgentView>> {
     let desk = &web.desk;
     let now = Instant::now();
     let mut until = until_free(desk).await?;

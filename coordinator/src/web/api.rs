@@ -57,11 +57,11 @@ pub(super) fn router() -> Router<Arc<Web>> {
 
 #[derive(Deserialize)]
 pub(super) struct ListQuery {
-    before: Option<u64>,
-    limit: Option<u32>,
-    status: Option<Status>,
-    repo: Option<String>,
-    branch: Option<Branch>,
+    pub(super) before: Option<u64>,
+    pub(super) limit: Option<u32>,
+    pub(super) status: Option<Status>,
+    pub(super) repo: Option<String>,
+    pub(super) branch: Option<Branch>,
 }
 
 /// A page of builds, the newest first.

@@ -3,9 +3,9 @@
 mod access;
 mod agents;
 mod api;
+mod assets;
 mod depot;
 mod follow;
-mod job_part;
 mod pages;
 mod refusal;
 mod shared;
@@ -62,12 +62,14 @@ struct Web {
     access: Access,
     followed: shared::Followed,
     waits: why::Kept,
+    boards: pages::Boards,
     shutdown: CancellationToken,
 }
 
 impl Web {
     fn new(desk: Arc<Desk>, access: Access, shutdown: CancellationToken) -> Self {
-        Self { desk, access, followed: shared::Followed::default(), waits: why::Kept::default(), shutdown }
+        let (followed, waits, boards) = (shared::Followed::default(), why::Kept::default(), pages::Boards::default());
+        Self { desk, access, followed, waits, boards, shutdown }
     }
 }
 
@@ -120,6 +122,7 @@ fn router(web: Arc<Web>) -> Router {
     Router::new()
         .nest("/api/v1", api::router())
         .merge(pages::router())
+        .merge(assets::router())
         .fallback(refusal::no_such_page)
         .method_not_allowed_fallback(refusal::no_such_method)
         .layer(middleware::from_fn_with_state(web.clone(), access::guard))

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::Web;
 use super::api::{Whole, whole};
+use super::pages::build::Facts;
 use crate::feed::Topic;
 use crate::store::LogMark;
 
@@ -48,6 +49,8 @@ pub(super) struct Seen {
     pub(super) steady: Vec<u8>,
     /// The line that tells it.
     pub(super) line: Bytes,
+    /// What its page is made of, once somebody looks at that.
+    pub(super) page: OnceCell<Arc<Facts>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +95,7 @@ impl Shared {
         let whole = whole(web, self.number).await.map_err(|refusal| io::Error::other(refusal.sentence))?;
         let steady = serde_json::to_vec(&without_growth(&whole.view, whole.waiting.first()))?;
         let line = line(&Follow::Build { view: Box::new(whole.view.clone()) })?;
-        let found = Arc::new(Seen { after, at: Instant::now(), whole, steady, line });
+        let found = Arc::new(Seen { after, at: Instant::now(), whole, steady, line, page: OnceCell::new() });
         *seen = Some(found.clone());
         Ok(found)
     }

@@ -1,26 +1,47 @@
 //! What strangers wrote, made fit for a page: text without the sequences that a terminal obeys, and HTML in which
 //! none of it is markup.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
-/// Text that is shown as it is, whatever stands in it.
-pub(super) struct Shown<T>(pub(super) T);
+use askama::filters::Escaper;
 
-impl<T: fmt::Display> fmt::Display for Shown<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.to_string().chars() {
-            match c {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                '\n' | '\t' => write!(f, "{c}")?,
-                c if c.is_control() => f.write_str("\u{fffd}")?,
-                c => write!(f, "{c}")?,
+/// Makes text harmless for a page, whatever stands in it. Every value in a template goes through here (askama.toml).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Escaped;
+
+impl Escaper for Escaped {
+    fn write_escaped_str<W: Write>(&self, mut page: W, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some(at) = rest.find(is_special) {
+            let (plain, special) = rest.split_at(at);
+            page.write_str(plain)?;
+            let mut chars = special.chars();
+            if let Some(c) = chars.next() {
+                page.write_str(instead_of(c))?;
             }
+            rest = chars.as_str();
         }
-        Ok(())
+        page.write_str(rest)
+    }
+}
+
+fn is_special(c: char) -> bool {
+    matches!(c, '&' | '<' | '>' | '"' | '\'') || (c.is_control() && c != '\n' && c != '\t') || turns(c)
+}
+
+/// Whether a character turns the direction of what follows it, so that text seems to be what it is not.
+fn turns(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn instead_of(special: char) -> &'static str {
+    match special {
+        '&' => "&amp;",
+        '<' => "&lt;",
+        '>' => "&gt;",
+        '"' => "&quot;",
+        '\'' => "&#39;",
+        _ => "\u{fffd}",
     }
 }
 
@@ -85,7 +106,8 @@ mod tests {
 
     #[test]
     fn nothing_that_strangers_wrote_is_markup() {
-        let got = Shown("<script>\"'&\u{0}\u{8}").to_string();
-        assert_eq!(got, "&lt;script&gt;&quot;&#39;&amp;\u{fffd}\u{fffd}");
+        let mut page = String::new();
+        Escaped.write_escaped_str(&mut page, "a<script>\"'&\u{0}\u{1b}[1m\u{202e}\tü\n").unwrap();
+        assert_eq!(page, "a&lt;script&gt;&quot;&#39;&amp;\u{fffd}\u{fffd}[1m\u{fffd}\tü\n");
     }
 }

@@ -1,0 +1,118 @@
+//! The pages that people look at: made here whole, readable without scripts, and kept true by what `live` says.
+
+mod agents;
+mod board;
+pub(in crate::web) mod build;
+mod home;
+mod live;
+mod posts;
+mod queue;
+pub(in crate::web) mod said;
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse as _, Response};
+use axum::routing::get;
+
+use super::Web;
+use super::assets;
+use super::refusal::Refusal;
+
+pub(in crate::web) use board::Boards;
+
+pub(super) fn router() -> Router<Arc<Web>> {
+    Router::new()
+        .route("/", get(home::page))
+        .route("/queue", get(queue::page))
+        .route("/agents", get(agents::page))
+        .route("/builds/{number}", get(build::page))
+        .route("/builds/{number}/{stage}", get(build::stage))
+        .merge(live::router())
+        .merge(posts::router())
+}
+
+/// A place that the head of each page leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Here {
+    Home,
+    Queue,
+    Agents,
+    /// A page that is under none of them.
+    Elsewhere,
+}
+
+struct Place {
+    path: &'static str,
+    name: &'static str,
+    here: bool,
+}
+
+/// What stands around each page.
+struct Frame {
+    title: String,
+    here: Here,
+    version: &'static str,
+    /// Where the page hears of changes.
+    live: Option<String>,
+    /// What its forms carry; without it there are none.
+    csrf: Option<String>,
+}
+
+impl Frame {
+    fn new(title: impl Into<String>, here: Here) -> Self {
+        Self { title: title.into(), here, version: &assets::VERSION, live: None, csrf: None }
+    }
+
+    fn live_if(self, changes: bool, path: impl Into<String>) -> Self {
+        Self { live: changes.then(|| path.into()), ..self }
+    }
+
+    fn places(&self) -> [Place; 3] {
+        [("/", "Builds", Here::Home), ("/queue", "Queue", Here::Queue), ("/agents", "Agents", Here::Agents)]
+            .map(|(path, name, place)| Place { path, name, here: self.here == place })
+    }
+}
+
+/// What is said instead of a page.
+#[derive(Template)]
+#[template(path = "sorry.html")]
+struct Sorry {
+    frame: Frame,
+    heading: &'static str,
+    sentence: String,
+}
+
+/// A page, or what is said in its place.
+fn answer<T: Template>(page: Result<T, Refusal>) -> Response {
+    match page {
+        Ok(page) => match page.render() {
+            Ok(html) => Html(html).into_response(),
+            Err(error) => sorry(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+        },
+        Err(refusal) => sorry(refusal),
+    }
+}
+
+/// A refusal, for people.
+pub(super) fn sorry(refusal: Refusal) -> Response {
+    let heading = match refusal.status {
+        StatusCode::NOT_FOUND => "There is no such page",
+        StatusCode::UNAUTHORIZED => "Sign in to look",
+        status if status.is_client_error() => "This cannot be done so",
+        _ => "The farm could not do this",
+    };
+    let page = Sorry { frame: Frame::new(heading, Here::Elsewhere), heading, sentence: refusal.sentence };
+    match page.render() {
+        Ok(html) => (refusal.status, Html(html)).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// How whoever asks reaches this farm.
+fn server(web: &Web, headers: &HeaderMap) -> String {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("localhost");
+    web.desk.config.public_url.clone().unwrap_or_else(|| format!("http://{host}"))
+}
