@@ -1,5 +1,6 @@
 //! The types of the coordinator's HTTP API, `/api/v1`: JSON that the command line and scripts read.
 
+mod access;
 mod agents;
 mod incidents;
 mod jobs;
@@ -18,6 +19,7 @@ use crate::plan::{SkippedStage, Variable};
 use crate::report::Tests;
 use crate::source::{Branch, CommitId, RepoUrl};
 
+pub use access::{Audit, AuditEntry, MadeToken, MakeToken, Role, TokenView, UnknownRole};
 pub use agents::{AgentView, Approve, Forgotten, Pause, Paused, Revoke};
 pub use incidents::{DeadLetterView, IncidentKind, IncidentView, Incidents};
 pub use jobs::{ApproveJob, Approved, GateView, JobView, KeptView, TryView};

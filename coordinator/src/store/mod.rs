@@ -8,6 +8,7 @@
 mod adoptions;
 mod agents;
 mod attempts;
+mod audit;
 mod begun;
 mod builds;
 mod course;
@@ -27,6 +28,7 @@ mod schedule;
 mod terms;
 mod timed;
 mod timeline;
+mod tokens;
 mod views;
 mod why;
 
@@ -64,6 +66,7 @@ pub(crate) use schedule::{LONGEST_POSTPONED_MS, Offerable, POSTPONED_MS, Waiting
 pub(crate) use terms::Answer;
 pub(crate) use timed::Timed;
 pub(crate) use timeline::{AttemptTimes, Times};
+pub(crate) use tokens::{NewToken, Session, Token};
 pub(crate) use views::{Page, Snapshot};
 
 /// Why the store could not do what was asked.
@@ -292,7 +295,7 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 }
 
 /// How the schema came to be, step by step; one that has landed is never changed.
-const MIGRATIONS: [(i64, &str, &str); 9] = [
+const MIGRATIONS: [(i64, &str, &str); 10] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "why", include_str!("../../migrations/0002_why.sql")),
     (3, "incidents", include_str!("../../migrations/0003_incidents.sql")),
@@ -302,6 +305,7 @@ const MIGRATIONS: [(i64, &str, &str); 9] = [
     (7, "default branch", include_str!("../../migrations/0007_default_branch.sql")),
     (8, "spent", include_str!("../../migrations/0008_spent.sql")),
     (9, "through", include_str!("../../migrations/0009_through.sql")),
+    (11, "access", include_str!("../../migrations/0011_access.sql")),
 ];
 
 async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {

@@ -51,6 +51,8 @@ pub(super) fn router() -> Router<Arc<Web>> {
         .route("/builds/{number}/timeline", get(timeline_of))
         .route("/why", get(why_newest))
         .nest("/agents", super::agents::router())
+        .nest("/tokens", super::tokens::router())
+        .route("/audit", get(super::audit::entries))
         .nest("/depot", super::depot::router())
         .route("/incidents", get(incidents))
 }
@@ -378,7 +380,7 @@ async fn incidents(State(web): State<Arc<Web>>) -> Answer<Json<Incidents>> {
     Ok(Json(Incidents { incidents, dead_letters, newest_dead }))
 }
 
-fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Answer<T> {
+pub(super) fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Answer<T> {
     match query {
         Ok(Query(query)) => Ok(query),
         Err(rejection) => Err(Refusal::bad_request(rejection.body_text())),

@@ -4,12 +4,14 @@ mod access;
 mod agents;
 mod api;
 mod assets;
+mod audit;
 mod depot;
 mod follow;
 mod pages;
 mod refusal;
 mod shared;
 mod text;
+mod tokens;
 
 use std::fs::DirBuilder;
 use std::io;
@@ -101,10 +103,18 @@ pub(crate) async fn serve(desk: Arc<Desk>, listener: TcpListener, shutdown: Canc
     let token_path = place.path().unwrap_or(&state_token).display();
     tracing::info!("serving http://{address}; the token for writing lies in {token_path}");
     desk.archives.reached_by(&reached_at(&desk.config, address));
-    let access = Access::new(&desk.config, address, token)?;
-    let router = router(Arc::new(Web::new(desk, access, shutdown.clone())));
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await?;
-    Ok(())
+    let (recorder, writer) = access::recorder();
+    let access = Access::new(&desk.config, address, token, recorder)?;
+    let router = router(Arc::new(Web::new(desk.clone(), access, shutdown.clone())));
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let answered = CancellationToken::new();
+    let answering = async {
+        let served = axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+        answered.cancel();
+        served
+    };
+    let (served, ()) = tokio::join!(answering, writer.run(&desk.store, answered.clone()));
+    Ok(served?)
 }
 
 /// How agents reach this listener: by its public URL, else by its address, else by the machine's name.
@@ -123,6 +133,7 @@ fn router(web: Arc<Web>) -> Router {
         .nest("/api/v1", api::router())
         .merge(pages::router())
         .merge(assets::router())
+        .merge(access::router())
         .fallback(refusal::no_such_page)
         .method_not_allowed_fallback(refusal::no_such_method)
         .layer(middleware::from_fn_with_state(web.clone(), access::guard))

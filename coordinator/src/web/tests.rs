@@ -12,10 +12,15 @@ use crate::testing::{Farm, soon};
 
 /// Says a request as it stands, and gives status, head and body of the answer.
 async fn ask(farm: &Farm, request: &str, headers: &str, body: &str) -> (u16, String, String) {
+    ask_as(farm, "localhost", request, headers, body).await
+}
+
+/// The same by another name of the server.
+async fn ask_as(farm: &Farm, host: &str, request: &str, headers: &str, body: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(farm.address).await.unwrap();
     let length = body.len();
     let text = format!(
-        "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        "{request} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
     );
     stream.write_all(text.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -201,15 +206,126 @@ async fn following_ends_when_the_coordinator_does() {
     assert!(!String::from_utf8_lossy(&rest).contains("\"end\""), "the build is not over");
 }
 
+/// The cookie that an answer sets.
+#[track_caller]
+fn cookie_of(head: &str) -> String {
+    let line = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap_or_else(|| panic!("{head}"));
+    line.split(';').next().unwrap().to_owned()
+}
+
 #[tokio::test]
-async fn signing_in_gives_a_cookie_that_reads() {
+async fn signing_in_gives_a_cookie_and_out_takes_it() {
     let folder = tempdir().unwrap();
-    let farm = Farm::start(&folder).await;
+    // From elsewhere looking needs it.
+    let farm = Farm::with(&folder, |config| config.public_url = Some("https://ci.example".to_owned())).await;
     let token = api_token(folder.path()).unwrap();
     let (status, head, _) = ask(&farm, &format!("GET /?token={token}"), "", "").await;
     assert_eq!(status, 303);
     assert!(head.contains("HttpOnly; SameSite=Strict") && !head.contains(&token), "{head}");
-    assert_eq!(ask(&farm, "GET /?token=wrong", "", "").await.0, 401);
+    assert!(head.contains("location: /\r"), "{head}");
+    let (status, _, page) = ask(&farm, "GET /?token=wrong", "", "").await;
+    assert!(status == 401 && page.contains("no token of this farm"), "{page}");
+    let (status, _, page) = ask(&farm, "GET /sign-in?to=/builds/1", "", "").await;
+    assert!(status == 200 && page.contains("action=\"/sign-in\"") && page.contains("value=\"/builds/1\""), "{page}");
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let body = format!("token={token}&to=%2Fbuilds%2F1");
+    let evil = format!("{form}Origin: https://evil.example\r\n");
+    assert_eq!(ask(&farm, "POST /sign-in", &evil, &body).await.0, 403);
+    assert_eq!(ask(&farm, "POST /sign-in", form, "token=wrong").await.0, 401);
+    let (status, head, _) = ask(&farm, "POST /sign-in", form, &body).await;
+    assert!(status == 303 && head.contains("location: /builds/1\r"), "{head}");
+    let cookie = cookie_of(&head);
+    let with = format!("Cookie: {cookie}\r\n{form}");
+    assert_eq!(ask(&farm, "GET /api/v1/tokens", &with, "").await.0, 200);
+    check_refused(&ask(&farm, "POST /sign-out", &with, "csrf=x").await, 403, "load the page again");
+    let csrf = access::csrf_of(cookie.split_once('=').unwrap().1);
+    let (status, head, _) = ask(&farm, "POST /sign-out", &with, &format!("csrf={csrf}")).await;
+    assert!(status == 303 && head.contains("Max-Age=0"), "{head}");
+    assert_eq!(ask(&farm, "GET /api/v1/tokens", &with, "").await.0, 401);
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn who_may_not_look_is_asked_to_sign_in() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::with(&folder, |config| config.public_url = Some("https://ci.example".to_owned())).await;
+    let html = "Accept: text/html,*/*;q=0.8\r\n";
+    let (status, head, page) = ask_as(&farm, "ci.example", "GET /builds/7?x=1", html, "").await;
+    assert!(status == 401 && page.contains("<form") && page.contains("value=\"/builds/7?x=1\""), "{page}");
+    assert!(head.contains("script-src 'self'") && head.contains("cache-control: no-store"), "{head}");
+    let answer = ask_as(&farm, "ci.example", "GET /api/v1/builds", html, "").await;
+    check_refused(&answer, 401, "/sign-in");
+    let (_, head, _) =
+        ask_as(&farm, "ci.example", &format!("GET /?token={}", api_token(folder.path()).unwrap()), "", "").await;
+    assert!(head.contains("; Secure"), "what is reached by https keeps its cookie there: {head}");
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_through_the_api_and_who_did_what() {
+    use protocol::api::{Audit, MadeToken, Role, TokenView, Why};
+
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let w = writer(&folder);
+    let asked = format!("{w}X-Buildr-By: ada@laptop\r\n");
+    let body = r#"{"name": "ci", "role": "developer", "for_ms": 90000000}"#;
+    let (status, _, answer) = ask(&farm, "POST /api/v1/tokens", &asked, body).await;
+    let MadeToken { token, view } = serde_json::from_str(&answer).unwrap();
+    assert_eq!((status, view.role, view.made_by.as_str()), (201, Role::Developer, "start token"));
+    assert!(token.starts_with(&view.prefix) && token.len() > view.prefix.len() + 30, "{token}");
+    for (body, status, sentence) in [
+        (body, 409, "buildr token revoke ci"),
+        (r#"{"name": "a b", "role": "viewer"}"#, 400, "cannot name a token"),
+        (r#"{"name": "x", "role": "root"}"#, 400, "cannot be read"),
+        (r#"{"name": "x", "role": "viewer", "for_ms": 5}"#, 400, "such as 90d"),
+    ] {
+        check_refused(&ask(&farm, "POST /api/v1/tokens", &w, body).await, status, sentence);
+    }
+    let own =
+        format!("Authorization: Bearer {token}\r\nContent-Type: application/json\r\nX-Buildr-By: somebody@else\r\n");
+    assert_eq!(ask(&farm, "POST /api/v1/builds", &own, r#"{"repo": "https://example.org/x"}"#).await.0, 201);
+    let (_, _, why) = ask(&farm, "GET /api/v1/builds/1/why", "", "").await;
+    let why: Why = serde_json::from_str(&why).unwrap();
+    assert_eq!(why.by.as_deref(), Some("ci"), "the token's name, and not what the client says of itself");
+    let refused = ask(&farm, "POST /api/v1/agents/oak/pause", &own, "").await;
+    check_refused(&refused, 403, "needs a token of the role admin, and ci has the role developer");
+    check_refused(&ask(&farm, "GET /api/v1/audit", &own, "").await, 403, "role admin");
+    check_refused(&ask(&farm, "POST /api/v1/builds", "", "{}").await, 401, "Bearer");
+    let (_, _, all) = ask(&farm, "GET /api/v1/tokens", &w, "").await;
+    assert!(!all.contains(&token), "{all}");
+    let all: Vec<TokenView> = serde_json::from_str(&all).unwrap();
+    assert!(all[0].used_ms.is_some() && all[0].expires_ms.is_some(), "{all:?}");
+    assert_eq!(ask(&farm, "POST /api/v1/tokens/ci/revoke", &w, "").await.0, 200);
+    check_refused(&ask(&farm, "POST /api/v1/tokens/ci/revoke", &w, "").await, 404, "no token called");
+    check_refused(&ask(&farm, "POST /api/v1/builds", &own, "{}").await, 403, "was revoked");
+
+    let (_, _, page) = ask(&farm, "GET /api/v1/audit?limit=5", &w, "").await;
+    let Audit { entries, next } = serde_json::from_str(&page).unwrap();
+    let (_, _, page) = ask(&farm, &format!("GET /api/v1/audit?limit=5&before={}", next.unwrap()), &w, "").await;
+    let rest: Audit = serde_json::from_str(&page).unwrap();
+    let told: Vec<String> = entries
+        .iter()
+        .chain(&rest.entries)
+        .rev()
+        .map(|it| format!("{} {} {} {} {}", it.who, it.said.as_deref().unwrap_or("-"), it.method, it.path, it.status))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "start token ada@laptop POST /api/v1/tokens 201",
+            "start token - POST /api/v1/tokens 409",
+            "start token - POST /api/v1/tokens 400",
+            "start token - POST /api/v1/tokens 400",
+            "start token - POST /api/v1/tokens 400",
+            "ci - POST /api/v1/builds 201",
+            "ci - POST /api/v1/agents/oak/pause 403",
+            "ci - GET /api/v1/audit 403",
+            "start token - POST /api/v1/tokens/ci/revoke 200",
+            "start token - POST /api/v1/tokens/ci/revoke 404",
+        ]
+    );
+    assert!(entries.iter().all(|entry| entry.address == "127.0.0.1" && entry.at_ms > 0), "{entries:?}");
     farm.stop().await;
 }
 

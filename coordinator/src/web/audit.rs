@@ -1,0 +1,41 @@
+//! `/api/v1/audit`: who did what, when and from where.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use protocol::api::Audit;
+use serde::Deserialize;
+
+use super::Web;
+use super::api::{Answer, asked};
+
+/// How many entries a page has when nothing is said.
+const PAGE: u32 = 50;
+
+/// How many it has at most.
+const PAGE_MOST: u32 = 1000;
+
+#[derive(Deserialize)]
+pub(super) struct PageQuery {
+    before: Option<u64>,
+    limit: Option<u32>,
+}
+
+pub(super) async fn entries(
+    State(web): State<Arc<Web>>,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Answer<Json<Audit>> {
+    let PageQuery { before, limit } = asked(query)?;
+    let limit = limit.unwrap_or(PAGE).clamp(1, PAGE_MOST);
+    // What was answered before this request is in the list.
+    web.access.recorder.written().await;
+    // One more than is shown tells whether there is a next page.
+    let mut entries = web.desk.store.audit(before, limit + 1).await?;
+    let shown = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = entries.len() > shown;
+    entries.truncate(shown);
+    let next = entries.last().filter(|_| more).map(|entry| entry.id);
+    Ok(Json(Audit { entries, next }))
+}
