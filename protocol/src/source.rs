@@ -75,6 +75,33 @@ impl RepoUrl {
         name.strip_suffix(".git").unwrap_or(name)
     }
 
+    /// What all ways to one repository have in common: its host and path. `git@Host:a/b.git`, `https://me:pw@host/a/b/`
+    /// and `ssh://git@host:22/a/b` are `host/a/b`. A port counts where it is not the scheme's own; a folder of this
+    /// machine is its path. It holds no password.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        if self.0.starts_with('/') {
+            return format!("/{}", bare(&self.0));
+        }
+        if !self.0.contains("://") {
+            let (host, path) = self.0.split_once(':').unwrap_or((&self.0, ""));
+            let host = host.rsplit('@').next().unwrap_or(host).to_ascii_lowercase();
+            return joined(&host, path);
+        }
+        // Every text with a scheme was read as a URL when it was taken.
+        let Ok(url) = url::Url::parse(&self.0) else { return self.0.clone() };
+        let Some(host) = url.host_str().filter(|_| url.scheme() != "file") else {
+            return format!("/{}", bare(url.path()));
+        };
+        let own = match url.scheme() {
+            "ssh" => Some(22),
+            "git" => Some(9418),
+            _ => None,
+        };
+        let port = url.port().filter(|port| Some(*port) != own).map(|port| format!(":{port}")).unwrap_or_default();
+        joined(&format!("{}{port}", host.to_ascii_lowercase()), url.path())
+    }
+
     /// The password or token that the URL itself carries, which logs must not show. A user's name alone is one too
     /// where it is spoken over HTTP: forges take tokens there.
     #[must_use]
@@ -83,6 +110,19 @@ impl RepoUrl {
         let token = Some(url.username()).filter(|name| !name.is_empty() && matches!(url.scheme(), "http" | "https"));
         url.password().or(token).map(str::to_owned)
     }
+}
+
+fn joined(host: &str, path: &str) -> String {
+    match bare(path) {
+        "" => host.to_owned(),
+        path => format!("{host}/{path}"),
+    }
+}
+
+/// A path without what some write and others leave out.
+fn bare(path: &str) -> &str {
+    let path = path.trim_matches('/');
+    path.strip_suffix(".git").unwrap_or(path).trim_end_matches('/')
 }
 
 impl fmt::Display for RepoUrl {
@@ -299,6 +339,35 @@ mod tests {
         ] {
             let url: RepoUrl = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
             assert_eq!((url.is_local(), url.short_name()), (local, name), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_repository_has_one_identity() {
+        for (text, expect) in [
+            ("https://example.org/a/b", "example.org/a/b"),
+            ("https://example.org/a/b.git", "example.org/a/b"),
+            ("https://example.org/a/b.git/", "example.org/a/b"),
+            ("https://me:s3cret@Example.ORG/a/b", "example.org/a/b"),
+            ("http://example.org:80/a/b", "example.org/a/b"),
+            ("https://example.org:443/a/b", "example.org/a/b"),
+            ("https://example.org:8443/a/b", "example.org:8443/a/b"),
+            ("git@example.org:a/b.git", "example.org/a/b"),
+            ("git@EXAMPLE.org:/a/b/", "example.org/a/b"),
+            ("example.org:a/b", "example.org/a/b"),
+            ("ssh://git@Example.org/a/b.git", "example.org/a/b"),
+            ("ssh://git@example.org:22/a/b", "example.org/a/b"),
+            ("ssh://git@example.org:2222/a/b", "example.org:2222/a/b"),
+            ("git://example.org:9418/a/b", "example.org/a/b"),
+            ("https://[2001:db8::1]/a/b", "[2001:db8::1]/a/b"),
+            ("https://example.org/A/b", "example.org/A/b"),
+            ("https://example.org/a/b.github", "example.org/a/b.github"),
+            ("https://example.org/", "example.org"),
+            ("file:///srv/git/b.git", "/srv/git/b"),
+            ("/srv/git/b/", "/srv/git/b"),
+            ("/srv/b/.git", "/srv/b"),
+        ] {
+            assert_eq!(text.parse::<RepoUrl>().unwrap().identity(), expect, "{text}");
         }
     }
 
