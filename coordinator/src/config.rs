@@ -37,6 +37,8 @@ pub struct Config {
     pub local_repos: LocalRepos,
     /// Injected jobs of these repositories are trusted.
     pub trusted_repos: Vec<RepoGlob>,
+    /// What the farm's secrets are sealed with in the store.
+    pub secrets_key: SecretsKey,
     /// The longest archive of one stage's artifacts, in bytes.
     pub artifact_limit: u64,
     /// Which builds are cancelled by a newer one of the same branch, where the manifest does not say.
@@ -95,6 +97,41 @@ pub enum Enrolment {
     Open,
 }
 
+/// Where the key of the farm's secrets comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretsKey {
+    /// Made in the state folder, when it is first needed.
+    OfState,
+    /// This file.
+    File(PathBuf),
+    /// This text.
+    Text(KeyText),
+}
+
+/// The text of a key, which no log shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyText(String);
+
+impl KeyText {
+    /// A key as it was given.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyText")
+    }
+}
+
 /// Whether `file://` and paths are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LocalRepos {
@@ -133,6 +170,7 @@ impl Config {
             interrupted: Vec::new(),
             local_repos: LocalRepos::Refused,
             trusted_repos: Vec::new(),
+            secrets_key: SecretsKey::OfState,
             artifact_limit: 2 << 30,
             supersede: Supersede::PullRequests,
             lease: Duration::from_secs(60),

@@ -11,6 +11,7 @@ use crate::depot::Archives;
 use crate::feed::Feed;
 use crate::presence::Presence;
 use crate::store::Store;
+use crate::vault::Vault;
 
 /// Store, line and what goes with them. Made once, by the composition root.
 pub(crate) struct Desk {
@@ -26,6 +27,8 @@ pub(crate) struct Desk {
     pub(crate) presence: Presence,
     /// Signs the grants.
     pub(crate) identity: Identity,
+    /// Seals and opens the farm's secrets.
+    pub(crate) vault: Vault,
     /// The artifacts of builds.
     pub(crate) archives: Archives,
     /// Has the next beacon sent at once.

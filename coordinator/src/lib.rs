@@ -11,6 +11,7 @@ pub mod config;
 mod store;
 mod feed;
 mod identity;
+mod vault;
 mod presence;
 mod depot;
 mod desk;
@@ -39,12 +40,14 @@ use tokio_util::sync::CancellationToken;
 pub use config::Config;
 pub use identity::KeyError;
 pub use store::StoreError;
+pub use vault::VaultError;
 pub use web::{WebError, api_token};
 
 use desk::Desk;
 use feed::Feed;
 use presence::Presence;
 use store::Store;
+use vault::Vault;
 
 /// Why the coordinator cannot begin or go on.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +58,9 @@ pub enum RunError {
     /// Who it is cannot be had.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// What its secrets are kept with cannot be had.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// A part of it ended before it was asked to.
     #[error("the {part} ended though nobody asked it to: {reason}")]
     Ended {
@@ -86,10 +92,12 @@ pub async fn run(
 async fn open(config: Config, link: Arc<dyn CoordinatorLink>) -> Result<Arc<Desk>, RunError> {
     let store = Store::open(&config.state_dir).await?;
     let identity = identity::load(&config.state_dir)?;
+    let vault = Vault::load(&config.secrets_key, &config.state_dir)?;
+    vault.renew(&store).await?;
     let archives = depot::Archives::new(&config.state_dir, &identity);
     let presence = Presence::new(config.lease);
     let (feed, beacon_now) = (Feed::new(), Notify::new());
-    let desk = Arc::new(Desk { config, store, link, feed, presence, identity, archives, beacon_now });
+    let desk = Arc::new(Desk { config, store, link, feed, presence, identity, vault, archives, beacon_now });
     watchdog::resume(&desk).await?;
     Ok(desk)
 }

@@ -4,6 +4,7 @@ mod access;
 mod agents;
 mod incidents;
 mod jobs;
+mod secrets;
 mod timeline;
 mod wait;
 mod why;
@@ -23,6 +24,7 @@ pub use access::{Audit, AuditEntry, MadeToken, MakeToken, Role, TokenView, Unkno
 pub use agents::{AgentView, Approve, Forgotten, Pause, Paused, Revoke};
 pub use incidents::{DeadLetterView, IncidentKind, IncidentView, Incidents};
 pub use jobs::{ApproveJob, Approved, GateView, JobView, KeptView, TryView};
+pub use secrets::{RemoveSecret, SecretView, SetSecret};
 pub use timeline::{AttemptTimeline, Timeline};
 pub use wait::{
     Asked, BusyQueue, NearAgent, NeededJob, PausedAgent, SeenAgent, WaitReason, WaitingAgent, coming, span,

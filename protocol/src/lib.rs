@@ -12,6 +12,7 @@ pub mod outcome;
 pub mod plan;
 pub mod job;
 pub mod identity;
+pub mod secure;
 pub mod report;
 pub mod control;
 pub mod state;

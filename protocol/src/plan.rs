@@ -90,6 +90,21 @@ impl Plan {
             stage_parallelism: None,
         }
     }
+
+    /// All secrets that its parts ask for.
+    pub fn secret_requests(&self) -> impl Iterator<Item = &SecretRequest> {
+        let of_prepare = self.prepare.iter().flat_map(|prepare| &prepare.secrets);
+        self.stages.iter().flat_map(|stage| &stage.secrets).chain(of_prepare)
+    }
+
+    /// The values that stand sealed in it. Each is there once.
+    #[must_use]
+    pub fn secure_values(&self) -> Vec<&str> {
+        let mut all: Vec<&str> = self.secret_requests().filter_map(|request| request.secure.as_deref()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
 }
 
 /// What holds for a build as a whole.

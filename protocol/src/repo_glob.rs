@@ -42,6 +42,12 @@ fn without_user(url: &str) -> String {
     }
 }
 
+/// Whether a text such as a branch's name is meant by a pattern: `*` is any text without `/`, `**` any text.
+#[must_use]
+pub fn glob_matches(pattern: &str, text: &str) -> bool {
+    matches(pattern.as_bytes(), text.as_bytes())
+}
+
 /// Walks both texts once and keeps the last star of each kind to come back to, so that no pattern takes long.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     // For each place in the pattern whether the text so far can end there.

@@ -23,6 +23,7 @@ mod watch;
 mod agent;
 mod agents;
 mod approve;
+mod audit;
 mod builds;
 mod cancel;
 mod clean;
@@ -33,6 +34,8 @@ mod init;
 mod import;
 mod check;
 mod explain;
+mod secret;
+mod encrypt;
 mod incidents;
 mod list;
 mod logs;
@@ -43,6 +46,7 @@ mod schema;
 mod status;
 mod submit;
 mod timeline;
+mod token;
 mod why;
 
 use std::ffi::{OsStr, OsString};
@@ -142,6 +146,10 @@ enum Command {
     Why(why::Args),
     Timeline(timeline::Args),
     Incidents(incidents::Args),
+    Token(token::Args),
+    Secret(secret::Args),
+    Encrypt(encrypt::Args),
+    Audit(audit::Args),
     Completions(papers::CompletionArgs),
     Man(papers::ManArgs),
     Rabbit(rabbit::Args),
@@ -152,7 +160,7 @@ enum Command {
 }
 
 /// The commands in the order in which `--help` lists them. Those of other programs are in [`forward::PROGRAMS`].
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     (
         "Build here",
         &["run", "check", "list", "graph", "expand", "explain", "schema", "init", "import", "doctor", "clean"],
@@ -161,6 +169,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
         "Ask a farm",
         &["submit", "builds", "status", "why", "timeline", "logs", "approve", "cancel", "agents", "incidents"],
     ),
+    ("Look after a farm", &["token", "secret", "encrypt", "audit"]),
     ("Run a farm", &["up", "coordinator", "agent", "rabbit"]),
     ("Set up this program", &["completions", "man"]),
 ];
@@ -198,6 +207,10 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
             Command::Why(args) => why::run(&args, &globals).await,
             Command::Timeline(args) => timeline::run(&args, &globals).await,
             Command::Incidents(args) => incidents::run(&args, &globals).await,
+            Command::Token(args) => token::run(&args, &globals).await,
+            Command::Secret(args) => secret::run(args, &globals).await,
+            Command::Encrypt(args) => encrypt::run(&args, &globals).await,
+            Command::Audit(args) => audit::run(&args, &globals).await,
             Command::OfAgent(command) => agent::run(command, &globals).await,
             Command::Other(words) => forward::run(&words, &globals),
         }

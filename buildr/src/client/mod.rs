@@ -1,6 +1,7 @@
 //! The client of the coordinator's HTTP API (`protocol::api`): what the command line asks a farm for. The only room
 //! that knows HTTP; it never talks to a person.
 
+mod access;
 mod depot;
 mod error;
 mod follow;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use protocol::job::WorkOrder;
+use protocol::job::{TriggerKind, WorkOrder};
 use protocol::plan::SecretRequest;
 use protocol::{Plan, StageName, Variable};
 
@@ -20,6 +20,8 @@ pub(super) struct Vault {
     /// Whether any part of the plan asks: then each gets what it asks for, and nothing else.
     asked: bool,
     trusted: bool,
+    /// Whether a person runs it on this machine, without a farm that would open what is sealed.
+    local: bool,
 }
 
 /// Why a stage does not get what it asks for: a sentence.
@@ -34,9 +36,21 @@ pub(super) enum Denied {
     /// Nobody has it.
     #[error(
         "{stage} asks for the secret {secret}, which is not there; give it by --secret-file {secret}=FILE to \
-         `buildr run`, or to the agents of the farm"
+         `buildr run` or to the agents of the farm, or have the farm keep it: `buildr secret set {secret} --project URL`"
     )]
     Missing { stage: StageName, secret: String },
+    /// It stands sealed in the manifest, and only a farm opens it.
+    #[error(
+        "{stage} asks for {secret}, whose value stands sealed in the manifest, and only the farm that it was sealed \
+         for opens it; give it here by --secret-file {secret}=FILE or --secret {secret}"
+    )]
+    SealedHere { stage: StageName, secret: String },
+    /// It stands sealed in the manifest, and this farm did not open it.
+    #[error(
+        "{stage} asks for {secret}, whose value stands sealed in the manifest and does not open: it was sealed for \
+         another project or another farm, or changed since; seal it again with `buildr encrypt {secret} --project URL`"
+    )]
+    Sealed { stage: StageName, secret: String },
 }
 
 /// What one stage is given.
@@ -50,10 +64,11 @@ pub(super) struct Given {
 
 impl Vault {
     pub(super) fn of(order: &WorkOrder, own: &[Variable], plan: &Plan) -> Self {
+        // The farm's come behind this machine's: of two of one name the farm's counts.
         let own = own.iter().filter(|_| order.trusted);
-        let asked = plan.stages.iter().any(|stage| !stage.secrets.is_empty())
-            || plan.prepare.as_ref().is_some_and(|prepare| !prepare.secrets.is_empty());
-        Self { secrets: own.chain(&order.secrets).cloned().collect(), asked, trusted: order.trusted }
+        let asked = plan.secret_requests().any(|request| request.secure.is_none());
+        let local = order.trigger == TriggerKind::Local;
+        Self { secrets: own.chain(&order.secrets).cloned().collect(), asked, trusted: order.trusted, local }
     }
 
     /// What a stage is given that asks for these.
@@ -61,18 +76,13 @@ impl Vault {
     /// # Errors
     /// When it asks for what it cannot have.
     pub(super) fn given(&self, stage: &StageName, requests: &[SecretRequest]) -> Result<Given, Denied> {
-        if !self.asked {
-            return Ok(Given { variables: self.secrets.clone(), files: Vec::new() });
-        }
         let mut given = Given::default();
+        if !self.asked {
+            // A store's names, such as prod/ssh, need not be those of variables; nor are sealed values.
+            given.variables = self.secrets.iter().filter(|secret| is_variable(&secret.name)).cloned().collect();
+        }
         for request in requests {
-            let (stage, secret) = (stage.clone(), request.from.clone());
-            let found = self.secrets.iter().rev().find(|secret| secret.name == request.from);
-            let found = found.ok_or(if self.trusted {
-                Denied::Missing { stage, secret }
-            } else {
-                Denied::Untrusted { stage, secret }
-            })?;
+            let found = self.found(request).ok_or_else(|| self.denied(stage, request))?;
             let variable = &request.variable;
             if request.file {
                 given.variables.push(Variable::new(variable, format!("{IN_CONTAINER}/{variable}")));
@@ -83,6 +93,30 @@ impl Vault {
         }
         Ok(given)
     }
+
+    /// The value that is asked for: of several of one name the last.
+    fn found(&self, request: &SecretRequest) -> Option<&Variable> {
+        let named = |name: &str| self.secrets.iter().rev().find(|secret| secret.name == name);
+        match &request.secure {
+            None => named(&request.from),
+            Some(sealed) => named(sealed).or_else(|| named(&request.from).filter(|_| self.local)),
+        }
+    }
+
+    fn denied(&self, stage: &StageName, request: &SecretRequest) -> Denied {
+        let (stage, secret) = (stage.clone(), request.from.clone());
+        match &request.secure {
+            Some(_) if self.local => Denied::SealedHere { stage, secret },
+            _ if !self.trusted => Denied::Untrusted { stage, secret },
+            Some(_) => Denied::Sealed { stage, secret },
+            None => Denied::Missing { stage, secret },
+        }
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    let part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(part)
 }
 
 impl Given {
@@ -112,13 +146,12 @@ impl Given {
 
 #[cfg(test)]
 mod tests {
-    use protocol::job::TriggerKind;
     use protocol::{JobId, StagePlan};
 
     use super::*;
 
     fn request(variable: &str, from: &str, file: bool) -> SecretRequest {
-        SecretRequest { variable: variable.to_owned(), from: from.to_owned(), file }
+        SecretRequest { variable: variable.to_owned(), from: from.to_owned(), file, secure: None }
     }
 
     fn vault(trusted: bool, secrets: Vec<SecretRequest>) -> Vault {
@@ -154,6 +187,32 @@ mod tests {
         let untrusted = vault(false, asks.clone()).given(&stage, &asks).unwrap_err().to_string();
         assert!(untrusted.contains("it is not trusted"), "{untrusted}");
         assert!(vault(false, Vec::new()).given(&stage, &[]).unwrap().variables.is_empty());
+    }
+
+    #[test]
+    fn sealed_values_are_found_by_their_text() {
+        let stage = "deploy".parse().unwrap();
+        let sealed = SecretRequest { secure: Some("b1.x.y".to_owned()), ..request("T", "T", false) };
+        let check = |kind, secrets: &[(&str, &str)], own: &[(&str, &str)], expect: Result<&[(&str, &str)], &str>| {
+            let all = |these: &[(&str, &str)]| these.iter().map(|it| Variable::new(it.0, it.1)).collect::<Vec<_>>();
+            let plan =
+                StagePlan { secrets: vec![sealed.clone()], ..StagePlan::new("deploy".parse().unwrap(), Vec::new()) };
+            let order = WorkOrder::new(JobId::fresh(), kind, "/x".parse().unwrap());
+            let order = WorkOrder { trusted: true, secrets: all(secrets), ..order };
+            let vault = Vault::of(&order, &all(own), &Plan::new("x", vec![plan.clone()]));
+            match (vault.given(&stage, &plan.secrets), expect) {
+                (Ok(given), Ok(expect)) => assert_eq!(names(&given), expect),
+                (Err(denied), Err(part)) => assert!(denied.to_string().contains(part), "{denied}"),
+                (got, _) => panic!("{got:?}"),
+            }
+        };
+        use TriggerKind::{Local, Push};
+        // Who asks for nothing but sealed values has what the machine and the farm give besides.
+        let farms = [("b1.x.y", "opened"), ("prod/ssh", "k"), ("OTHER", "o")];
+        check(Push, &farms, &[("OWN", "w")], Ok(&[("OWN", "w"), ("OTHER", "o"), ("T", "opened")]));
+        check(Push, &[], &[("T", "mine")], Err("buildr encrypt T --project URL"));
+        check(Local, &[], &[("T", "mine")], Ok(&[("T", "mine"), ("T", "mine")]));
+        check(Local, &[], &[], Err("--secret-file T=FILE or --secret T"));
     }
 
     #[test]

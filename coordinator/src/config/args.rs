@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 use protocol::RepoGlob;
 use protocol::identity::JoinToken;
 
-use super::{Config, Enrolment, Farm, LocalRepos, Reading, Supersede};
+use super::{Config, Enrolment, Farm, KeyText, LocalRepos, Reading, SecretsKey, Supersede};
 
 /// Run the coordinator of a buildr farm
 ///
@@ -92,6 +92,15 @@ struct Options {
     /// How long the end of the program waits for what still runs, in seconds [default: 30; `up`: until jobs are over]
     #[arg(long, value_name = "SECONDS", global = true)]
     drain_timeout: Option<u64>,
+
+    /// The key that the farm's secrets are sealed with in the store, 32 bytes in base64; better in a file or in the
+    /// environment [default: made in the state folder, in the file secrets.key]
+    #[arg(long, value_name = "KEY", hide_env_values = true, global = true)]
+    secrets_key: Option<String>,
+
+    /// Read that key from this file; of several lines the first one seals, and all open
+    #[arg(long, value_name = "FILE", conflicts_with = "secrets_key", global = true)]
+    secrets_key_file: Option<PathBuf>,
 
     /// The longest archive of one stage's artifacts that is kept, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 2048, global = true)]
@@ -195,6 +204,11 @@ impl Options {
             public_url: self.public_url,
             local_repos: if local { LocalRepos::Allowed } else { LocalRepos::Refused },
             trusted_repos: self.trusted_repos,
+            secrets_key: match (self.secrets_key_file, self.secrets_key) {
+                (Some(path), _) => SecretsKey::File(path),
+                (None, Some(text)) => SecretsKey::Text(KeyText::new(text)),
+                (None, None) => SecretsKey::OfState,
+            },
             artifact_limit: self.artifact_limit << 20,
             supersede: match self.cancel_superseded {
                 Superseded::Never => Supersede::Never,
@@ -278,6 +292,16 @@ mod tests {
         assert_eq!(config.supersede, Supersede::PullRequests);
         assert_eq!(resolve(&["--cancel-superseded", "always"], file).unwrap().supersede, Supersede::Always);
         assert!(matches!(config.farm, Farm::Broker { url, .. } if url == "amqp://file"));
+    }
+
+    #[test]
+    fn the_key_of_the_secrets_comes_from_a_file_or_a_setting() {
+        let key = |arguments: &[&str], file: &str| resolve(arguments, file).unwrap().secrets_key;
+        assert_eq!(key(&["up"], ""), SecretsKey::OfState);
+        assert_eq!(key(&["up", "--secrets-key-file", "/k"], ""), SecretsKey::File("/k".into()));
+        let given = key(&["up"], "secrets_key = 'AAAA'");
+        assert_eq!(given, SecretsKey::Text(KeyText::new("AAAA".to_owned())));
+        assert!(!format!("{given:?}").contains("AAAA"), "no log shows it");
     }
 
     #[test]

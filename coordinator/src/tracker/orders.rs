@@ -2,6 +2,7 @@
 
 use protocol::control::Grant;
 use protocol::job::{Origin, WorkOrder};
+use protocol::{Branch, Plan, Variable};
 
 use super::Turn;
 use crate::store::{Attempt, Build, Job, Received, StoreError};
@@ -32,7 +33,9 @@ impl Turn<'_> {
         };
         let answered = job.answer.iter().flat_map(|answer| &answer.inputs);
         let inputs = build.inputs.iter().chain(answered).cloned().collect();
+        let secrets = self.secrets_of(&build, job.plan.as_ref()).await?;
         Ok(WorkOrder {
+            secrets,
             build: Some(build.number),
             attempt: attempt.attempt,
             branch: build.branch,
@@ -50,5 +53,33 @@ impl Turn<'_> {
             depot: self.desk.archives.for_attempt(job.id, attempt.attempt, attempt.claim),
             ..WorkOrder::new(job.id, build.trigger, build.repo)
         })
+    }
+
+    /// What the farm keeps for a build, and what its plan has sealed: for trusted builds alone, and never for what
+    /// comes from a fork. Of two of one name the one that is meant more closely counts.
+    async fn secrets_of(&mut self, build: &Build, plan: Option<&Plan>) -> Result<Vec<Variable>, StoreError> {
+        if !build.trusted {
+            return Ok(Vec::new());
+        }
+        let vault = &self.desk.vault;
+        let project = build.repo.identity();
+        let branch = build.branch.as_ref().map(Branch::as_str);
+        let mut kept = self.tx.secrets_for(&project).await?;
+        kept.retain(|secret| secret.scope.fits(branch, build.trigger));
+        kept.sort_by_key(|secret| (secret.scope.closeness(), secret.id));
+        let mut secrets: Vec<Variable> = Vec::new();
+        for secret in kept {
+            // What no key opens is said where the secrets are listed, and by the stage that asks for it.
+            let Some(value) = vault.open(&secret) else { continue };
+            secrets.retain(|earlier| earlier.name != secret.scope.name);
+            secrets.push(Variable::new(secret.scope.name, value));
+        }
+        for sealed in plan.into_iter().flat_map(Plan::secure_values) {
+            // The plan is a user's: what does not open for this project is not given, and its stage says so.
+            if let Ok(value) = vault.open_secure(&project, sealed) {
+                secrets.push(Variable::new(sealed, value));
+            }
+        }
+        Ok(secrets)
     }
 }

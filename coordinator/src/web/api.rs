@@ -52,6 +52,8 @@ pub(super) fn router() -> Router<Arc<Web>> {
         .route("/why", get(why_newest))
         .nest("/agents", super::agents::router())
         .nest("/tokens", super::tokens::router())
+        .nest("/secrets", super::secrets::router())
+        .route("/key", get(super::secrets::key))
         .route("/audit", get(super::audit::entries))
         .nest("/depot", super::depot::router())
         .route("/incidents", get(incidents))

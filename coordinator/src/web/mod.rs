@@ -9,6 +9,7 @@ mod depot;
 mod follow;
 mod pages;
 mod refusal;
+mod secrets;
 mod shared;
 mod text;
 mod tokens;

@@ -70,6 +70,10 @@ impl PlannedJob {
     /// to be waited for, and no other agent is asked for.
     #[must_use]
     pub fn goes_on(&self, build: &BuildPlan) -> bool {
+        // The farm opens them when it grants a job that has them.
+        if !self.plan.secure_values().is_empty() {
+            return false;
+        }
         let waits = self.gate.is_some() || self.concurrency.is_some() || build.concurrency.is_some();
         !waits && !self.finally && self.downstream.is_none() && self.labels.is_empty() && self.run_on != RunOn::Failed
     }

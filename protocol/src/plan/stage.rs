@@ -321,6 +321,9 @@ pub struct SecretRequest {
     /// Whether it arrives as a file.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub file: bool,
+    /// The value itself, sealed for the farm: then no store is asked, and the order has it under this very text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secure: Option<String>,
 }
 
 /// What a container may use of the machine.

@@ -134,7 +134,8 @@ mod tests {
 
     fn job() -> PlannedJob {
         let mut stage = StagePlan::new("unit".parse().unwrap(), Vec::new());
-        let secret = |name: &str| SecretRequest { variable: "X".to_owned(), from: name.to_owned(), file: false };
+        let secret =
+            |name: &str| SecretRequest { variable: "X".to_owned(), from: name.to_owned(), file: false, secure: None };
         stage.secrets = vec![secret("TOKEN"), secret("KEY"), secret("GIVEN")];
         stage.inherit = Some(vec!["HTTP_*".to_owned()]);
         PlannedJob::new("unit".parse().unwrap(), Plan::new("x", vec![stage]))

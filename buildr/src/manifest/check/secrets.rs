@@ -1,6 +1,7 @@
 //! `secrets`: which of them a stage is given, and how they arrive.
 
 use protocol::plan::SecretRequest;
+use protocol::secure::SecureText;
 
 use super::environment;
 use super::findings::{Findings, Keys, shown};
@@ -30,7 +31,7 @@ fn one(node: &Node, place: Span, secrets: &mut Vec<Spanned<SecretRequest>>, find
     }
     let Some(name) = findings.filled(node, place, "a secret", HELP) else { return };
     if environment::can_be_set(&name.value, place, findings) {
-        let secret = SecretRequest { variable: name.value.clone(), from: name.value, file: false };
+        let secret = SecretRequest { variable: name.value.clone(), from: name.value, file: false, secure: None };
         secrets.push(Spanned { value: secret, span: name.span });
     }
 }
@@ -39,16 +40,26 @@ fn one(node: &Node, place: Span, secrets: &mut Vec<Spanned<SecretRequest>>, find
 fn named(entry: &Entry, findings: &mut Findings<'_>) -> Option<Spanned<SecretRequest>> {
     let variable = entry.key.value.clone();
     let named = environment::can_be_set(&variable, entry.key.span, findings);
-    let (mut from, mut file) = (variable.clone(), false);
+    let (mut from, mut file, mut secure) = (variable.clone(), false, None);
     match &entry.value.value {
         Shape::Map(_) => {
             let keys = Keys { owner: format!("the secret {}", quoted(&variable)), map: &SECRET };
             let example = format!("{variable}: {{from: {variable}, file: true}}");
+            let mut told = None;
             for entry in findings.entries(entry, &keys, &example) {
                 match entry.key.value.as_str() {
-                    "from" => from = name(&entry.value, entry.place(), findings)?,
+                    "from" => {
+                        from = name(&entry.value, entry.place(), findings)?;
+                        told = Some(entry.place());
+                    }
+                    "secure" => secure = Some(sealed(&entry.value, entry.place(), findings)?),
                     _ => file = findings.flag(entry).unwrap_or_default(),
                 }
+            }
+            if let Some(place) = told.filter(|_| secure.is_some()) {
+                let message =
+                    format!("the secret {} has its value here, and says that it is kept elsewhere", quoted(&variable));
+                findings.error(place, message, "write `secure` or `from`, and not both");
             }
         }
         Shape::Scalar { .. } => from = name(&entry.value, entry.place(), findings)?,
@@ -59,8 +70,19 @@ fn named(entry: &Entry, findings: &mut Findings<'_>) -> Option<Spanned<SecretReq
             return None;
         }
     }
-    let secret = SecretRequest { variable, from, file };
+    let secret = SecretRequest { variable, from, file, secure };
     named.then_some(Spanned { value: secret, span: entry.key.span })
+}
+
+/// A value that was sealed for the farm.
+fn sealed(node: &Node, place: Span, findings: &mut Findings<'_>) -> Option<String> {
+    const SEAL: &str = "run `buildr encrypt NAME --project URL`, and write what it prints";
+    let text = findings.filled(node, place, "a sealed value", SEAL)?;
+    if let Err(error) = text.value.parse::<SecureText>() {
+        findings.error(place, error.to_string(), SEAL);
+        return None;
+    }
+    Some(text.value)
 }
 
 /// The name of a secret in its store.

@@ -149,5 +149,13 @@ pub(in crate::manifest) const SECRET: Map = map(
             "Whether it arrives as a file; the variable then has the file's path.",
             &["deploy: {script: ./deploy.sh, secrets: {SSH_KEY: {from: prod/ssh, file: true}}}"],
         ),
+        key(
+            "secure",
+            Form::Shaped("^b1\\.[0-9a-f]{8}\\.[A-Za-z0-9_-]+$", "what `buildr encrypt` prints"),
+            "The value itself, sealed by `buildr encrypt` for the farm and this project: no store is asked for it.",
+            &[
+                "deploy: {script: ./deploy.sh, secrets: {TOKEN: {secure: b1.00112233.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA}}}",
+            ],
+        ),
     ],
 );

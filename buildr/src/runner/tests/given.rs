@@ -83,7 +83,12 @@ async fn no_secret_is_handed_on_or_summed_up() {
 async fn a_stage_gets_the_secrets_that_it_asks_for() {
     let mut ground = Ground::of("print x");
     ground.secrets = vec![Variable::new("TOKEN", "token-value"), Variable::new("KEY", "key-value")];
-    let ask = |variable: &str, from: &str, file| SecretRequest { variable: variable.into(), from: from.into(), file };
+    let ask = |variable: &str, from: &str, file| SecretRequest {
+        variable: variable.into(),
+        from: from.into(),
+        file,
+        secure: None,
+    };
     let asks = vec![ask("T", "TOKEN", false), ask("SSH", "KEY", true)];
     let script = ["env T", "env SSH", "read /run/secrets/SSH", "env KEY", "write /run/secrets/SSH x"];
     let plan =
