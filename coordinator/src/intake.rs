@@ -95,14 +95,12 @@ pub(crate) async fn begin(
 }
 
 fn asked_for(config: &Config, trigger: &Trigger, now_ms: u64) -> Result<AskedFor, IntakeError> {
-    if trigger.repo.is_local() && config.local_repos == LocalRepos::Refused {
-        return Err(IntakeError::LocalRepo(trigger.repo.clone()));
-    }
+    let trusted = may_be_trusted(config, &trigger.repo, trigger.kind)?;
     let build = NewBuild {
         repo: trigger.repo.clone(),
         branch: trigger.branch.clone(),
         trigger: trigger.kind,
-        trusted: is_trusted(config, trigger),
+        trusted,
         reply: trigger.reply.clone(),
         origin: trigger.origin.clone(),
         commit: trigger.commit.clone(),
@@ -148,11 +146,17 @@ pub(crate) fn check_variables(variables: &[Variable]) -> Result<(), String> {
     Ok(())
 }
 
-/// Whoever has the API's token may start trusted builds; a message that anybody may have published starts one only
-/// for a repository that an administrator lists.
-fn is_trusted(config: &Config, trigger: &Trigger) -> bool {
-    match trigger.kind {
-        TriggerKind::Injected => config.trusted_repos.iter().any(|glob| glob.matches(&trigger.repo)),
-        _ => true,
+/// Whether a build that begins so may be trusted. Whoever has the API's token may start trusted builds; a message that
+/// anybody may have published starts one only for a repository that an administrator lists.
+///
+/// # Errors
+/// When the repository is refused.
+pub(crate) fn may_be_trusted(config: &Config, repo: &RepoUrl, kind: TriggerKind) -> Result<bool, IntakeError> {
+    if repo.is_local() && config.local_repos == LocalRepos::Refused {
+        return Err(IntakeError::LocalRepo(repo.clone()));
     }
+    Ok(match kind {
+        TriggerKind::Injected => config.trusted_repos.iter().any(|glob| glob.matches(repo)),
+        _ => true,
+    })
 }

@@ -21,6 +21,8 @@ mod timeline;
 mod dispatcher;
 mod tracker;
 mod downstream;
+mod restart;
+mod clock;
 mod watchdog;
 mod expiry;
 pub mod embedded;
@@ -113,6 +115,7 @@ async fn work(desk: Arc<Desk>, listener: TcpListener, shutdown: CancellationToke
     parts.start("outbox", lasting(tracker::send_outbox(desk.clone(), stop.clone())));
     parts.start("watchdog", lasting(watchdog::run(desk.clone(), stop.clone())));
     parts.start("downstream", lasting(downstream::run(desk.clone(), stop.clone())));
+    parts.start("clock", lasting(clock::run(desk.clone(), stop.clone())));
     parts.start("expiry", lasting(expiry::run(desk.clone(), stop.clone())));
     parts.start("beacon", lasting(watchdog::beacon::run(desk.clone(), stop.clone())));
     parts.start("web", web::serve(desk.clone(), listener, stop.clone()));

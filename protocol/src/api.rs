@@ -5,6 +5,8 @@ mod agents;
 mod incidents;
 mod jobs;
 mod secrets;
+mod restart;
+mod schedules;
 mod timeline;
 mod wait;
 mod why;
@@ -25,6 +27,8 @@ pub use agents::{AgentView, Approve, Forgotten, Pause, Paused, Revoke};
 pub use incidents::{DeadLetterView, IncidentKind, IncidentView, Incidents};
 pub use jobs::{ApproveJob, Approved, GateView, JobView, KeptView, TryView};
 pub use secrets::{RemoveSecret, SecretView, SetSecret};
+pub use restart::{Restart, Restarted};
+pub use schedules::{ScheduleAct, ScheduleDone, ScheduleOrder, ScheduleView};
 pub use timeline::{AttemptTimeline, Timeline};
 pub use wait::{
     Asked, BusyQueue, NearAgent, NeededJob, PausedAgent, SeenAgent, WaitReason, WaitingAgent, coming, span,
@@ -167,6 +171,12 @@ pub struct BuildView {
     /// What began it, beyond its kind.
     #[serde(default, skip_serializing_if = "Origin::is_empty")]
     pub origin: Origin,
+    /// The build that it does again. That one may be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_of: Option<BuildNumber>,
+    /// The builds that do it again, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restarts: Vec<BuildNumber>,
 }
 
 impl BuildView {
@@ -174,8 +184,9 @@ impl BuildView {
     #[must_use]
     pub fn new(build: BuildRow) -> Self {
         let (attempts, jobs) = (Vec::new(), Vec::new());
-        let (skipped, inputs) = (Vec::new(), Vec::new());
-        Self { build, exit_code: None, attempts, jobs, skipped, inputs, origin: Origin::default() }
+        let (skipped, inputs, restarts) = (Vec::new(), Vec::new(), Vec::new());
+        let (exit_code, restart_of, origin) = (None, None, Origin::default());
+        Self { build, exit_code, attempts, jobs, skipped, inputs, origin, restart_of, restarts }
     }
 }
 

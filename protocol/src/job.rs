@@ -273,6 +273,9 @@ pub struct Origin {
     /// The builds that led to this one, the nearest last, each as `REPO#NUMBER`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upstream: Vec<String>,
+    /// The schedule that came due, by its name in the manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
 }
 
 impl Origin {

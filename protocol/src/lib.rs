@@ -9,6 +9,7 @@ pub mod id;
 pub mod source;
 pub mod repo_glob;
 pub mod outcome;
+pub mod calendar;
 pub mod plan;
 pub mod job;
 pub mod identity;

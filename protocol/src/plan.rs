@@ -6,6 +6,7 @@
 
 mod image;
 mod job;
+mod schedule;
 mod stage;
 
 use std::ops::Not;
@@ -16,6 +17,7 @@ use crate::id::{JobKey, StageName};
 
 pub use image::{Image, Prepare, Pull};
 pub use job::{Cell, Concurrency, Downstream, Gate, GateInput, Lane, PlannedJob, RunOn, TakeOrder};
+pub use schedule::{MAX_SCHEDULES, Schedule};
 pub use stage::{
     AllowFailure, Artifacts, Cache, CachePolicy, Coverage, KeepWhen, Probe, Ready, Reports, Resources, Retry,
     RetryCause, SecretRequest, Service, StagePlan,
@@ -130,6 +132,9 @@ pub struct BuildPlan {
     /// The order in which the build's jobs are preferred to others': higher first, 0 unless said.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: i32,
+    /// When builds begin by themselves. They count only in a build of what the repository's default branch has now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<Schedule>,
 }
 
 impl BuildPlan {

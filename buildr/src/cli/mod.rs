@@ -41,7 +41,9 @@ mod list;
 mod logs;
 mod papers;
 mod rabbit;
+mod restart;
 mod run;
+mod schedules;
 mod schema;
 mod status;
 mod submit;
@@ -142,6 +144,8 @@ enum Command {
     Logs(logs::Args),
     Approve(approve::Args),
     Cancel(cancel::Args),
+    Restart(restart::Args),
+    Schedules(schedules::Args),
     Agents(agents::Args),
     Why(why::Args),
     Timeline(timeline::Args),
@@ -167,7 +171,20 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ),
     (
         "Ask a farm",
-        &["submit", "builds", "status", "why", "timeline", "logs", "approve", "cancel", "agents", "incidents"],
+        &[
+            "submit",
+            "builds",
+            "status",
+            "why",
+            "timeline",
+            "logs",
+            "approve",
+            "cancel",
+            "restart",
+            "schedules",
+            "agents",
+            "incidents",
+        ],
     ),
     ("Look after a farm", &["token", "secret", "encrypt", "audit"]),
     ("Run a farm", &["up", "coordinator", "agent", "rabbit"]),
@@ -200,6 +217,8 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
             Command::Logs(args) => logs::run(args, &globals).await,
             Command::Approve(args) => approve::run(args, &globals).await,
             Command::Cancel(args) => cancel::run(args, &globals).await,
+            Command::Restart(args) => restart::run(&args, &globals).await,
+            Command::Schedules(args) => schedules::run(args, &globals).await,
             Command::Agents(args) => agents::run(&args, &globals).await,
             Command::Rabbit(args) => rabbit::run(args),
             Command::Completions(args) => papers::completions(&args),

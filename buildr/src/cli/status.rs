@@ -74,6 +74,13 @@ fn shown(view: &BuildView, look: &Look, now: u64) -> String {
     if let Some(started) = build.started_ms {
         line("waited", &duration(started.saturating_sub(build.created_ms)));
     }
+    if let Some(of) = view.restart_of {
+        line("restart", &format!("of build {of}"));
+    }
+    if !view.restarts.is_empty() {
+        let builds: Vec<String> = view.restarts.iter().map(|number| format!("build {number}")).collect();
+        line("again", &format!("as {}", builds.join(", ")));
+    }
     for input in &view.inputs {
         line("input", &format!("{}={}", input.name, input.value));
     }

@@ -3,6 +3,7 @@
 
 mod access;
 mod depot;
+mod doing;
 mod error;
 mod follow;
 mod lines;

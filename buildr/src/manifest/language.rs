@@ -6,8 +6,8 @@
 
 use protocol::job::TriggerKind;
 use protocol::plan::{
-    AllowFailure, CachePolicy, CloneOptions, GateInput, KeepWhen, Pull, Ready, Resources, Retry, RunOn, SecretRequest,
-    TakeOrder,
+    AllowFailure, CachePolicy, CloneOptions, GateInput, KeepWhen, Pull, Ready, Resources, Retry, RunOn, Schedule,
+    SecretRequest, TakeOrder,
 };
 use protocol::{StageName, Variable};
 
@@ -46,6 +46,8 @@ pub struct Manifest {
     pub(crate) fail_fast: Option<bool>,
     pub(crate) stage_parallelism: Option<u32>,
     pub(crate) priority: Option<i32>,
+    /// Times at which builds begin by themselves; each comes some day.
+    pub(crate) schedules: Vec<Spanned<Schedule>>,
 }
 
 /// What the top level says for all stages.

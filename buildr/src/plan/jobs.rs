@@ -1,6 +1,6 @@
 //! The jobs of one file: their keys, what they wait for, what their agents must have, and what they do.
 
-use protocol::plan::{BuildPlan, Cell, Lane, MAX_PLAN_BYTES, RunOn, SkippedStage, WORKSPACE};
+use protocol::plan::{BuildPlan, Cell, Lane, MAX_PLAN_BYTES, RunOn, Schedule, SkippedStage, WORKSPACE};
 use protocol::{JobKey, Plan, PlannedJob, StageName, StagePlan, Variable};
 
 use super::cell::{File, Variant, axes_at, variants};
@@ -337,12 +337,15 @@ impl Jobs<'_> {
     }
 
     fn build(&self, desk: &mut Desk<'_, '_>) {
-        let Manifest { cancel_superseded, timeout_ms, priority, concurrency: said, .. } = self.file.manifest;
+        let Manifest { cancel_superseded, timeout_ms, priority, concurrency: said, schedules, .. } = self.file.manifest;
         let scope = self.file.scope(&[], &[], false);
         let build = &mut desk.made.build;
         build.cancel_superseded = *cancel_superseded;
         build.timeout_ms = *timeout_ms;
         build.priority = priority.unwrap_or_default();
+        let pipeline = || self.pipeline.map(ToOwned::to_owned);
+        let of_pipeline = |said: &Schedule| Schedule { pipeline: pipeline(), ..said.clone() };
+        build.schedules = schedules.iter().map(|said| of_pipeline(&said.value)).collect();
         build.concurrency = said.as_ref().map(|said| concurrency(said, &scope, desk.findings));
     }
 }

@@ -206,6 +206,7 @@ fn within_caps(manifest: &Manifest, findings: &mut Findings<'_>) -> bool {
 /// which the first stands for all of them where only one is known; and nobody's build is cancelled when one of them does not want it.
 fn merge(build: &mut BuildPlan, other: BuildPlan) {
     build.skipped.extend(other.skipped);
+    build.schedules.extend(other.schedules);
     build.cancel_superseded = match (build.cancel_superseded, other.cancel_superseded) {
         (Some(one), Some(two)) => Some(one && two),
         (one, two) => one.or(two),

@@ -142,6 +142,7 @@ fn told(order: &WorkOrder, plan: &Plan, sourced: &Sourced, agent: &str) -> Vec<V
         (None, Some(number), _) => Some(format!("refs/pull/{number}/head")),
         (None, None, branch) => branch.as_ref().map(|branch| format!("refs/heads/{branch}")),
     };
+    tell("BUILDR_SCHEDULE", origin.schedule.clone());
     tell("BUILDR_REF", reference);
     tell("BUILDR_COMMIT", sourced.commit.as_ref().map(|commit| commit.as_str().to_owned()));
     tell("BUILDR_LAST_GREEN", origin.last_green.as_ref().map(|commit| commit.as_str().to_owned()));

@@ -68,8 +68,8 @@ impl Transaction {
     pub(crate) async fn insert_build(&mut self, build: &NewBuild, now_ms: u64) -> Result<BuildNumber, StoreError> {
         let inserted = sqlx::query(
             "INSERT INTO builds (repo, branch, trigger, trusted, status, created_ms, reply_queue, reply_correlation,
-                                 origin, inputs, commit_id, of_head, parent)
-             VALUES ($1, $2, $3, $4, 'queued', $5, $6, $7, $8, $9, $10, $11, $12)",
+                                 origin, inputs, commit_id, of_head, parent, of_tip)
+             VALUES ($1, $2, $3, $4, 'queued', $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(build.repo.reveal())
         .bind(build.branch.as_ref().map(Branch::as_str))
@@ -83,6 +83,8 @@ impl Transaction {
         .bind(build.commit.as_ref().map(CommitId::as_str))
         .bind(build.branch.is_none() && build.origin.tag.is_none() && build.commit.is_none())
         .bind(build.parent.map(|parent| parent.to_string()))
+        // What is pushed is what the branch has now.
+        .bind(build.commit.is_none() || build.trigger == TriggerKind::Push)
         .execute(&mut *self.tx)
         .await?;
         Ok(BuildNumber(natural(inserted.last_insert_rowid())))

@@ -36,13 +36,15 @@ pub(crate) struct Expired {
 
 impl Store {
     /// The archives of builds that have ended whose time is over: no stage of the same build keeps the same bytes for
-    /// longer.
+    /// longer, and no build that is under way takes over what passed there.
     pub(crate) async fn expired_archives(&self, now_ms: u64) -> Result<Vec<Expired>, StoreError> {
         let rows = sqlx::query(
             "SELECT jobs.build AS build, kept.sha256 AS sha256 FROM kept
              JOIN attempts ON attempts.claim = kept.claim JOIN jobs ON jobs.id = attempts.job
              JOIN builds ON builds.number = jobs.build
              WHERE builds.ended_ms IS NOT NULL
+                   AND NOT EXISTS (SELECT 1 FROM jobs later JOIN builds other ON other.number = later.build
+                                   WHERE later.carried_from = builds.number AND other.ended_ms IS NULL)
              GROUP BY jobs.build, kept.sha256
              HAVING count(*) = count(kept.expire_ms) AND max(kept.at_ms + kept.expire_ms) <= $1",
         )
@@ -59,6 +61,15 @@ impl Store {
 impl Transaction {
     /// An archive of a build is gone.
     pub(crate) async fn forget_archive(&mut self, build: BuildNumber, sha256: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE attempts SET faded = 1 WHERE claim IN
+             (SELECT kept.claim FROM kept JOIN attempts ON attempts.claim = kept.claim
+              JOIN jobs ON jobs.id = attempts.job WHERE jobs.build = $1 AND kept.sha256 = $2)",
+        )
+        .bind(int(build.0))
+        .bind(sha256)
+        .execute(&mut *self.tx)
+        .await?;
         sqlx::query(
             "DELETE FROM kept WHERE sha256 = $2 AND claim IN
              (SELECT attempts.claim FROM attempts JOIN jobs ON jobs.id = attempts.job WHERE jobs.build = $1)",
@@ -136,10 +147,11 @@ impl Transaction {
         Ok(received)
     }
 
-    /// The claim whose attempt was a job's last, and neither lost nor to be followed by another.
+    /// The claim whose attempt was a job's last, and neither lost nor to be followed by another. Of a job that is not
+    /// done again it is that of the one that passed in its place.
     async fn claim_that_counts(&mut self, job: JobId) -> Result<Option<ClaimId>, StoreError> {
         let row = sqlx::query(
-            "SELECT claim FROM attempts WHERE job = $1 AND state NOT IN ('lost', 'abandoned', 'running')
+            "SELECT claim FROM attempts WHERE job = (SELECT coalesce(carried, id) FROM jobs WHERE id = $1) AND state NOT IN ('lost', 'abandoned', 'running')
                     AND loss IS NULL
              ORDER BY rowid DESC LIMIT 1",
         )

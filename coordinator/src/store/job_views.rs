@@ -58,6 +58,8 @@ fn courses_of(rows: &[SqliteRow]) -> Result<Vec<super::terms::Terms>, StoreError
 fn view(row: &SqliteRow, terms: super::terms::Terms, held: &HashMap<JobKey, Held>) -> Result<JobView, StoreError> {
     let key: JobKey = name(row, "key")?;
     let (status, message) = standing(&state_of(row)?);
+    let carried_from = row.try_get::<Option<i64>, _>("carried_from")?.map(|number| BuildNumber(natural(number)));
+    let message = message.or_else(|| carried_from.map(|build| format!("passed in build {build}")));
     let held = held.get(&key);
     let answer: Option<Answer> = json_or_none(row, "answer")?;
     let open = held.is_some_and(|held| matches!(held.why, WaitReason::Approval(_)));
@@ -81,6 +83,7 @@ fn view(row: &SqliteRow, terms: super::terms::Terms, held: &HashMap<JobKey, Held
         lane: terms.lane.map(|lane| lane.name),
         downstream: row.try_get::<Option<i64>, _>("child")?.map(|number| BuildNumber(natural(number))),
         finally: terms.finally,
+        carried_from,
     })
 }
 

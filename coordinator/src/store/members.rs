@@ -29,7 +29,7 @@ pub(super) async fn courses(tx: &mut SqliteConnection, build: BuildNumber) -> Re
     let rows = sqlx::query(
         "SELECT id, key, needs, terms, answer, state, unmet, attempts, claim, agent, cancelling, ending, child, skipped,
                 pipeline,
-                child IS NOT NULL
+                child IS NOT NULL OR carried IS NOT NULL
                 OR EXISTS (SELECT 1 FROM attempts a WHERE a.job = jobs.id AND a.state <> 'abandoned') AS ran
          FROM jobs WHERE build = $1 AND plan IS NOT NULL ORDER BY rowid",
     )

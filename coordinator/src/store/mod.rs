@@ -26,6 +26,8 @@ mod queue;
 mod recent;
 mod schedule;
 mod secrets;
+mod restart;
+mod schedules;
 mod terms;
 mod timed;
 mod timeline;
@@ -65,6 +67,8 @@ pub(crate) use queue::{InLine, InWork};
 pub(crate) use recent::{HeldJob, RepoStrips, Strip};
 pub(crate) use schedule::{LONGEST_POSTPONED_MS, Offerable, POSTPONED_MS, Waiting};
 pub(crate) use secrets::{KeptSecret, Scope};
+pub(crate) use restart::Past;
+pub(crate) use schedules::Scheduled;
 pub(crate) use terms::Answer;
 pub(crate) use timed::Timed;
 pub(crate) use timeline::{AttemptTimes, Times};
@@ -297,7 +301,7 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 }
 
 /// How the schema came to be, step by step; one that has landed is never changed.
-const MIGRATIONS: [(i64, &str, &str); 10] = [
+const MIGRATIONS: [(i64, &str, &str); 11] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "why", include_str!("../../migrations/0002_why.sql")),
     (3, "incidents", include_str!("../../migrations/0003_incidents.sql")),
@@ -308,6 +312,7 @@ const MIGRATIONS: [(i64, &str, &str); 10] = [
     (8, "spent", include_str!("../../migrations/0008_spent.sql")),
     (9, "through", include_str!("../../migrations/0009_through.sql")),
     (11, "access", include_str!("../../migrations/0011_access.sql")),
+    (12, "doing", include_str!("../../migrations/0012_doing.sql")),
 ];
 
 async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {

@@ -15,6 +15,7 @@ use super::builds::status;
 use super::job_views::job_views;
 use super::log_files::LogPlace;
 use super::logs::LogMark;
+use super::restart::restarts_of;
 use super::{Store, StoreError, int, json_or_none, name, name_or_none, natural, small};
 
 /// A build whole, as it was at one moment.
@@ -152,6 +153,8 @@ impl Store {
             skipped: plan.skipped,
             inputs: json_or_none(&row, "inputs")?.unwrap_or_default(),
             origin: json_or_none(&row, "origin")?.unwrap_or_default(),
+            restart_of: row.try_get::<Option<i64>, _>("restart_of")?.map(|number| BuildNumber(natural(number))),
+            restarts: restarts_of(&mut tx, number).await?,
         };
         Ok(Some(Snapshot { view, waits, logs }))
     }

@@ -16,6 +16,7 @@ mod noted;
 mod orders;
 mod planned;
 mod progress;
+mod scheduled;
 mod voices;
 
 use std::sync::Arc;

@@ -19,8 +19,10 @@ impl Turn<'_> {
     /// Writes down what an event says of a stage.
     pub(super) async fn note_detail(&mut self, claim: ClaimId, event: &JobEvent) -> Result<(), StoreError> {
         match event {
-            JobEvent::ImageFound { stage, digest, .. } => {
-                self.tx.stage_detail(claim, stage, &Detail::Digest(shortened(digest, HASH_BYTES))).await
+            JobEvent::ImageFound { stage, image, digest } => {
+                let digest = shortened(digest, HASH_BYTES);
+                self.tx.image_meant(claim, image, &digest).await?;
+                self.tx.stage_detail(claim, stage, &Detail::Digest(digest)).await
             }
             JobEvent::StageTried { stage, number, result, duration_ms, log } => {
                 let (number, duration_ms) = (*number, *duration_ms);

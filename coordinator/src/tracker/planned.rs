@@ -40,6 +40,7 @@ impl Turn<'_> {
         }
         self.tx.plan_build(job.build, build, jobs).await?;
         self.supersede(job.build, jobs, build).await?;
+        self.schedules(job.build, &build.schedules).await?;
         if let [only] = jobs
             && only.goes_on(build)
         {

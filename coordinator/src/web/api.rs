@@ -50,6 +50,7 @@ pub(super) fn router() -> Router<Arc<Web>> {
         .route("/builds/{number}/why", get(why_one))
         .route("/builds/{number}/timeline", get(timeline_of))
         .route("/why", get(why_newest))
+        .merge(super::doing::router())
         .nest("/agents", super::agents::router())
         .nest("/tokens", super::tokens::router())
         .nest("/secrets", super::secrets::router())

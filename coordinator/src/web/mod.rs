@@ -6,6 +6,7 @@ mod api;
 mod assets;
 mod audit;
 mod depot;
+mod doing;
 mod follow;
 mod pages;
 mod refusal;

@@ -5,7 +5,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use protocol::api::ApiError;
 
+use crate::clock::ScheduleRefusal;
 use crate::intake::IntakeError;
+use crate::restart::RestartRefusal;
 use crate::store::StoreError;
 use crate::tracker::{AgentRefusal, GateRefusal};
 
@@ -84,6 +86,28 @@ impl From<GateRefusal> for Refusal {
             GateRefusal::NoGate(_) | GateRefusal::Several(..) | GateRefusal::NotOpen(..) => StatusCode::CONFLICT,
         };
         Self::new(status, refusal.to_string())
+    }
+}
+
+impl From<RestartRefusal> for Refusal {
+    fn from(refusal: RestartRefusal) -> Self {
+        match refusal {
+            RestartRefusal::Store(error) => error.into(),
+            RestartRefusal::Intake(error) => error.into(),
+            RestartRefusal::NoBuild(_) => Self::not_found(refusal.to_string()),
+            RestartRefusal::NotOver(_) | RestartRefusal::NothingFailed(_) => Self::conflict(refusal.to_string()),
+        }
+    }
+}
+
+impl From<ScheduleRefusal> for Refusal {
+    fn from(refusal: ScheduleRefusal) -> Self {
+        match refusal {
+            ScheduleRefusal::Store(error) => error.into(),
+            ScheduleRefusal::Intake(error) => error.into(),
+            ScheduleRefusal::Unknown(_) => Self::not_found(refusal.to_string()),
+            ScheduleRefusal::Several(..) => Self::conflict(refusal.to_string()),
+        }
     }
 }
 

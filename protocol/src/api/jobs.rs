@@ -47,6 +47,9 @@ pub struct JobView {
     /// Whether it comes last, whatever happened.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub finally: bool,
+    /// The build in which it passed, when that is not done again in this one. That one may be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried_from: Option<BuildNumber>,
 }
 
 /// A gate, for people.

@@ -137,7 +137,11 @@ fn missing(wanted: &plan::Image) -> String {
 
 /// The image as the daemon has it now, if it is made for the platform that is wanted.
 async fn find(engine: &Engine, wanted: &plan::Image, reference: &str) -> Result<Option<Image>, ExecutorError> {
-    let found = known_as(engine, wanted, reference, reference).await?;
+    let mut found = known_as(engine, wanted, reference, reference).await?;
+    if let (None, Some((_, digest))) = (&found, reference.split_once('@')) {
+        // What no registry knows has no digest but its own id, and a build that is done again names it by that.
+        found = known_as(engine, wanted, reference, digest).await?;
+    }
     if found.is_some() || wanted.platform.is_none() {
         return Ok(found);
     }

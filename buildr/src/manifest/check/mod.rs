@@ -14,6 +14,7 @@ mod failure;
 mod matrix;
 mod when;
 mod gate;
+mod schedule;
 mod needs;
 mod stage;
 mod prepare;
@@ -121,6 +122,7 @@ impl<'n> Top<'n> {
                 "write one, such as `build: {script: [make]}`",
             );
         }
+        schedule::inputs(&manifest, findings);
         needs::check(&manifest, &names, &unlisted, findings);
         manifest
     }
@@ -243,6 +245,7 @@ fn of_the_build(entry: &Entry, manifest: &mut Manifest, findings: &mut Findings<
         "repos" => manifest.repos = code::repos(entry, findings),
         "workspace" => manifest.workspace = code::workspace(entry, findings),
         "dir" => manifest.dir = code::dir(entry, findings),
+        "schedule" => manifest.schedules = schedule::read(entry, findings),
         "inputs" => manifest.inputs = gate::inputs(entry, findings),
         "concurrency" => manifest.concurrency = gate::concurrency(entry, findings),
         "cancel_superseded" => manifest.cancel_superseded = findings.flag(entry),

@@ -9,6 +9,7 @@ mod ends;
 mod files;
 mod machine;
 mod gate;
+mod schedule;
 mod code;
 pub(crate) mod look;
 pub(crate) mod schema;
@@ -18,6 +19,7 @@ pub(super) use ends::{ALLOW_FAILURE, EXCLUDABLE, MATRIX, PIPELINE_WHEN, RETRY, W
 pub(super) use files::{ARTIFACTS, CACHE, COVERAGE, REPORTS, SECRET};
 pub(super) use gate::{CONCURRENCY, INPUT, MANUAL, TRIGGER};
 pub(super) use machine::{ENVIRONMENT, IMAGE, READY, RESOURCES, SERVICE, SERVICE_ENVIRONMENT};
+pub(super) use schedule::SCHEDULE;
 pub(super) use stage::{FINALLY, PREPARE, STAGE};
 pub(super) use top::{NEVER_A_STAGE, TOP};
 

@@ -5,6 +5,7 @@ use super::ends::{MATRIX_FORM, PIPELINE_WHEN, RETRY_FORM};
 use super::files::{CACHE_FORM, SECRETS_FORM};
 use super::gate::{CONCURRENCY_FORM, INPUTS_FORM};
 use super::machine::{AGENT_FORM, ENVIRONMENT, IMAGE_FORM, PLATFORM_FORM, RESOURCES, SERVICES_FORM};
+use super::schedule::SCHEDULE_FORM;
 use super::stage::{FINALLY, PREPARE, STAGE};
 use super::{Form, Key, Map, Rest, TEXTS, code, key, map};
 
@@ -18,7 +19,7 @@ pub(in crate::manifest) const TOP: Map = Map {
     keys: KEYS,
     rest: Some(Rest { title: "a stage", form: Form::Map(&STAGE) }),
     required: &[],
-    later: &["defaults", "generate", "interruptible", "network", "notify", "queue_timeout", "schedule"],
+    later: &["defaults", "generate", "interruptible", "network", "notify", "queue_timeout"],
     never: &[],
 };
 
@@ -128,6 +129,15 @@ const KEYS: &[Key] = &[
         INPUTS_FORM,
         "Values that a person gives who starts the build by hand. They arrive as variables, and as `${inputs.NAME}`.",
         &["inputs: {REGION: {choices: [eu, us], default: eu}}\ndeploy: {script: ./deploy.sh}"],
+    ),
+    key(
+        "schedule",
+        SCHEDULE_FORM,
+        "Times at which the farm begins a build by itself: minute, hour, day of the month, month, day of the week, and a time zone. What the default branch says counts.",
+        &[
+            "schedule: {nightly: \"0 3 * * * Europe/Rome\"}\nbuild: {script: make}",
+            "schedule: {weekly: {cron: \"0 6 * * MON\", zone: Europe/Rome, branch: stable}}\nbuild: {script: make}",
+        ],
     ),
     key(
         "include",

@@ -1,0 +1,216 @@
+//! When builds begin by themselves, as the repositories' manifests say.
+
+use protocol::api::ScheduleView;
+use protocol::plan::Schedule;
+use protocol::{Branch, BuildNumber, RepoUrl};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Store, StoreError, Transaction, int, json, name, natural, to_json};
+
+/// A schedule of a repository.
+#[derive(Debug, Clone)]
+pub(crate) struct Scheduled {
+    /// Which repository, credentials included.
+    pub(crate) repo: RepoUrl,
+    /// What its manifest says.
+    pub(crate) said: Schedule,
+    /// The branch that is built where the schedule names none.
+    pub(crate) default_branch: Branch,
+    /// When it comes due next, in milliseconds since 1970; none when it never does.
+    pub(crate) next_ms: Option<u64>,
+    /// Who paused it, as that one said.
+    pub(crate) paused_by: Option<String>,
+    last_due_ms: Option<u64>,
+    last_build: Option<BuildNumber>,
+}
+
+impl Scheduled {
+    /// Of which pipeline it is; the empty text for the one without a name.
+    fn pipeline(&self) -> &str {
+        self.said.pipeline.as_deref().unwrap_or_default()
+    }
+
+    /// What people see of it.
+    fn view(self) -> ScheduleView {
+        ScheduleView {
+            repo: self.repo.to_string(),
+            branch: self.said.branch.clone().unwrap_or(self.default_branch),
+            schedule: self.said,
+            next_ms: self.next_ms.filter(|_| self.paused_by.is_none()),
+            paused_by: self.paused_by,
+            last_due_ms: self.last_due_ms,
+            last_build: self.last_build,
+        }
+    }
+}
+
+impl Store {
+    /// All schedules, by repository, pipeline and name.
+    pub(crate) async fn schedules(&self) -> Result<Vec<ScheduleView>, StoreError> {
+        let rows =
+            sqlx::query("SELECT * FROM schedules ORDER BY repo, pipeline, name").fetch_all(&self.readers).await?;
+        rows.iter().map(|row| Ok(scheduled_of(row)?.view())).collect()
+    }
+
+    /// When the next schedule comes due that is not paused, in milliseconds since 1970.
+    pub(crate) async fn next_due(&self) -> Result<Option<u64>, StoreError> {
+        let row = sqlx::query(
+            "SELECT min(next_ms) AS next_ms FROM schedules WHERE next_ms IS NOT NULL AND paused_by IS NULL",
+        )
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(row.try_get::<Option<i64>, _>("next_ms")?.map(natural))
+    }
+}
+
+impl Transaction {
+    /// The schedules of a repository.
+    pub(crate) async fn schedules_of(&mut self, repo: &RepoUrl) -> Result<Vec<Scheduled>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM schedules WHERE repo = $1 ORDER BY pipeline, name")
+            .bind(repo.reveal())
+            .fetch_all(&mut *self.tx)
+            .await?;
+        rows.iter().map(scheduled_of).collect()
+    }
+
+    /// All schedules that have a name, whatever their repository.
+    pub(crate) async fn schedules_named(&mut self, named: &str) -> Result<Vec<Scheduled>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM schedules WHERE name = $1 ORDER BY repo, pipeline")
+            .bind(named)
+            .fetch_all(&mut *self.tx)
+            .await?;
+        rows.iter().map(scheduled_of).collect()
+    }
+
+    /// The build whose plan said the schedules of a repository, if it has any.
+    pub(crate) async fn schedules_since(&mut self, repo: &RepoUrl) -> Result<Option<BuildNumber>, StoreError> {
+        let row = sqlx::query("SELECT max(build) AS build FROM schedules WHERE repo = $1")
+            .bind(repo.reveal())
+            .fetch_one(&mut *self.tx)
+            .await?;
+        Ok(row.try_get::<Option<i64>, _>("build")?.map(|number| BuildNumber(natural(number))))
+    }
+
+    /// Has a repository these schedules and no others.
+    pub(crate) async fn put_schedules(
+        &mut self,
+        repo: &RepoUrl,
+        build: BuildNumber,
+        schedules: &[Scheduled],
+    ) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM schedules WHERE repo = $1").bind(repo.reveal()).execute(&mut *self.tx).await?;
+        for schedule in schedules {
+            sqlx::query(
+                "INSERT INTO schedules (repo, pipeline, name, said, default_branch, build, next_ms, paused_by,
+                                        last_due_ms, last_build)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind(repo.reveal())
+            .bind(schedule.pipeline())
+            .bind(&schedule.said.name)
+            .bind(to_json("schedule", &schedule.said)?)
+            .bind(schedule.default_branch.as_str())
+            .bind(int(build.0))
+            .bind(schedule.next_ms.map(int))
+            .bind(&schedule.paused_by)
+            .bind(schedule.last_due_ms.map(int))
+            .bind(schedule.last_build.map(|build| int(build.0)))
+            .execute(&mut *self.tx)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// The schedule that came due first and has not been carried out, if one has come due by now.
+    pub(crate) async fn due(&mut self, now_ms: u64) -> Result<Option<Scheduled>, StoreError> {
+        let row = sqlx::query(
+            "SELECT * FROM schedules WHERE next_ms IS NOT NULL AND next_ms <= $1 AND paused_by IS NULL
+             ORDER BY next_ms LIMIT 1",
+        )
+        .bind(int(now_ms))
+        .fetch_optional(&mut *self.tx)
+        .await?;
+        row.as_ref().map(scheduled_of).transpose()
+    }
+
+    /// A schedule came due, and began a build unless that was refused; it comes due again at `next_ms`.
+    pub(crate) async fn was_due(
+        &mut self,
+        schedule: &Scheduled,
+        (due_ms, build): (u64, Option<BuildNumber>),
+        next_ms: Option<u64>,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE schedules SET next_ms = $4, last_due_ms = $5, last_build = coalesce($6, last_build)
+             WHERE repo = $1 AND pipeline = $2 AND name = $3",
+        )
+        .bind(schedule.repo.reveal())
+        .bind(schedule.pipeline())
+        .bind(&schedule.said.name)
+        .bind(next_ms.map(int))
+        .bind(int(due_ms))
+        .bind(build.map(|build| int(build.0)))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Pauses a schedule, or lets it go on at `next_ms`.
+    pub(crate) async fn pause_schedule(
+        &mut self,
+        schedule: &Scheduled,
+        paused_by: Option<&str>,
+        next_ms: Option<u64>,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE schedules SET paused_by = $4, next_ms = $5 WHERE repo = $1 AND pipeline = $2 AND name = $3",
+        )
+        .bind(schedule.repo.reveal())
+        .bind(schedule.pipeline())
+        .bind(&schedule.said.name)
+        .bind(paused_by)
+        .bind(next_ms.map(int))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Whether a build is of what its branch had when it began, and not of a commit that somebody named.
+    pub(crate) async fn is_of_tip(&mut self, build: BuildNumber) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT of_tip FROM builds WHERE number = $1")
+            .bind(int(build.0))
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        Ok(row.map(|row| row.try_get("of_tip")).transpose()?.unwrap_or(false))
+    }
+}
+
+impl Scheduled {
+    /// One that comes due first at `next_ms`, with what is known of the one that it takes the place of.
+    pub(crate) fn new(
+        repo: RepoUrl,
+        said: Schedule,
+        default_branch: Branch,
+        next_ms: Option<u64>,
+        before: Option<&Self>,
+    ) -> Self {
+        let (last_due_ms, last_build) = before.map_or((None, None), |it| (it.last_due_ms, it.last_build));
+        let paused_by = before.and_then(|it| it.paused_by.clone());
+        Self { repo, said, default_branch, next_ms, paused_by, last_due_ms, last_build }
+    }
+}
+
+fn scheduled_of(row: &SqliteRow) -> Result<Scheduled, StoreError> {
+    let moment = |column| Ok::<_, StoreError>(row.try_get::<Option<i64>, _>(column)?.map(natural));
+    Ok(Scheduled {
+        repo: name(row, "repo")?,
+        said: json(row, "said")?,
+        default_branch: name(row, "default_branch")?,
+        next_ms: moment("next_ms")?,
+        paused_by: row.try_get("paused_by")?,
+        last_due_ms: moment("last_due_ms")?,
+        last_build: moment("last_build")?.map(BuildNumber),
+    })
+}

@@ -1,0 +1,66 @@
+//! When builds begin by themselves, as a plan says: believed of a trusted build of what the default branch has, and of
+//! nothing that somebody only proposes.
+
+use std::collections::HashSet;
+
+use protocol::BuildNumber;
+use protocol::plan::{MAX_SCHEDULES, Schedule};
+
+use super::Turn;
+use crate::intake::check_variables;
+use crate::store::{Scheduled, StoreError};
+
+/// The longest name of a schedule or pipeline, in characters.
+const LONGEST: usize = 200;
+
+/// The most schedules of all pipelines of a repository.
+const MOST: usize = 4 * MAX_SCHEDULES;
+
+impl Turn<'_> {
+    /// Takes a repository's schedules from the plan of a build, when that build is one of those that count.
+    pub(super) async fn schedules(&mut self, number: BuildNumber, said: &[Schedule]) -> Result<(), StoreError> {
+        let Some(build) = self.tx.build(number).await? else { return Ok(()) };
+        let origin = &build.origin;
+        let proposed = !build.trusted || origin.pull_request.is_some() || origin.tag.is_some();
+        let (Some(branch), Some(default_branch)) = (&build.branch, &build.default_branch) else { return Ok(()) };
+        if proposed || branch != default_branch || !self.tx.is_of_tip(number).await? {
+            return Ok(());
+        }
+        let before = self.tx.schedules_of(&build.repo).await?;
+        let newer = self.tx.schedules_since(&build.repo).await?.is_some_and(|since| since > number);
+        if newer || (before.is_empty() && said.is_empty()) {
+            return Ok(());
+        }
+        let mut names = HashSet::new();
+        let mut schedules = Vec::new();
+        for said in said {
+            if !names.insert((&said.pipeline, &said.name)) || schedules.len() >= MOST {
+                continue;
+            }
+            let known = before.iter().find(|it| it.said.name == said.name && it.said.pipeline == said.pipeline);
+            let next = match next(said, known, self.now_ms) {
+                Ok(next) => next,
+                Err(wrong) => {
+                    tracing::warn!(build = number.0, schedule = %said.name, "a schedule is left out: {wrong}");
+                    continue;
+                }
+            };
+            let (repo, default_branch) = (build.repo.clone(), default_branch.clone());
+            schedules.push(Scheduled::new(repo, said.clone(), default_branch, next, known));
+        }
+        self.tx.put_schedules(&build.repo, number, &schedules).await
+    }
+}
+
+/// When a schedule comes due next. What was said before and is said again has its time still, also one that has just
+/// come and was not carried out yet.
+fn next(said: &Schedule, known: Option<&Scheduled>, now_ms: u64) -> Result<Option<u64>, String> {
+    let text = |text: &str| text.chars().count() <= LONGEST && !text.chars().any(char::is_control);
+    if said.name.is_empty() || !text(&said.name) || !said.pipeline.as_deref().is_none_or(text) {
+        return Err("its name cannot be kept".to_owned());
+    }
+    check_variables(&said.inputs)?;
+    let times = said.times().map_err(|error| error.to_string())?;
+    let same = known.filter(|known| (&known.said.cron, &known.said.zone) == (&said.cron, &said.zone));
+    Ok(same.map_or_else(|| times.after(now_ms), |known| known.next_ms))
+}
