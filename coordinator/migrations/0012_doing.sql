@@ -55,3 +55,6 @@ ALTER TABLE builds ADD COLUMN artifacts_removed_ms INTEGER;
 
 -- For what is old.
 CREATE INDEX builds_by_end ON builds (ended_ms) WHERE ended_ms IS NOT NULL;
+-- So that what is removed is found by whatever names it.
+CREATE INDEX builds_by_parent ON builds (parent) WHERE parent IS NOT NULL;
+CREATE INDEX jobs_by_child ON jobs (child) WHERE child IS NOT NULL;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use buildr::cli::jobs::JobArgs;
+use protocol::api::Keeps;
 use protocol::control::BEACON_EVERY;
 use protocol::identity::{JoinToken, PublicKey};
 use protocol::{AgentId, ClaimId, RepoGlob};
@@ -43,6 +44,8 @@ pub struct Config {
     pub artifact_limit: u64,
     /// Which builds are cancelled by a newer one of the same branch, where the manifest does not say.
     pub supersede: Supersede,
+    /// For how long builds and what they leave are kept.
+    pub keeps: Keeps,
     /// How long a job survives the silence of its agent.
     pub lease: Duration,
     /// How often an agent gives a sign of life.
@@ -173,6 +176,7 @@ impl Config {
             secrets_key: SecretsKey::OfState,
             artifact_limit: 2 << 30,
             supersede: Supersede::PullRequests,
+            keeps: Keeps::default(),
             lease: Duration::from_secs(60),
             heartbeat: Duration::from_secs(15),
             beacon: BEACON_EVERY,

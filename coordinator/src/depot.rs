@@ -22,6 +22,7 @@ use sha2::Sha256;
 const PURPOSE: &[u8] = b"buildr depot 1";
 
 /// Where archives lie, and who may have them.
+#[derive(Clone)]
 pub(crate) struct Archives {
     folder: PathBuf,
     key: Vec<u8>,
@@ -92,6 +93,17 @@ impl Archives {
     pub(crate) fn remove(&self, build: BuildNumber, sha256: &str) -> io::Result<()> {
         match self.path(build, sha256).map(fs::remove_file) {
             Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes all archives of a build; where there are none that is no error.
+    ///
+    /// # Errors
+    /// When some of them stay.
+    pub(crate) fn remove_all(&self, build: BuildNumber) -> io::Result<()> {
+        match fs::remove_dir_all(self.folder.join(build.0.to_string())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
     }

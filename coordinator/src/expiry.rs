@@ -1,29 +1,46 @@
-//! Takes away the artifacts whose time is over: those of builds that have ended, when the manifest said for how long.
+//! Takes away what is kept no longer: artifacts whose time is over, as the manifest said, and what is older than the
+//! farm's settings say. A little at a time, from the disk and then from the store, so that nothing else waits for it and
+//! nothing is forgotten that still lies there.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use buildr::process::clock::now_ms;
+use protocol::BuildNumber;
+use protocol::api::Keeps;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::desk::Desk;
-use crate::store::StoreError;
+use crate::store::{Old, Removed, StoreError};
 
 /// How often it is looked for what is over: nobody counts on the minute.
 const EVERY: Duration = Duration::from_secs(5 * 60);
 
+/// How many builds are looked up at once.
+const PAGE: u32 = 50;
+
+const HOUR_MS: u64 = 3600 * 1000;
+
+const DAY_MS: u64 = 24 * HOUR_MS;
+
 /// Looks until `shutdown`.
 pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
     loop {
-        if let Err(error) = sweep(&desk, now_ms()).await {
-            tracing::warn!("artifacts that expired stay until the next look: {error}");
+        if let Err(error) = look(&desk, now_ms(), &shutdown).await {
+            tracing::warn!("what is kept no longer stays until the next look: {error}");
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = sleep(EVERY) => {}
         }
     }
+}
+
+async fn look(desk: &Desk, now_ms: u64, shutdown: &CancellationToken) -> Result<(), StoreError> {
+    sweep(desk, now_ms).await?;
+    clear(desk, now_ms, shutdown).await.map(|_| ())
 }
 
 /// Removes what is over by now, from the disk and then from the store, and says how many archives that were.
@@ -44,3 +61,68 @@ pub(crate) async fn sweep(desk: &Desk, now_ms: u64) -> Result<usize, StoreError>
     }
     Ok(removed)
 }
+
+/// Removes what is older than the settings say, until `shutdown`, and says of how many builds something was removed.
+///
+/// # Errors
+/// As of [`sweep`].
+pub(crate) async fn clear(desk: &Desk, now_ms: u64, shutdown: &CancellationToken) -> Result<usize, StoreError> {
+    let mut removed = 0;
+    for (what, old) in rules(&desk.config.keeps, now_ms) {
+        loop {
+            let builds = desk.store.old_builds(what, old, PAGE).await?;
+            let mut gone = 0;
+            for build in &builds {
+                if shutdown.is_cancelled() {
+                    return Ok(removed + gone);
+                }
+                gone += usize::from(remove(desk, *build, what, now_ms).await?);
+            }
+            removed += gone;
+            // What the disk does not let go would be found again.
+            if gone < builds.len() || builds.is_empty() {
+                break;
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// What is removed, and of which builds. Something may still arrive of a build that has only just ended.
+fn rules(keeps: &Keeps, now_ms: u64) -> Vec<(Removed, Old)> {
+    let before = |days: u32| now_ms.saturating_sub(u64::from(days) * DAY_MS).min(now_ms.saturating_sub(HOUR_MS));
+    let by_age = |days: Option<u32>, what| days.map(|days| (what, Old { before_ms: before(days), newest: 0 }));
+    let builds = match (keeps.builds, keeps.days) {
+        (None, None) => None,
+        (newest, days) => {
+            let old = Old { before_ms: before(days.unwrap_or(0)), newest: newest.unwrap_or(0).into() };
+            Some((Removed::Build, old))
+        }
+    };
+    let logs = by_age(keeps.logs_days, Removed::Logs);
+    builds.into_iter().chain(logs).chain(by_age(keeps.artifacts_days, Removed::Artifacts)).collect()
+}
+
+/// Removes something of a build; `false` when the disk does not let it go.
+async fn remove(desk: &Desk, build: BuildNumber, what: Removed, now_ms: u64) -> Result<bool, StoreError> {
+    let jobs = desk.store.jobs_of(build).await?;
+    let (files, archives) = (desk.store.log_files().clone(), desk.archives.clone());
+    let gone = tokio::task::spawn_blocking(move || {
+        if what != Removed::Artifacts {
+            jobs.iter().try_for_each(|job| files.remove(*job))?;
+        }
+        if what == Removed::Logs { Ok(()) } else { archives.remove_all(build) }
+    });
+    let gone = gone.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    if let Err(error) = gone {
+        tracing::warn!(%error, "what is kept no longer of build {build} could not be removed");
+        return Ok(false);
+    }
+    let mut tx = desk.store.write().await?;
+    tx.remove(build, what, now_ms).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests;

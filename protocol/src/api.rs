@@ -7,11 +7,13 @@ mod jobs;
 mod secrets;
 mod restart;
 mod schedules;
+mod storage;
 mod timeline;
 mod wait;
 mod why;
 
 use std::collections::BTreeMap;
+use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +31,7 @@ pub use jobs::{ApproveJob, Approved, GateView, JobView, KeptView, TryView};
 pub use secrets::{RemoveSecret, SecretView, SetSecret};
 pub use restart::{Restart, Restarted};
 pub use schedules::{ScheduleAct, ScheduleDone, ScheduleOrder, ScheduleView};
+pub use storage::{Keeps, Pin, Pinned, StorageView};
 pub use timeline::{AttemptTimeline, Timeline};
 pub use wait::{
     Asked, BusyQueue, NearAgent, NeededJob, PausedAgent, SeenAgent, WaitReason, WaitingAgent, coming, span,
@@ -177,6 +180,15 @@ pub struct BuildView {
     /// The builds that do it again, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restarts: Vec<BuildNumber>,
+    /// Whether a person wants it kept, however old it becomes.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub pinned: bool,
+    /// When what its jobs printed was removed, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs_removed_ms: Option<u64>,
+    /// When the files were removed that they left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifacts_removed_ms: Option<u64>,
 }
 
 impl BuildView {
@@ -185,8 +197,20 @@ impl BuildView {
     pub fn new(build: BuildRow) -> Self {
         let (attempts, jobs) = (Vec::new(), Vec::new());
         let (skipped, inputs, restarts) = (Vec::new(), Vec::new(), Vec::new());
-        let (exit_code, restart_of, origin) = (None, None, Origin::default());
-        Self { build, exit_code, attempts, jobs, skipped, inputs, origin, restart_of, restarts }
+        Self {
+            build,
+            exit_code: None,
+            attempts,
+            jobs,
+            skipped,
+            inputs,
+            origin: Origin::default(),
+            restart_of: None,
+            restarts,
+            pinned: false,
+            logs_removed_ms: None,
+            artifacts_removed_ms: None,
+        }
     }
 }
 

@@ -40,12 +40,14 @@ mod incidents;
 mod list;
 mod logs;
 mod papers;
+mod pin;
 mod rabbit;
 mod restart;
 mod run;
 mod schedules;
 mod schema;
 mod status;
+mod storage;
 mod submit;
 mod timeline;
 mod token;
@@ -146,6 +148,8 @@ enum Command {
     Cancel(cancel::Args),
     Restart(restart::Args),
     Schedules(schedules::Args),
+    Pin(pin::Args),
+    Storage(storage::Args),
     Agents(agents::Args),
     Why(why::Args),
     Timeline(timeline::Args),
@@ -182,6 +186,8 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "cancel",
             "restart",
             "schedules",
+            "pin",
+            "storage",
             "agents",
             "incidents",
         ],
@@ -218,6 +224,8 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
             Command::Approve(args) => approve::run(args, &globals).await,
             Command::Cancel(args) => cancel::run(args, &globals).await,
             Command::Restart(args) => restart::run(&args, &globals).await,
+            Command::Pin(args) => pin::run(&args, &globals).await,
+            Command::Storage(args) => storage::run(&args, &globals).await,
             Command::Schedules(args) => schedules::run(args, &globals).await,
             Command::Agents(args) => agents::run(&args, &globals).await,
             Command::Rabbit(args) => rabbit::run(args),

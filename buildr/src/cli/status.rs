@@ -81,6 +81,13 @@ fn shown(view: &BuildView, look: &Look, now: u64) -> String {
         let builds: Vec<String> = view.restarts.iter().map(|number| format!("build {number}")).collect();
         line("again", &format!("as {}", builds.join(", ")));
     }
+    if view.pinned {
+        line("pinned", "it is kept, however old it becomes");
+    }
+    let gone = [(view.logs_removed_ms, "output"), (view.artifacts_removed_ms, "artifacts")];
+    for (removed_ms, what) in gone.iter().filter_map(|(ms, what)| Some(((*ms)?, what))) {
+        line("removed", &format!("its {what}, {} ago, as the farm is set", age(now.saturating_sub(removed_ms))));
+    }
     for input in &view.inputs {
         line("input", &format!("{}={}", input.name, input.value));
     }

@@ -1,7 +1,7 @@
 //! What is asked for about builds that are over, and those that begin by themselves.
 
 use protocol::BuildNumber;
-use protocol::api::{Restart, Restarted, ScheduleDone, ScheduleOrder, ScheduleView};
+use protocol::api::{Pin, Pinned, Restart, Restarted, ScheduleDone, ScheduleOrder, ScheduleView, StorageView};
 
 use super::{ClientError, Farm};
 
@@ -28,5 +28,21 @@ impl Farm {
     /// As [`Farm::submit`].
     pub async fn order_schedule(&self, order: &ScheduleOrder) -> Result<ScheduleDone, ClientError> {
         self.post(&["schedules"], order).await
+    }
+
+    /// Keeps a build, however old it becomes; or no longer than others.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn pin(&self, number: BuildNumber, pinned: bool) -> Result<Pinned, ClientError> {
+        self.post(&["builds", &number.0.to_string(), "pin"], &Pin { pinned }).await
+    }
+
+    /// What the farm keeps, and how much room that takes.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn storage(&self) -> Result<StorageView, ClientError> {
+        self.get(&["storage"], &[]).await
     }
 }

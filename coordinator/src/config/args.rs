@@ -10,6 +10,7 @@ use buildr::cli::layers::{self, LayersError};
 use buildr::process::{ProcessError, folders};
 use clap::{Parser, Subcommand};
 use protocol::RepoGlob;
+use protocol::api::Keeps;
 use protocol::identity::JoinToken;
 
 use super::{Config, Enrolment, Farm, KeyText, LocalRepos, Reading, SecretsKey, Supersede};
@@ -106,6 +107,10 @@ struct Options {
     #[arg(long, value_name = "MIB", default_value_t = 2048, global = true)]
     artifact_limit: u64,
 
+    /// For how long builds are kept.
+    #[command(flatten)]
+    keeps: KeepArgs,
+
     /// A file of settings instead of coordinator.toml in the usual places
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
@@ -121,6 +126,28 @@ struct Options {
     /// Seconds between the coordinator's signs of life
     #[arg(long, value_name = "SECONDS", default_value_t = 15, hide = true, global = true)]
     beacon_seconds: u64,
+}
+
+/// For how long builds are kept, and what they leave.
+#[derive(Debug, clap::Args)]
+struct KeepArgs {
+    /// Keep the newest N builds of each repository. With --keep-days too, a build is kept as long as one of them keeps
+    /// it; pinned builds and the last one of each branch that passed are kept in any case [default: all builds]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), global = true)]
+    keep_builds: Option<u32>,
+
+    /// Keep builds for so many days after their end [default: without end]
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..), global = true)]
+    keep_days: Option<u32>,
+
+    /// Keep what jobs printed for so many days after the end of their build [default: as long as the build]
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..), global = true)]
+    keep_logs_days: Option<u32>,
+
+    /// Keep the files that jobs left for so many days after the end of their build, where the manifest says no less
+    /// [default: as long as the build]
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..), global = true)]
+    keep_artifacts_days: Option<u32>,
 }
 
 /// [`Supersede`], as it is written.
@@ -215,6 +242,12 @@ impl Options {
                 Superseded::PullRequests => Supersede::PullRequests,
                 Superseded::Always => Supersede::Always,
             },
+            keeps: Keeps {
+                builds: self.keeps.keep_builds,
+                days: self.keeps.keep_days,
+                logs_days: self.keeps.keep_logs_days,
+                artifacts_days: self.keeps.keep_artifacts_days,
+            },
             lease: Duration::from_secs(self.lease_seconds),
             heartbeat: Duration::from_secs(self.heartbeat_seconds),
             beacon: Duration::from_secs(self.beacon_seconds),
@@ -290,6 +323,10 @@ mod tests {
         assert_eq!(config.lease.as_secs(), 90);
         assert_eq!(config.trusted_repos.len(), 1);
         assert_eq!(config.supersede, Supersede::PullRequests);
+        assert_eq!(config.keeps, Keeps::default(), "everything is kept unless somebody says otherwise");
+        let keeps = resolve(&["--keep-builds", "50", "--keep-logs-days", "30"], "amqp = 'amqp://x'\nkeep_days = 90");
+        let expect = Keeps { builds: Some(50), days: Some(90), logs_days: Some(30), artifacts_days: None };
+        assert_eq!(keeps.unwrap().keeps, expect);
         assert_eq!(resolve(&["--cancel-superseded", "always"], file).unwrap().supersede, Supersede::Always);
         assert!(matches!(config.farm, Farm::Broker { url, .. } if url == "amqp://file"));
     }
@@ -342,6 +379,7 @@ mod tests {
         check_refused(&["up", "--heartbeat-seconds", "0"], "", "at least one second");
         check_refused(&["up", "--trusted-repos", "a b"], "", "is no pattern");
         check_refused(&["--join-token-file", "/does/not/exist", "up"], "", "cannot be read");
+        check_refused(&["up", "--keep-builds", "0"], "", "0 is not in 1..");
         check_refused(&["up"], "lisen = 3", "there is no setting \"lisen\"");
     }
 }

@@ -145,6 +145,17 @@ impl LogFiles {
         Ok(pieces)
     }
 
+    /// Removes all logs of a job; where there are none that is no error.
+    ///
+    /// # Errors
+    /// When the disk does not let them go.
+    pub(crate) fn remove(&self, job: JobId) -> io::Result<()> {
+        match std::fs::remove_dir_all(self.folder.join(job.to_string())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn path(&self, place: &LogPlace) -> PathBuf {
         self.folder.join(place.job.to_string()).join(place.attempt.to_string()).join(place.log.as_str())
     }

@@ -155,6 +155,9 @@ impl Store {
             origin: json_or_none(&row, "origin")?.unwrap_or_default(),
             restart_of: row.try_get::<Option<i64>, _>("restart_of")?.map(|number| BuildNumber(natural(number))),
             restarts: restarts_of(&mut tx, number).await?,
+            pinned: row.try_get("pinned")?,
+            logs_removed_ms: row.try_get::<Option<i64>, _>("logs_removed_ms")?.map(natural),
+            artifacts_removed_ms: row.try_get::<Option<i64>, _>("artifacts_removed_ms")?.map(natural),
         };
         Ok(Some(Snapshot { view, waits, logs }))
     }

@@ -140,7 +140,7 @@ fn held_by(jobs: &[JobView]) -> Option<String> {
     first.and_then(|job| Some(format!("{}: {}", job.key, job.message.as_ref()?)))
 }
 
-fn no_such_build(number: BuildNumber) -> Refusal {
+pub(super) fn no_such_build(number: BuildNumber) -> Refusal {
     Refusal::not_found(format!("there is no build {number}; `buildr builds` lists them"))
 }
 

@@ -1,4 +1,4 @@
-//! `/api/v1`: doing builds again, and those that begin by themselves.
+//! `/api/v1`: doing builds again, those that begin by themselves, and what is kept.
 
 use std::sync::Arc;
 
@@ -9,15 +9,19 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use buildr::process::clock::now_ms;
-use protocol::api::{Restarted, ScheduleDone, ScheduleView};
+use buildr::process::disk::Room;
+use protocol::api::{Pin, Pinned, Restarted, ScheduleDone, ScheduleView, StorageView};
 
 use super::Web;
-use super::api::{Answer, asked_by, json, json_or_default, number};
+use super::api::{Answer, asked_by, json, json_or_default, no_such_build, number};
+use crate::feed::Change;
 use crate::{clock, restart};
 
 pub(super) fn router() -> Router<Arc<Web>> {
     Router::new()
         .route("/builds/{number}/restart", post(restart))
+        .route("/builds/{number}/pin", post(pin))
+        .route("/storage", get(storage))
         .route("/schedules", get(schedules).post(order_schedule))
 }
 
@@ -46,4 +50,33 @@ async fn order_schedule(
 ) -> Answer<Json<ScheduleDone>> {
     let order = json(body)?;
     Ok(Json(clock::order(&web.desk, &order, asked_by(&headers).as_deref(), now_ms()).await?))
+}
+
+/// `POST /builds/N/pin`
+async fn pin(
+    State(web): State<Arc<Web>>,
+    Path(text): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<Json<Pinned>> {
+    let number = number(&text)?;
+    let Pin { pinned } = json(body)?;
+    let mut tx = web.desk.store.write().await?;
+    if !tx.pin_build(number, pinned).await? {
+        return Err(no_such_build(number));
+    }
+    tx.commit().await?;
+    web.desk.feed.say(Change::Build(number));
+    let how = if pinned { "is kept, however old it becomes" } else { "is kept no longer than others" };
+    Ok(Json(Pinned { message: format!("build {number} {how}") }))
+}
+
+/// `GET /storage`
+async fn storage(State(web): State<Arc<Web>>) -> Answer<Json<StorageView>> {
+    let view = web.desk.store.storage().await?;
+    let folder = web.desk.config.state_dir.clone();
+    // A dead network disk must not hold up anything else.
+    let room = tokio::task::spawn_blocking(move || Room::at(&folder).ok()).await.ok().flatten();
+    let disk_free_bytes = room.map(|room| room.free);
+    let disk_total_bytes = room.map(|room| room.total);
+    Ok(Json(StorageView { disk_free_bytes, disk_total_bytes, keeps: web.desk.config.keeps, ..view }))
 }
