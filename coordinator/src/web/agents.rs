@@ -126,7 +126,7 @@ async fn one(web: &Web, name: &AgentId) -> Answer<Json<AgentView>> {
     Ok(Json(view.ok_or_else(|| AgentRefusal::Unknown(name.clone()))?))
 }
 
-fn agent_name(text: &str) -> Answer<AgentId> {
+pub(super) fn agent_name(text: &str) -> Answer<AgentId> {
     text.parse().map_err(|error: protocol::id::InvalidName| Refusal::bad_request(error.to_string()))
 }
 

@@ -263,8 +263,15 @@ async fn cancel(
     Path(text): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Json<Cancelled>> {
-    let number = number(&text)?;
-    let CancelRequest { reason } = json_or_default(body)?;
+    Ok(Json(cancelled(&web, number(&text)?, json_or_default(body)?).await?))
+}
+
+/// Ends a build, and says what that did.
+pub(super) async fn cancelled(
+    web: &Web,
+    number: BuildNumber,
+    CancelRequest { reason }: CancelRequest,
+) -> Answer<Cancelled> {
     let reason = said(reason).unwrap_or_else(|| "cancelled by hand".to_owned());
     let Some(done) = tracker::cancel(&web.desk, number, &reason).await? else {
         return Err(no_such_build(number));
@@ -275,7 +282,7 @@ async fn cancel(
         (false, true) => format!("build {number} is being cancelled; its agent ends it"),
         (false, false) => format!("build {number} is being cancelled already"),
     };
-    Ok(Json(Cancelled { status: done.status, message }))
+    Ok(Cancelled { status: done.status, message })
 }
 
 async fn approve(
@@ -284,7 +291,7 @@ async fn approve(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Json<Approved>> {
-    said_at_gate(&web, &text, json_or_default(body)?, &headers).await
+    Ok(Json(said_at_gate(&web, &text, json_or_default(body)?, &headers).await?))
 }
 
 async fn approve_one(
@@ -295,14 +302,20 @@ async fn approve_one(
 ) -> Answer<Json<Approved>> {
     let said: ApproveJob = json_or_default(body)?;
     let job = key.parse().map_err(|error| Refusal::bad_request(format!("{error}")))?;
-    said_at_gate(&web, &text, ApproveJob { job: Some(job), ..said }, &headers).await
+    Ok(Json(said_at_gate(&web, &text, ApproveJob { job: Some(job), ..said }, &headers).await?))
 }
 
-async fn said_at_gate(web: &Web, text: &str, answer: ApproveJob, headers: &HeaderMap) -> Answer<Json<Approved>> {
+/// A person's answer at a gate, and what became of it.
+pub(super) async fn said_at_gate(
+    web: &Web,
+    text: &str,
+    answer: ApproveJob,
+    headers: &HeaderMap,
+) -> Answer<Approved> {
     let number = number(text)?;
     let answer = ApproveJob { reason: said(answer.reason.clone()), ..answer };
     let by = asked_by(headers);
-    Ok(Json(tracker::answer(&web.desk, number, &answer, by.as_deref()).await?))
+    Ok(tracker::answer(&web.desk, number, &answer, by.as_deref()).await?)
 }
 
 #[derive(Deserialize)]

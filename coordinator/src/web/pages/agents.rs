@@ -5,13 +5,13 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
-use protocol::api::{AgentView, coming, span};
+use protocol::api::{AgentView, Role, coming, span};
 use protocol::report::Capacity;
 
 use super::board::{Board, Running};
 use super::live::Part;
 use super::said::size;
-use super::{Frame, Here, answer};
+use super::{Frame, Here, Onlooker, answer};
 use crate::web::Web;
 use crate::web::agents::all;
 use crate::web::api::Answer;
@@ -50,19 +50,20 @@ struct Disk {
     low: bool,
 }
 
-pub(super) async fn page(State(web): State<Arc<Web>>) -> Response {
-    answer(agents(&web).await)
+pub(super) async fn page(State(web): State<Arc<Web>>, onlooker: Onlooker) -> Response {
+    answer(agents(&web, &onlooker).await)
 }
 
 /// The part of the page that changes.
-pub(super) async fn parts(web: &Web) -> Answer<Vec<Part>> {
-    Ok(vec![Part::new("agents", &agents(web).await?.as_agents())?])
+pub(super) async fn parts(web: &Web, onlooker: &Onlooker) -> Answer<Vec<Part>> {
+    Ok(vec![Part::new("agents", &agents(web, onlooker).await?.as_agents())?])
 }
 
-async fn agents(web: &Web) -> Answer<AgentsPage> {
+async fn agents(web: &Web, onlooker: &Onlooker) -> Answer<AgentsPage> {
     let board = web.boards.look(web).await?;
     let agents = all(web).await?.into_iter().map(|agent| shown(agent, &board)).collect();
-    Ok(AgentsPage { frame: Frame::new("Agents", Here::Agents).live_if(true, "/live/agents"), agents })
+    let frame = Frame::new("Agents", Here::Agents).live_if(true, "/live/agents").seen_by(onlooker, Role::Admin);
+    Ok(AgentsPage { frame, agents })
 }
 
 fn shown(agent: AgentView, board: &Board) -> AgentShown {

@@ -5,19 +5,17 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::response::Response;
 use buildr::process::clock::now_ms;
-use protocol::api::{BuildRow, Status};
+use protocol::api::{BuildRow, Role, Status};
 use serde::Deserialize;
 
 use super::board::{Board, News, Running, Waiting};
 use super::live::Part;
 use super::said::{When, short_repo, took};
-use super::{Frame, Here, answer, server, sorry};
+use super::{Frame, Here, Onlooker, answer};
 use crate::store::Strip;
 use crate::web::Web;
-use crate::web::access::COOKIE_NAME;
 use crate::web::api::{Answer, ListQuery, list};
 use crate::web::refusal::Refusal;
 
@@ -98,39 +96,16 @@ struct Choice {
     chosen: bool,
 }
 
-#[derive(Deserialize)]
-pub(super) struct SignIn {
-    token: Option<String>,
-}
-
 pub(super) async fn page(
     State(web): State<Arc<Web>>,
-    headers: HeaderMap,
-    sign_in: Result<Query<SignIn>, QueryRejection>,
+    onlooker: Onlooker,
     query: Result<Query<HomeQuery>, QueryRejection>,
 ) -> Response {
-    if let Ok(Query(SignIn { token: Some(token) })) = sign_in {
-        return signed_in(&web, &token);
-    }
-    if !web.access.is_open(&headers) && !web.access.may_read(&headers) {
-        let sentence = "To look at builds, open the link that the coordinator printed, or /?token=TOKEN.";
-        return sorry(Refusal::new(StatusCode::UNAUTHORIZED, sentence));
-    }
     let page = match query {
-        Ok(Query(query)) => home(&web, &query, &headers).await,
+        Ok(Query(query)) => home(&web, &query, &onlooker).await,
         Err(rejection) => Err(Refusal::bad_request(rejection.body_text())),
     };
     answer(page)
-}
-
-/// The token leaves the address bar at once; what stays is a cookie that lets look.
-fn signed_in(web: &Web, token: &str) -> Response {
-    if !web.access.is_token(token) {
-        let sentence = "This is not the token of this farm; it changes when its file is removed.";
-        return sorry(Refusal::new(StatusCode::UNAUTHORIZED, sentence));
-    }
-    let cookie = format!("{COOKIE_NAME}={}; Path=/; HttpOnly; SameSite=Strict", web.access.cookie_value());
-    ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
 }
 
 /// What the list is narrowed to. A form that was left empty narrows it to nothing.
@@ -181,8 +156,8 @@ impl HomeQuery {
 }
 
 /// The parts of the page that change.
-pub(super) async fn parts(web: &Web, query: &HomeQuery, headers: &HeaderMap) -> Answer<Vec<Part>> {
-    let page = home(web, query, headers).await?;
+pub(super) async fn parts(web: &Web, query: &HomeQuery, onlooker: &Onlooker) -> Answer<Vec<Part>> {
+    let page = home(web, query, onlooker).await?;
     Ok(vec![
         Part::new("now", &page.as_now())?,
         Part::new("strips", &page.as_strips())?,
@@ -190,7 +165,7 @@ pub(super) async fn parts(web: &Web, query: &HomeQuery, headers: &HeaderMap) -> 
     ])
 }
 
-async fn home(web: &Web, query: &HomeQuery, headers: &HeaderMap) -> Answer<HomePage> {
+async fn home(web: &Web, query: &HomeQuery, onlooker: &Onlooker) -> Answer<HomePage> {
     let asked = query.list()?;
     let found = list(web, &asked).await?;
     let board = web.boards.look(web).await?;
@@ -201,7 +176,9 @@ async fn home(web: &Web, query: &HomeQuery, headers: &HeaderMap) -> Answer<HomeP
     let live = if encoded.is_empty() { "/live/home".to_owned() } else { format!("/live/home?{encoded}") };
     Ok(HomePage {
         // What is older does not change.
-        frame: Frame::new("Builds", Here::Home).live_if(query.before.is_none(), live),
+        frame: Frame::new("Builds", Here::Home)
+            .live_if(query.before.is_none(), live)
+            .seen_by(onlooker, Role::Developer),
         news: board.news(),
         more_runs: board.runs.len().saturating_sub(NAMED),
         runs: board.runs.iter().take(NAMED).cloned().collect(),
@@ -221,7 +198,7 @@ async fn home(web: &Web, query: &HomeQuery, headers: &HeaderMap) -> Answer<HomeP
             branch: query.branch.clone().unwrap_or_default(),
             is_set,
         },
-        server: server(web, headers),
+        server: onlooker.server.clone(),
     })
 }
 

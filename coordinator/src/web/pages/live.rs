@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::home::HomeQuery;
-use super::{agents, build, home, queue};
+use super::{Onlooker, agents, build, home, queue};
 use crate::feed::{Change, Listener};
 use crate::web::api::{Answer, number};
 use crate::web::refusal::Refusal;
@@ -91,22 +91,22 @@ enum Changes {
 
 async fn of_home(
     State(web): State<Arc<Web>>,
-    headers: HeaderMap,
+    onlooker: Onlooker,
     query: Result<Query<HomeQuery>, QueryRejection>,
 ) -> Answer<Response> {
     let query = query.map_err(|rejection| Refusal::bad_request(rejection.body_text()))?;
-    Ok(Live::of_farm(web, Source::Home(Box::new(query.0)), headers).streamed())
+    Ok(Live::of_farm(web, Source::Home(Box::new(query.0)), onlooker).streamed())
 }
 
-async fn of_queue(State(web): State<Arc<Web>>, headers: HeaderMap) -> Response {
-    Live::of_farm(web, Source::Queue, headers).streamed()
+async fn of_queue(State(web): State<Arc<Web>>, onlooker: Onlooker) -> Response {
+    Live::of_farm(web, Source::Queue, onlooker).streamed()
 }
 
-async fn of_agents(State(web): State<Arc<Web>>, headers: HeaderMap) -> Response {
-    Live::of_farm(web, Source::Agents, headers).streamed()
+async fn of_agents(State(web): State<Arc<Web>>, onlooker: Onlooker) -> Response {
+    Live::of_farm(web, Source::Agents, onlooker).streamed()
 }
 
-async fn of_build(State(web): State<Arc<Web>>, Path(text): Path<String>, headers: HeaderMap) -> Answer<Response> {
+async fn of_build(State(web): State<Arc<Web>>, Path(text): Path<String>, onlooker: Onlooker) -> Answer<Response> {
     let number = number(&text)?;
     let shared = web.followed.build(&web, number);
     let changes = shared.topic.subscribe();
@@ -115,7 +115,7 @@ async fn of_build(State(web): State<Arc<Web>>, Path(text): Path<String>, headers
     if shared.look(&web, after).await.is_err() {
         crate::web::api::whole(&web, number).await?;
     }
-    Ok(Live::new(web, Source::Build(shared), Changes::OfBuild(changes), headers).streamed())
+    Ok(Live::new(web, Source::Build(shared), Changes::OfBuild(changes), onlooker).streamed())
 }
 
 /// One page that is looked at.
@@ -123,7 +123,7 @@ struct Live {
     web: Arc<Web>,
     source: Source,
     changes: Changes,
-    headers: HeaderMap,
+    onlooker: Onlooker,
     /// What each part was when it was sent.
     sent: HashMap<&'static str, u64>,
     /// The number of the last event.
@@ -140,14 +140,14 @@ enum Woken {
 }
 
 impl Live {
-    fn of_farm(web: Arc<Web>, source: Source, headers: HeaderMap) -> Self {
+    fn of_farm(web: Arc<Web>, source: Source, onlooker: Onlooker) -> Self {
         let changes = Changes::OfFarm(web.desk.feed.listen());
-        Self::new(web, source, changes, headers)
+        Self::new(web, source, changes, onlooker)
     }
 
-    fn new(web: Arc<Web>, source: Source, changes: Changes, headers: HeaderMap) -> Self {
+    fn new(web: Arc<Web>, source: Source, changes: Changes, onlooker: Onlooker) -> Self {
         let (sent, events) = (HashMap::new(), VecDeque::new());
-        Self { web, source, changes, headers, sent, count: 0, events, over: false }
+        Self { web, source, changes, onlooker, sent, count: 0, events, over: false }
     }
 
     fn streamed(self) -> Response {
@@ -219,11 +219,11 @@ impl Live {
     }
 
     async fn look(&mut self) -> Answer<Vec<Part>> {
-        let (web, headers) = (&self.web, &self.headers);
+        let (web, onlooker) = (&self.web, &self.onlooker);
         match &self.source {
-            Source::Home(query) => home::parts(web, query, headers).await,
-            Source::Queue => queue::parts(web).await,
-            Source::Agents => agents::parts(web).await,
+            Source::Home(query) => home::parts(web, query, onlooker).await,
+            Source::Queue => queue::parts(web, onlooker).await,
+            Source::Agents => agents::parts(web, onlooker).await,
             Source::Build(shared) => {
                 let after = match &mut self.changes {
                     Changes::OfBuild(changes) => *changes.borrow_and_update(),
@@ -234,7 +234,7 @@ impl Live {
                 let seen = seen.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
                 self.over =
                     seen.whole.view.build.status.is_over() && seen.whole.logs.iter().all(|(_, mark)| mark.is_settled());
-                build::parts(web, &seen, headers).await
+                build::parts(web, &seen, onlooker).await
             }
         }
     }

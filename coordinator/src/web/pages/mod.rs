@@ -9,15 +9,20 @@ mod posts;
 mod queue;
 pub(in crate::web) mod said;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use askama::Template;
 use axum::Router;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
+use protocol::api::Role;
 
 use super::Web;
+use super::access::Visitor;
 use super::assets;
 use super::refusal::Refusal;
 
@@ -59,11 +64,49 @@ struct Frame {
     live: Option<String>,
     /// What its forms carry; without it there are none.
     csrf: Option<String>,
+    who: Option<SignedIn>,
+}
+
+/// Somebody who signed in.
+struct SignedIn {
+    /// By the name of the token.
+    name: String,
+    /// What the form to sign out carries.
+    csrf: String,
+}
+
+/// Who looks at a page, and how this farm was reached for that.
+#[derive(Debug, Clone)]
+pub(in crate::web) struct Onlooker {
+    visitor: Visitor,
+    /// `https://ci.example.org`
+    server: String,
+}
+
+impl FromRequestParts<Arc<Web>> for Onlooker {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Arc<Web>) -> Result<Self, Infallible> {
+        let host = parts.headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("localhost");
+        let server = web.desk.config.public_url.clone().unwrap_or_else(|| format!("http://{host}"));
+        // The guard says who it is; what came past it is a stranger's.
+        let visitor = parts.extensions.get::<Visitor>().cloned().unwrap_or_default();
+        Ok(Self { visitor, server: server.trim_end_matches('/').to_owned() })
+    }
 }
 
 impl Frame {
     fn new(title: impl Into<String>, here: Here) -> Self {
-        Self { title: title.into(), here, version: &assets::VERSION, live: None, csrf: None }
+        Self { title: title.into(), here, version: &assets::VERSION, live: None, csrf: None, who: None }
+    }
+
+    /// For one who may do what takes a role; others see no forms for it.
+    fn seen_by(self, onlooker: &Onlooker, role: Role) -> Self {
+        let Some(csrf) = onlooker.visitor.csrf() else { return self };
+        let csrf = csrf.to_owned();
+        let name = onlooker.visitor.who().to_owned();
+        let may = onlooker.visitor.may(role);
+        Self { csrf: may.then(|| csrf.clone()), who: Some(SignedIn { name, csrf }), ..self }
     }
 
     fn live_if(self, changes: bool, path: impl Into<String>) -> Self {
@@ -109,10 +152,4 @@ pub(super) fn sorry(refusal: Refusal) -> Response {
         Ok(html) => (refusal.status, Html(html)).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
-}
-
-/// How whoever asks reaches this farm.
-fn server(web: &Web, headers: &HeaderMap) -> String {
-    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("localhost");
-    web.desk.config.public_url.clone().unwrap_or_else(|| format!("http://{host}"))
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
+use protocol::api::Role;
 
 use super::board::{Board, Running, Waiting};
 use super::live::Part;
-use super::{Frame, Here, answer, sorry};
+use super::{Frame, Here, Onlooker, answer, sorry};
 use crate::web::Web;
 use crate::web::api::Answer;
 
@@ -25,22 +26,22 @@ struct QueuePage<'a> {
 }
 
 impl<'a> QueuePage<'a> {
-    fn new(board: &'a Board) -> Self {
+    fn new(board: &'a Board, onlooker: &Onlooker) -> Self {
         let Board { runs, queue, queued, asks, turns, behind, .. } = board;
-        let frame = Frame::new("Queue", Here::Queue).live_if(true, "/live/queue");
+        let frame = Frame::new("Queue", Here::Queue).live_if(true, "/live/queue").seen_by(onlooker, Role::Developer);
         Self { frame, runs, queue, queued, asks, turns, behind }
     }
 }
 
-pub(super) async fn page(State(web): State<Arc<Web>>) -> Response {
+pub(super) async fn page(State(web): State<Arc<Web>>, onlooker: Onlooker) -> Response {
     match web.boards.look(&web).await {
-        Ok(board) => answer(Ok(QueuePage::new(&board))),
+        Ok(board) => answer(Ok(QueuePage::new(&board, &onlooker))),
         Err(refusal) => sorry(refusal),
     }
 }
 
 /// The part of the page that changes.
-pub(super) async fn parts(web: &Web) -> Answer<Vec<Part>> {
+pub(super) async fn parts(web: &Web, onlooker: &Onlooker) -> Answer<Vec<Part>> {
     let board = web.boards.look(web).await?;
-    Ok(vec![Part::new("queue", &QueuePage::new(&board).as_queue())?])
+    Ok(vec![Part::new("queue", &QueuePage::new(&board, onlooker).as_queue())?])
 }

@@ -12,14 +12,14 @@ use std::io;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use buildr::process::clock::now_ms;
 use protocol::api::{BuildView, Timeline, Why};
 use protocol::{BuildNumber, JobKey, Plan};
 
 use super::live::Part;
-use super::{answer, sorry};
+use super::{Onlooker, answer, sorry};
 use crate::timeline::timeline;
 use crate::web::Web;
 use crate::web::api::{Answer, Whole, number, whole};
@@ -60,9 +60,9 @@ impl Facts {
     }
 }
 
-pub(super) async fn page(State(web): State<Arc<Web>>, Path(text): Path<String>, headers: HeaderMap) -> Response {
+pub(super) async fn page(State(web): State<Arc<Web>>, Path(text): Path<String>, onlooker: Onlooker) -> Response {
     match facts(&web, &text).await {
-        Ok(facts) => answer(Ok(BuildPage::new(&web, &facts, &headers))),
+        Ok(facts) => answer(Ok(BuildPage::new(&facts, &onlooker))),
         Err(refusal) => sorry(refusal),
     }
 }
@@ -78,6 +78,12 @@ pub(super) async fn stage(State(web): State<Arc<Web>>, Path((text, stage)): Path
         Ok((number, anchor)) => Redirect::to(&format!("/builds/{}#{anchor}", number.0)).into_response(),
         Err(refusal) => sorry(refusal),
     }
+}
+
+/// The same of a stage whose name is that of something that can be done with a build.
+pub(super) async fn stage_in_path(web: State<Arc<Web>>, Path(text): Path<String>, uri: Uri) -> Response {
+    let stage = uri.path().rsplit('/').next().unwrap_or_default().to_owned();
+    self::stage(web, Path((text, stage))).await
 }
 
 async fn place_of(web: &Web, text: &str, stage: &str) -> Answer<(BuildNumber, String)> {
@@ -96,10 +102,10 @@ async fn place_of(web: &Web, text: &str, stage: &str) -> Answer<(BuildNumber, St
 }
 
 /// The parts of the page that change. Looked up once for all who look at the build.
-pub(super) async fn parts(web: &Web, seen: &Seen, headers: &HeaderMap) -> Answer<Vec<Part>> {
+pub(super) async fn parts(web: &Web, seen: &Seen, onlooker: &Onlooker) -> Answer<Vec<Part>> {
     let facts =
         seen.page.get_or_try_init(async || Ok::<_, Refusal>(Arc::new(Facts::of(web, &seen.whole).await?))).await?;
-    let page = BuildPage::new(web, facts, headers);
+    let page = BuildPage::new(facts, onlooker);
     Ok(vec![
         Part::new("verdict", &page.as_verdict())?,
         Part::new("failures", &page.as_failures())?,

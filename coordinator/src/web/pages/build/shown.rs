@@ -3,9 +3,8 @@
 use std::io;
 
 use askama::Template;
-use axum::http::HeaderMap;
 use protocol::StageOutcome;
-use protocol::api::{BuildView, IncompleteLog, Status, Why, coming, span};
+use protocol::api::{BuildView, IncompleteLog, Role, Status, Why, coming, span};
 use protocol::plan::{Image, RunOn, StagePlan, Variable};
 use protocol::report::Tests;
 
@@ -19,7 +18,7 @@ use crate::web::Web;
 use crate::web::api::Whole;
 use crate::web::follow::tail;
 use crate::web::pages::said::{Since, When, short_repo, size, took};
-use crate::web::pages::{Frame, Here, server};
+use crate::web::pages::{Frame, Here, Onlooker};
 use crate::web::text::plain;
 
 /// How much of the end of a log stands on the page when its stage failed or runs.
@@ -136,7 +135,7 @@ struct StagePlanShown {
 }
 
 impl<'a> BuildPage<'a> {
-    pub(super) fn new(web: &Web, facts: &'a Facts, headers: &HeaderMap) -> Self {
+    pub(super) fn new(facts: &'a Facts, onlooker: &Onlooker) -> Self {
         let Facts { view, why, timeline, plans, failures, logs, now_ms } = facts;
         let build = &view.build;
         let number = build.number.0;
@@ -144,7 +143,9 @@ impl<'a> BuildPage<'a> {
         let is_over = build.status.is_over()
             && view.attempts.iter().all(|one| one.logs.iter().all(|log| log.complete || log.incomplete));
         Self {
-            frame: Frame::new(title, Here::Elsewhere).live_if(!is_over, format!("/live/builds/{number}")),
+            frame: Frame::new(title, Here::Elsewhere)
+                .live_if(!is_over, format!("/live/builds/{number}"))
+                .seen_by(onlooker, Role::Developer),
             number,
             status: build.status.name(),
             verdict: verdict(view, why),
@@ -163,7 +164,7 @@ impl<'a> BuildPage<'a> {
             environment: environment(facts),
             plans: plans.iter().map(|(key, plan)| plan_shown(key.as_str(), plan)).collect(),
             may_cancel: matches!(build.status, Status::Queued | Status::Running),
-            reproduce: format!("buildr repro {}/builds/{number}", server(web, headers)),
+            reproduce: format!("buildr repro {}/builds/{number}", onlooker.server),
         }
     }
 }
