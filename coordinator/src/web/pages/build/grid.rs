@@ -104,6 +104,7 @@ mod tests {
             lane: None,
             downstream: None,
             finally: false,
+            carried_from: None,
         }
     }
 
