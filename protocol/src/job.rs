@@ -4,6 +4,7 @@
 //! read; of any other only `repo` and `branch`, as an untrusted trigger.
 
 use std::fmt;
+use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
 
@@ -191,6 +192,9 @@ pub struct WorkOrder {
     pub branch: Option<Branch>,
     /// The commit that the build is pinned to, once an attempt has reported one.
     pub commit: Option<CommitId>,
+    /// Whether an attempt has reported the commit: then it is this one, whatever the forge offers by now.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub pinned: bool,
     /// The branch that the repository's HEAD means, once an attempt has reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_branch: Option<Branch>,
@@ -239,6 +243,7 @@ impl WorkOrder {
             repo,
             branch: None,
             commit: None,
+            pinned: false,
             default_branch: None,
             plan: None,
             trusted: false,
@@ -276,6 +281,34 @@ pub struct Origin {
     /// The schedule that came due, by its name in the manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
+    /// Who pushed it, or proposes it, as the forge says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// The first line of the head commit's message, or the title of the pull request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Where the branch was before the push.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<CommitId>,
+    /// The files that the push changed, as the forge says, where its list is whole and not long; empty otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
+    /// Whether the code is that of a pull request from another repository: of somebody who may not write to this one.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub fork: bool,
+    /// The last commit of the pull request. The build's own commit is its merge with the target where the forge offers
+    /// that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<CommitId>,
+    /// The branch that the pull request comes from, in its own repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Branch>,
+    /// The page of the change at its forge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// The ref at which the forge may offer the merge of the pull request with its target, such as `refs/pull/7/merge`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<String>,
 }
 
 impl Origin {

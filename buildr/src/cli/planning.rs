@@ -47,7 +47,7 @@ impl PlanArgs {
     async fn facts(&self) -> Result<Facts, CliError> {
         let stop = Stop::new();
         let tree = git::describe_tree(&self.path, stop.token()).await.map_err(RunError::Tree)?;
-        let base = Base { target: self.occasion.target().cloned(), last_green: None };
+        let base = Base { target: self.occasion.target().cloned(), ..Base::default() };
         let changed = git::changed_files(&self.path, &base, None, stop.token()).await.map_err(RunError::Tree)?;
         let here = Facts {
             branch: tree.branch,

@@ -29,6 +29,8 @@ pub struct Base {
     pub target: Option<Branch>,
     /// The last commit of the same branch whose build passed.
     pub last_green: Option<CommitId>,
+    /// Where the branch was before it was pushed; it counts where the push only added to it.
+    pub before: Option<CommitId>,
 }
 
 /// The files that differ between the base and `commit` (none: HEAD, and what is not committed), with `/` between
@@ -94,6 +96,11 @@ fn base_of(repository: &Repository, base: &Base, commit: Oid) -> Option<Oid> {
         // to see it built.
         let before = repository.graph_descendant_of(commit, green).ok()?;
         return before.then_some(green);
+    }
+    let before = base.before.as_ref().and_then(|before| Oid::from_str(before.as_str()).ok());
+    let before = before.filter(|before| repository.graph_descendant_of(commit, *before).unwrap_or(false));
+    if before.is_some() {
+        return before;
     }
     let trunk = default_branch(repository).and_then(|branch| tip_of(repository, &branch));
     match trunk.map(|trunk| repository.merge_base(trunk, commit)) {

@@ -31,6 +31,9 @@ const KEPT: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*
 /// Where forges keep the commits of pull requests, also of those whose branch is gone.
 const REQUESTS: [&str; 2] = ["refs/pull/*/head", "refs/merge-requests/*/head"];
 
+/// Where they offer the merge of one with its target: what stands before its number, and behind.
+pub(super) const REQUEST_MERGES: [(&str, &str); 2] = [("refs/pull/", "/merge"), ("refs/merge-requests/", "/merge")];
+
 /// The locks of this process's tasks, by mirror.
 #[derive(Debug, Default)]
 pub(super) struct Locks(Mutex<HashMap<PathBuf, Weak<RwLock<()>>>>);

@@ -5,7 +5,7 @@
 //!
 //! In a line: error, watch, status, credentials, order, listing, remote (talk), objects (files), folder, mirror,
 //! bring (mirror up to date), checkout, times (of an index), lower (kept checkouts), spare, change (between commits), laid
-//! (a checkout over a kept one), elsewhere (other repositories), gitmodules, submodules, history, program (git's own), lfs, options, partial, onto (a ground), tree (a person's own), committed,
+//! (a checkout over a kept one), elsewhere (other repositories), request (merges of pull requests), gitmodules, submodules, history, program (git's own), lfs, options, partial, onto (a ground), tree (a person's own), committed,
 //! changes.
 
 mod error;
@@ -26,6 +26,7 @@ mod spare;
 mod change;
 mod laid;
 mod elsewhere;
+mod request;
 mod gitmodules;
 mod submodules;
 mod history;
@@ -53,6 +54,7 @@ use tokio_util::sync::CancellationToken;
 pub use changes::Base;
 pub use elsewhere::{BranchAndCommit, FileAt};
 pub use error::GitError;
+pub use request::Merge;
 pub use spare::KeptMirror;
 
 use listing::Asked;

@@ -23,6 +23,7 @@ mod kept;
 mod laid;
 mod options;
 mod private;
+mod request;
 mod speed;
 mod submodules;
 mod town;

@@ -120,9 +120,13 @@ fn told(order: &WorkOrder, plan: &Plan, sourced: &Sourced, agent: &str) -> Vec<V
         Variable::new("BUILDR_REPO", order.repo.short_name()),
         Variable::new("BUILDR_REPO_URL", order.repo.to_string()),
         Variable::new("BUILDR_WORKSPACE", &*plan.workspace),
-        Variable::new("BUILDR_COMMIT_MESSAGE", &*sourced.subject),
-        Variable::new("BUILDR_COMMIT_AUTHOR", &*sourced.author),
     ];
+    // Of a merge that a forge made, the forge's words say more.
+    let proposed = order.origin.pull_request.is_some();
+    let message = order.origin.message.as_ref().filter(|_| proposed).unwrap_or(&sourced.subject);
+    let author = order.origin.author.as_ref().filter(|_| proposed).unwrap_or(&sourced.author);
+    told.push(Variable::new("BUILDR_COMMIT_MESSAGE", &**message));
+    told.push(Variable::new("BUILDR_COMMIT_AUTHOR", &**author));
     let mut tell = |name: &str, value: Option<String>| {
         told.extend(value.map(|value| Variable::new(name, value)));
     };
@@ -137,8 +141,15 @@ fn told(order: &WorkOrder, plan: &Plan, sourced: &Sourced, agent: &str) -> Vec<V
     tell("BUILDR_TAG", origin.tag.clone());
     tell("BUILDR_PR", origin.pull_request.map(|number| number.to_string()));
     tell("BUILDR_PR_TARGET", origin.target.as_ref().map(text));
+    tell("BUILDR_PR_SOURCE", origin.source.as_ref().map(text));
+    tell("BUILDR_PR_HEAD", origin.head.as_ref().map(|commit| commit.as_str().to_owned()));
+    tell("BUILDR_PR_FORK", origin.fork.then(|| "true".to_owned()));
+    tell("BUILDR_PREV_COMMIT", origin.before.as_ref().map(|commit| commit.as_str().to_owned()));
+    tell("BUILDR_CHANGE_URL", origin.link.clone());
+    let merged = origin.merge.as_ref().filter(|_| origin.head.is_some() && origin.head != sourced.commit);
     let reference = match (&origin.tag, origin.pull_request, &sourced.branch) {
         (Some(tag), ..) => Some(format!("refs/tags/{tag}")),
+        (None, Some(_), _) if merged.is_some() => merged.cloned(),
         (None, Some(number), _) => Some(format!("refs/pull/{number}/head")),
         (None, None, branch) => branch.as_ref().map(|branch| format!("refs/heads/{branch}")),
     };

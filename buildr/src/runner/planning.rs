@@ -27,10 +27,17 @@ pub(super) async fn look_at_changes(
     stop: &Stop,
     log: &JobLog<'_>,
 ) {
-    let base = Base { target: order.origin.target.clone(), last_green: order.origin.last_green.clone() };
+    let origin = &order.origin;
+    let base =
+        Base { target: origin.target.clone(), last_green: origin.last_green.clone(), before: origin.before.clone() };
     // A copy of a person's tree has what is not committed, and that counts.
     let commit = sourced.commit.as_ref().filter(|_| sourced.is_whole_commit);
     match git::changed_files(checkout, &base, commit, stop.token()).await {
+        // Where the history says nothing, the forge's own list of what the push changed may. After a green build it does
+        // not: nothing has changed since, and somebody wants to see it built.
+        Ok(None) if origin.last_green.is_none() && !origin.changed.is_empty() => {
+            sourced.changed = Some(origin.changed.clone());
+        }
         Ok(changed) => sourced.changed = changed,
         Err(_) if stop.is_cancelled() => {}
         Err(error) => {

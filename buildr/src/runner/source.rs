@@ -13,7 +13,7 @@ use super::Rooms;
 use super::telling::JobLog;
 use super::workspace::Workspace;
 use crate::executor::Stop;
-use crate::git::{self, Checkouts, GitError, TreeCopy};
+use crate::git::{self, Checkouts, GitError, Merge, TreeCopy};
 
 /// Where the code of jobs comes from.
 #[derive(Clone, Copy)]
@@ -158,8 +158,11 @@ async fn clone(
                 log.say(&line).await;
             }
         };
-        let (branch, commit) = (order.branch.as_ref(), order.commit.as_ref());
-        let check_out = checkouts.check_out_onto(&order.repo, branch, commit, into.ground(), end, progress);
+        let check_out = async {
+            let merge = merge_of(order, checkouts, end, &progress).await?;
+            let (branch, commit) = (order.branch.as_ref(), merge.as_ref().or(order.commit.as_ref()));
+            checkouts.check_out_onto(&order.repo, branch, commit, into.ground(), end, progress).await
+        };
         let (done, ()) = tokio::join!(check_out, say);
         match done {
             Ok(done) => {
@@ -182,6 +185,45 @@ async fn clone(
                     () = tokio::time::sleep(wait) => {}
                     () = end.cancelled() => return Err(Ending::cancelled("cancelled during the clone")),
                 }
+            }
+        }
+    }
+}
+
+/// How long it is waited, twice, for a forge that has yet to merge what was just pushed.
+const MERGED_SOON: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
+
+/// The merge of a pull request with its target, where the forge offers it and nothing is decided yet. It must be of the
+/// very commit that was asked for: what was pushed since is another build's, and may wait for a person.
+async fn merge_of(
+    order: &WorkOrder,
+    checkouts: &Checkouts,
+    end: &CancellationToken,
+    progress: &mpsc::Sender<String>,
+) -> Result<Option<CommitId>, GitError> {
+    let origin = &order.origin;
+    let (Some(reference), Some(head), false) = (&origin.merge, &origin.head, order.pinned) else { return Ok(None) };
+    // A slow reader makes it wait; one that is gone does not.
+    let say = async |line: String| progress.send(line).await.ok();
+    let mut waits = MERGED_SOON.into_iter();
+    loop {
+        let found = checkouts.merge_of(&order.repo, reference, head, end, progress.clone()).await?;
+        let wait = waits.next();
+        match (found, wait) {
+            (Merge::Of(merge), _) => {
+                say(format!("{} merges {} of the pull request", merge.short(), head.short())).await;
+                return Ok(Some(merge));
+            }
+            (Merge::None, _) => {
+                say(format!("{reference} is not offered, so {} itself is built", head.short())).await;
+                return Ok(None);
+            }
+            (Merge::Other, None) => {
+                say(format!("{reference} is of another commit, so {} itself is built", head.short())).await;
+                return Ok(None);
+            }
+            (Merge::Other, Some(wait)) => {
+                end.run_until_cancelled(tokio::time::sleep(wait)).await;
             }
         }
     }

@@ -7,11 +7,15 @@ fn id(commit: Oid) -> CommitId {
 }
 
 fn target(name: &str) -> Base {
-    Base { target: Some(name.parse().unwrap()), last_green: None }
+    Base { target: Some(name.parse().unwrap()), ..Base::default() }
 }
 
 fn green(commit: Oid) -> Base {
-    Base { target: None, last_green: Some(id(commit)) }
+    Base { last_green: Some(id(commit)), ..Base::default() }
+}
+
+fn pushed(commit: Oid) -> Base {
+    Base { before: Some(id(commit)), ..Base::default() }
 }
 
 async fn changed(folder: &Path, base: &Base, commit: Option<Oid>) -> Option<Vec<String>> {
@@ -51,7 +55,7 @@ async fn each_base_and_what_it_leaves() {
     let h = history();
     let gone = Oid::from_str(&"1".repeat(40)).unwrap();
     let source = h.ground.path("source");
-    let both = Base { target: Some("main".parse().unwrap()), last_green: Some(id(h.t1)) };
+    let both = Base { target: Some("main".parse().unwrap()), last_green: Some(id(h.t1)), before: None };
     for (what, base, commit, expect) in [
         ("a branch: since it left the default branch", Base::default(), h.t2, named(&["t1", "t2"])),
         ("the default branch: the commit before", Base::default(), h.c, named(&["c"])),
@@ -59,6 +63,9 @@ async fn each_base_and_what_it_leaves() {
         ("a pull request into its own branch", target("topic"), h.t2, named(&[])),
         ("the target wins over the last green", both, h.t2, named(&["t1", "t2"])),
         ("the last green", green(h.t1), h.t2, named(&["t2"])),
+        ("where the branch was pushed to", pushed(h.a), h.c, named(&["b", "c"])),
+        ("the branch was rewritten", pushed(h.t1), h.c, named(&["c"])),
+        ("the last green wins over the push", Base { before: Some(id(h.b)), ..green(h.a) }, h.c, named(&["b", "c"])),
         ("the last green of long ago", green(h.a), h.c, named(&["b", "c"])),
         ("the green one is built again", green(h.c), h.c, None),
         ("the last green was pushed away", green(h.t1), h.c, None),
