@@ -51,6 +51,11 @@ impl Archives {
         self.url.get_or_init(|| url.trim_end_matches('/').to_owned());
     }
 
+    /// How it is reached, without a slash behind; empty while nobody could.
+    pub(crate) fn url(&self) -> &str {
+        self.url.get().map_or("", String::as_str)
+    }
+
     /// What an attempt's grant carries; nothing while nobody could reach it.
     pub(crate) fn for_attempt(&self, job: JobId, attempt: u32, claim: ClaimId) -> Option<Depot> {
         let url = self.url.get()?.clone();

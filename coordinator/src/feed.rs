@@ -18,6 +18,8 @@ pub(crate) enum Change {
     Agents,
     /// Something lies in the outbox.
     Outbox,
+    /// A forge delivered something, or it was handled.
+    Deliveries,
     /// More than can be said: look at everything.
     Much,
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use buildr::process::clock::now_ms;
+use protocol::api::PLANNING_KEY;
 use protocol::job::{Origin, ReplyTo, TriggerKind};
 use protocol::{Branch, BuildNumber, CommitId, JobId, JobKey, LabelSet, RepoUrl, Variable};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,10 @@ pub(crate) struct Trigger {
     pub(crate) inputs: Vec<Variable>,
     /// The job in whose place it is begun.
     pub(crate) parent: Option<JobId>,
+    /// Whether it is trusted, where that is known; else its kind decides.
+    pub(crate) trusted: Option<bool>,
+    /// What a maintainer is asked before anything of it begins.
+    pub(crate) approval: Option<String>,
 }
 
 impl Trigger {
@@ -48,6 +53,8 @@ impl Trigger {
             commit: None,
             inputs: Vec::new(),
             parent: None,
+            trusted: None,
+            approval: None,
         }
     }
 }
@@ -95,24 +102,25 @@ pub(crate) async fn begin(
 }
 
 fn asked_for(config: &Config, trigger: &Trigger, now_ms: u64) -> Result<AskedFor, IntakeError> {
-    let trusted = may_be_trusted(config, &trigger.repo, trigger.kind)?;
+    let may_be = may_be_trusted(config, &trigger.repo, trigger.kind)?;
     let build = NewBuild {
         repo: trigger.repo.clone(),
         branch: trigger.branch.clone(),
         trigger: trigger.kind,
-        trusted,
+        trusted: trigger.trusted.unwrap_or(may_be),
         reply: trigger.reply.clone(),
         origin: trigger.origin.clone(),
         commit: trigger.commit.clone(),
         inputs: trigger.inputs.clone(),
         parent: trigger.parent,
     };
-    Ok(AskedFor { build, key: planning_key(), labels: trigger.labels.clone(), by: None, now_ms })
+    let (labels, approval) = (trigger.labels.clone(), trigger.approval.clone());
+    Ok(AskedFor { build, key: planning_key(), labels, by: None, approval, now_ms })
 }
 
 /// The key of a job that is yet to be planned. No planned job has it, for no stage's name begins so.
 pub(crate) fn planning_key() -> JobKey {
-    "(plan)".parse().expect("it is a key of printable characters")
+    PLANNING_KEY.parse().expect("it is a key of printable characters")
 }
 
 /// The most values that are handed from one to the other.

@@ -8,6 +8,7 @@
 //! The modules stand in a line: each uses only those before it.
 
 pub mod config;
+mod hook;
 mod store;
 mod feed;
 mod identity;
@@ -20,6 +21,7 @@ mod why;
 mod timeline;
 mod dispatcher;
 mod tracker;
+mod deliveries;
 mod downstream;
 mod restart;
 mod clock;
@@ -116,6 +118,7 @@ async fn work(desk: Arc<Desk>, listener: TcpListener, shutdown: CancellationToke
     parts.start("watchdog", lasting(watchdog::run(desk.clone(), stop.clone())));
     parts.start("downstream", lasting(downstream::run(desk.clone(), stop.clone())));
     parts.start("clock", lasting(clock::run(desk.clone(), stop.clone())));
+    parts.start("deliveries", lasting(deliveries::run(desk.clone(), stop.clone())));
     parts.start("expiry", lasting(expiry::run(desk.clone(), stop.clone())));
     parts.start("beacon", lasting(watchdog::beacon::run(desk.clone(), stop.clone())));
     parts.start("web", web::serve(desk.clone(), listener, stop.clone()));

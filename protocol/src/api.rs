@@ -8,6 +8,7 @@ mod secrets;
 mod restart;
 mod schedules;
 mod storage;
+mod projects;
 mod timeline;
 mod wait;
 mod why;
@@ -28,9 +29,13 @@ pub use access::{Audit, AuditEntry, MadeToken, MakeToken, Role, TokenView, Unkno
 pub use agents::{AgentView, Approve, Forgotten, Pause, Paused, Revoke};
 pub use incidents::{DeadLetterView, IncidentKind, IncidentView, Incidents};
 pub use jobs::{ApproveJob, Approved, GateView, JobView, KeptView, TryView};
-pub use secrets::{RemoveSecret, SecretView, SetSecret};
+pub use projects::{
+    AddedProject, Approval, ChangeProject, Deliveries, DeliveryView, Forge, NewProject, ProjectView, Received,
+    RemovedProject,
+};
 pub use restart::{Restart, Restarted};
 pub use schedules::{ScheduleAct, ScheduleDone, ScheduleOrder, ScheduleView};
+pub use secrets::{RemoveSecret, SecretView, SetSecret};
 pub use storage::{Keeps, Pin, Pinned, StorageView};
 pub use timeline::{AttemptTimeline, Timeline};
 pub use wait::{
@@ -40,6 +45,9 @@ pub use why::{CutShort, IncompleteLog, Loss, LostAttempt, NotRun, RunningJob, Wa
 
 /// The header in which a client says who asks, such as `ada@laptop`: for people to read, and no proof of anything.
 pub const ASKED_BY: &str = "x-buildr-by";
+
+/// The key of the job that plans a build. No planned job has it, for no stage's name begins so.
+pub const PLANNING_KEY: &str = "(plan)";
 
 /// Where the coordinator listens unless told otherwise.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8700";

@@ -27,6 +27,7 @@ mod audit;
 mod builds;
 mod cancel;
 mod clean;
+mod deliveries;
 mod expand;
 mod graph;
 mod doctor;
@@ -41,6 +42,7 @@ mod list;
 mod logs;
 mod papers;
 mod pin;
+mod project;
 mod rabbit;
 mod restart;
 mod run;
@@ -158,6 +160,8 @@ enum Command {
     Secret(secret::Args),
     Encrypt(encrypt::Args),
     Audit(audit::Args),
+    Project(project::Args),
+    Deliveries(deliveries::Args),
     Completions(papers::CompletionArgs),
     Man(papers::ManArgs),
     Rabbit(rabbit::Args),
@@ -190,6 +194,8 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "storage",
             "agents",
             "incidents",
+            "project",
+            "deliveries",
         ],
     ),
     ("Look after a farm", &["token", "secret", "encrypt", "audit"]),
@@ -238,6 +244,8 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
             Command::Secret(args) => secret::run(args, &globals).await,
             Command::Encrypt(args) => encrypt::run(&args, &globals).await,
             Command::Audit(args) => audit::run(&args, &globals).await,
+            Command::Project(args) => project::run(args, &globals).await,
+            Command::Deliveries(args) => deliveries::run(&args, &globals).await,
             Command::OfAgent(command) => agent::run(command, &globals).await,
             Command::Other(words) => forward::run(&words, &globals),
         }

@@ -8,6 +8,7 @@ mod error;
 mod follow;
 mod lines;
 mod log;
+mod projects;
 
 pub use depot::DepotClient;
 pub use error::{ClientError, Token};

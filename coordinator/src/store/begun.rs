@@ -5,7 +5,7 @@ use protocol::{BuildNumber, JobId, JobKey, LabelSet};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{NewBuild, Store, StoreError};
+use super::{NewBuild, Store, StoreError, Terms};
 
 /// How many begin together at most: beyond that the write is no longer what takes the time.
 const TOGETHER: usize = 64;
@@ -21,6 +21,8 @@ pub(crate) struct AskedFor {
     pub(crate) labels: LabelSet,
     /// Who asks, as that one says.
     pub(crate) by: Option<String>,
+    /// What a maintainer is asked before it begins; nothing is without it.
+    pub(crate) approval: Option<String>,
     /// When, in milliseconds since 1970.
     pub(crate) now_ms: u64,
 }
@@ -130,6 +132,9 @@ impl super::Transaction {
     pub(crate) async fn begin_build(&mut self, asked: &AskedFor) -> Result<(BuildNumber, JobId), StoreError> {
         let build = self.insert_build(&asked.build, asked.now_ms).await?;
         let job = self.insert_job(build, &asked.key, &asked.labels, asked.now_ms).await?;
+        if let Some(ask) = &asked.approval {
+            self.hold(job, &Terms::approved(ask.clone())).await?;
+        }
         if let Some(by) = &asked.by {
             self.asked_by(build, by).await?;
         }

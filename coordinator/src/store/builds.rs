@@ -43,6 +43,8 @@ pub(crate) struct Build {
     pub(crate) branch: Option<Branch>,
     /// The commit that it is pinned to, once an attempt has reported one.
     pub(crate) commit: Option<CommitId>,
+    /// Whether one has.
+    pub(crate) pinned: bool,
     /// The branch that the repository's HEAD means, once an attempt has reported it.
     pub(crate) default_branch: Option<Branch>,
     /// Why.
@@ -141,7 +143,8 @@ impl Transaction {
         row.map(|row| name(&row, "commit_id")).transpose()
     }
 
-    /// Pins a build to the first commit that is reported for it. Later ones change nothing.
+    /// Pins a build to the first commit that is reported for it. Later ones change nothing. Of a pull request that may be
+    /// its merge in the place of its head, and what it is about is what its forge said.
     pub(crate) async fn pin(
         &mut self,
         number: BuildNumber,
@@ -151,9 +154,12 @@ impl Transaction {
         author: &str,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE builds SET commit_id = $2, branch = coalesce(branch, $3), subject = $4, author = $5,
-                    default_branch = $6
-             WHERE number = $1 AND (commit_id IS NULL OR commit_id = $2) AND subject IS NULL",
+            "UPDATE builds SET commit_id = $2, branch = coalesce(branch, $3), default_branch = $6,
+                    subject = coalesce(CASE trigger WHEN 'pull_request' THEN origin ->> '$.message' END, $4),
+                    author = coalesce(CASE trigger WHEN 'pull_request' THEN origin ->> '$.author' END, $5)
+             WHERE number = $1 AND subject IS NULL
+                   AND (commit_id IS NULL OR commit_id = $2
+                        OR (origin ->> '$.merge' IS NOT NULL AND commit_id = origin ->> '$.head'))",
         )
         .bind(int(number.0))
         .bind(commit.map(CommitId::as_str))
@@ -303,6 +309,7 @@ pub(super) fn build_of(row: &SqliteRow) -> Result<Build, StoreError> {
         repo: name(row, "repo")?,
         branch: name_or_none(row, "branch")?,
         commit: name_or_none(row, "commit_id")?,
+        pinned: row.try_get::<Option<&str>, _>("subject")?.is_some(),
         default_branch: name_or_none(row, "default_branch")?,
         trigger: trigger(row.try_get("trigger")?)?,
         trusted: row.try_get("trusted")?,

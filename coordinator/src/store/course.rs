@@ -61,6 +61,8 @@ pub(crate) struct AtGate {
     pub(crate) answered: bool,
     /// Who, as that one said.
     pub(crate) answered_by: Option<String>,
+    /// Whether it stands before the whole build, and a maintainer opens it.
+    pub(crate) whole: bool,
 }
 
 /// A build that is to be cancelled, and why.
@@ -129,6 +131,7 @@ impl Transaction {
             at_gates.push(AtGate {
                 id: job.id,
                 key: job.member.key,
+                whole: job.terms.whole,
                 gate: job.terms.gate,
                 answered: answer.is_some(),
                 answered_by: answer.and_then(|answer| answer.by),

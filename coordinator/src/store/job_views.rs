@@ -36,13 +36,14 @@ impl Store {
     }
 }
 
-/// The planned jobs of a build, with why those wait that wait for no agent.
+/// The planned jobs of a build, with why those wait that wait for no agent. One that a maintainer must let plan the
+/// build is among them for as long as it waits for that.
 pub(super) async fn job_views(tx: &mut SqliteConnection, build: BuildNumber) -> Result<Vec<JobView>, StoreError> {
     let held: HashMap<JobKey, Held> = held(tx, build).await?.into_iter().map(|held| (held.key.clone(), held)).collect();
     let rows = sqlx::query(
         "SELECT *, (SELECT json_group_array(stage.value ->> '$.name') FROM json_each(jobs.plan, '$.stages') AS stage)
                    AS stage_names
-         FROM jobs WHERE build = $1 AND plan IS NOT NULL ORDER BY rowid",
+         FROM jobs WHERE build = $1 AND (plan IS NOT NULL OR (unmet > 0 AND state = 'queued')) ORDER BY rowid",
     )
     .bind(int(build.0))
     .fetch_all(tx)
@@ -148,7 +149,8 @@ async fn needed(tx: &mut SqliteConnection, build: BuildNumber, needs: &[JobKey])
 fn asked(build: BuildNumber, job: &Course, left_ms: Option<u64>) -> Asked {
     let gate = job.terms.gate.clone().unwrap_or_default();
     let must = gate.inputs.into_iter().filter(|input| input.default.is_none()).map(|input| input.name);
-    Asked { build, job: job.member.key.clone(), ask: gate.ask, allow: gate.allow, inputs: must.collect(), left_ms }
+    let (ask, allow, inputs) = (gate.ask, gate.allow, must.collect());
+    Asked { build, job: job.member.key.clone(), ask, allow, inputs, left_ms, whole: job.terms.whole }
 }
 
 /// The group that stands before a job whose turn it is in its build: the build's or its pipeline's, or the job's own.

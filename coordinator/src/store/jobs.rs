@@ -90,6 +90,16 @@ impl Transaction {
         Ok(id)
     }
 
+    /// Has a job that nobody has heard of yet wait for what its terms say.
+    pub(super) async fn hold(&mut self, id: JobId, terms: &Terms) -> Result<(), StoreError> {
+        sqlx::query("UPDATE jobs SET terms = $2, unmet = 1 WHERE id = $1 AND state = 'queued' AND offered_ms IS NULL")
+            .bind(id.to_string())
+            .bind(to_json("terms", terms)?)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
     /// Adds a planned job to a build; [`Transaction::advance`] says then whether its turn has come. One of the same key
     /// that is there already stays as it is.
     pub(crate) async fn insert_planned(

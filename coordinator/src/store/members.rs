@@ -24,14 +24,14 @@ pub(super) struct Course {
     pub(super) pipeline: String,
 }
 
-/// The planned jobs of a build, in the order of the plan.
+/// The planned jobs of a build, in the order of the plan; before that, the one that a maintainer must let plan it.
 pub(super) async fn courses(tx: &mut SqliteConnection, build: BuildNumber) -> Result<Vec<Course>, StoreError> {
     let rows = sqlx::query(
         "SELECT id, key, needs, terms, answer, state, unmet, attempts, claim, agent, cancelling, ending, child, skipped,
                 pipeline,
                 child IS NOT NULL OR carried IS NOT NULL
                 OR EXISTS (SELECT 1 FROM attempts a WHERE a.job = jobs.id AND a.state <> 'abandoned') AS ran
-         FROM jobs WHERE build = $1 AND plan IS NOT NULL ORDER BY rowid",
+         FROM jobs WHERE build = $1 AND (plan IS NOT NULL OR (unmet > 0 AND state = 'queued')) ORDER BY rowid",
     )
     .bind(int(build.0))
     .fetch_all(tx)
@@ -168,11 +168,12 @@ pub(super) async fn job_group(
     Ok(course::group(build, terms, &others, oldest_unplanned(tx, build).await?))
 }
 
-/// The oldest build of the same repository that is not planned yet.
+/// The oldest build of the same repository that is not planned yet, and does not wait for a person with that.
 async fn oldest_unplanned(tx: &mut SqliteConnection, build: BuildNumber) -> Result<Option<BuildNumber>, StoreError> {
     let row = sqlx::query(
         "SELECT min(j.build) AS build FROM jobs j JOIN builds b ON b.number = j.build
-         WHERE b.repo = (SELECT repo FROM builds WHERE number = $1) AND j.plan IS NULL AND j.state <> 'ended'",
+         WHERE b.repo = (SELECT repo FROM builds WHERE number = $1) AND j.plan IS NULL AND j.state <> 'ended'
+               AND j.unmet <= 0",
     )
     .bind(int(build.0))
     .fetch_one(tx)

@@ -12,6 +12,7 @@ mod audit;
 mod begun;
 mod builds;
 mod course;
+mod deliveries;
 mod handed;
 mod history;
 mod incidents;
@@ -22,6 +23,7 @@ mod logs;
 mod members;
 mod outbox;
 mod planned;
+mod projects;
 mod queue;
 mod recent;
 mod restart;
@@ -58,20 +60,22 @@ pub(crate) use attempts::{Attempt, AttemptState, Detail, Taking};
 pub(crate) use begun::AskedFor;
 pub(crate) use builds::{Build, NewBuild};
 pub(crate) use course::{AskedToEnd, AtGate, Effects, Spare};
+pub(crate) use deliveries::{Delivery, NewDelivery, Stored};
 pub(crate) use handed::{Archive, Received};
 pub(crate) use history::Work;
 pub(crate) use job_views::Held;
 pub(crate) use jobs::{Applied, Job};
 pub(crate) use log_files::{LogFiles, LogPlace, Piece};
 pub(crate) use logs::{LogMark, LogTarget, UnfinishedLog};
+pub(crate) use projects::Project;
 pub(crate) use queue::{InLine, InWork};
 pub(crate) use recent::{HeldJob, RepoStrips, Strip};
 pub(crate) use restart::Past;
 pub(crate) use retention::{Old, Removed};
 pub(crate) use schedule::{LONGEST_POSTPONED_MS, Offerable, POSTPONED_MS, Waiting};
-pub(crate) use secrets::{KeptSecret, Scope};
 pub(crate) use schedules::Scheduled;
-pub(crate) use terms::Answer;
+pub(crate) use secrets::{KeptSecret, Scope};
+pub(crate) use terms::{Answer, Terms};
 pub(crate) use timed::Timed;
 pub(crate) use timeline::{AttemptTimes, Times};
 pub(crate) use tokens::{NewToken, Session, Token};
@@ -303,7 +307,7 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 }
 
 /// How the schema came to be, step by step; one that has landed is never changed.
-const MIGRATIONS: [(i64, &str, &str); 11] = [
+const MIGRATIONS: [(i64, &str, &str); 12] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "why", include_str!("../../migrations/0002_why.sql")),
     (3, "incidents", include_str!("../../migrations/0003_incidents.sql")),
@@ -313,6 +317,7 @@ const MIGRATIONS: [(i64, &str, &str); 11] = [
     (7, "default branch", include_str!("../../migrations/0007_default_branch.sql")),
     (8, "spent", include_str!("../../migrations/0008_spent.sql")),
     (9, "through", include_str!("../../migrations/0009_through.sql")),
+    (10, "hooks", include_str!("../../migrations/0010_hooks.sql")),
     (11, "access", include_str!("../../migrations/0011_access.sql")),
     (12, "doing", include_str!("../../migrations/0012_doing.sql")),
 ];

@@ -30,6 +30,9 @@ pub(crate) struct Terms {
     /// Whether it is the build's last.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub(crate) finally: bool,
+    /// Whether its gate stands before the whole build, and a maintainer opens it.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub(crate) whole: bool,
 }
 
 impl Terms {
@@ -43,12 +46,18 @@ impl Terms {
             cell: job.cell.clone(),
             downstream: job.downstream.clone(),
             finally: job.finally,
+            whole: false,
         }
+    }
+
+    /// Those of a job that plans a build which a maintainer must let begin first.
+    pub(crate) fn approved(ask: String) -> Self {
+        Self { gate: Some(Gate { ask: Some(ask), ..Gate::default() }), whole: true, ..Self::default() }
     }
 
     /// Whether what it does must not be cut short by a newer build, nor be begun twice.
     pub(crate) fn is_guarded(&self) -> bool {
-        self.gate.is_some() || self.concurrency.is_some()
+        (self.gate.is_some() && !self.whole) || self.concurrency.is_some()
     }
 }
 

@@ -289,6 +289,7 @@ async fn builds_that_are_asked_for_together_begin_each_by_itself() {
         key: "build".parse().unwrap(),
         labels: LabelSet::default(),
         by: Some("me".to_owned()),
+        approval: None,
         now_ms: 1,
     };
     let all = [None, None, Some(JobId::fresh()), None];

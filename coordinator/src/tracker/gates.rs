@@ -13,7 +13,7 @@ use super::Answers;
 use crate::desk::Desk;
 use crate::feed::Change;
 use crate::intake::check_variables;
-use crate::store::{Answer, AtGate, StoreError, Transaction};
+use crate::store::{Answer, AtGate, Spare, StoreError, Transaction};
 
 /// Why an answer does not count.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,9 @@ pub(crate) enum GateRefusal {
     /// Another person is to answer.
     #[error("job {0} is let begin by {1}, and you are {2}")]
     NotAllowed(JobKey, String, String),
+    /// A maintainer is to answer.
+    #[error("build {0} waits for a maintainer's approval; sign in, or use a token, with the role maintainer or admin")]
+    NotMaintainer(BuildNumber),
     /// The values are not those that are asked for.
     #[error("job {0}: {1}")]
     Inputs(JobKey, String),
@@ -44,7 +47,17 @@ pub(crate) enum GateRefusal {
     Store(#[from] StoreError),
 }
 
-/// A person lets a job begin, or passes it over: `by`, as that one says.
+/// Who answers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Person<'a> {
+    /// As that one says.
+    pub(crate) by: Option<&'a str>,
+    /// Whether the farm knows that one for a maintainer.
+    pub(crate) maintains: bool,
+}
+
+/// A person lets a job begin, or passes it over. What stands before a whole build is a maintainer's to answer, and
+/// rejected it is the build's end.
 ///
 /// # Errors
 /// When there is nothing to answer, the answer is not one of those that are asked for, or the store fails.
@@ -52,27 +65,40 @@ pub(crate) async fn answer(
     desk: &Desk,
     build: BuildNumber,
     said: &ApproveJob,
-    by: Option<&str>,
+    person: Person<'_>,
 ) -> Result<Approved, GateRefusal> {
+    let by = person.by;
     let mut tx = desk.store.write().await?;
     let found = find(&mut tx, build, said.job.as_ref()).await?;
     let Some(gate) = &found.gate else {
         return Err(GateRefusal::NotOpen(found.key, "has no gate, and needs no approval".to_owned()));
     };
+    if found.whole && !person.maintains {
+        return Err(GateRefusal::NotMaintainer(build));
+    }
     allowed(&found.key, gate, by)?;
     let (key, who, now) = (found.key.clone(), by.map_or("somebody".to_owned(), str::to_owned), now_ms());
     let message = if said.reject {
         let reason = said.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        let passed_over = Happening::PassedOver { reason: format!("rejected by {who}{reason}") };
-        if let Some(job) = tx.job(found.id).await? {
-            tx.apply(&job, &passed_over, now).await?.ok();
+        let reason = format!("rejected by {who}{reason}");
+        if found.whole {
+            tx.cancel(build, &reason, Spare::Nothing, now).await?;
+            format!("build {build} is rejected, and over")
+        } else {
+            if let Some(job) = tx.job(found.id).await? {
+                tx.apply(&job, &Happening::PassedOver { reason }, now).await?.ok();
+            }
+            format!("job {key} of build {build} is passed over")
         }
-        format!("job {key} of build {build} is passed over")
     } else {
         let inputs = filled_in(gate, &said.inputs).map_err(|wrong| GateRefusal::Inputs(key.clone(), wrong))?;
         tx.answer(found.id, &Answer { by: by.map(str::to_owned), at_ms: now, inputs }).await?;
         tx.advance(build, now).await?;
-        format!("job {key} of build {build} is approved")
+        if found.whole {
+            format!("build {build} is approved")
+        } else {
+            format!("job {key} of build {build} is approved")
+        }
     };
     let mut answers = Answers::saying(Change::Build(build));
     answers.follow(tx.take_effects());

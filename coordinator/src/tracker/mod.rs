@@ -37,7 +37,7 @@ use crate::store::{Sent, StoreError, Transaction};
 pub(crate) use answers::Answers;
 pub(crate) use cancel::cancel;
 pub(crate) use enrolment::{Approval, approve};
-pub(crate) use gates::{GateRefusal, answer};
+pub(crate) use gates::{GateRefusal, Person, answer};
 pub(crate) use given_up::lay_aside_given_up;
 pub(crate) use logs::run as keep_logs;
 pub(crate) use outbox::run as send_outbox;

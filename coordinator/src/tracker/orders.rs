@@ -40,6 +40,7 @@ impl Turn<'_> {
             attempt: attempt.attempt,
             branch: build.branch,
             commit: build.commit,
+            pinned: build.pinned,
             default_branch: build.default_branch,
             plan: job.plan.clone(),
             trusted: build.trusted,

@@ -8,11 +8,11 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use buildr::process::clock::now_ms;
 use protocol::api::{
     ASKED_BY, ApproveJob, Approved, BuildRow, BuildView, Builds, CancelRequest, Cancelled, Incidents, JobView,
-    LogTimes, Status, Submit, Timeline, WaitingJob, Why,
+    LogTimes, Role, Status, Submit, Timeline, WaitingJob, Why,
 };
 use protocol::job::{Origin, TriggerKind};
 use protocol::link::Health;
@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Web;
+use super::access::Visitor;
 use super::follow::{Follower, LogReader, times};
 use super::refusal::Refusal;
 use crate::intake::{self, Trigger, check_variables};
@@ -57,6 +58,8 @@ pub(super) fn router() -> Router<Arc<Web>> {
         .route("/key", get(super::secrets::key))
         .route("/audit", get(super::audit::entries))
         .nest("/depot", super::depot::router())
+        .nest("/projects", super::projects::router())
+        .nest("/deliveries", super::deliveries::router())
         .route("/incidents", get(incidents))
 }
 
@@ -288,21 +291,23 @@ pub(super) async fn cancelled(
 async fn approve(
     State(web): State<Arc<Web>>,
     Path(text): Path<String>,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Json<Approved>> {
-    Ok(Json(said_at_gate(&web, &text, json_or_default(body)?, &headers).await?))
+    Ok(Json(said_at_gate(&web, &text, json_or_default(body)?, &visitor, &headers).await?))
 }
 
 async fn approve_one(
     State(web): State<Arc<Web>>,
     Path((text, key)): Path<(String, String)>,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Json<Approved>> {
     let said: ApproveJob = json_or_default(body)?;
     let job = key.parse().map_err(|error| Refusal::bad_request(format!("{error}")))?;
-    Ok(Json(said_at_gate(&web, &text, ApproveJob { job: Some(job), ..said }, &headers).await?))
+    Ok(Json(said_at_gate(&web, &text, ApproveJob { job: Some(job), ..said }, &visitor, &headers).await?))
 }
 
 /// A person's answer at a gate, and what became of it.
@@ -310,12 +315,14 @@ pub(super) async fn said_at_gate(
     web: &Web,
     text: &str,
     answer: ApproveJob,
+    visitor: &Visitor,
     headers: &HeaderMap,
 ) -> Answer<Approved> {
     let number = number(text)?;
     let answer = ApproveJob { reason: said(answer.reason.clone()), ..answer };
     let by = asked_by(headers);
-    Ok(tracker::answer(&web.desk, number, &answer, by.as_deref()).await?)
+    let person = tracker::Person { by: by.as_deref(), maintains: visitor.may(Role::Maintainer) };
+    Ok(tracker::answer(&web.desk, number, &answer, person).await?)
 }
 
 #[derive(Deserialize)]

@@ -5,10 +5,13 @@ mod agents;
 mod api;
 mod assets;
 mod audit;
+mod deliveries;
 mod depot;
 mod doing;
 mod follow;
+mod hook;
 mod pages;
+mod projects;
 mod refusal;
 mod secrets;
 mod shared;
@@ -67,13 +70,15 @@ struct Web {
     followed: shared::Followed,
     waits: why::Kept,
     boards: pages::Boards,
+    /// Room for what forges send and is not kept yet.
+    hooks: hook::Room,
     shutdown: CancellationToken,
 }
 
 impl Web {
     fn new(desk: Arc<Desk>, access: Access, shutdown: CancellationToken) -> Self {
         let (followed, waits, boards) = (shared::Followed::default(), why::Kept::default(), pages::Boards::default());
-        Self { desk, access, followed, waits, boards, shutdown }
+        Self { desk, access, followed, waits, boards, hooks: hook::Room::new(), shutdown }
     }
 }
 
@@ -133,6 +138,7 @@ fn reached_at(config: &Config, address: SocketAddr) -> String {
 fn router(web: Arc<Web>) -> Router {
     Router::new()
         .nest("/api/v1", api::router())
+        .nest("/hooks", hook::router())
         .merge(pages::router())
         .merge(assets::router())
         .merge(access::router())

@@ -82,7 +82,7 @@ impl From<GateRefusal> for Refusal {
             GateRefusal::Store(error) => return error.into(),
             GateRefusal::NoBuild(_) | GateRefusal::NoJob(..) => StatusCode::NOT_FOUND,
             GateRefusal::Inputs(..) => StatusCode::BAD_REQUEST,
-            GateRefusal::NotAllowed(..) => StatusCode::FORBIDDEN,
+            GateRefusal::NotAllowed(..) | GateRefusal::NotMaintainer(_) => StatusCode::FORBIDDEN,
             GateRefusal::NoGate(_) | GateRefusal::Several(..) | GateRefusal::NotOpen(..) => StatusCode::CONFLICT,
         };
         Self::new(status, refusal.to_string())
@@ -113,6 +113,11 @@ impl From<ScheduleRefusal> for Refusal {
 
 /// For a path that leads nowhere.
 pub(super) async fn no_such_page() -> Refusal {
+    nothing_here()
+}
+
+/// The same.
+pub(super) fn nothing_here() -> Refusal {
     Refusal::not_found("there is nothing at this path; the API is under /api/v1, the list of builds at /")
 }
 

@@ -135,6 +135,9 @@ pub struct Asked {
     pub inputs: Vec<String>,
     /// After how long without an answer it is skipped.
     pub left_ms: Option<u64>,
+    /// Whether it stands before the whole build, and is a maintainer's to answer.
+    #[serde(default)]
+    pub whole: bool,
 }
 
 /// A job's place behind others.
@@ -260,10 +263,13 @@ impl Asked {
 
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { build, job, ask, allow, inputs, left_ms } = self;
+        let Self { build, job, ask, allow, inputs, left_ms, whole } = self;
         f.write_str("waits for approval")?;
         if let Some(ask) = ask {
             write!(f, " ({ask})")?;
+        }
+        if *whole {
+            return write!(f, " by a maintainer: run `buildr approve {}`", build.0);
         }
         if !allow.is_empty() {
             write!(f, " by {}", allow.join(" or "))?;
@@ -414,13 +420,25 @@ mod tests {
             let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
             let (job, ask) = (job.parse().unwrap(), Some("Deploy?".to_owned()));
             let (allow, inputs) = (texts(allow), texts(inputs));
-            WaitReason::Approval(Asked { build: BuildNumber(12), job, ask, allow, inputs, left_ms })
+            WaitReason::Approval(Asked { build: BuildNumber(12), job, ask, allow, inputs, left_ms, whole: false })
         };
         check(&asked("deploy", &[], &[], None), "waits for approval (Deploy?): run `buildr approve 12 deploy`");
         check(
             &asked("deploy (to=prod)", &["ada", "bob"], &["VERSION"], Some(60_000)),
             "waits for approval (Deploy?) by ada or bob: run `buildr approve 12 'deploy (to=prod)' --input VERSION=VALUE`; without an answer it is skipped in 1 min",
         );
+        let whole = WaitReason::Approval(Asked {
+            build: BuildNumber(12),
+            job: super::super::PLANNING_KEY.parse().unwrap(),
+            ask: Some("pull request #7 from another repository".to_owned()),
+            allow: vec![],
+            inputs: vec![],
+            left_ms: None,
+            whole: true,
+        });
+        let waits =
+            "waits for approval (pull request #7 from another repository) by a maintainer: run `buildr approve 12`";
+        check(&whole, waits);
         let group = |held_by: &[u64], behind: Option<u64>, unplanned| WaitReason::Group {
             group: "prod".to_owned(),
             held_by: held_by.iter().copied().map(BuildNumber).collect(),

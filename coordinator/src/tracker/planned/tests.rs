@@ -15,7 +15,7 @@ use tempfile::{TempDir, tempdir};
 use super::*;
 use crate::intake::{self, Trigger};
 use crate::testing::{Agent, Farm, soon};
-use crate::tracker::{GateRefusal, answer, cancel};
+use crate::tracker::{GateRefusal, Person, answer, cancel};
 use crate::why;
 
 fn failed() -> Ending {
@@ -154,7 +154,9 @@ impl Course {
     }
 
     async fn approve(&self, build: BuildNumber, said: ApproveJob) -> Result<String, GateRefusal> {
-        answer(&self.farm.desk, build, &said, Some("ada@laptop")).await.map(|approved| approved.message)
+        answer(&self.farm.desk, build, &said, Person { by: Some("ada@laptop"), maintains: false })
+            .await
+            .map(|approved| approved.message)
     }
 
     async fn hear_cancel(&self, claim: ClaimId) -> String {
@@ -274,7 +276,8 @@ async fn a_person_lets_a_job_begin() {
     assert_eq!(course.stand(build).await, "running: a passed, deploy queued");
     assert!(refused(of_deploy(&[])).await.contains("asks for WHY"));
     assert!(refused(of_deploy(&[("WHY", "x"), ("TO", "moon")])).await.contains("one of stage, prod"));
-    let by_bob = answer(&course.farm.desk, build, &of_deploy(&[("WHY", "x")]), Some("bob")).await;
+    let bob = Person { by: Some("bob"), maintains: false };
+    let by_bob = answer(&course.farm.desk, build, &of_deploy(&[("WHY", "x")]), bob).await;
     assert!(matches!(by_bob, Err(GateRefusal::NotAllowed(..))));
     let said = ApproveJob { inputs: BTreeMap::from([("WHY".to_owned(), "new".to_owned())]), ..ApproveJob::default() };
     assert_eq!(course.approve(build, said).await.unwrap(), "job deploy of build #1 is approved");

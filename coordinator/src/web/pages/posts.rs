@@ -3,19 +3,20 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::post;
+use axum::{Extension, Router};
 use protocol::AgentId;
 use protocol::api::{ApproveJob, CancelRequest};
 
 use super::{build, sorry};
 use crate::tracker;
 use crate::web::Web;
+use crate::web::access::Visitor;
 use crate::web::agents::agent_name;
 use crate::web::api::{Answer, asked_by, cancelled, number, said, said_at_gate};
 use crate::web::refusal::Refusal;
@@ -64,10 +65,16 @@ async fn cancel(State(web): State<Arc<Web>>, Path(text): Path<String>, headers: 
     back(format!("/builds/{text}"), done.await)
 }
 
-async fn approve(State(web): State<Arc<Web>>, Path(text): Path<String>, headers: HeaderMap, form: Body) -> Response {
+async fn approve(
+    State(web): State<Arc<Web>>,
+    Path(text): Path<String>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    form: Body,
+) -> Response {
     let done = async {
         let answer = answer_of(&fields(form)?)?;
-        said_at_gate(&web, &text, answer, &headers).await?;
+        said_at_gate(&web, &text, answer, &visitor, &headers).await?;
         Ok(())
     };
     back(format!("/builds/{text}"), done.await)

@@ -1,0 +1,136 @@
+//! Projects: repositories whose forges tell of what happens in them.
+
+use protocol::api::{Approval, Forge};
+use protocol::{Branch, RepoUrl};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Store, StoreError, Transaction, int, name, name_or_none, natural};
+
+/// A project as it stands. It holds secrets, and is shown to nobody as it is.
+#[derive(Clone)]
+pub(crate) struct Project {
+    /// What all ways to its repository have in common.
+    pub(crate) identity: String,
+    /// How agents clone it, credentials included.
+    pub(crate) url: RepoUrl,
+    /// The last part of its webhooks' address.
+    pub(crate) key: String,
+    /// Where it lies.
+    pub(crate) forge: Forge,
+    /// What its webhooks are signed with.
+    pub(crate) secret: String,
+    /// The branch that its HEAD means, once it is known.
+    pub(crate) default_branch: Option<Branch>,
+    /// Whether builds of its own branches are trusted.
+    pub(crate) trusted: bool,
+    /// Which of its builds wait for a maintainer.
+    pub(crate) approval: Approval,
+    /// Whether its webhooks begin builds.
+    pub(crate) allowed: bool,
+    /// When it was added, in milliseconds since 1970.
+    pub(crate) created_ms: u64,
+}
+
+const BY_FORGE: &str = "SELECT * FROM projects WHERE forge IN ($1, $2) ORDER BY created_ms DESC, identity LIMIT $3";
+
+impl Store {
+    /// All projects, in the order of their names.
+    pub(crate) async fn projects(&self) -> Result<Vec<Project>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM projects ORDER BY identity").fetch_all(&self.readers).await?;
+        rows.iter().map(project_of).collect()
+    }
+
+    /// One project.
+    pub(crate) async fn project(&self, identity: &str) -> Result<Option<Project>, StoreError> {
+        let query = sqlx::query("SELECT * FROM projects WHERE identity = $1").bind(identity);
+        query.fetch_optional(&self.readers).await?.as_ref().map(project_of).transpose()
+    }
+
+    /// The project whose webhooks come to this address.
+    pub(crate) async fn project_at(&self, key: &str) -> Result<Option<Project>, StoreError> {
+        let query = sqlx::query("SELECT * FROM projects WHERE key = $1").bind(key);
+        query.fetch_optional(&self.readers).await?.as_ref().map(project_of).transpose()
+    }
+
+    /// Projects at one of two kinds of servers, the newest first.
+    pub(crate) async fn projects_at_forges(
+        &self,
+        (one, other): (Forge, Forge),
+        most: u32,
+    ) -> Result<Vec<Project>, StoreError> {
+        let rows =
+            sqlx::query(BY_FORGE).bind(one.name()).bind(other.name()).bind(most).fetch_all(&self.readers).await?;
+        rows.iter().map(project_of).collect()
+    }
+}
+
+impl Transaction {
+    /// One project, as it stands in this transaction.
+    pub(crate) async fn project(&mut self, identity: &str) -> Result<Option<Project>, StoreError> {
+        let query = sqlx::query("SELECT * FROM projects WHERE identity = $1").bind(identity);
+        query.fetch_optional(&mut *self.tx).await?.as_ref().map(project_of).transpose()
+    }
+
+    /// Adds a project. Gives whether it was not there.
+    pub(crate) async fn add_project(&mut self, project: &Project) -> Result<bool, StoreError> {
+        let added = sqlx::query(
+            "INSERT INTO projects (identity, url, key, forge, secret, default_branch, trusted, approval, allowed, created_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (identity) DO NOTHING",
+        )
+        .bind(&project.identity)
+        .bind(project.url.reveal())
+        .bind(&project.key)
+        .bind(project.forge.name())
+        .bind(&project.secret)
+        .bind(project.default_branch.as_ref().map(Branch::as_str))
+        .bind(project.trusted)
+        .bind(project.approval.name())
+        .bind(project.allowed)
+        .bind(int(project.created_ms))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(added.rows_affected() == 1)
+    }
+
+    /// Writes down what of a project may change.
+    pub(crate) async fn change_project(&mut self, project: &Project) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE projects SET url = $2, forge = $3, secret = $4, default_branch = $5, trusted = $6, approval = $7,
+                    allowed = $8
+             WHERE identity = $1",
+        )
+        .bind(&project.identity)
+        .bind(project.url.reveal())
+        .bind(project.forge.name())
+        .bind(&project.secret)
+        .bind(project.default_branch.as_ref().map(Branch::as_str))
+        .bind(project.trusted)
+        .bind(project.approval.name())
+        .bind(project.allowed)
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Removes a project with its deliveries; its builds stay. Gives whether it was there.
+    pub(crate) async fn remove_project(&mut self, identity: &str) -> Result<bool, StoreError> {
+        let query = sqlx::query("DELETE FROM projects WHERE identity = $1").bind(identity);
+        Ok(query.execute(&mut *self.tx).await?.rows_affected() == 1)
+    }
+}
+
+fn project_of(row: &SqliteRow) -> Result<Project, StoreError> {
+    Ok(Project {
+        identity: row.try_get("identity")?,
+        url: name(row, "url")?,
+        key: row.try_get("key")?,
+        forge: name(row, "forge")?,
+        secret: row.try_get("secret")?,
+        default_branch: name_or_none(row, "default_branch")?,
+        trusted: row.try_get("trusted")?,
+        approval: name(row, "approval")?,
+        allowed: row.try_get("allowed")?,
+        created_ms: natural(row.try_get("created_ms")?),
+    })
+}

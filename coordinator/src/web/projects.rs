@@ -1,0 +1,156 @@
+//! `/api/v1/projects`: the repositories whose forges begin builds here. A secret is shown once, to whoever adds one.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use buildr::process::clock::now_ms;
+use protocol::api::{AddedProject, ChangeProject, Forge, NewProject, ProjectView, RemovedProject};
+
+use super::Web;
+use super::access::fresh_token;
+use super::api::{Answer, json};
+use super::refusal::Refusal;
+use crate::config::LocalRepos;
+use crate::store::Project;
+
+/// What a secret must have at least, in bytes, and may have at most.
+const SHORTEST_SECRET: usize = 16;
+const LONGEST_SECRET: usize = 256;
+
+/// How many characters name a project in the address of its webhooks.
+const KEY_LENGTH: usize = 16;
+
+type Body = Result<Bytes, BytesRejection>;
+
+pub(super) fn router() -> Router<Arc<Web>> {
+    Router::new()
+        .route("/", get(list).post(add))
+        .route("/{identity}", get(show))
+        .route("/{identity}/change", post(change))
+        .route("/{identity}/remove", post(remove))
+}
+
+async fn list(State(web): State<Arc<Web>>) -> Answer<Json<Vec<ProjectView>>> {
+    let projects = web.desk.store.projects().await?;
+    Ok(Json(projects.iter().map(|project| view(&web, project)).collect()))
+}
+
+async fn show(State(web): State<Arc<Web>>, Path(identity): Path<String>) -> Answer<Json<ProjectView>> {
+    let found = web.desk.store.project(&named(&identity)).await?;
+    Ok(Json(view(&web, &found.ok_or_else(|| no_such(&identity))?)))
+}
+
+async fn add(State(web): State<Arc<Web>>, body: Body) -> Answer<(StatusCode, Json<AddedProject>)> {
+    let NewProject { url, forge, secret, default_branch, trusted, approval } = json(body)?;
+    if url.is_local() && web.desk.config.local_repos == LocalRepos::Refused {
+        return Err(crate::intake::IntakeError::LocalRepo(url).into());
+    }
+    let forge = forge.or_else(|| Forge::of_host(&url)).ok_or_else(|| {
+        let names = Forge::ALL.map(Forge::name).join(", ");
+        Refusal::bad_request(format!("nobody knows what kind of server {url} lies on; say it with --forge: {names}"))
+    })?;
+    let secret = match secret {
+        Some(secret) => checked(secret)?,
+        None => fresh_token(),
+    };
+    let project = Project {
+        identity: url.identity(),
+        url,
+        key: fresh_token().chars().filter(char::is_ascii_alphanumeric).take(KEY_LENGTH).collect(),
+        forge,
+        secret,
+        default_branch,
+        trusted: trusted.unwrap_or(true),
+        approval: approval.unwrap_or_default(),
+        allowed: true,
+        created_ms: now_ms(),
+    };
+    let mut tx = web.desk.store.write().await?;
+    if !tx.add_project(&project).await? {
+        let identity = &project.identity;
+        return Err(Refusal::conflict(format!(
+            "the project {identity} is there already; `buildr project show {identity}` has it, `buildr project change` changes it"
+        )));
+    }
+    tx.commit().await?;
+    Ok((StatusCode::CREATED, Json(AddedProject { project: view(&web, &project), secret: project.secret })))
+}
+
+async fn change(State(web): State<Arc<Web>>, Path(identity): Path<String>, body: Body) -> Answer<Json<ProjectView>> {
+    let asked: ChangeProject = json(body)?;
+    let mut tx = web.desk.store.write().await?;
+    let mut project = tx.project(&named(&identity)).await?.ok_or_else(|| no_such(&identity))?;
+    if let Some(url) = asked.url {
+        if url.identity() != project.identity {
+            let own = &project.identity;
+            return Err(Refusal::bad_request(format!("{url} is another repository than {own}; add it instead")));
+        }
+        project.url = url;
+    }
+    if let Some(secret) = asked.secret {
+        project.secret = checked(secret)?;
+    }
+    project.forge = asked.forge.unwrap_or(project.forge);
+    project.default_branch = asked.default_branch.or(project.default_branch);
+    project.trusted = asked.trusted.unwrap_or(project.trusted);
+    project.approval = asked.approval.unwrap_or(project.approval);
+    project.allowed = asked.allowed.unwrap_or(project.allowed);
+    tx.change_project(&project).await?;
+    tx.commit().await?;
+    Ok(Json(view(&web, &project)))
+}
+
+async fn remove(State(web): State<Arc<Web>>, Path(identity): Path<String>) -> Answer<Json<RemovedProject>> {
+    let mut tx = web.desk.store.write().await?;
+    if !tx.remove_project(&named(&identity)).await? {
+        return Err(no_such(&identity));
+    }
+    tx.commit().await?;
+    let message = format!("{} is no project any more; its builds stay in the history", named(&identity));
+    Ok(Json(RemovedProject { message }))
+}
+
+/// A project goes by its identity, and by every URL of its repository.
+fn named(text: &str) -> String {
+    let is_url = text.contains("://") || text.contains('@') || text.starts_with('/');
+    match text.parse::<protocol::RepoUrl>() {
+        Ok(url) if is_url => url.identity(),
+        _ => text.trim_end_matches('/').to_owned(),
+    }
+}
+
+fn no_such(identity: &str) -> Refusal {
+    Refusal::not_found(format!("there is no project {identity}; `buildr project list` lists them"))
+}
+
+fn checked(secret: String) -> Answer<String> {
+    if !(SHORTEST_SECRET..=LONGEST_SECRET).contains(&secret.len()) {
+        return Err(Refusal::bad_request(format!(
+            "a secret has {SHORTEST_SECRET} to {LONGEST_SECRET} bytes; leave it out, and a good one is made"
+        )));
+    }
+    if secret.trim() != secret || secret.chars().any(char::is_control) {
+        return Err(Refusal::bad_request("a secret neither begins nor ends with white space, and is one line"));
+    }
+    Ok(secret)
+}
+
+fn view(web: &Web, project: &Project) -> ProjectView {
+    let hook_url = format!("{}/hooks/{}/{}", web.desk.archives.url(), project.forge, project.key);
+    ProjectView {
+        identity: project.identity.clone(),
+        url: project.url.to_string(),
+        forge: project.forge,
+        default_branch: project.default_branch.clone(),
+        trusted: project.trusted,
+        approval: project.approval,
+        allowed: project.allowed,
+        hook_url,
+        created_ms: project.created_ms,
+    }
+}
