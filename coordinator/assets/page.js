@@ -65,7 +65,8 @@
 
   const swap = (id, html) => {
     const old = document.getElementById(id);
-    if (!old) return;
+    // It has no place for this part: by now it is another page.
+    if (!old || old.closest("[hidden]")) return location.reload();
     const typing = old.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
     if (typing) {
       document.activeElement.addEventListener("blur", () => swap(id, html), { once: true });

@@ -9,6 +9,7 @@ pub mod disk;
 pub mod raw_amqp;
 pub mod tls;
 pub mod farm;
+pub mod browser;
 pub mod clock;
 pub mod proxy;
 pub mod own_rabbit;

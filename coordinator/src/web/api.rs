@@ -11,8 +11,8 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use buildr::process::clock::now_ms;
 use protocol::api::{
-    ASKED_BY, ApproveJob, Approved, BuildRow, BuildView, Builds, CancelRequest, Cancelled, Incidents, JobView,
-    LogTimes, Role, Status, Submit, Timeline, WaitingJob, Why,
+    ASKED_BY, ApproveJob, Approved, BuildRow, BuildView, Builds, Cancelled, Incidents, JobView, LogTimes, Status,
+    Submit, Timeline, WaitingJob, Why,
 };
 use protocol::job::{Origin, TriggerKind};
 use protocol::link::Health;
@@ -22,12 +22,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Web;
 use super::access::Visitor;
+use super::deeds::{cancelled, said_at_gate};
 use super::follow::{Follower, LogReader, times};
 use super::refusal::Refusal;
 use crate::intake::{self, Trigger, check_variables};
 use crate::store::{LogMark, Page, Snapshot};
 use crate::timeline::timeline;
-use crate::{tracker, why};
+use crate::why;
 
 /// How many builds a page has when nothing is said.
 const PAGE: u32 = 50;
@@ -269,25 +270,6 @@ async fn cancel(
     Ok(Json(cancelled(&web, number(&text)?, json_or_default(body)?).await?))
 }
 
-/// Ends a build, and says what that did.
-pub(super) async fn cancelled(
-    web: &Web,
-    number: BuildNumber,
-    CancelRequest { reason }: CancelRequest,
-) -> Answer<Cancelled> {
-    let reason = said(reason).unwrap_or_else(|| "cancelled by hand".to_owned());
-    let Some(done) = tracker::cancel(&web.desk, number, &reason).await? else {
-        return Err(no_such_build(number));
-    };
-    let message = match (done.status.is_over(), done.changed) {
-        (true, true) => format!("build {number} is cancelled; it had not begun"),
-        (true, false) => format!("build {number} was over already: {}", done.status.name()),
-        (false, true) => format!("build {number} is being cancelled; its agent ends it"),
-        (false, false) => format!("build {number} is being cancelled already"),
-    };
-    Ok(Cancelled { status: done.status, message })
-}
-
 async fn approve(
     State(web): State<Arc<Web>>,
     Path(text): Path<String>,
@@ -308,21 +290,6 @@ async fn approve_one(
     let said: ApproveJob = json_or_default(body)?;
     let job = key.parse().map_err(|error| Refusal::bad_request(format!("{error}")))?;
     Ok(Json(said_at_gate(&web, &text, ApproveJob { job: Some(job), ..said }, &visitor, &headers).await?))
-}
-
-/// A person's answer at a gate, and what became of it.
-pub(super) async fn said_at_gate(
-    web: &Web,
-    text: &str,
-    answer: ApproveJob,
-    visitor: &Visitor,
-    headers: &HeaderMap,
-) -> Answer<Approved> {
-    let number = number(text)?;
-    let answer = ApproveJob { reason: said(answer.reason.clone()), ..answer };
-    let by = asked_by(headers);
-    let person = tracker::Person { by: by.as_deref(), maintains: visitor.may(Role::Maintainer) };
-    Ok(tracker::answer(&web.desk, number, &answer, person).await?)
 }
 
 #[derive(Deserialize)]

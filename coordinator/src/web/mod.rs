@@ -6,6 +6,7 @@ mod api;
 mod assets;
 mod audit;
 mod deliveries;
+mod deeds;
 mod depot;
 mod doing;
 mod follow;

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buildr::process::clock::now_ms;
+use protocol::JobKey;
 use protocol::api::{IncidentView, WaitReason, span};
 use tokio::time::Instant;
 
 use super::said::{Since, When, short_repo};
+use crate::intake::planning_key;
 use crate::store::{HeldJob, RepoStrips};
 use crate::web::Web;
 use crate::web::api::Answer;
@@ -123,7 +125,7 @@ fn running(AtWork { work, expected_ms }: AtWork, now_ms: u64) -> Running {
         build: work.build.0,
         repo: short_repo(&work.work.shown_repo()),
         branch: work.work.branch.as_ref().map(ToString::to_string).unwrap_or_default(),
-        job: work.work.key.to_string(),
+        job: job_name(&work.work.key),
         stages: work.stages,
         agent: work.agent.to_string(),
         since: Since::new(work.started_ms, now_ms),
@@ -131,12 +133,17 @@ fn running(AtWork { work, expected_ms }: AtWork, now_ms: u64) -> Running {
     }
 }
 
+/// What people call a job: the one that plans its build has no name in a manifest.
+fn job_name(key: &JobKey) -> String {
+    if *key == planning_key() { "to be planned".to_owned() } else { key.to_string() }
+}
+
 fn in_queue(job: &InQueue, now_ms: u64) -> Waiting {
     Waiting {
         build: job.build.0,
         repo: short_repo(&job.repo),
         branch: job.branch.as_ref().map(ToString::to_string).unwrap_or_default(),
-        job: job.waiting.job.to_string(),
+        job: job_name(&job.waiting.job),
         labels: job.labels.to_string(),
         since: Since::new(now_ms.saturating_sub(job.waiting.for_ms), now_ms),
         sentence: job.waiting.sentence.clone(),

@@ -158,11 +158,12 @@ impl HomeQuery {
 /// The parts of the page that change.
 pub(super) async fn parts(web: &Web, query: &HomeQuery, onlooker: &Onlooker) -> Answer<Vec<Part>> {
     let page = home(web, query, onlooker).await?;
-    Ok(vec![
-        Part::new("now", &page.as_now())?,
-        Part::new("strips", &page.as_strips())?,
-        Part::new("list", &page.as_list())?,
-    ])
+    let mut parts = vec![Part::new("now", &page.as_now())?, Part::new("strips", &page.as_strips())?];
+    // With the first build the page has a list, and loads itself anew for that.
+    if !page.is_empty {
+        parts.push(Part::new("list", &page.as_list())?);
+    }
+    Ok(parts)
 }
 
 async fn home(web: &Web, query: &HomeQuery, onlooker: &Onlooker) -> Answer<HomePage> {

@@ -18,7 +18,8 @@ use crate::tracker;
 use crate::web::Web;
 use crate::web::access::Visitor;
 use crate::web::agents::agent_name;
-use crate::web::api::{Answer, asked_by, cancelled, number, said, said_at_gate};
+use crate::web::api::{Answer, asked_by, number, said};
+use crate::web::deeds::{cancelled, said_at_gate};
 use crate::web::refusal::Refusal;
 
 /// The fields of a form, in the order in which they stand there.

@@ -136,6 +136,7 @@ fn choose(text: &str, before: Option<u64>) -> Vec<Line> {
         Some(why) => why.saturating_sub(BEFORE),
         None => lines.len().saturating_sub(BEFORE + AFTER),
     };
+    let from = from + lines.iter().skip(from).take_while(|line| line.trim().is_empty()).count();
     let shown = lines.iter().enumerate().skip(from).take(BEFORE + AFTER);
     let line = |(place, text): (usize, &&str)| Line {
         number: before.map(|before| before + place as u64 + 1),

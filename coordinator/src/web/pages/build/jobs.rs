@@ -36,6 +36,15 @@ pub(super) struct JobShown {
     pub(super) attempt: Option<u32>,
     /// Its stages, in order.
     pub(super) stages: Vec<StageShown>,
+    /// Whether it is a cell of a matrix of a single stage: one line says all of both.
+    pub(super) is_its_stage: bool,
+}
+
+impl JobShown {
+    /// Where its log stands on the page, when it is all of one stage.
+    pub(super) fn anchor(&self) -> Option<&str> {
+        self.stages.first().filter(|_| self.is_its_stage).and_then(|stage| stage.anchor.as_deref())
+    }
 }
 
 /// A stage.
@@ -116,6 +125,8 @@ impl Look {
             downstream: job.downstream.map(|build| build.0),
             approved_by: job.gate.as_ref().and_then(|gate| gate.approved_by.clone()),
             attempt: u32::try_from(times).ok().filter(|times| *times > 1),
+            is_its_stage: !job.cell.is_empty()
+                && matches!(stages.as_slice(), [one] if one.tries == 0 && one.detail.is_none()),
             stages,
             ..self.of_attempt(attempt)
         }
@@ -152,6 +163,7 @@ impl Look {
             approved_by: None,
             attempt: None,
             stages: Vec::new(),
+            is_its_stage: false,
         }
     }
 

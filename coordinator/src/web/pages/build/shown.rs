@@ -3,6 +3,7 @@
 use std::io;
 
 use askama::Template;
+use protocol::JobKey;
 use protocol::StageOutcome;
 use protocol::api::{BuildView, IncompleteLog, Role, Status, Why, coming, span};
 use protocol::plan::{Image, RunOn, StagePlan, Variable};
@@ -32,7 +33,6 @@ const QUIET_LOG_SHOWN: u64 = 16 << 10;
 pub(super) struct BuildPage<'a> {
     frame: Frame,
     number: u64,
-    status: &'static str,
     verdict: Verdict,
     head: Head,
     failures: &'a [Failure],
@@ -147,7 +147,6 @@ impl<'a> BuildPage<'a> {
                 .live_if(!is_over, format!("/live/builds/{number}"))
                 .seen_by(onlooker, Role::Developer),
             number,
-            status: build.status.name(),
             verdict: verdict(view, why),
             head: head(facts),
             failures,
@@ -196,9 +195,11 @@ fn head(Facts { view, why, now_ms, .. }: &Facts) -> Head {
 /// What the verdict and the jobs do not say already.
 fn story(view: &BuildView, why: &Why) -> Vec<String> {
     let said = |sentence: &str| view.build.message.as_deref() == Some(sentence);
-    let waiting = why.waiting.iter().filter(|job| !said(&job.sentence));
+    // A job's own reason stands beside it, and what runs alone is the verdict.
+    let beside = |job: &JobKey| view.jobs.iter().any(|it| it.key == *job && it.message.is_some());
+    let waiting = why.waiting.iter().filter(|job| !said(&job.sentence) && !beside(&job.job));
     let mut lines: Vec<String> = waiting.map(|job| format!("{} {}", job.job, job.sentence)).collect();
-    lines.extend(why.running.iter().map(|job| {
+    lines.extend(why.running.iter().filter(|_| why.running.len() > 1).map(|job| {
         let stage = job.stage.as_ref().map(|stage| format!(", in stage {stage}")).unwrap_or_default();
         let end = match job.expected_ms {
             Some(ms) => format!("expected to end {}", coming(ms)),
@@ -207,9 +208,14 @@ fn story(view: &BuildView, why: &Why) -> Vec<String> {
         format!("{} runs on {} for {}{stage}; {end}", job.job, job.agent, span(job.for_ms))
     }));
     lines.extend(why.lost.iter().map(|lost| lost.sentence("")));
-    let not_run = why.not_run.iter().filter(|it| it.stage.is_none() && !said(&it.why));
+    let not_run = why.not_run.iter().filter(|it| it.stage.is_none() && !said(&it.why) && !beside(&it.job));
     lines.extend(not_run.map(|job| format!("{}: {}", job.job, job.why)));
-    lines.extend(why.cut_short.iter().filter(|job| !said(&job.why)).map(|job| format!("{}: {}", job.job, job.why)));
+    lines.extend(
+        why.cut_short
+            .iter()
+            .filter(|job| !said(&job.why) && !beside(&job.job))
+            .map(|job| format!("{}: {}", job.job, job.why)),
+    );
     lines.extend(why.incomplete.iter().map(|IncompleteLog { log, attempt, bytes, missing }| {
         let missing = missing.map_or_else(|| "its rest".to_owned(), size);
         format!("the log of {}, attempt {attempt}, has {} and misses {missing}", log.title(), size(*bytes))
@@ -246,6 +252,8 @@ pub(super) async fn logs(web: &Web, whole: &Whole) -> io::Result<Vec<LogShown>> 
             is_open: (bad && counts) || runs || (whole.logs.len() == 1),
         });
     }
+    // What the jobs themselves said comes after their stages: it is seldom what somebody looks for.
+    shown.sort_by_key(|log| log.status.is_none());
     Ok(shown)
 }
 

@@ -1,7 +1,7 @@
 //! How a build stands, in one sentence: what failed and why, or what it does, or what it waits for. Pure.
 
 use protocol::StageOutcome;
-use protocol::api::{AttemptView, BuildView, StageView, Status, Why, coming};
+use protocol::api::{AttemptView, BuildView, JobView, StageView, Status, Why, coming};
 use protocol::report::Tests;
 
 use crate::web::pages::said::{count, took};
@@ -15,6 +15,8 @@ pub(super) struct Verdict {
     pub(super) stage: Option<String>,
     /// What its tests came to, over all stages.
     pub(super) tests: Option<String>,
+    /// The state whose mark and colour the build has.
+    pub(super) tone: &'static str,
 }
 
 /// A stage of an attempt that failed, or could not be run.
@@ -43,18 +45,33 @@ pub(in crate::web) fn last_attempts(view: &BuildView) -> impl Iterator<Item = &A
 
 /// What people call a stage of a job: with the job's name where there are several.
 pub(in crate::web) fn title(view: &BuildView, job: &str, stage: &str) -> String {
-    if view.jobs.len() > 1 && job != stage { format!("{job} › {stage}") } else { stage.to_owned() }
+    let of_stage = || job.strip_prefix(stage).is_some_and(|rest| rest.is_empty() || rest.starts_with(" ("));
+    match view.jobs.len() {
+        0 | 1 => stage.to_owned(),
+        // A cell of a matrix is mostly called as its only stage is.
+        _ if of_stage() => job.to_owned(),
+        _ => format!("{job} › {stage}"),
+    }
 }
 
 /// How a build stands.
 pub(super) fn verdict(view: &BuildView, why: &Why) -> Verdict {
-    let (stage, sentence) = match view.build.status {
-        Status::Passed => (None, passed(view)),
-        Status::Failed | Status::Errored => failed(view),
-        Status::Running | Status::Cancelling => running(view, why),
-        Status::Queued | Status::Cancelled | Status::Skipped => (None, message(view)),
+    let asks = |job: &&JobView| job.gate.as_ref().is_some_and(|gate| gate.open);
+    let asked = view.jobs.iter().find(asks).filter(|_| why.running.is_empty() && !view.build.status.is_over());
+    let (stage, sentence) = match (asked, view.build.status) {
+        (Some(job), _) => (Some(job.key.to_string()), approval(job)),
+        (None, Status::Passed) => (None, passed(view)),
+        (None, Status::Failed | Status::Errored) => failed(view),
+        (None, Status::Running | Status::Cancelling) => running(view, why),
+        (None, Status::Queued | Status::Cancelled | Status::Skipped) => (None, message(view)),
     };
-    Verdict { sentence, stage, tests: tests(view) }
+    let tone = if asked.is_some() { "approval" } else { view.build.status.name() };
+    Verdict { sentence, stage, tests: tests(view), tone }
+}
+
+fn approval(job: &JobView) -> String {
+    let ask = job.gate.as_ref().and_then(|gate| gate.gate.ask.as_ref());
+    ask.map_or_else(|| "waits for a person".to_owned(), |ask| format!("waits for a person: {ask}"))
 }
 
 fn message(view: &BuildView) -> String {

@@ -1,0 +1,142 @@
+//! A real browser that looks at the pages: Debian's chromium, led by its chromedriver. Each test has one of its own, with a
+//! port and a profile of its own, and leaves nothing of it behind.
+
+use std::panic::AssertUnwindSafe;
+use std::process::Stdio;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use thirtyfour::prelude::*;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::farm::{PATIENCE, until};
+use crate::rabbit::setting;
+
+/// Whether a page's scripts run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scripts {
+    /// They do.
+    On,
+    /// The reader has switched them off.
+    Off,
+}
+
+/// One browser with one window.
+pub struct Browser {
+    /// What leads it.
+    pub driver: WebDriver,
+}
+
+/// Whether there is a browser here, and what leads it.
+///
+/// # Panics
+/// When a browser is required (`BUILDR_TEST_REQUIRE`) and not there.
+#[must_use]
+pub fn is_there() -> bool {
+    let there = ["chromium", "chromedriver"].iter().all(|program| {
+        let mut command = std::process::Command::new(program);
+        command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|it| it.success())
+    });
+    let required = setting("BUILDR_TEST_REQUIRE", "").split(',').any(|part| part == "browser");
+    assert!(there || !required, "a browser is required: apt-get install chromium chromium-driver");
+    if !there {
+        eprintln!("skipped: no chromium with chromedriver");
+    }
+    there
+}
+
+/// Runs a test with a browser, where there is one.
+///
+/// # Panics
+/// When it cannot be started, and where the test does.
+pub async fn with_browser(scripts: Scripts, test: impl AsyncFnOnce(&Browser)) {
+    if !is_there() {
+        return;
+    }
+    // WebDriver is spoken over http, by a client that wants a crypto provider all the same.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let profile = tempfile::tempdir().expect("a folder for a profile");
+    let (mut process, port) = driver().await;
+    let mut wanted = DesiredCapabilities::chrome();
+    let folder = format!("--user-data-dir={}", profile.path().display());
+    // Tests run as root too, and in containers with a small /dev/shm.
+    for argument in ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900", &folder] {
+        wanted.add_arg(argument).expect("an argument");
+    }
+    if scripts == Scripts::Off {
+        let off = json!({"profile.managed_default_content_settings.javascript": 2});
+        wanted.add_experimental_option("prefs", off).expect("an option");
+    }
+    let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), wanted).await.expect("a browser");
+    driver.set_page_load_timeout(PATIENCE).await.expect("a limit");
+    let browser = Browser { driver: driver.clone() };
+    let ended = AssertUnwindSafe(test(&browser)).catch_unwind().await;
+    if ended.is_err() {
+        let source = driver.source().await.unwrap_or_default();
+        eprintln!("the page:\n{}", source.chars().take(4000).collect::<String>());
+    }
+    driver.quit().await.ok();
+    process.kill().await.ok();
+    if let Err(panic) = ended {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Starts what leads the browser, at a port that is free.
+async fn driver() -> (Child, u16) {
+    let mut command = Command::new("chromedriver");
+    command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).stdin(Stdio::null()).kill_on_drop(true);
+    let mut process = command.spawn().expect("chromedriver");
+    let mut lines = BufReader::new(process.stdout.take().expect("its output")).lines();
+    let port = async {
+        while let Some(line) = lines.next_line().await.expect("its output") {
+            if let Some((_, port)) = line.split_once("successfully on port ") {
+                return port.trim_end_matches('.').parse().expect("a port");
+            }
+        }
+        panic!("chromedriver ended before it said its port");
+    };
+    let port = tokio::time::timeout(PATIENCE, port).await.expect("chromedriver starts");
+    (process, port)
+}
+
+impl Browser {
+    /// Opens a page.
+    ///
+    /// # Panics
+    /// When it cannot; so do the others.
+    pub async fn open(&self, url: &str) {
+        self.driver.goto(url).await.expect("the page");
+    }
+
+    /// What a piece of script gives that ends with `return`.
+    pub async fn run<T: DeserializeOwned>(&self, script: &str) -> T {
+        let value = self.try_run(script).await;
+        value.unwrap_or_else(|error| panic!("{script}: {error}"))
+    }
+
+    async fn try_run<T: DeserializeOwned>(&self, script: &str) -> Result<T, String> {
+        let ran = self.driver.execute(script, Vec::<Value>::new()).await.map_err(|error| error.to_string())?;
+        ran.convert().map_err(|error| error.to_string())
+    }
+
+    /// Waits until a piece of script gives true, which it may begin to do at any time.
+    pub async fn until(&self, what: &str, script: &str) {
+        until(what, async || self.try_run::<bool>(script).await.ok().filter(|is| *is)).await;
+    }
+
+    /// Clicks on the first element that a selector picks, once it is there.
+    pub async fn click(&self, selector: &str) {
+        let found = self.driver.query(By::Css(selector)).wait(PATIENCE, Duration::from_millis(50)).first().await;
+        found.unwrap_or_else(|error| panic!("{selector}: {error}")).click().await.expect("a click");
+    }
+
+    /// Types into the first element that a selector picks.
+    pub async fn type_into(&self, selector: &str, text: &str) {
+        let found = self.driver.query(By::Css(selector)).wait(PATIENCE, Duration::from_millis(50)).first().await;
+        found.unwrap_or_else(|error| panic!("{selector}: {error}")).send_keys(text).await.expect("keys");
+    }
+}
