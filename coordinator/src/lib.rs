@@ -10,6 +10,7 @@
 pub mod config;
 mod hook;
 mod store;
+mod log_view;
 mod feed;
 mod identity;
 mod vault;

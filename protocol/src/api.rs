@@ -9,6 +9,7 @@ mod restart;
 mod schedules;
 mod storage;
 mod projects;
+mod lines;
 mod timeline;
 mod wait;
 mod why;
@@ -37,6 +38,7 @@ pub use restart::{Restart, Restarted};
 pub use schedules::{ScheduleAct, ScheduleDone, ScheduleOrder, ScheduleView};
 pub use secrets::{RemoveSecret, SecretView, SetSecret};
 pub use storage::{Keeps, Pin, Pinned, StorageView};
+pub use lines::{LogCommand, LogCommands, LogHit, LogHits, LogLine, LogLines, LogState};
 pub use timeline::{AttemptTimeline, Timeline};
 pub use wait::{
     Asked, BusyQueue, NearAgent, NeededJob, PausedAgent, SeenAgent, WaitReason, WaitingAgent, coming, span,

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +13,9 @@ use protocol::{JobId, LogName};
 
 /// How long one pair is in the file of times.
 const PAIR: u64 = 16;
+
+/// How many pairs are read at most of a part of a log.
+const MOST_PAIRS: usize = 1 << 16;
 
 /// The folder with all logs. Its calls block.
 #[derive(Debug, Clone)]
@@ -45,7 +48,8 @@ pub(crate) struct Piece {
 }
 
 impl LogFiles {
-    pub(super) fn new(folder: PathBuf) -> Self {
+    /// Those below a folder, which need not be there yet.
+    pub(crate) fn new(folder: PathBuf) -> Self {
         Self { folder, unsynced: Arc::default() }
     }
 
@@ -134,8 +138,7 @@ impl LogFiles {
         };
         let mut pieces: Vec<(u64, u64)> = Vec::new();
         for pair in bytes.as_chunks::<{ PAIR as usize }>().0 {
-            let number = |half: &[u8]| half.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
-            let (offset, at_ms) = (number(&pair[..8]), number(&pair[8..]));
+            let (offset, at_ms) = pair_of(pair);
             // What was written behind the mark before a crash was written anew.
             while pieces.last().is_some_and(|(last, _)| *last >= offset) {
                 pieces.pop();
@@ -154,6 +157,46 @@ impl LogFiles {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// When the bytes between two places of a log were printed: the pieces from the one that holds the first byte on, and
+    /// no more than [`MOST_PAIRS`] of them. The file is not read whole.
+    ///
+    /// # Errors
+    /// When the disk does not give them.
+    pub(crate) fn times_between(&self, place: &LogPlace, from: u64, to: u64) -> io::Result<Vec<(u64, u64)>> {
+        let file = match File::open(times_path(&self.path(place), &place.log)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            file => file?,
+        };
+        let pair = |number: u64| {
+            let mut bytes = [0; PAIR as usize];
+            file.read_exact_at(&mut bytes, number * PAIR)?;
+            Ok::<_, io::Error>(pair_of(&bytes))
+        };
+        // The first piece that begins behind `from`. A crash may have left a few that were written anew; they tell the
+        // same times, so it does not matter which of them is met.
+        let (mut low, mut high) = (0, file.metadata()?.len() / PAIR);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if pair(middle)?.0 > from { high = middle } else { low = middle + 1 }
+        }
+        let count = file.metadata()?.len() / PAIR;
+        let mut times = Vec::new();
+        let mut at = low.saturating_sub(1);
+        let mut bytes = vec![0; PAIR as usize * 256];
+        while at < count && times.len() < MOST_PAIRS {
+            let some = usize::try_from((count - at).min(256)).unwrap_or(256) * PAIR as usize;
+            file.read_exact_at(&mut bytes[..some], at * PAIR)?;
+            for (offset, at_ms) in bytes[..some].as_chunks().0.iter().map(pair_of) {
+                if offset >= to && !times.is_empty() {
+                    return Ok(times);
+                }
+                times.push((offset, at_ms));
+            }
+            at += 256;
+        }
+        Ok(times)
     }
 
     fn path(&self, place: &LogPlace) -> PathBuf {
@@ -203,6 +246,12 @@ impl LogFiles {
         // Each change is one step.
         self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Where a piece begins, and when it was printed.
+fn pair_of(bytes: &[u8; PAIR as usize]) -> (u64, u64) {
+    let number = |half: &[u8]| half.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    (number(&bytes[..8]), number(&bytes[8..]))
 }
 
 /// A log's name never begins with a dot, so this is no log's file.
@@ -273,6 +322,8 @@ mod tests {
         assert_eq!(append(&files, &place, 3, &[again]), 8);
         assert_eq!(files.times(&place).unwrap(), [(0, 0), (3, 7)]);
         assert_eq!((files.read(&place, 0, 99).unwrap(), files.length(&place).unwrap()), ("abcdefgh".into(), 8));
+        assert_eq!(files.times_between(&place, 0, 1).unwrap(), [(0, 0)]);
+        assert_eq!(files.times_between(&place, 4, 9).unwrap().last(), Some(&(3, 7)));
         let elsewhere = LogPlace { attempt: 3, ..place };
         assert_eq!(files.read(&elsewhere, 0, 9).unwrap(), "", "a log of which nothing came is empty");
         assert_eq!((files.length(&elsewhere).unwrap(), files.times(&elsewhere).unwrap().len()), (0, 0));

@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use buildr::process::clock::now_ms;
 use protocol::api::{
-    ASKED_BY, ApproveJob, Approved, BuildRow, BuildView, Builds, Cancelled, Incidents, JobView, LogTimes, Status,
+    ASKED_BY, ApproveJob, Approved, BuildRow, BuildView, Builds, Cancelled, Incidents, JobView, Status,
     Submit, Timeline, WaitingJob, Why,
 };
 use protocol::job::{Origin, TriggerKind};
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::Web;
 use super::access::Visitor;
 use super::deeds::{cancelled, said_at_gate};
-use super::follow::{Follower, LogReader, times};
+use super::follow::Follower;
 use super::refusal::Refusal;
 use crate::intake::{self, Trigger, check_variables};
 use crate::store::{LogMark, Page, Snapshot};
@@ -47,12 +47,11 @@ pub(super) fn router() -> Router<Arc<Web>> {
         .route("/builds/{number}/cancel", post(cancel))
         .route("/builds/{number}/approve", post(approve))
         .route("/builds/{number}/jobs/{key}/approve", post(approve_one))
-        .route("/builds/{number}/logs/{log}", get(log))
-        .route("/builds/{number}/logs/{log}/times", get(log_times))
         .route("/builds/{number}/why", get(why_one))
         .route("/builds/{number}/timeline", get(timeline_of))
         .route("/why", get(why_newest))
         .merge(super::doing::router())
+        .merge(super::logs::router())
         .nest("/agents", super::agents::router())
         .nest("/tokens", super::tokens::router())
         .nest("/secrets", super::secrets::router())
@@ -292,60 +291,6 @@ async fn approve_one(
     Ok(Json(said_at_gate(&web, &text, ApproveJob { job: Some(job), ..said }, &visitor, &headers).await?))
 }
 
-#[derive(Deserialize)]
-struct LogQuery {
-    attempt: Option<u32>,
-    job: Option<String>,
-    from: Option<u64>,
-    follow: Option<bool>,
-}
-
-async fn log(
-    State(web): State<Arc<Web>>,
-    Path((text, log)): Path<(String, String)>,
-    query: Result<Query<LogQuery>, QueryRejection>,
-) -> Answer<Response> {
-    let number = number(&text)?;
-    let LogQuery { attempt, job, from, follow } = asked(query)?;
-    let mark = log_mark(&web, number, &log, (attempt, job.as_deref())).await?;
-    let reader = LogReader::new(web, number, mark, from.unwrap_or(0), follow.unwrap_or(false));
-    Ok(streamed("application/octet-stream", Body::from_stream(reader.stream())))
-}
-
-/// When the pieces of a log were printed.
-async fn log_times(
-    State(web): State<Arc<Web>>,
-    Path((text, log)): Path<(String, String)>,
-    query: Result<Query<LogQuery>, QueryRejection>,
-) -> Answer<Json<LogTimes>> {
-    let LogQuery { attempt, job, .. } = asked(query)?;
-    let (_, mark) = log_mark(&web, number(&text)?, &log, (attempt, job.as_deref())).await?;
-    let pieces = times(&web, &mark).await;
-    let pieces = pieces.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    Ok(Json(LogTimes { pieces }))
-}
-
-/// A log by its name, of the last attempt that has it unless one is named, or a job.
-async fn log_mark(
-    web: &Web,
-    number: BuildNumber,
-    log: &str,
-    (attempt, job): (Option<u32>, Option<&str>),
-) -> Answer<(u32, LogMark)> {
-    let snapshot = whole(web, number).await?;
-    let is_meant = |place: u32| {
-        let of_job = || snapshot.view.attempts.iter().any(|one| one.attempt == place && Some(one.job.as_str()) == job);
-        attempt.is_none_or(|attempt| attempt == place) && (job.is_none() || of_job())
-    };
-    let found = snapshot.logs.iter().rev().find(|(place, mark)| mark.log.as_str() == log && is_meant(*place));
-    let Some((attempt, mark)) = found else {
-        let names: Vec<&str> = snapshot.logs.iter().map(|(_, mark)| mark.log.as_str()).collect();
-        let known = if names.is_empty() { "none so far".to_owned() } else { names.join(", ") };
-        return Err(Refusal::not_found(format!("build {number} has no such log {log:?}; it has: {known}")));
-    };
-    Ok((*attempt, mark.clone()))
-}
-
 async fn follow(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<Response> {
     let number = number(&text)?;
     // Asked here, so that a build that is not there is a 404 and no broken stream.
@@ -353,7 +298,7 @@ async fn follow(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer
     Ok(streamed("application/x-ndjson", Body::from_stream(Follower::new(web, number).stream())))
 }
 
-fn streamed(kind: &'static str, body: Body) -> Response {
+pub(super) fn streamed(kind: &'static str, body: Body) -> Response {
     // Proxies that gather a stream before they pass it on are asked not to.
     ([(header::CONTENT_TYPE, kind), (header::HeaderName::from_static("x-accel-buffering"), "no")], body).into_response()
 }

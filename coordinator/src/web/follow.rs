@@ -200,7 +200,7 @@ impl LogReader {
 }
 
 /// Why a wait is over.
-enum Woken {
+pub(super) enum Woken {
     /// Something changed in the build.
     Changed,
     /// Nothing was said, and it is time to look all the same.
@@ -209,7 +209,7 @@ enum Woken {
     Ending,
 }
 
-async fn wait(web: &Web, shared: &Shared, changes: &mut watch::Receiver<u64>) -> Woken {
+pub(super) async fn wait(web: &Web, shared: &Shared, changes: &mut watch::Receiver<u64>) -> Woken {
     tokio::select! {
         () = web.shutdown.cancelled() => Woken::Ending,
         // The topic lives as long as `shared`.
@@ -228,7 +228,7 @@ pub(super) async fn read(web: &Web, place: &LogPlace, from: u64, most: u64) -> i
 }
 
 /// Somebody has cut a log on the disk: what is gone is asked for again, or is said to be missing.
-async fn shorten(web: &Web, number: BuildNumber, mark: &LogMark) -> io::Result<()> {
+pub(super) async fn shorten(web: &Web, number: BuildNumber, mark: &LogMark) -> io::Result<()> {
     let (files, place) = (web.desk.store.log_files().clone(), mark.place.clone());
     let length = tokio::task::spawn_blocking(move || files.length(&place)).await.map_err(io::Error::other)??;
     tracing::error!("the log {} of build {number} has lost bytes on the disk: {length} are left", mark.log);

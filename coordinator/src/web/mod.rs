@@ -11,6 +11,8 @@ mod depot;
 mod doing;
 mod follow;
 mod hook;
+mod live;
+mod logs;
 mod pages;
 mod projects;
 mod refusal;
@@ -36,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::identity::write_secret;
+use crate::log_view::Indexes;
 use crate::why;
 use access::Access;
 
@@ -73,6 +76,7 @@ struct Web {
     boards: pages::Boards,
     /// Room for what forges send and is not kept yet.
     hooks: hook::Room,
+    indexes: Indexes,
     shutdown: CancellationToken,
 }
 
@@ -80,6 +84,7 @@ impl Web {
     fn new(desk: Arc<Desk>, access: Access, shutdown: CancellationToken) -> Self {
         let (followed, waits, boards) = (shared::Followed::default(), why::Kept::default(), pages::Boards::default());
         Self { desk, access, followed, waits, boards, hooks: hook::Room::new(), shutdown }
+        Self { desk, access, followed, waits, boards, indexes: Indexes::default(), shutdown }
     }
 }
 
@@ -141,6 +146,7 @@ fn router(web: Arc<Web>) -> Router {
         .nest("/api/v1", api::router())
         .nest("/hooks", hook::router())
         .merge(pages::router())
+        .merge(live::router())
         .merge(assets::router())
         .merge(access::router())
         .fallback(refusal::no_such_page)
