@@ -21,9 +21,16 @@ struct Asset {
     content: &'static str,
 }
 
-const ALL: [Asset; 3] = [
+const ALL: [Asset; 6] = [
     Asset { name: "style.css", kind: "text/css; charset=utf-8", content: include_str!("../../assets/style.css") },
     Asset { name: "page.js", kind: "text/javascript; charset=utf-8", content: include_str!("../../assets/page.js") },
+    Asset { name: "log.css", kind: "text/css; charset=utf-8", content: include_str!("../../assets/log.css") },
+    Asset {
+        name: "log-palette.css",
+        kind: "text/css; charset=utf-8",
+        content: include_str!("../../assets/log-palette.css"),
+    },
+    Asset { name: "log.js", kind: "text/javascript; charset=utf-8", content: include_str!("../../assets/log.js") },
     Asset { name: "icon.svg", kind: "image/svg+xml", content: include_str!("../../assets/icon.svg") },
 ];
 

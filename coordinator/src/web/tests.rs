@@ -1,5 +1,7 @@
 //! The API over a real listener.
 
+mod logs;
+
 use protocol::api::{ApiError, BuildView, Builds, Follow, Submit};
 use protocol::outcome::Ending;
 use protocol::report::JobEvent;

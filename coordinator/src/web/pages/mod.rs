@@ -5,6 +5,7 @@ mod board;
 pub(in crate::web) mod build;
 mod home;
 mod live;
+mod log;
 mod posts;
 mod queue;
 pub(in crate::web) mod said;
@@ -35,6 +36,7 @@ pub(super) fn router() -> Router<Arc<Web>> {
         .route("/agents", get(agents::page))
         .route("/builds/{number}", get(build::page))
         .route("/builds/{number}/{stage}", get(build::stage))
+        .route("/builds/{number}/logs/{log}", get(log::page))
         .merge(live::router())
         .merge(posts::router())
 }
