@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use protocol::api::{AttemptView, BuildRow, BuildView, JobView, StageView, Status};
+use protocol::api::{AttemptView, BuildRow, BuildView, JobView, PLANNING_KEY, StageView, Status};
 use protocol::report::Tests;
 use protocol::{BuildNumber, StageName, StageOutcome};
 
@@ -10,9 +10,6 @@ use super::globals::Globals;
 use super::look::{Look, Tone, clean, tone};
 use super::time::{age, duration, moment, now, run_time};
 use super::{CliError, exit, say};
-
-/// The job of a build whose manifest is yet to be read, or could not be: nobody gave it that name.
-const PLANNING: &str = "(plan)";
 
 /// Show one build with its attempts and stages
 #[derive(Debug, clap::Args)]
@@ -155,7 +152,7 @@ fn details_shown(stage: &StageView, look: &Look) -> String {
 
 fn attempt_shown(attempt: &AttemptView, look: &Look, now: u64) -> String {
     let took = duration(attempt.ended_ms.unwrap_or(now).saturating_sub(attempt.started_ms));
-    let job = if attempt.job == "build" || attempt.job == PLANNING {
+    let job = if attempt.job == "build" || attempt.job == PLANNING_KEY {
         String::new()
     } else {
         format!(" of {}", clean(&attempt.job))

@@ -136,7 +136,7 @@ fn told(order: &WorkOrder, plan: &Plan, sourced: &Sourced, agent: &str) -> Vec<V
     tell("BUILDR_BUILD_NUMBER", order.build.map(|build| build.0.to_string()));
     tell("BUILDR_JOB", order.key.as_ref().map(|key| key.as_str().to_owned()));
     tell("BUILDR_PIPELINE", plan.pipeline.clone());
-    tell("BUILDR_BRANCH", sourced.branch.as_ref().map(text));
+    tell("BUILDR_BRANCH", sourced.branch.as_ref().or(origin.source.as_ref()).map(text));
     tell("BUILDR_DEFAULT_BRANCH", sourced.default_branch.as_ref().map(text));
     tell("BUILDR_TAG", origin.tag.clone());
     tell("BUILDR_PR", origin.pull_request.map(|number| number.to_string()));
@@ -159,4 +159,67 @@ fn told(order: &WorkOrder, plan: &Plan, sourced: &Sourced, agent: &str) -> Vec<V
     tell("BUILDR_LAST_GREEN", origin.last_green.as_ref().map(|commit| commit.as_str().to_owned()));
     tell("BUILDR_CHANGED_FILES", sourced.changed.as_ref().map(|_| format!("{HAND_TARGET}/{CHANGED}")));
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::JobId;
+    use protocol::job::Origin;
+
+    use super::*;
+
+    fn sourced(commit: char) -> Sourced {
+        Sourced {
+            commit: Some(commit.to_string().repeat(40).parse().unwrap()),
+            branch: None,
+            subject: "Merge b into a".to_owned(),
+            author: "Forge".to_owned(),
+            committed_s: None,
+            default_branch: None,
+            changed: None,
+            is_whole_commit: true,
+        }
+    }
+
+    #[track_caller]
+    fn check(origin: Origin, commit: char, expect: &[(&str, Option<&str>)]) {
+        let repo = "https://example.org/a/b".parse().unwrap();
+        let order = WorkOrder { origin, ..WorkOrder::new(JobId::fresh(), TriggerKind::PullRequest, repo) };
+        let told = told(&order, &Plan::new("x", vec![]), &sourced(commit), "oak");
+        for (name, expect) in expect {
+            let found: Vec<&str> = told.iter().filter(|one| one.name == *name).map(|one| one.value.as_str()).collect();
+            assert_eq!(found, expect.iter().copied().collect::<Vec<_>>(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_pull_request_is_told() {
+        let head = "b".repeat(40);
+        let origin = Origin {
+            pull_request: Some(7),
+            target: Some("main".parse().unwrap()),
+            source: Some("topic".parse().unwrap()),
+            head: Some(head.parse().unwrap()),
+            merge: Some("refs/pull/7/merge".to_owned()),
+            message: Some("A proposal".to_owned()),
+            author: Some("mallory".to_owned()),
+            fork: true,
+            ..Origin::default()
+        };
+        let of_both = [
+            ("BUILDR_PR", Some("7")),
+            ("BUILDR_PR_TARGET", Some("main")),
+            ("BUILDR_PR_SOURCE", Some("topic")),
+            ("BUILDR_BRANCH", Some("topic")),
+            ("BUILDR_PR_HEAD", Some(&*head)),
+            ("BUILDR_PR_FORK", Some("true")),
+            ("BUILDR_COMMIT_MESSAGE", Some("A proposal")),
+            ("BUILDR_COMMIT_AUTHOR", Some("mallory")),
+        ];
+        check(origin.clone(), 'c', &of_both);
+        check(origin.clone(), 'c', &[("BUILDR_REF", Some("refs/pull/7/merge"))]);
+        check(origin.clone(), 'b', &[("BUILDR_REF", Some("refs/pull/7/head"))]);
+        let own = Origin { fork: false, message: None, author: None, ..origin };
+        check(own, 'c', &[("BUILDR_PR_FORK", None), ("BUILDR_COMMIT_MESSAGE", Some("Merge b into a"))]);
+    }
 }

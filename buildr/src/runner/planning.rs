@@ -86,7 +86,7 @@ pub(super) async fn plan(
 fn facts(order: &WorkOrder, sourced: &Sourced) -> Facts {
     let origin = &order.origin;
     Facts {
-        branch: sourced.branch.clone(),
+        branch: sourced.branch.clone().or_else(|| origin.source.clone()),
         tag: origin.tag.clone(),
         commit: sourced.commit.clone(),
         target: origin.target.clone(),

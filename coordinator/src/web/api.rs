@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use buildr::process::clock::now_ms;
 use protocol::api::{
-    ASKED_BY, ApproveJob, Approved, BuildRow, BuildView, Builds, Cancelled, Incidents, JobView, Status,
+    ASKED_BY, ApproveJob, Approved, BuildRow, BuildView, Builds, Cancelled, Incidents, JobView, PLANNING_KEY, Status,
     Submit, Timeline, WaitingJob, Why,
 };
 use protocol::job::{Origin, TriggerKind};
@@ -139,8 +139,11 @@ fn held_by(jobs: &[JobView]) -> Option<String> {
     let at_work = jobs.iter().any(|job| matches!(job.status, Status::Running | Status::Cancelling));
     let asks = |job: &&JobView| job.gate.as_ref().is_some_and(|gate| gate.open);
     let held = |job: &&JobView| job.status == Status::Queued && job.message.is_some() && !at_work;
-    let first = jobs.iter().find(asks).or_else(|| jobs.iter().find(held));
-    first.and_then(|job| Some(format!("{}: {}", job.key, job.message.as_ref()?)))
+    let first = jobs.iter().find(asks).or_else(|| jobs.iter().find(held))?;
+    let message = first.message.as_ref()?;
+    // What stands before the planning stands before all of it.
+    let is_whole = first.key.as_str() == PLANNING_KEY;
+    Some(if is_whole { message.clone() } else { format!("{}: {message}", first.key) })
 }
 
 pub(super) fn no_such_build(number: BuildNumber) -> Refusal {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, StatusCode};
@@ -21,7 +22,7 @@ use tokio::time::timeout;
 
 use super::Web;
 use super::api::Answer;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, nothing_here};
 use crate::deliveries;
 use crate::feed::Change;
 use crate::hook::{self, HEADERS, Headers, SECRET_HEADERS};
@@ -82,16 +83,22 @@ pub(super) fn router() -> Router<Arc<Web>> {
 
 type Told = Answer<(StatusCode, Json<Received>)>;
 
-async fn deliver(State(web): State<Arc<Web>>, Path(forge): Path<String>, request: Request) -> Told {
+async fn deliver(State(web): State<Arc<Web>>, path: Result<Path<String>, PathRejection>, request: Request) -> Told {
+    let Path(forge) = path.map_err(|_| nothing_here())?;
     arrive(&web, &forge, None, request).await
 }
 
-async fn deliver_to(State(web): State<Arc<Web>>, Path((forge, key)): Path<(String, String)>, request: Request) -> Told {
+async fn deliver_to(
+    State(web): State<Arc<Web>>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    request: Request,
+) -> Told {
+    let Path((forge, key)) = path.map_err(|_| nothing_here())?;
     arrive(&web, &forge, Some(&key), request).await
 }
 
 async fn arrive(web: &Web, forge: &str, key: Option<&str>, request: Request) -> Told {
-    let forge: Forge = forge.parse().map_err(|_| super::refusal::nothing_here())?;
+    let forge: Forge = forge.parse().map_err(|_| nothing_here())?;
     let (parts, body) = request.into_parts();
     let _room = web.hooks.take(&parts.headers).await?;
     let body = whole(body).await?;

@@ -83,8 +83,8 @@ struct Web {
 impl Web {
     fn new(desk: Arc<Desk>, access: Access, shutdown: CancellationToken) -> Self {
         let (followed, waits, boards) = (shared::Followed::default(), why::Kept::default(), pages::Boards::default());
-        Self { desk, access, followed, waits, boards, hooks: hook::Room::new(), shutdown }
-        Self { desk, access, followed, waits, boards, indexes: Indexes::default(), shutdown }
+        let (hooks, indexes) = (hook::Room::new(), Indexes::default());
+        Self { desk, access, followed, waits, boards, hooks, indexes, shutdown }
     }
 }
 
