@@ -7,6 +7,7 @@ pub mod rabbit;
 pub mod registry;
 pub mod disk;
 pub mod raw_amqp;
+pub mod smart_http;
 pub mod tls;
 pub mod farm;
 pub mod browser;
