@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::*;
 use insta::assert_snapshot;
+use protocol::plan::SecretRequest;
 
 fn mistakes(text: &str) -> String {
     read(text.as_bytes(), ".buildr.yml").expect_err(text).to_string()
@@ -175,6 +176,27 @@ fn forms_of_variables() {
     check_vars("[[A=b], [[_1=x]], A=c]", &[("A", "b"), ("_1", "x"), ("A", "c")]);
     check_vars("{A: b, C: 1.10, D: true, E: ''}", &[("A", "b"), ("C", "1.10"), ("D", "true"), ("E", "")]);
     check_vars("[]", &[]);
+}
+
+#[test]
+fn values_that_are_sealed_are_secrets() {
+    let sealed = format!("b1.00112233.{}", "A".repeat(72));
+    let text = format!(
+        "environment: {{vars: {{TOP: {{secure: {sealed}}}, PLAIN: x}}}}\nbuild:\n  secrets: [KEPT, {{FILE: {{secure: {sealed}, file: true}}}}]\n  environment: {{vars: {{OWN: {{secure: {sealed}}}}}}}\n  script: make"
+    );
+    let manifest = accepted(&text).manifest;
+    let names = |secrets: &[Spanned<SecretRequest>]| {
+        let one = |it: &Spanned<SecretRequest>| {
+            let SecretRequest { variable, from, file, secure } = &it.value;
+            (variable.clone(), from.clone(), *file, secure.as_deref() == Some(&*sealed))
+        };
+        secrets.iter().map(one).collect::<Vec<_>>()
+    };
+    let of = |name: &str, file, is_sealed| (name.to_owned(), name.to_owned(), file, is_sealed);
+    assert_eq!(names(&manifest.defaults.secrets), [of("TOP", false, true)]);
+    assert_eq!(manifest.environment.vars.len(), 1);
+    let own = names(&manifest.stages[0].secrets);
+    assert_eq!(own, [of("KEPT", false, false), of("FILE", true, true), of("OWN", false, true)]);
 }
 
 #[test]

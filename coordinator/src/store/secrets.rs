@@ -95,6 +95,18 @@ impl Transaction {
         Ok(())
     }
 
+    /// The most bytes that those of one project and those of all take together.
+    pub(crate) async fn secrets_weight(&mut self) -> Result<u64, StoreError> {
+        let bytes: i64 = sqlx::query_scalar(
+            "SELECT (SELECT coalesce(sum(length(sealed)), 0) FROM secrets WHERE project = '')
+                  + (SELECT coalesce(max(bytes), 0) FROM
+                     (SELECT sum(length(sealed)) AS bytes FROM secrets WHERE project <> '' GROUP BY project))",
+        )
+        .fetch_one(&mut *self.tx)
+        .await?;
+        Ok(natural(bytes))
+    }
+
     /// How many there are.
     pub(crate) async fn count_secrets(&mut self) -> Result<u64, StoreError> {
         Ok(natural(sqlx::query_scalar("SELECT count(*) FROM secrets").fetch_one(&mut *self.tx).await?))
@@ -212,6 +224,7 @@ mod tests {
             tx.put_secret(&secret(scope, text)).await.unwrap();
         }
         assert_eq!(tx.count_secrets().await.unwrap(), 4);
+        assert_eq!(tx.secrets_weight().await.unwrap(), 3, "one for all, and two of the project with the most");
         let texts =
             |all: Vec<KeptSecret>| all.into_iter().map(|it| String::from_utf8(it.sealed).unwrap()).collect::<Vec<_>>();
         assert_eq!(texts(tx.secrets_for("e.org/a").await.unwrap()), ["5", "2", "4"]);

@@ -59,7 +59,7 @@ impl Turn<'_> {
     /// What the farm keeps for a build, and what its plan has sealed: for trusted builds alone, and never for what
     /// comes from a fork. Of two of one name the one that is meant more closely counts.
     async fn secrets_of(&mut self, build: &Build, plan: Option<&Plan>) -> Result<Vec<Variable>, StoreError> {
-        if !build.trusted {
+        if !build.trusted || build.origin.fork {
             return Ok(Vec::new());
         }
         let vault = &self.desk.vault;

@@ -17,6 +17,9 @@ const FINALLY_MS: u64 = 5 * 60 * 1000;
 /// The most labels that a job may ask for, and the most values that a gate does.
 const MOST: usize = 32;
 
+/// The most sealed values of a job: each takes its time to open.
+const MOST_SEALED: usize = 64;
+
 /// The longest name of a group or lane, and the longest question, in characters.
 const LONGEST: usize = 500;
 
@@ -126,6 +129,11 @@ fn check_plan(jobs: &[PlannedJob], build: &BuildPlan) -> Result<(), String> {
 fn check_terms(job: &PlannedJob) -> Result<(), String> {
     if job.labels.iter().count() > MOST {
         return Err(format!("it asks for more than {MOST} labels"));
+    }
+    if job.plan.secure_values().len() > MOST_SEALED {
+        return Err(format!(
+            "it has more than {MOST_SEALED} sealed values; have the farm keep some of them as secrets"
+        ));
     }
     if let Some(gate) = &job.gate {
         check_gate(gate)?;

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
+use axum::routing::get;
 use buildr::process::{ProcessError, folders};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -143,7 +144,7 @@ fn reached_at(config: &Config, address: SocketAddr) -> String {
 
 fn router(web: Arc<Web>) -> Router {
     Router::new()
-        .nest("/api/v1", api::router())
+        .nest("/api/v1", api::router().merge(looking_after()))
         .nest("/hooks", hook::router())
         .merge(pages::router())
         .merge(live::router())
@@ -154,6 +155,15 @@ fn router(web: Arc<Web>) -> Router {
         .layer(middleware::from_fn_with_state(web.clone(), access::guard))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(web)
+}
+
+/// What maintainers and admins of a farm ask for.
+fn looking_after() -> Router<Arc<Web>> {
+    Router::new()
+        .nest("/tokens", tokens::router())
+        .nest("/secrets", secrets::router())
+        .route("/key", get(secrets::key))
+        .route("/audit", get(audit::entries))
 }
 
 /// Where the command line of this machine's user finds the token: there as long as this lives.

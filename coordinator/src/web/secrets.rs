@@ -26,6 +26,9 @@ const BODY_LIMIT: usize = 6 * LONGEST_VALUE + (16 << 10);
 /// How many secrets a farm keeps: more are a mistake of some script.
 const MOST: u64 = 5000;
 
+/// How much the secrets of one build take at most, in bytes: they travel in one message with all else of its grant.
+const HEAVIEST: u64 = 1 << 20;
+
 /// The longest name, and the longest pattern of branches, in characters.
 const LONGEST: usize = 128;
 
@@ -63,6 +66,12 @@ async fn set(
     tx.put_secret(&secret).await?;
     if tx.count_secrets().await? > MOST {
         return Err(Refusal::conflict(format!("the farm keeps {MOST} secrets, and no more; remove some first")));
+    }
+    if tx.secrets_weight().await? > HEAVIEST {
+        let limit = HEAVIEST >> 10;
+        return Err(Refusal::conflict(format!(
+            "the secrets that a build may have are {limit} KiB together at most; remove some, or give their files to the agents"
+        )));
     }
     tx.commit().await?;
     Ok(Json(view(&web, &secret)))

@@ -1,8 +1,10 @@
 //! `environment`: what is set, and what is taken over from the agent.
 
 use protocol::Variable;
+use protocol::plan::SecretRequest;
 
 use super::findings::{Findings, Keys, shown};
+use super::secrets;
 use super::values::flatten;
 use crate::manifest::keys::{ENVIRONMENT, Map, SERVICE_ENVIRONMENT};
 use crate::manifest::language::{Environment, Inherit};
@@ -10,17 +12,26 @@ use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Span, Spanned, quoted};
 use crate::manifest::variable;
 
-/// What `environment` says. A list is its `vars`.
-pub(super) fn read(entry: &Entry, findings: &mut Findings<'_>) -> Environment {
-    of(entry, &ENVIRONMENT, findings)
+/// What `environment` says. A list is its `vars`. Values that are sealed are secrets, and go to those.
+pub(super) fn read(
+    entry: &Entry,
+    secrets: &mut Vec<Spanned<SecretRequest>>,
+    findings: &mut Findings<'_>,
+) -> Environment {
+    of(entry, &ENVIRONMENT, Some(secrets), findings)
 }
 
 /// What `environment` of a service says, which inherits nothing.
 pub(super) fn of_service(entry: &Entry, findings: &mut Findings<'_>) -> Vec<Spanned<Variable>> {
-    of(entry, &SERVICE_ENVIRONMENT, findings).vars
+    of(entry, &SERVICE_ENVIRONMENT, None, findings).vars
 }
 
-fn of(entry: &Entry, map: &'static Map, findings: &mut Findings<'_>) -> Environment {
+fn of(
+    entry: &Entry,
+    map: &'static Map,
+    mut sealed: Option<&mut Vec<Spanned<SecretRequest>>>,
+    findings: &mut Findings<'_>,
+) -> Environment {
     let mut environment = Environment::default();
     if matches!(entry.value.value, Shape::List(_)) {
         environment.vars = vars(entry, findings);
@@ -29,7 +40,7 @@ fn of(entry: &Entry, map: &'static Map, findings: &mut Findings<'_>) -> Environm
     for entry in findings.entries(entry, &Keys::of("environment", map), "environment: {vars: [NAME=VALUE]}") {
         match entry.key.value.as_str() {
             "inherit" => environment.inherit = Some(inherit(entry, findings)),
-            _ => environment.vars = vars(entry, findings),
+            _ => environment.vars = plain_and_sealed(entry, sealed.as_deref_mut(), findings),
         }
     }
     environment
@@ -73,6 +84,15 @@ fn glob(node: &Node, place: Span, globs: &mut Vec<Spanned<String>>, findings: &m
 
 /// Variables: a list of `NAME=VALUE`, or a map.
 pub(super) fn vars(entry: &Entry, findings: &mut Findings<'_>) -> Vec<Spanned<Variable>> {
+    plain_and_sealed(entry, None, findings)
+}
+
+/// The same, where sealed values may stand among them.
+fn plain_and_sealed(
+    entry: &Entry,
+    mut sealed: Option<&mut Vec<Spanned<SecretRequest>>>,
+    findings: &mut Findings<'_>,
+) -> Vec<Spanned<Variable>> {
     let mut vars = Vec::new();
     match &entry.value.value {
         Shape::List(_) => {
@@ -80,6 +100,10 @@ pub(super) fn vars(entry: &Entry, findings: &mut Findings<'_>) -> Vec<Spanned<Va
         }
         Shape::Map(entries) => {
             for entry in entries {
+                if let (Some(sealed), Shape::Map(_)) = (sealed.as_deref_mut(), &entry.value.value) {
+                    sealed.extend(secrets::sealed_variable(entry, findings));
+                    continue;
+                }
                 let help = format!("write `{}: \"\"` for an empty value", entry.key.value);
                 let what = format!("the variable {}", quoted(&entry.key.value));
                 let value = findings.text(&entry.value, entry.place(), &what, &help);

@@ -224,7 +224,7 @@ fn for_stages(entry: &Entry, defaults: &mut Defaults, findings: &mut Findings<'_
         "agent" => defaults.agent = Some(machine::labels(entry, findings)),
         "platform" => defaults.platform = image::platform(entry, findings),
         "cache" => defaults.cache = files::caches(entry, findings),
-        "secrets" => defaults.secrets = secrets::read(entry, findings),
+        "secrets" => defaults.secrets.extend(secrets::read(entry, findings)),
         _ => return false,
     }
     true
@@ -235,7 +235,9 @@ fn of_the_build(entry: &Entry, manifest: &mut Manifest, findings: &mut Findings<
     match entry.key.value.as_str() {
         "version" => version(entry, findings),
         "image" => manifest.image = image::read(entry, findings),
-        "environment" => manifest.environment = environment::read(entry, findings),
+        "environment" => {
+            manifest.environment = environment::read(entry, &mut manifest.defaults.secrets, findings);
+        }
         "prepare" => manifest.prepare = prepare::read(entry, findings),
         "finally" => manifest.finally = stage::finally(entry, findings),
         "services" => manifest.services = service::read(entry, findings),

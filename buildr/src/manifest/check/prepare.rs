@@ -26,8 +26,8 @@ pub(super) fn read(entry: &Entry, findings: &mut Findings<'_>) -> Option<Prepare
             "script" => commands = script::commands(entry, &keys.owner, findings),
             "files" => prepare.files = Some(files::below(entry, "a file in \"files\"", findings)),
             "cache" => prepare.cache = findings.flag(entry),
-            "secrets" => prepare.secrets = secrets::read(entry, findings),
-            "environment" => prepare.environment = environment::read(entry, findings),
+            "secrets" => prepare.secrets.extend(secrets::read(entry, findings)),
+            "environment" => prepare.environment = environment::read(entry, &mut prepare.secrets, findings),
             "timeout" => prepare.timeout_ms = findings.duration(entry),
             "shell" => prepare.shell = stage::shell(entry, findings),
             _ => {}

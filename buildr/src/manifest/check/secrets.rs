@@ -5,7 +5,7 @@ use protocol::secure::SecureText;
 
 use super::environment;
 use super::findings::{Findings, Keys, shown};
-use crate::manifest::keys::SECRET;
+use crate::manifest::keys::{SEALED, SECRET};
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Span, Spanned, quoted};
 
@@ -71,6 +71,19 @@ fn named(entry: &Entry, findings: &mut Findings<'_>) -> Option<Spanned<SecretReq
         }
     }
     let secret = SecretRequest { variable, from, file, secure };
+    named.then_some(Spanned { value: secret, span: entry.key.span })
+}
+
+/// `VARIABLE: {secure: value}`, as it stands among plain variables.
+pub(super) fn sealed_variable(entry: &Entry, findings: &mut Findings<'_>) -> Option<Spanned<SecretRequest>> {
+    let variable = entry.key.value.clone();
+    let named = environment::can_be_set(&variable, entry.key.span, findings);
+    let keys = Keys { owner: format!("the variable {}", quoted(&variable)), map: &SEALED };
+    let mut secure = None;
+    for entry in findings.entries(entry, &keys, &format!("{variable}: {{secure: VALUE}}")) {
+        secure = Some(sealed(&entry.value, entry.place(), findings)?);
+    }
+    let secret = SecretRequest { from: variable.clone(), variable, file: false, secure: Some(secure?) };
     named.then_some(Spanned { value: secret, span: entry.key.span })
 }
 

@@ -62,7 +62,7 @@ fn of(
 fn how_it_runs(stage: &mut Stage, entry: &Entry, findings: &mut Findings<'_>) -> bool {
     match entry.key.value.as_str() {
         "image" => stage.image = image::read(entry, findings),
-        "environment" => stage.environment = environment::read(entry, findings),
+        "environment" => stage.environment = environment::read(entry, &mut stage.secrets, findings),
         "services" => stage.services = service::read(entry, findings),
         "timeout" => stage.timeout_ms = findings.duration(entry),
         "idle_timeout" => stage.idle_timeout_ms = findings.duration(entry),
@@ -94,7 +94,7 @@ fn when_and_what(stage: &mut Stage, entry: &Entry, owner: &str, of: Of, findings
         "artifacts" => stage.artifacts = files::artifacts(entry, findings),
         "reports" => stage.reports = files::reports(entry, findings),
         "cache" => stage.cache = Some(files::caches(entry, findings)),
-        "secrets" => stage.secrets = secrets::read(entry, findings),
+        "secrets" => stage.secrets.extend(secrets::read(entry, findings)),
         "concurrency" => stage.concurrency = gate::concurrency(entry, findings),
         "manual" => stage.manual = gate::manual(entry, findings),
         "trigger" => stage.trigger = gate::trigger(entry, findings),

@@ -1,6 +1,6 @@
 //! Keys of what a stage leaves and is given: artifacts, reports, caches, secrets.
 
-use super::{Form, Map, TEXTS, key, map};
+use super::{Form, Key, Map, TEXTS, key, map};
 
 /// The long form of `artifacts`.
 pub(in crate::manifest) const ARTIFACTS: Map = Map {
@@ -133,6 +133,20 @@ const VARIABLE: Form = Form::Shaped("^[A-Za-z_][A-Za-z0-9_]*$", "the name of a v
 
 const ONE_SECRET: Form = Form::Any(&[Form::Text, Form::Map(&SECRET)]);
 
+/// A value that is sealed.
+const SECURE: Key = key(
+    "secure",
+    Form::Shaped("^b1\\.[0-9a-f]{8}\\.[A-Za-z0-9_-]+$", "what `buildr encrypt` prints"),
+    "The value itself, sealed by `buildr encrypt` for the farm and this project: no store is asked for it.",
+    &[
+        "deploy: {script: ./deploy.sh, secrets: {TOKEN: {secure: b1.00112233.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA}}}",
+        "environment: {vars: {TOKEN: {secure: b1.00112233.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA}}}\nbuild: {script: make}",
+    ],
+);
+
+/// A variable of `environment` whose value is sealed.
+pub(in crate::manifest) const SEALED: Map = Map { required: &["secure"], ..map("a sealed variable", &[SECURE]) };
+
 /// The long form of an entry of `secrets`.
 pub(in crate::manifest) const SECRET: Map = map(
     "a secret",
@@ -149,13 +163,6 @@ pub(in crate::manifest) const SECRET: Map = map(
             "Whether it arrives as a file; the variable then has the file's path.",
             &["deploy: {script: ./deploy.sh, secrets: {SSH_KEY: {from: prod/ssh, file: true}}}"],
         ),
-        key(
-            "secure",
-            Form::Shaped("^b1\\.[0-9a-f]{8}\\.[A-Za-z0-9_-]+$", "what `buildr encrypt` prints"),
-            "The value itself, sealed by `buildr encrypt` for the farm and this project: no store is asked for it.",
-            &[
-                "deploy: {script: ./deploy.sh, secrets: {TOKEN: {secure: b1.00112233.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA}}}",
-            ],
-        ),
+        SECURE,
     ],
 );

@@ -1,5 +1,6 @@
 //! Keys of containers: images, environment, services, resources.
 
+use super::files::SEALED;
 use super::{Form, Map, TEXTS, key, map};
 
 /// What `image` takes.
@@ -74,8 +75,8 @@ pub(in crate::manifest) const ENVIRONMENT: Map = map(
         ),
         key(
             "vars",
-            VARS_FORM,
-            "Variables: a list of NAME=VALUE, or a map. `CI` and what begins with `BUILDR_` is set by buildr.",
+            Form::Any(&[VARS_LIST, Form::Named(&Form::Any(&[Form::AnyText, Form::Map(&SEALED)]))]),
+            "Variables: a list of NAME=VALUE, or a map, in which values may be sealed by `buildr encrypt`. `CI` and what begins with `BUILDR_` is set by buildr.",
             &[
                 "environment: {vars: [RELEASE=1.2.0, \"CHANNEL=${branch}\"]}\nbuild: {script: make}",
                 "environment: {vars: {RELEASE: 1.2.0}}\nbuild: {script: make}",

@@ -16,7 +16,7 @@ pub(crate) mod schema;
 
 pub(super) use code::{CLONE, REPO};
 pub(super) use ends::{ALLOW_FAILURE, EXCLUDABLE, MATRIX, PIPELINE_WHEN, RETRY, WHEN};
-pub(super) use files::{ARTIFACTS, CACHE, COVERAGE, REPORTS, SECRET};
+pub(super) use files::{ARTIFACTS, CACHE, COVERAGE, REPORTS, SEALED, SECRET};
 pub(super) use gate::{CONCURRENCY, INPUT, MANUAL, TRIGGER};
 pub(super) use machine::{ENVIRONMENT, IMAGE, READY, RESOURCES, SERVICE, SERVICE_ENVIRONMENT};
 pub(super) use schedule::SCHEDULE;
