@@ -51,9 +51,9 @@ impl Archives {
         self.url.get_or_init(|| url.trim_end_matches('/').to_owned());
     }
 
-    /// How it is reached, without a slash behind; empty while nobody could.
-    pub(crate) fn url(&self) -> &str {
-        self.url.get().map_or("", String::as_str)
+    /// How agents reach it, once that is known.
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.url.get().map(String::as_str)
     }
 
     /// What an attempt's grant carries; nothing while nobody could reach it.

@@ -34,3 +34,11 @@ pub(crate) struct Desk {
     /// Has the next beacon sent at once.
     pub(crate) beacon_now: Notify,
 }
+
+impl Desk {
+    /// Where people find the pages, without a `/` at its end: by the public URL, else as agents reach this coordinator.
+    pub(crate) fn page_url(&self) -> &str {
+        let url = self.config.public_url.as_deref().or_else(|| self.archives.url());
+        url.unwrap_or("http://127.0.0.1:8700").trim_end_matches('/')
+    }
+}

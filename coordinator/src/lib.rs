@@ -26,6 +26,7 @@ mod deliveries;
 mod downstream;
 mod restart;
 mod clock;
+mod forge;
 mod watchdog;
 mod expiry;
 pub mod embedded;
@@ -120,6 +121,7 @@ async fn work(desk: Arc<Desk>, listener: TcpListener, shutdown: CancellationToke
     parts.start("downstream", lasting(downstream::run(desk.clone(), stop.clone())));
     parts.start("clock", lasting(clock::run(desk.clone(), stop.clone())));
     parts.start("deliveries", lasting(deliveries::run(desk.clone(), stop.clone())));
+    parts.start("forges", lasting(forge::run(desk.clone(), stop.clone())));
     parts.start("expiry", lasting(expiry::run(desk.clone(), stop.clone())));
     parts.start("beacon", lasting(watchdog::beacon::run(desk.clone(), stop.clone())));
     parts.start("web", web::serve(desk.clone(), listener, stop.clone()));

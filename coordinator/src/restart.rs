@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use buildr::process::clock::now_ms;
-use protocol::api::{Restart, Restarted};
+use protocol::api::{Repro, Restart, Restarted};
 use protocol::course::{self, Member};
 use protocol::plan::{Image, Plan, RunOn};
 use protocol::{BuildNumber, JobKey, LabelSet, PlannedJob};
@@ -66,8 +66,8 @@ pub(crate) async fn restart(
     } else {
         let images = if ask.latest { HashMap::new() } else { tx.images_of(of).await? };
         insert_jobs(&mut tx, (&old, build), &past, &carried, &images).await?;
-        tx.advance(build, now).await?;
     }
+    tx.advance(build, now).await?;
     let mut answers = Answers::saying(Change::Build(build));
     answers.follow(tx.take_effects());
     tx.commit().await?;
@@ -114,6 +114,32 @@ fn to_carry(past: &[Past]) -> Vec<bool> {
         };
         carried[faded] = false;
     }
+}
+
+/// A build as it was planned, with its images as they were: for whoever does it elsewhere. None: there is no such build.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn repro(desk: &Desk, of: BuildNumber) -> Result<Option<Repro>, StoreError> {
+    // Read in a transaction, so that all of it is of the same moment; nothing is written.
+    let mut tx = desk.store.write().await?;
+    let Some(build) = tx.build(of).await? else { return Ok(None) };
+    let images = tx.images_of(of).await?;
+    let mut jobs: Vec<PlannedJob> = tx.past(of).await?.into_iter().map(|job| job.planned).collect();
+    jobs.iter_mut().for_each(|job| pin(&mut job.plan, &images));
+    Ok(Some(Repro {
+        build: of,
+        repo: build.repo.to_string(),
+        branch: build.branch,
+        commit: build.commit,
+        default_branch: build.default_branch,
+        event: build.trigger,
+        origin: build.origin,
+        inputs: build.inputs,
+        trusted: build.trusted,
+        jobs,
+        plan: tx.build_plan(of).await?,
+    }))
 }
 
 /// Has images be what their names meant.

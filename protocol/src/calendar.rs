@@ -4,6 +4,7 @@
 //! first time. What comes due every so often goes by the time that really passes.
 
 use croner::Cron;
+use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
@@ -56,7 +57,7 @@ impl Times {
             return Err(bad(format!("it has {fields} fields, not five")));
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let cron = parser.parse(pattern.trim()).map_err(|error| bad(lower(&error.to_string())))?;
+        let cron = parser.parse(pattern.trim()).map_err(|error| bad(reason(error)))?;
         let there = if zone.len() > LONGEST { None } else { TimeZone::get(zone).ok() };
         let zone = there.ok_or_else(|| NoTimes::Zone(zone.chars().take(LONGEST).collect()))?;
         Ok(Self { cron, zone })
@@ -75,8 +76,12 @@ impl Times {
 }
 
 /// A reason as the end of a sentence.
-fn lower(text: &str) -> String {
-    let text = text.strip_suffix('.').unwrap_or(text);
+fn reason(error: CronError) -> String {
+    let text = match error {
+        CronError::InvalidPattern(text) | CronError::IllegalCharacters(text) | CronError::ComponentError(text) => text,
+        other => other.to_string(),
+    };
+    let text = text.strip_suffix('.').unwrap_or(&text);
     let mut letters = text.chars();
     letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }

@@ -84,7 +84,7 @@ fn one_vendor_one_room() {
         ("git2", &["buildr/src/git/"]),
         ("serde_yaml", &["buildr/src/manifest/"]),
         // Git asks with it for one number that libgit2 keeps to itself.
-        ("reqwest", &["buildr/src/client/", "buildr/src/git/status.rs"]),
+        ("reqwest", &["buildr/src/client/", "buildr/src/git/status.rs", "coordinator/src/forge/"]),
         ("sqlx", &["coordinator/src/store/"]),
         ("axum", &["coordinator/src/web/"]),
         ("clap", &["buildr/src/cli/", "buildr/src/main.rs", "agent/src/config.rs", "coordinator/src/config"]),

@@ -32,6 +32,16 @@ pub(super) struct Globals {
 impl Globals {
     /// The farm that is meant.
     pub(super) fn farm(&self) -> Result<Farm, CliError> {
+        self.farm_at(None)
+    }
+
+    /// The farm at this address, or else the one that is meant anyway. No other than that gets the token.
+    pub(super) fn farm_at(&self, server: Option<&Url>) -> Result<Farm, CliError> {
+        let other = server.filter(|server| server.origin() != self.server.origin());
+        if let Some(other) = other {
+            let token = other.port_or_known_default().filter(|_| is_loopback(other)).map(folders::read_token);
+            return Ok(Farm::new(other.clone(), token.transpose()?.flatten())?.asked_by(&who()));
+        }
         let given = self.token.as_deref().map(str::trim).filter(|token| !token.is_empty()).map(str::to_owned);
         let token = match (given, self.server.port_or_known_default()) {
             (None, Some(port)) if is_loopback(&self.server) => folders::read_token(port)?,

@@ -49,6 +49,7 @@ mod run;
 mod schedules;
 mod schema;
 mod status;
+mod statuses;
 mod storage;
 mod submit;
 mod timeline;
@@ -149,9 +150,11 @@ enum Command {
     Approve(approve::Args),
     Cancel(cancel::Args),
     Restart(restart::Args),
+    Repro(Box<run::repro::Args>),
     Schedules(schedules::Args),
     Pin(pin::Args),
     Storage(storage::Args),
+    Statuses(statuses::Args),
     Agents(agents::Args),
     Why(why::Args),
     Timeline(timeline::Args),
@@ -189,9 +192,11 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "approve",
             "cancel",
             "restart",
+            "repro",
             "schedules",
             "pin",
             "storage",
+            "statuses",
             "agents",
             "incidents",
             "project",
@@ -229,8 +234,10 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
             Command::Logs(args) => logs::run(args, &globals).await,
             Command::Approve(args) => approve::run(args, &globals).await,
             Command::Cancel(args) => cancel::run(args, &globals).await,
+            Command::Repro(args) => run::repro::run(*args, &globals).await,
             Command::Restart(args) => restart::run(&args, &globals).await,
             Command::Pin(args) => pin::run(&args, &globals).await,
+            Command::Statuses(args) => statuses::run(args, &globals).await,
             Command::Storage(args) => storage::run(&args, &globals).await,
             Command::Schedules(args) => schedules::run(args, &globals).await,
             Command::Agents(args) => agents::run(&args, &globals).await,

@@ -1,7 +1,10 @@
 //! What is asked for about builds that are over, and those that begin by themselves.
 
-use protocol::BuildNumber;
-use protocol::api::{Pin, Pinned, Restart, Restarted, ScheduleDone, ScheduleOrder, ScheduleView, StorageView};
+use protocol::api::{
+    Pin, Pinned, ReportNoMore, ReportTo, ReportView, Reported, Repro, Restart, Restarted, ScheduleDone, ScheduleOrder,
+    ScheduleView, StorageView,
+};
+use protocol::{BuildNumber, RepoUrl};
 
 use super::{ClientError, Farm};
 
@@ -44,5 +47,37 @@ impl Farm {
     /// As [`Farm::submit`].
     pub async fn storage(&self) -> Result<StorageView, ClientError> {
         self.get(&["storage"], &[]).await
+    }
+
+    /// What it takes to do a build elsewhere.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn repro(&self, number: BuildNumber) -> Result<Repro, ClientError> {
+        self.get(&["builds", &number.0.to_string(), "repro"], &[]).await
+    }
+
+    /// Which forges are told how builds go.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn reporting(&self) -> Result<Vec<ReportView>, ClientError> {
+        self.get(&["statuses"], &[]).await
+    }
+
+    /// Tells a repository's forge from now on.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn report_to(&self, to: &ReportTo) -> Result<Reported, ClientError> {
+        self.post(&["statuses"], to).await
+    }
+
+    /// Tells a repository's forge no longer.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn report_no_more(&self, repo: RepoUrl) -> Result<Reported, ClientError> {
+        self.post(&["statuses", "forget"], &ReportNoMore { repo }).await
     }
 }

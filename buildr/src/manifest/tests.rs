@@ -386,6 +386,7 @@ fn a_stage_that_must_not_run_twice() {
 /// All of the language in one manifest, each key at least once.
 pub(super) const WHOLE: &str = r##"
 version: 1
+schedule: {nightly: "0 3 * * * Europe/Rome", weekly: {cron: "@weekly", branch: stable, inputs: {TARGET: b}}}
 image: {name: rust:1.90, pull: always, user: "1000:1000", entrypoint: [/init], platform: linux/amd64}
 environment: {inherit: [HTTP_PROXY], vars: [CARGO_TERM_COLOR=always]}
 stages: [build, [unit, lint, docs], package, deploy, downstream]

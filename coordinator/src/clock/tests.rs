@@ -116,7 +116,8 @@ async fn what_came_due_stays_so_over_restarts_and_new_plans() {
     planned(&farm, &agent, Of::default(), daily()).await;
     let first = next(&farm).await;
     farm.stop().await;
-    let (farm, agent) = with_agent(&folder).await;
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a2").await;
     assert_eq!(next(&farm).await, first);
     look(&farm.desk, first).await.unwrap();
     assert_eq!(look(&farm.desk, first).await.unwrap(), Some(first + DAY));
@@ -185,7 +186,7 @@ async fn a_person_pauses_one_and_runs_one_now() {
         order(&farm.desk, &ask, Some("ada"), first + 1).await
     };
     let done = ask("nightly", ScheduleAct::Pause).await.unwrap();
-    assert_eq!(done.message, "nightly of https://***@example.org/x is paused");
+    assert_eq!(done.message, "nightly of https://me:***@example.org/x is paused");
     assert_eq!(look(&farm.desk, first).await.unwrap(), None);
     let view = farm.desk.store.schedules().await.unwrap().swap_remove(0);
     assert_eq!((view.next_ms, view.paused_by.as_deref(), count(&farm).await), (None, Some("ada"), 1));

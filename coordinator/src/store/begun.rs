@@ -138,6 +138,7 @@ impl super::Transaction {
         if let Some(by) = &asked.by {
             self.asked_by(build, by).await?;
         }
+        self.want_statuses(build).await?;
         Ok((build, job))
     }
 }

@@ -208,6 +208,7 @@ impl Transaction {
         if has_publisher {
             self.tell_publisher(number).await?;
         }
+        self.want_statuses(number).await?;
         Ok(comes_back)
     }
 
@@ -323,7 +324,7 @@ pub(super) fn build_of(row: &SqliteRow) -> Result<Build, StoreError> {
     })
 }
 
-fn folded(jobs: &[SqliteRow]) -> Result<(Status, Option<Ending>), StoreError> {
+pub(super) fn folded(jobs: &[SqliteRow]) -> Result<(Status, Option<Ending>), StoreError> {
     let mut status = Status::Queued;
     let mut over = 0;
     // An end that counts, and that of the build's last job, which counts in its own way.

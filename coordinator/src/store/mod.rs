@@ -31,6 +31,7 @@ mod retention;
 mod schedule;
 mod secrets;
 mod schedules;
+mod statuses;
 mod terms;
 mod timed;
 mod timeline;
@@ -76,6 +77,7 @@ pub(crate) use schedule::{LONGEST_POSTPONED_MS, Offerable, POSTPONED_MS, Waiting
 pub(crate) use schedules::Scheduled;
 pub(crate) use secrets::{KeptSecret, Scope};
 pub(crate) use terms::{Answer, Terms};
+pub(crate) use statuses::{Reporting, Said, ToTell};
 pub(crate) use timed::Timed;
 pub(crate) use timeline::{AttemptTimes, Times};
 pub(crate) use tokens::{NewToken, Session, Token};
@@ -237,7 +239,7 @@ impl Store {
     /// When the database fails.
     pub(crate) async fn write(&self) -> Result<Transaction, StoreError> {
         let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Transaction { tx, effects: Effects::default(), agents: HashMap::new(), grouped: None })
+        Ok(Transaction { tx, effects: Effects::default(), agents: HashMap::new(), grouped: None, tells: None })
     }
 
     /// What agents sent could be stored, or why not. What could not is sent again, so this does not outlive its cause.
@@ -275,6 +277,8 @@ pub(crate) struct Transaction {
     agents: HashMap<AgentId, Option<Agent>>,
     /// Whether anything is in a group, once that was looked up.
     grouped: Option<bool>,
+    /// Whether any forge is told how builds go, once that was looked up.
+    tells: Option<bool>,
 }
 
 impl Transaction {
@@ -307,7 +311,7 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 }
 
 /// How the schema came to be, step by step; one that has landed is never changed.
-const MIGRATIONS: [(i64, &str, &str); 12] = [
+const MIGRATIONS: [(i64, &str, &str); 13] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "why", include_str!("../../migrations/0002_why.sql")),
     (3, "incidents", include_str!("../../migrations/0003_incidents.sql")),
@@ -320,6 +324,7 @@ const MIGRATIONS: [(i64, &str, &str); 12] = [
     (10, "hooks", include_str!("../../migrations/0010_hooks.sql")),
     (11, "access", include_str!("../../migrations/0011_access.sql")),
     (12, "doing", include_str!("../../migrations/0012_doing.sql")),
+    (13, "statuses", include_str!("../../migrations/0013_statuses.sql")),
 ];
 
 async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {

@@ -1,4 +1,4 @@
-//! `/api/v1`: doing builds again, those that begin by themselves, and what is kept.
+//! `/api/v1`: doing builds again, those that begin by themselves, what is kept, and who is told.
 
 use std::sync::Arc;
 
@@ -10,17 +10,22 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use buildr::process::clock::now_ms;
 use buildr::process::disk::Room;
-use protocol::api::{Pin, Pinned, Restarted, ScheduleDone, ScheduleView, StorageView};
+use protocol::api::{
+    Pin, Pinned, ReportNoMore, ReportView, Reported, Repro, Restarted, ScheduleDone, ScheduleView, StorageView,
+};
 
 use super::Web;
 use super::api::{Answer, asked_by, json, json_or_default, no_such_build, number};
 use crate::feed::Change;
-use crate::{clock, restart};
+use crate::{clock, forge, restart};
 
 pub(super) fn router() -> Router<Arc<Web>> {
     Router::new()
         .route("/builds/{number}/restart", post(restart))
+        .route("/builds/{number}/repro", get(repro))
         .route("/builds/{number}/pin", post(pin))
+        .route("/statuses", get(reporting).post(report_to))
+        .route("/statuses/forget", post(report_no_more))
         .route("/storage", get(storage))
         .route("/schedules", get(schedules).post(order_schedule))
 }
@@ -79,4 +84,26 @@ async fn storage(State(web): State<Arc<Web>>) -> Answer<Json<StorageView>> {
     let disk_free_bytes = room.map(|room| room.free);
     let disk_total_bytes = room.map(|room| room.total);
     Ok(Json(StorageView { disk_free_bytes, disk_total_bytes, keeps: web.desk.config.keeps, ..view }))
+}
+
+/// `GET /builds/N/repro`
+async fn repro(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<Json<Repro>> {
+    let number = number(&text)?;
+    restart::repro(&web.desk, number).await?.map(Json).ok_or_else(|| no_such_build(number))
+}
+
+/// `GET /statuses`
+async fn reporting(State(web): State<Arc<Web>>) -> Answer<Json<Vec<ReportView>>> {
+    Ok(Json(forge::reporting(&web.desk).await?))
+}
+
+/// `POST /statuses`
+async fn report_to(State(web): State<Arc<Web>>, body: Result<Bytes, BytesRejection>) -> Answer<Json<Reported>> {
+    Ok(Json(forge::set(&web.desk, &json(body)?).await?))
+}
+
+/// `POST /statuses/forget`
+async fn report_no_more(State(web): State<Arc<Web>>, body: Result<Bytes, BytesRejection>) -> Answer<Json<Reported>> {
+    let ReportNoMore { repo } = json(body)?;
+    Ok(Json(forge::forget(&web.desk, &repo.identity()).await?))
 }

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use protocol::api::ApiError;
 
 use crate::clock::ScheduleRefusal;
+use crate::forge::ReportRefusal;
 use crate::intake::IntakeError;
 use crate::restart::RestartRefusal;
 use crate::store::StoreError;
@@ -107,6 +108,18 @@ impl From<ScheduleRefusal> for Refusal {
             ScheduleRefusal::Intake(error) => error.into(),
             ScheduleRefusal::Unknown(_) => Self::not_found(refusal.to_string()),
             ScheduleRefusal::Several(..) => Self::conflict(refusal.to_string()),
+        }
+    }
+}
+
+impl From<ReportRefusal> for Refusal {
+    fn from(refusal: ReportRefusal) -> Self {
+        match refusal {
+            ReportRefusal::Store(error) => error.into(),
+            ReportRefusal::Unknown(_) => Self::not_found(refusal.to_string()),
+            ReportRefusal::Forge(_) | ReportRefusal::Kind(_) | ReportRefusal::Api(_) | ReportRefusal::Token => {
+                Self::bad_request(refusal.to_string())
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ mod owner;
 mod results;
 mod shell;
 mod aftermath;
+pub(super) mod repro;
 
 use std::io::{self, stdout};
 use std::num::NonZero;
@@ -186,7 +187,8 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
     // What came to nothing before it had a plan takes nothing away either.
     let takes_over = args.selection.is_partial() || !screen.look_at(|account, _| account.is_planned());
     let earlier = if takes_over { earlier } else { Vec::new() };
-    over(&args, &screen, &header, &ending, &earlier)
+    let then = |header: &Header| next(&args, &screen, header, &ending);
+    over(&screen, &header, &ending, (&earlier, args.timeline), then)
 }
 
 /// All that a build on this machine is made with.
@@ -306,15 +308,21 @@ fn header(tree: &Path, seen: &TreeCopy, docker: Option<String>) -> Header {
 }
 
 /// Leaves the results, and shows how it ended.
-fn over(args: &Args, screen: &Screen, header: &Header, ending: &Ending, earlier: &[Kept]) -> Result<u8, CliError> {
+fn over(
+    screen: &Screen,
+    header: &Header,
+    ending: &Ending,
+    (earlier, timeline): (&[Kept], bool),
+    next: impl FnOnce(&Header) -> Next,
+) -> Result<u8, CliError> {
     let took = u64::try_from(screen.took().as_millis()).unwrap_or(u64::MAX);
     let written = screen.look_at(|account, record| results::write(account, record, header, ending, earlier, took));
     let told = match written {
         Ok(()) => Ok(()),
         Err(error) => screen.note(&format!("the results could not be left in their folder: {error}")),
     };
-    let shown = told.and_then(|()| if args.timeline { screen.timeline() } else { Ok(()) });
-    match shown.and_then(|()| screen.summary(ending, &next(args, screen, header, ending))) {
+    let shown = told.and_then(|()| if timeline { screen.timeline() } else { Ok(()) });
+    match shown.and_then(|()| screen.summary(ending, &next(header))) {
         // How the build ended is what was asked for, and nobody sees it.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(CliError::Unread),
         written => written.map_err(CliError::Output)?,

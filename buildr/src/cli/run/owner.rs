@@ -83,23 +83,7 @@ impl Gatekeeper for Owner<'_> {
     }
 
     fn place(&self, job: &PlannedJob) -> Place {
-        match &job.downstream {
-            Some(downstream) => {
-                let repo = downstream.repo.as_ref().map_or_else(|| "this repository".to_owned(), ToString::to_string);
-                Place::Nowhere(format!("it begins another build, of {repo}, which only a farm does"))
-            }
-            None => {
-                let instead = |labels: &str| format!("runs here in place of an agent with {labels}");
-                match foreign_image(job) {
-                    Some(image) => {
-                        let others = other_labels(job, image);
-                        Place::IfItRuns(image.clone(), (!others.is_empty()).then(|| instead(&others)))
-                    }
-                    None if job.labels.is_empty() => Place::Here,
-                    None => Place::Instead(instead(&job.labels.to_string())),
-                }
-            }
-        }
+        place_here(job)
     }
 
     fn insists(&self, job: &PlannedJob) -> bool {
@@ -175,6 +159,27 @@ impl Owner<'_> {
             stdin().read_line(&mut line).ok().filter(|bytes| *bytes > 0).map(|_| line)
         });
         read.await.ok()?.map(|line| line.trim().to_owned())
+    }
+}
+
+/// Where a job runs that is done on this machine.
+pub(super) fn place_here(job: &PlannedJob) -> Place {
+    match &job.downstream {
+        Some(downstream) => {
+            let repo = downstream.repo.as_ref().map_or_else(|| "this repository".to_owned(), ToString::to_string);
+            Place::Nowhere(format!("it begins another build, of {repo}, which only a farm does"))
+        }
+        None => {
+            let instead = |labels: &str| format!("runs here in place of an agent with {labels}");
+            match foreign_image(job) {
+                Some(image) => {
+                    let others = other_labels(job, image);
+                    Place::IfItRuns(image.clone(), (!others.is_empty()).then(|| instead(&others)))
+                }
+                None if job.labels.is_empty() => Place::Here,
+                None => Place::Instead(instead(&job.labels.to_string())),
+            }
+        }
     }
 }
 

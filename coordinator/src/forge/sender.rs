@@ -1,0 +1,148 @@
+//! Tells forges what they should know: of each repository one thing after the other, of several repositories at once.
+//! What does not go through is told again, later each time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buildr::process::clock::now_ms;
+use buildr::process::tls;
+use futures_util::future::join_all;
+use reqwest::Client;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::answer::verdict;
+use super::{Kind, Verdict, request};
+use crate::desk::Desk;
+use crate::feed::Change;
+use crate::store::{StoreError, ToTell};
+
+/// How long it sleeps at most while something waits.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a forge may take for an answer.
+const ANSWER_TIME: Duration = Duration::from_secs(20);
+
+/// How often something is told before it is given up: with the waits between, after most of a day.
+const TRIES: u32 = 30;
+
+/// The wait after the first try that came to nothing, in milliseconds; doubled each time.
+const FIRST_WAIT_MS: u64 = 5_000;
+
+/// The longest of these.
+const LONGEST_WAIT_MS: u64 = 60 * 60 * 1000;
+
+/// How much of an answer is read, in bytes.
+const READ: usize = 16 << 10;
+
+/// Tells until `shutdown`.
+pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
+    let http = match client() {
+        Ok(http) => http,
+        Err(error) => {
+            tracing::error!("no forge is told how builds go, for no HTTP client can be made: {error}");
+            return shutdown.cancelled().await;
+        }
+    };
+    let mut changes = desk.feed.listen();
+    loop {
+        changes.catch_up();
+        let open = match tell(&desk, &http, now_ms()).await {
+            Ok(open) => open,
+            Err(error) => {
+                tracing::warn!("what forges are told waits: {error}");
+                true
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = changes.next_of(|change| matches!(change, Change::Build(_))) => {}
+            () = sleep(LOOK_EVERY), if open => {}
+        }
+    }
+}
+
+fn client() -> Result<Client, reqwest::Error> {
+    tls::install();
+    Client::builder()
+        .user_agent(concat!("buildr/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(10))
+        .timeout(ANSWER_TIME)
+        .build()
+}
+
+/// Tells all whose time has come, and says whether something waits still.
+pub(super) async fn tell(desk: &Desk, http: &Client, now_ms: u64) -> Result<bool, StoreError> {
+    let mut by_repo: BTreeMap<String, Vec<ToTell>> = BTreeMap::new();
+    for one in desk.store.to_tell(now_ms).await? {
+        by_repo.entry(one.identity.clone()).or_default().push(one);
+    }
+    for done in join_all(by_repo.into_values().map(|all| tell_repo(desk, http, all, now_ms))).await {
+        done?;
+    }
+    desk.store.has_to_tell().await
+}
+
+async fn tell_repo(desk: &Desk, http: &Client, all: Vec<ToTell>, now_ms: u64) -> Result<(), StoreError> {
+    for one in all {
+        let verdict = tell_one(desk, http, &one, now_ms).await;
+        let mut tx = desk.store.write().await?;
+        let stop = match &verdict {
+            Verdict::Told => {
+                tx.told(&one, None, now_ms).await?;
+                false
+            }
+            Verdict::Later(wait, why) if one.tries + 1 < TRIES => {
+                let wait = wait.unwrap_or_else(|| again_after_ms(one.tries));
+                tx.tell_later(&one, now_ms.saturating_add(wait), why, now_ms).await?;
+                true
+            }
+            Verdict::Later(_, why) | Verdict::Never(why) => {
+                tracing::warn!("{} is not told of {}: {why}", one.identity, one.context);
+                tx.told(&one, Some(why), now_ms).await?;
+                false
+            }
+        };
+        tx.commit().await?;
+        if stop {
+            // The next would go no better.
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn tell_one(desk: &Desk, http: &Client, one: &ToTell, now_ms: u64) -> Verdict {
+    let Ok(kind) = one.forge.parse::<Kind>() else {
+        return Verdict::Never(format!("{:?} is no forge that this coordinator knows", one.forge));
+    };
+    let page = format!("{}/builds/{}", desk.page_url(), one.build.0);
+    let Some(request) = request(http, kind, one, &page) else {
+        return Verdict::Never("its address is not one that a forge has".to_owned());
+    };
+    let answer = match request.send().await {
+        Ok(answer) => answer,
+        // Without the address, which is known, and may hold what it should not.
+        Err(error) => return Verdict::Later(None, format!("it cannot be reached: {}", error.without_url())),
+    };
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    verdict(kind, status, &headers, &beginning(answer).await, now_ms)
+}
+
+/// The beginning of an answer's body.
+async fn beginning(mut answer: reqwest::Response) -> String {
+    let mut body = Vec::new();
+    while body.len() < READ
+        && let Ok(Some(part)) = answer.chunk().await
+    {
+        body.extend_from_slice(&part);
+    }
+    String::from_utf8_lossy(&body).into_owned()
+}
+
+/// How long the next try waits after so many.
+fn again_after_ms(tries: u32) -> u64 {
+    FIRST_WAIT_MS.saturating_mul(2_u64.saturating_pow(tries)).min(LONGEST_WAIT_MS)
+}
