@@ -44,6 +44,8 @@ pub struct Config {
     pub artifact_limit: u64,
     /// Which builds are cancelled by a newer one of the same branch, where the manifest does not say.
     pub supersede: Supersede,
+    /// Who hears when a branch breaks or is fixed; nobody without it.
+    pub notify: Option<Notify>,
     /// For how long builds and what they leave are kept.
     pub keeps: Keeps,
     /// How long a job survives the silence of its agent.
@@ -77,6 +79,22 @@ impl fmt::Debug for Farm {
             // The URL holds a password.
             Self::Broker { ca_file, .. } => f.debug_struct("Broker").field("ca_file", ca_file).finish_non_exhaustive(),
         }
+    }
+}
+
+/// Who hears when a branch breaks or is fixed.
+#[derive(Clone)]
+pub struct Notify {
+    /// Where it is said.
+    pub url: String,
+    /// What it is signed with.
+    pub key: Vec<u8>,
+}
+
+impl fmt::Debug for Notify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Such addresses often hold what should not be seen.
+        f.debug_struct("Notify").finish_non_exhaustive()
     }
 }
 
@@ -176,6 +194,7 @@ impl Config {
             secrets_key: SecretsKey::OfState,
             artifact_limit: 2 << 30,
             supersede: Supersede::PullRequests,
+            notify: None,
             keeps: Keeps::default(),
             lease: Duration::from_secs(60),
             heartbeat: Duration::from_secs(15),

@@ -27,6 +27,7 @@ mod downstream;
 mod restart;
 mod clock;
 mod forge;
+mod notify;
 mod watchdog;
 mod expiry;
 pub mod embedded;
@@ -96,7 +97,7 @@ pub async fn run(
 
 /// All that the parts work on, with what is known from before.
 async fn open(config: Config, link: Arc<dyn CoordinatorLink>) -> Result<Arc<Desk>, RunError> {
-    let store = Store::open(&config.state_dir).await?;
+    let store = Store::open(&config.state_dir).await?.with_notices(config.notify.is_some());
     let identity = identity::load(&config.state_dir)?;
     let vault = Vault::load(&config.secrets_key, &config.state_dir)?;
     vault.renew(&store).await?;
@@ -122,6 +123,7 @@ async fn work(desk: Arc<Desk>, listener: TcpListener, shutdown: CancellationToke
     parts.start("clock", lasting(clock::run(desk.clone(), stop.clone())));
     parts.start("deliveries", lasting(deliveries::run(desk.clone(), stop.clone())));
     parts.start("forges", lasting(forge::run(desk.clone(), stop.clone())));
+    parts.start("notices", lasting(notify::run(desk.clone(), stop.clone())));
     parts.start("expiry", lasting(expiry::run(desk.clone(), stop.clone())));
     parts.start("beacon", lasting(watchdog::beacon::run(desk.clone(), stop.clone())));
     parts.start("web", web::serve(desk.clone(), listener, stop.clone()));

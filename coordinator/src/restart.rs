@@ -62,7 +62,8 @@ pub(crate) async fn restart(
     if past.is_empty() {
         // It never came to a plan, or nothing of it was to run then.
         let labels = tx.jobs(of).await?.into_iter().next().map_or_else(LabelSet::default, |job| job.labels);
-        tx.insert_job(build, &planning_key(), &labels, now).await?;
+        let job = tx.insert_job(build, &planning_key(), &labels, now).await?;
+        tx.wait_likewise(of, job).await?;
     } else {
         let images = if ask.latest { HashMap::new() } else { tx.images_of(of).await? };
         insert_jobs(&mut tx, (&old, build), &past, &carried, &images).await?;

@@ -1,5 +1,7 @@
 //! Builds that are done again, through all real parts but containers.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in what its cases share")]
+
 use farm::farm::{Farm, Repository, in_memory};
 use protocol::api::{BuildView, Restart, Status};
 use protocol::{BuildNumber, StageOutcome};
@@ -36,6 +38,9 @@ async fn the_same_commit_and_plan_are_built_though_the_branch_went_on() {
         // What the image's name meant the first time.
         assert!(stage.image.starts_with("x@sha256:"), "{}", stage.image);
         assert_eq!(farm.api().log(restarted, "test").await, "one\n");
+        let repro = farm.api().client.repro(number).await.unwrap();
+        assert_eq!((repro.commit, repro.jobs.len()), (first.build.commit, 1));
+        assert!(repro.jobs[0].plan.image.name.starts_with("x@sha256:"), "{:?}", repro.jobs[0].plan.image);
     })
     .await;
 }

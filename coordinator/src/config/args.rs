@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use buildr::cli::jobs::JobArgs;
 use buildr::cli::layers::{self, LayersError};
 use buildr::process::{ProcessError, folders};
@@ -13,7 +15,7 @@ use protocol::RepoGlob;
 use protocol::api::Keeps;
 use protocol::identity::JoinToken;
 
-use super::{Config, Enrolment, Farm, KeyText, LocalRepos, Reading, SecretsKey, Supersede};
+use super::{Config, Enrolment, Farm, KeyText, LocalRepos, Notify, Reading, SecretsKey, Supersede};
 
 /// Run the coordinator of a buildr farm
 ///
@@ -111,6 +113,14 @@ struct Options {
     #[command(flatten)]
     keeps: KeepArgs,
 
+    /// Where to say that a branch broke or was fixed: a webhook, signed as Standard Webhooks are
+    #[arg(long, value_name = "URL", requires = "notify_secret_file", global = true)]
+    notify_url: Option<String>,
+
+    /// The file with the secret that this is signed with: whsec_ and base64, or any text of 16 characters or more
+    #[arg(long, value_name = "FILE", global = true)]
+    notify_secret_file: Option<PathBuf>,
+
     /// A file of settings instead of coordinator.toml in the usual places
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
@@ -186,6 +196,22 @@ pub enum ConfigError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Where to say that a branch broke.
+    #[error("--notify-url is no address; write one such as https://hooks.example.org/buildr")]
+    NotifyUrl,
+    /// The file with the secret for that.
+    #[error("the file {path} with the secret of --notify-url cannot be read: {source}")]
+    NotifyFile {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The secret in it.
+    #[error(
+        "the secret of --notify-url is whsec_ and base64, or any text, of 16 bytes or more; make one with `openssl rand -hex 16`"
+    )]
+    NotifySecret,
     /// Times that do not fit together.
     #[error("a lease of {lease_s} s is too short for signs of life every {heartbeat_s} s; make it three times as long")]
     ShortLease {
@@ -242,6 +268,7 @@ impl Options {
                 Superseded::PullRequests => Supersede::PullRequests,
                 Superseded::Always => Supersede::Always,
             },
+            notify: notify(self.notify_url, self.notify_secret_file)?,
             keeps: Keeps {
                 builds: self.keeps.keep_builds,
                 days: self.keeps.keep_days,
@@ -262,6 +289,23 @@ impl Options {
         check_times(&config)?;
         Ok(config)
     }
+}
+
+fn notify(url: Option<String>, file: Option<PathBuf>) -> Result<Option<Notify>, ConfigError> {
+    let (Some(url), Some(path)) = (url, file) else { return Ok(None) };
+    let parsed = url::Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if !parsed {
+        return Err(ConfigError::NotifyUrl);
+    }
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text.trim().to_owned(),
+        Err(source) => return Err(ConfigError::NotifyFile { path, source }),
+    };
+    let key = match text.strip_prefix("whsec_") {
+        Some(encoded) => STANDARD.decode(encoded).map_err(|_| ConfigError::NotifySecret)?,
+        None => text.into_bytes(),
+    };
+    if key.len() < 16 { Err(ConfigError::NotifySecret) } else { Ok(Some(Notify { url, key })) }
 }
 
 fn enrolment(open: bool, token: Option<String>, file: Option<PathBuf>) -> Result<Enrolment, ConfigError> {
@@ -379,6 +423,13 @@ mod tests {
         check_refused(&["up", "--heartbeat-seconds", "0"], "", "at least one second");
         check_refused(&["up", "--trusted-repos", "a b"], "", "is no pattern");
         check_refused(&["--join-token-file", "/does/not/exist", "up"], "", "cannot be read");
+        check_refused(&["up", "--notify-url", "https://h"], "", "--notify-secret-file");
+        check_refused(&["up", "--notify-url", "x", "--notify-secret-file", "/dev/null"], "", "is no address");
+        check_refused(
+            &["up", "--notify-url", "https://h", "--notify-secret-file", "/dev/null"],
+            "",
+            "16 bytes or more",
+        );
         check_refused(&["up", "--keep-builds", "0"], "", "0 is not in 1..");
         check_refused(&["up"], "lisen = 3", "there is no setting \"lisen\"");
     }

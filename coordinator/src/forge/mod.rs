@@ -7,7 +7,9 @@ mod sender;
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
+use buildr::process::tls;
 use protocol::api::Status;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::json;
@@ -18,6 +20,48 @@ pub(crate) use report::{ReportRefusal, forget, reporting, set};
 pub(crate) use sender::run;
 
 use crate::store::{Said, ToTell};
+
+/// What requests are made with. Clones share their connections.
+pub(crate) type Http = Client;
+
+/// How long an answer may take.
+const ANSWER_TIME: Duration = Duration::from_secs(20);
+
+/// Makes what requests are made with.
+///
+/// # Errors
+/// When this machine cannot.
+pub(crate) fn http() -> Result<Http, reqwest::Error> {
+    tls::install();
+    Client::builder()
+        .user_agent(concat!("buildr/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(10))
+        .timeout(ANSWER_TIME)
+        .build()
+}
+
+/// Why something could not be posted.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct HttpError(pub(crate) String);
+
+/// Posts JSON.
+///
+/// # Errors
+/// When it does not arrive, or the answer is no good one. No text holds the address.
+pub(crate) async fn post(
+    http: &Http,
+    url: &str,
+    headers: &[(&'static str, String)],
+    body: String,
+) -> Result<(), HttpError> {
+    let request = http.post(url).header("content-type", "application/json").body(body);
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+    let answer = request.send().await.map_err(|error| HttpError(error.without_url().to_string()))?;
+    let status = answer.status();
+    if status.is_success() { Ok(()) } else { Err(HttpError(format!("it answered {status}"))) }
+}
 
 /// What kind of server it is, as far as statuses go: servers of one kind are spoken to in one way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,23 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buildr::process::clock::now_ms;
-use buildr::process::tls;
 use futures_util::future::join_all;
-use reqwest::Client;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::verdict;
-use super::{Kind, Verdict, request};
+use super::{Http, Kind, Verdict, http, request};
 use crate::desk::Desk;
 use crate::feed::Change;
 use crate::store::{StoreError, ToTell};
 
 /// How long it sleeps at most while something waits.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-
-/// How long a forge may take for an answer.
-const ANSWER_TIME: Duration = Duration::from_secs(20);
 
 /// How often something is told before it is given up: with the waits between, after most of a day.
 const TRIES: u32 = 30;
@@ -38,7 +33,7 @@ const READ: usize = 16 << 10;
 
 /// Tells until `shutdown`.
 pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
-    let http = match client() {
+    let http = match http() {
         Ok(http) => http,
         Err(error) => {
             tracing::error!("no forge is told how builds go, for no HTTP client can be made: {error}");
@@ -63,18 +58,8 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
     }
 }
 
-fn client() -> Result<Client, reqwest::Error> {
-    tls::install();
-    Client::builder()
-        .user_agent(concat!("buildr/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(10))
-        .timeout(ANSWER_TIME)
-        .build()
-}
-
 /// Tells all whose time has come, and says whether something waits still.
-pub(super) async fn tell(desk: &Desk, http: &Client, now_ms: u64) -> Result<bool, StoreError> {
+pub(super) async fn tell(desk: &Desk, http: &Http, now_ms: u64) -> Result<bool, StoreError> {
     let mut by_repo: BTreeMap<String, Vec<ToTell>> = BTreeMap::new();
     for one in desk.store.to_tell(now_ms).await? {
         by_repo.entry(one.identity.clone()).or_default().push(one);
@@ -85,7 +70,7 @@ pub(super) async fn tell(desk: &Desk, http: &Client, now_ms: u64) -> Result<bool
     desk.store.has_to_tell().await
 }
 
-async fn tell_repo(desk: &Desk, http: &Client, all: Vec<ToTell>, now_ms: u64) -> Result<(), StoreError> {
+async fn tell_repo(desk: &Desk, http: &Http, all: Vec<ToTell>, now_ms: u64) -> Result<(), StoreError> {
     for one in all {
         let verdict = tell_one(desk, http, &one, now_ms).await;
         let mut tx = desk.store.write().await?;
@@ -114,7 +99,7 @@ async fn tell_repo(desk: &Desk, http: &Client, all: Vec<ToTell>, now_ms: u64) ->
     Ok(())
 }
 
-async fn tell_one(desk: &Desk, http: &Client, one: &ToTell, now_ms: u64) -> Verdict {
+async fn tell_one(desk: &Desk, http: &Http, one: &ToTell, now_ms: u64) -> Verdict {
     let Ok(kind) = one.forge.parse::<Kind>() else {
         return Verdict::Never(format!("{:?} is no forge that this coordinator knows", one.forge));
     };

@@ -209,6 +209,9 @@ impl Transaction {
             self.tell_publisher(number).await?;
         }
         self.want_statuses(number).await?;
+        if folded.is_some() && ending.is_some() {
+            self.want_notice(number, now_ms).await?;
+        }
         Ok(comes_back)
     }
 

@@ -21,6 +21,7 @@ mod jobs;
 mod log_files;
 mod logs;
 mod members;
+mod notices;
 mod outbox;
 mod planned;
 mod projects;
@@ -69,6 +70,7 @@ pub(crate) use jobs::{Applied, Job};
 pub(crate) use log_files::{LogFiles, LogPlace, Piece};
 pub(crate) use logs::{LogMark, LogTarget, UnfinishedLog};
 pub(crate) use projects::Project;
+pub(crate) use notices::Notice;
 pub(crate) use queue::{InLine, InWork};
 pub(crate) use recent::{HeldJob, RepoStrips, Strip};
 pub(crate) use restart::Past;
@@ -183,6 +185,7 @@ pub(crate) struct Store {
     logs: LogFiles,
     begun: begun::Begun,
     trouble: Mutex<Trouble>,
+    notices: bool,
     /// Held while this coordinator lives, so that no second one works in the same folder.
     _lock: File,
 }
@@ -230,7 +233,7 @@ impl Store {
         let readers = pool(READERS).connect_with(options).await?;
         let logs = LogFiles::new(folder.join("logs"));
         let begun = begun::Begun::new();
-        Ok(Self { writer, readers, logs, begun, trouble: Mutex::default(), _lock: lock })
+        Ok(Self { writer, readers, logs, begun, trouble: Mutex::default(), notices: false, _lock: lock })
     }
 
     /// Begins to write. Whoever else wants to write waits until this is committed or dropped.
@@ -239,7 +242,14 @@ impl Store {
     /// When the database fails.
     pub(crate) async fn write(&self) -> Result<Transaction, StoreError> {
         let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Transaction { tx, effects: Effects::default(), agents: HashMap::new(), grouped: None, tells: None })
+        Ok(Transaction {
+            tx,
+            effects: Effects::default(),
+            agents: HashMap::new(),
+            grouped: None,
+            tells: None,
+            notices: self.notices,
+        })
     }
 
     /// What agents sent could be stored, or why not. What could not is sent again, so this does not outlive its cause.
@@ -279,6 +289,8 @@ pub(crate) struct Transaction {
     grouped: Option<bool>,
     /// Whether any forge is told how builds go, once that was looked up.
     tells: Option<bool>,
+    /// Whether somebody wants to hear when a branch breaks or is fixed.
+    notices: bool,
 }
 
 impl Transaction {
@@ -311,7 +323,7 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 }
 
 /// How the schema came to be, step by step; one that has landed is never changed.
-const MIGRATIONS: [(i64, &str, &str); 13] = [
+const MIGRATIONS: [(i64, &str, &str); 14] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "why", include_str!("../../migrations/0002_why.sql")),
     (3, "incidents", include_str!("../../migrations/0003_incidents.sql")),
@@ -325,6 +337,7 @@ const MIGRATIONS: [(i64, &str, &str); 13] = [
     (11, "access", include_str!("../../migrations/0011_access.sql")),
     (12, "doing", include_str!("../../migrations/0012_doing.sql")),
     (13, "statuses", include_str!("../../migrations/0013_statuses.sql")),
+    (15, "notices", include_str!("../../migrations/0015_notices.sql")),
 ];
 
 async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {

@@ -149,6 +149,21 @@ impl Transaction {
         Ok(())
     }
 
+    /// Has the job that plans a build wait for what the one of an older build waited for: who must let that begin is
+    /// asked again, unless it was let begin.
+    pub(crate) async fn wait_likewise(&mut self, of: BuildNumber, job: JobId) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE jobs SET terms = o.terms, answer = o.answer, unmet = 1
+             FROM (SELECT terms, answer FROM jobs WHERE build = $1 AND plan IS NULL ORDER BY rowid LIMIT 1) o
+             WHERE jobs.id = $2 AND o.terms ->> '$.gate' IS NOT NULL",
+        )
+        .bind(int(of.0))
+        .bind(job.to_string())
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
     /// Writes down what the name of an image meant in the build of a claim.
     pub(crate) async fn image_meant(&mut self, claim: ClaimId, image: &str, digest: &str) -> Result<(), StoreError> {
         if image.len() > IMAGE_BYTES {

@@ -124,6 +124,7 @@ impl Transaction {
                 "DELETE FROM attempts WHERE job IN (SELECT id FROM jobs WHERE build = $1)",
                 "DELETE FROM adoptions WHERE job IN (SELECT id FROM jobs WHERE build = $1)",
                 "DELETE FROM turns WHERE build = $1",
+                "DELETE FROM notices WHERE build = $1",
                 "DELETE FROM statuses WHERE build = $1 AND told >= version",
                 "DELETE FROM images WHERE build = $1",
                 // Those that are left are over, and only say by whom they were begun, or whom they began.

@@ -141,7 +141,7 @@ fn checked(secret: String) -> Answer<String> {
 }
 
 fn view(web: &Web, project: &Project) -> ProjectView {
-    let hook_url = format!("{}/hooks/{}/{}", web.desk.archives.url(), project.forge, project.key);
+    let hook_url = format!("{}/hooks/{}/{}", web.desk.archives.url().unwrap_or_default(), project.forge, project.key);
     ProjectView {
         identity: project.identity.clone(),
         url: project.url.to_string(),

@@ -21,7 +21,7 @@ fn examples(page: &str) -> Vec<(usize, String)> {
 
 #[test]
 fn every_example_is_planned() {
-    for page in ["jobs", "needs", "matrix", "when", "templates"] {
+    for page in ["jobs", "needs", "matrix", "when", "templates", "schedule"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/manual/{page}.md"));
         let examples = examples(&std::fs::read_to_string(&path).unwrap());
         assert!(!examples.is_empty(), "{page}");
