@@ -32,17 +32,17 @@ pub use access::{Audit, AuditEntry, MadeToken, MakeToken, Role, TokenView, Unkno
 pub use agents::{AgentView, Approve, Forgotten, Pause, Paused, Revoke};
 pub use incidents::{DeadLetterView, IncidentKind, IncidentView, Incidents};
 pub use jobs::{ApproveJob, Approved, GateView, JobView, KeptView, TryView};
+pub use lines::{LogCommand, LogCommands, LogHit, LogHits, LogLine, LogLines, LogState};
 pub use projects::{
     AddedProject, Approval, ChangeProject, Deliveries, DeliveryView, Forge, NewProject, ProjectView, Received,
     RemovedProject,
 };
+pub use repro::Repro;
 pub use restart::{Restart, Restarted};
 pub use schedules::{ScheduleAct, ScheduleDone, ScheduleOrder, ScheduleView};
 pub use secrets::{RemoveSecret, SecretView, SetSecret};
-pub use repro::Repro;
 pub use statuses::{ReportNoMore, ReportTo, ReportView, Reported};
 pub use storage::{Keeps, Pin, Pinned, StorageView};
-pub use lines::{LogCommand, LogCommands, LogHit, LogHits, LogLine, LogLines, LogState};
 pub use timeline::{AttemptTimeline, Timeline};
 pub use wait::{
     Asked, BusyQueue, NearAgent, NeededJob, PausedAgent, SeenAgent, WaitReason, WaitingAgent, coming, span,

@@ -77,7 +77,8 @@ pub(super) fn all(counter: &Counter) -> Vec<Shape> {
         logs: Vec::new(),
         jobs: Vec::new(),
     };
-    let numbers = |to: u32| (1..=to).fold(String::new(), |text, number| text + format!("{number}\n").as_str()).into_bytes();
+    let numbers =
+        |to: u32| (1..=to).fold(String::new(), |text, number| text + format!("{number}\n").as_str()).into_bytes();
     let passes = |name, script: &str, logs| Shape { logs, ..one(name, script, "passed") };
     let deploys = format!(
         "image: {image}\nstages: [build, deploy, tell]\nbuild: {{script: [sleep 1]}}\ndeploy:\n  retry: never\n  script:\n    - {}\n    - sleep 1\ntell: {{script: [sleep 1]}}\n",
