@@ -16,7 +16,10 @@ const IN_CONTAINER: &str = "/run/secrets";
 
 /// The secrets that a job may be given, and whether its plan says which.
 pub(super) struct Vault {
-    secrets: Vec<Variable>,
+    /// This machine's, by variables' names.
+    own: Vec<Variable>,
+    /// The farm's, of which each is given to who asks for it and to nobody else.
+    farms: Vec<Variable>,
     /// Whether any part of the plan asks: then each gets what it asks for, and nothing else.
     asked: bool,
     trusted: bool,
@@ -64,11 +67,10 @@ pub(super) struct Given {
 
 impl Vault {
     pub(super) fn of(order: &WorkOrder, own: &[Variable], plan: &Plan) -> Self {
-        // The farm's come behind this machine's: of two of one name the farm's counts.
-        let own = own.iter().filter(|_| order.trusted);
+        let own = own.iter().filter(|_| order.trusted).cloned().collect();
         let asked = plan.secret_requests().any(|request| request.secure.is_none());
         let local = order.trigger == TriggerKind::Local;
-        Self { secrets: own.chain(&order.secrets).cloned().collect(), asked, trusted: order.trusted, local }
+        Self { own, farms: order.secrets.clone(), asked, trusted: order.trusted, local }
     }
 
     /// What a stage is given that asks for these.
@@ -78,8 +80,7 @@ impl Vault {
     pub(super) fn given(&self, stage: &StageName, requests: &[SecretRequest]) -> Result<Given, Denied> {
         let mut given = Given::default();
         if !self.asked {
-            // A store's names, such as prod/ssh, need not be those of variables; nor are sealed values.
-            given.variables = self.secrets.iter().filter(|secret| is_variable(&secret.name)).cloned().collect();
+            given.variables.clone_from(&self.own);
         }
         for request in requests {
             let found = self.found(request).ok_or_else(|| self.denied(stage, request))?;
@@ -94,12 +95,14 @@ impl Vault {
         Ok(given)
     }
 
-    /// The value that is asked for: of several of one name the last.
+    /// The value that is asked for: the farm's before this machine's, and of several of one name the last.
     fn found(&self, request: &SecretRequest) -> Option<&Variable> {
-        let named = |name: &str| self.secrets.iter().rev().find(|secret| secret.name == name);
+        let among = |secrets: &'_ [Variable], name: &str| secrets.iter().rposition(|secret| secret.name == name);
+        let farms = |name: &str| among(&self.farms, name).map(|place| &self.farms[place]);
+        let own = |name: &str| among(&self.own, name).map(|place| &self.own[place]);
         match &request.secure {
-            None => named(&request.from),
-            Some(sealed) => named(sealed).or_else(|| named(&request.from).filter(|_| self.local)),
+            None => farms(&request.from).or_else(|| own(&request.from)),
+            Some(sealed) => farms(sealed).or_else(|| own(&request.from).filter(|_| self.local)),
         }
     }
 
@@ -112,11 +115,6 @@ impl Vault {
             None => Denied::Missing { stage, secret },
         }
     }
-}
-
-fn is_variable(name: &str) -> bool {
-    let part = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(part)
 }
 
 impl Given {
@@ -170,7 +168,7 @@ mod tests {
     fn each_gets_what_it_asks_for_once_anybody_asks() {
         let stage = "deploy".parse().unwrap();
         let all = vault(true, Vec::new()).given(&stage, &[]).unwrap();
-        assert_eq!(names(&all), [("TOKEN", "own"), ("KEY", "k"), ("TOKEN", "order's")]);
+        assert_eq!(names(&all), [("TOKEN", "own"), ("KEY", "k")], "the farm's are asked for by name");
         let asks = vec![request("T", "TOKEN", false), request("SSH", "KEY", true)];
         let vault = vault(true, asks.clone());
         assert_eq!(names(&vault.given(&stage, &asks).unwrap()), [("T", "order's"), ("SSH", "/run/secrets/SSH")]);
@@ -207,9 +205,9 @@ mod tests {
             }
         };
         use TriggerKind::{Local, Push};
-        // Who asks for nothing but sealed values has what the machine and the farm give besides.
+        // Who asks for nothing but sealed values has what the machine gives besides.
         let farms = [("b1.x.y", "opened"), ("prod/ssh", "k"), ("OTHER", "o")];
-        check(Push, &farms, &[("OWN", "w")], Ok(&[("OWN", "w"), ("OTHER", "o"), ("T", "opened")]));
+        check(Push, &farms, &[("OWN", "w")], Ok(&[("OWN", "w"), ("T", "opened")]));
         check(Push, &[], &[("T", "mine")], Err("buildr encrypt T --project URL"));
         check(Local, &[], &[("T", "mine")], Ok(&[("T", "mine"), ("T", "mine")]));
         check(Local, &[], &[], Err("--secret-file T=FILE or --secret T"));
