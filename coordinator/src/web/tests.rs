@@ -2,7 +2,7 @@
 
 mod logs;
 
-use protocol::api::{ApiError, BuildView, Builds, Follow, Submit};
+use protocol::api::{ApiError, Audit, AuditEntry, BuildView, Builds, Follow, MadeToken, Role, Submit, TokenView, Why};
 use protocol::outcome::Ending;
 use protocol::report::JobEvent;
 use tempfile::{TempDir, tempdir};
@@ -90,35 +90,59 @@ async fn every_refusal_is_a_sentence() {
         ("GET /api/v1/builds?branch=a..b", "", "", 400, ""),
         ("GET /api/v1/why", "", "", 404, "no build yet"),
         ("GET /api/v1/nothing", "", "", 404, "nothing at this path"),
+        ("DELETE /api/v1/builds", &w, "", 405, "method"),
+    ] {
+        check_refused(&ask(&farm, request, headers, body).await, status, sentence);
+    }
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_kept_is_refused_with_a_sentence() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let w = writer(&folder);
+    for (request, headers, body, status, sentence) in [
         ("GET /api/v1/secrets", "", "", 401, "sign in"),
-        ("POST /api/v1/secrets", &w, r#"{"name": "T", "value": "s3cret"}"#, 400, "or `all`"),
+        ("POST /api/v1/secrets", w.as_str(), r#"{"name": "T", "value": "s3cret"}"#, 400, "or `all`"),
         (
             "POST /api/v1/secrets",
-            &w,
+            w.as_str(),
             r#"{"name": "T", "value": "s3cret", "all": true, "project": "https://e.org/x"}"#,
             400,
             "or `all`",
         ),
-        ("POST /api/v1/secrets", &w, r#"{"name": "T", "value": "s3", "all": true}"#, 400, "too few to be masked"),
-        ("POST /api/v1/secrets", &w, r#"{"name": "T", "value": "s3cret\u0000", "all": true}"#, 400, "NUL"),
-        ("POST /api/v1/secrets", &w, r#"{"name": "a b", "value": "s3cret", "all": true}"#, 400, "cannot name a secret"),
-        ("POST /api/v1/secrets", &w, r#"{"name": "CI", "value": "s3cret", "all": true}"#, 400, "buildr's own"),
         (
             "POST /api/v1/secrets",
-            &w,
+            w.as_str(),
+            r#"{"name": "T", "value": "s3", "all": true}"#,
+            400,
+            "too few to be masked",
+        ),
+        ("POST /api/v1/secrets", w.as_str(), r#"{"name": "T", "value": "s3cret\u0000", "all": true}"#, 400, "NUL"),
+        (
+            "POST /api/v1/secrets",
+            w.as_str(),
+            r#"{"name": "a b", "value": "s3cret", "all": true}"#,
+            400,
+            "cannot name a secret",
+        ),
+        ("POST /api/v1/secrets", w.as_str(), r#"{"name": "CI", "value": "s3cret", "all": true}"#, 400, "buildr's own"),
+        (
+            "POST /api/v1/secrets",
+            w.as_str(),
             r#"{"name": "T", "value": "s3cret", "all": true, "branch": "a b"}"#,
             400,
             "pattern",
         ),
         (
             "POST /api/v1/secrets",
-            &w,
+            w.as_str(),
             r#"{"name": "T", "value": "s3cret", "all": true, "events": ["x"]}"#,
             400,
             "unknown variant",
         ),
-        ("POST /api/v1/secrets/remove", &w, r#"{"name": "T", "all": true}"#, 404, "no secret T"),
-        ("DELETE /api/v1/builds", &w, "", 405, "method"),
+        ("POST /api/v1/secrets/remove", w.as_str(), r#"{"name": "T", "all": true}"#, 404, "no secret T"),
     ] {
         check_refused(&ask(&farm, request, headers, body).await, status, sentence);
     }
@@ -291,10 +315,26 @@ async fn who_may_not_look_is_asked_to_sign_in() {
     farm.stop().await;
 }
 
+/// Who did what, the oldest first, read in two pages.
+async fn told(farm: &Farm, w: &str) -> Vec<String> {
+    let mut entries = Vec::new();
+    let mut before = String::new();
+    loop {
+        let (_, _, page) = ask(farm, &format!("GET /api/v1/audit?limit=5{before}"), w, "").await;
+        let Audit { entries: more, next } = serde_json::from_str(&page).unwrap();
+        assert!(more.len() <= 5 && more.iter().all(|entry| entry.address == "127.0.0.1" && entry.at_ms > 0), "{page}");
+        entries.splice(0..0, more.into_iter().rev());
+        let Some(next) = next else { break };
+        before = format!("&before={next}");
+    }
+    let line = |it: &AuditEntry| {
+        format!("{} {} {} {} {}", it.who, it.said.as_deref().unwrap_or("-"), it.method, it.path, it.status)
+    };
+    entries.iter().map(line).collect()
+}
+
 #[tokio::test]
 async fn a_token_through_the_api_and_who_did_what() {
-    use protocol::api::{Audit, MadeToken, Role, TokenView, Why};
-
     let folder = tempdir().unwrap();
     let farm = Farm::start(&folder).await;
     let w = writer(&folder);
@@ -330,16 +370,7 @@ async fn a_token_through_the_api_and_who_did_what() {
     check_refused(&ask(&farm, "POST /api/v1/tokens/ci/revoke", &w, "").await, 404, "no token called");
     check_refused(&ask(&farm, "POST /api/v1/builds", &own, "{}").await, 403, "was revoked");
 
-    let (_, _, page) = ask(&farm, "GET /api/v1/audit?limit=5", &w, "").await;
-    let Audit { entries, next } = serde_json::from_str(&page).unwrap();
-    let (_, _, page) = ask(&farm, &format!("GET /api/v1/audit?limit=5&before={}", next.unwrap()), &w, "").await;
-    let rest: Audit = serde_json::from_str(&page).unwrap();
-    let told: Vec<String> = entries
-        .iter()
-        .chain(&rest.entries)
-        .rev()
-        .map(|it| format!("{} {} {} {} {}", it.who, it.said.as_deref().unwrap_or("-"), it.method, it.path, it.status))
-        .collect();
+    let told = told(&farm, &w).await;
     assert_eq!(
         told,
         [
@@ -355,7 +386,6 @@ async fn a_token_through_the_api_and_who_did_what() {
             "start token - POST /api/v1/tokens/ci/revoke 404",
         ]
     );
-    assert!(entries.iter().all(|entry| entry.address == "127.0.0.1" && entry.at_ms > 0), "{entries:?}");
     farm.stop().await;
 }
 

@@ -23,7 +23,7 @@ enum Doing {
     Anything,
 }
 
-/// What is done, below which path (`*` is any one part of it), and what that needs.
+/// What is done, below which path, and what that needs.
 type Rule = (Doing, &'static str, Need);
 
 const RULES: [Rule; 20] = [
@@ -64,7 +64,9 @@ pub(super) fn need(method: &Method, path: &str) -> Need {
         };
         same && lies_below(path, below)
     };
-    RULES.iter().find(fits).map_or(Need::Reading, |(_, _, need)| *need)
+    // What is no path at all is asked for everything, when it does more than look.
+    let usual = if reads { Need::Reading } else { Need::Role(Role::Admin) };
+    RULES.iter().find(fits).map_or(usual, |(_, _, need)| *need)
 }
 
 /// Whether a request only looks.
@@ -74,8 +76,7 @@ pub(super) fn reads(method: &Method) -> bool {
 
 /// By whole parts: `/agents` has `/agents/oak` below it, and not `/agents-of-old`.
 fn lies_below(path: &str, below: &str) -> bool {
-    let mut parts = path.split('/');
-    below.split('/').all(|wanted| parts.next().is_some_and(|part| wanted == "*" || wanted == part))
+    path.strip_prefix(below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -115,6 +116,7 @@ mod tests {
             ("POST /api/v1/projects", role(Role::Maintainer)),
             ("GET /api/v1/projects", Reading),
             ("GET /api/v1/key", Nothing),
+            ("OPTIONS *", role(Role::Admin)),
             // As axum, which finds no route for it.
             ("POST //api/v1/tokens", role(Role::Developer)),
         ] {

@@ -36,7 +36,7 @@ pub(in crate::web) fn router() -> Router<Arc<Web>> {
 
 /// The form, with what went wrong.
 pub(super) fn asked_to_sign_in(refusal: &Refusal, to: &str) -> Response {
-    shown(refusal.status, SignIn { to: within(to), sentence: Some(&refusal.sentence) })
+    shown(refusal.status, &SignIn { to: within(to), sentence: Some(&refusal.sentence) })
 }
 
 /// Signs in by a link. The token leaves the address bar at once.
@@ -46,7 +46,7 @@ pub(super) async fn by_link(web: &Web, headers: &HeaderMap, asked: Asked, token:
 
 async fn form(request: Request) -> Response {
     let to = request.uri().query().and_then(|query| field(query.as_bytes(), "to")).unwrap_or_default();
-    shown(StatusCode::OK, SignIn { to: within(&to), sentence: None })
+    shown(StatusCode::OK, &SignIn { to: within(&to), sentence: None })
 }
 
 async fn sign_in(State(web): State<Arc<Web>>, request: Request) -> Response {
@@ -108,7 +108,7 @@ fn within(to: &str) -> &str {
     if ours { to } else { "/" }
 }
 
-fn shown(status: StatusCode, page: SignIn<'_>) -> Response {
+fn shown(status: StatusCode, page: &SignIn<'_>) -> Response {
     match page.render() {
         Ok(text) => (status, Html(text)).into_response(),
         Err(error) => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
