@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buildr::process::clock::now_ms;
-use protocol::BuildNumber;
 use protocol::api::Approval;
 use protocol::job::TriggerKind;
+use protocol::{BuildNumber, CommitId};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -120,6 +120,7 @@ impl Work<'_> {
                 _ if !self.project.allowed => "ignored: the project takes no webhooks at present".to_owned(),
                 Verdict::Cancel { pull_request, reason } => self.cancel(pull_request, &reason).await?,
                 Verdict::Build(facts) => self.begin(*facts).await?,
+                Verdict::Again(commit) => self.again(&commit).await?,
             });
         }
         Ok(said.join("; "))
@@ -160,8 +161,20 @@ impl Work<'_> {
         Ok(format!("build {build}{waits}"))
     }
 
+    /// What a webhook began of this commit, again: with the same facts, so that a stranger's code stays a stranger's.
+    async fn again(&mut self, commit: &CommitId) -> Result<String, StoreError> {
+        let Some(old) = self.tx.begun_by_push(&self.project.url, commit).await? else {
+            return Ok(format!("ignored: nothing was built of {} that could be built again", commit.short()));
+        };
+        let commit = old.origin.head.clone().or(old.commit);
+        let branch = old.branch.filter(|_| old.trigger == TriggerKind::Push);
+        let facts =
+            TriggerFacts { kind: old.trigger, branch, commit, origin: old.origin, short: None, unless_built: false };
+        self.begin(facts).await
+    }
+
     async fn built(&mut self, facts: &TriggerFacts) -> Result<Option<BuildNumber>, StoreError> {
-        let commit = facts.commit.as_ref().map(protocol::CommitId::as_str).or(facts.short.as_deref());
+        let commit = facts.commit.as_ref().map(CommitId::as_str).or(facts.short.as_deref());
         match (facts.origin.pull_request, commit) {
             (Some(pull_request), Some(commit)) if facts.unless_built => {
                 self.tx.built_of_request(&self.project.url, pull_request, commit).await

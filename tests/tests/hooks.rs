@@ -258,6 +258,13 @@ async fn what_is_rejected_is_cancelled_and_what_is_approved_is_that_commit() {
 
         let body = request(&proposed.hosted, "reopened", &head, 8);
         let build = begins(farm, &added, "pull_request", "2", &body).await;
+        // Somebody asks for it again at the forge: it waits as it did.
+        let again = json!({"action": "rerequested", "check_suite": {"head_sha": head}});
+        let third = begins(farm, &added, "check_suite", "3", &again).await;
+        let view = farm.api().until_is(build, Status::Cancelled).await;
+        assert!(view.attempts.is_empty());
+        let build = third;
+        assert!(farm.api().build(build).await.build.message.unwrap().contains("by a maintainer"));
         farm.api().client.approve_job(build, &ApproveJob::default()).await.unwrap();
         // The forge offers the merge of another commit by now: nobody approved that.
         proposed.propose_on(&head, "evil");

@@ -28,6 +28,14 @@ struct Payload {
     number: Option<u64>,
     pull_request: Option<PullRequest>,
     changes: Option<Changes>,
+    /// What was built before.
+    #[serde(alias = "check_run")]
+    check_suite: Option<Checked>,
+}
+
+#[derive(Deserialize)]
+struct Checked {
+    head_sha: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -116,6 +124,7 @@ pub(super) fn read(forge: Forge, event: &str, body: &[u8]) -> Result<Told, Unrea
         "ping" => Verdict::Ping,
         "push" => push(&payload)?,
         "pull_request" | "pull_request_sync" => pull_request(forge, &payload)?,
+        "check_suite" | "check_run" if payload.action.as_deref() == Some("rerequested") => again(&payload)?,
         "delete" => Verdict::Ignored("branch or tag deleted".to_owned()),
         // Its push comes too, and says more.
         "create" => Verdict::Ignored("a branch or tag was made; its push is what counts".to_owned()),
@@ -176,6 +185,11 @@ fn pull_request(forge: Forge, payload: &Payload) -> Result<Verdict, Unreadable> 
         fork: !own,
         merge: Some(format!("refs/pull/{number}/merge")),
     })
+}
+
+fn again(payload: &Payload) -> Result<Verdict, Unreadable> {
+    let commit = payload.check_suite.as_ref().and_then(|checked| checked.head_sha.as_ref()?.parse().ok());
+    commit.map(Verdict::Again).ok_or_else(|| Unreadable::because("what is to be built again names no `head_sha`"))
 }
 
 /// A pull request without a branch of its own comes from a ref.

@@ -79,6 +79,8 @@ pub(crate) enum Verdict {
         /// Why, as a sentence.
         reason: String,
     },
+    /// The same again that this commit began last: somebody asked for it at the forge.
+    Again(CommitId),
     /// Nothing: the forge tries whether somebody is there.
     Ping,
     /// Nothing, and why.

@@ -37,6 +37,7 @@ fn shown(verdict: &Verdict) -> String {
         Verdict::Ping => "ping".to_owned(),
         Verdict::Ignored(why) => format!("ignored: {why}"),
         Verdict::Cancel { pull_request, reason } => format!("cancel #{pull_request}: {reason}"),
+        Verdict::Again(commit) => format!("again {}", &commit.as_str()[..1]),
         Verdict::Build(facts) => built(facts),
     }
 }
@@ -97,6 +98,9 @@ fn github() {
     check("github/pull_request_labeled", "pull_request", &nothing("labeled"));
     check("github/pull_request_edited", "pull_request", &nothing("edited"));
     check("github/ping", "ping", "ping");
+    check("github/check_suite", "check_suite", "again b");
+    check("github/check_run", "check_run", "again b");
+    check("github/star", "check_run", "ignored: event check_run builds nothing");
     check("github/star", "star", "ignored: event star builds nothing");
 }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use protocol::api::{DeliveryView, Forge};
-use protocol::{BuildNumber, RepoUrl};
+use protocol::{BuildNumber, CommitId, RepoUrl};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
+use super::builds::{Build, build_of};
 use super::{Store, StoreError, Transaction, int, json, json_or_none, name, natural, small, to_json};
 
 /// How many handled deliveries of a project are kept.
@@ -128,7 +129,7 @@ impl Transaction {
         }
         let inserted = sqlx::query(
             "INSERT INTO deliveries (project, forge, event, headers, body, forge_id, received_ms, verdict, redelivers)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+             VALUES ($1, $2, $3, $4, CASE WHEN $8 IS NOT NULL AND length($5) > $10 THEN x'' ELSE $5 END, $6, $7, $8, $9)",
         )
         .bind(&new.project)
         .bind(new.forge.name())
@@ -139,6 +140,7 @@ impl Transaction {
         .bind(int(now_ms))
         .bind(&new.verdict)
         .bind(new.redelivers.map(int))
+        .bind(LONGEST_KEPT)
         .execute(&mut *self.tx)
         .await?;
         let number = inserted.last_insert_rowid();
@@ -218,6 +220,24 @@ impl Transaction {
             }
         }
         Ok(found)
+    }
+
+    /// The newest build that a push, a tag or a pull request began of a commit.
+    pub(crate) async fn begun_by_push(
+        &mut self,
+        repo: &RepoUrl,
+        commit: &CommitId,
+    ) -> Result<Option<Build>, StoreError> {
+        let row = sqlx::query(
+            "SELECT * FROM builds WHERE repo = $1 AND trigger IN ('push', 'tag', 'pull_request')
+                    AND (commit_id = $2 OR origin ->> '$.head' = $2)
+             ORDER BY number DESC LIMIT 1",
+        )
+        .bind(repo.reveal())
+        .bind(commit.as_str())
+        .fetch_optional(&mut *self.tx)
+        .await?;
+        row.as_ref().map(build_of).transpose()
     }
 
     /// The newest build of a pull request, with a commit that begins so.
