@@ -6,12 +6,14 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use buildr::client;
 use data_encoding::HEXLOWER;
 use farm::farm::{Farm, in_memory, until};
 use farm::smart_http::{Hosted, SmartHttp};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use protocol::api::{
-    AddedProject, Approval, ApproveJob, ChangeProject, DeliveryView, Forge, NewProject, Received, Status,
+    AddedProject, Approval, ApproveJob, ChangeProject, DeliveryView, Forge, MakeToken, NewProject, Received, Restart,
+    Role, Status,
 };
 use protocol::{BuildNumber, CommitId};
 use serde_json::json;
@@ -256,6 +258,11 @@ async fn what_is_rejected_is_cancelled_and_what_is_approved_is_that_commit() {
         assert!(view.build.message.unwrap().contains(": odd"), "never passed");
         assert!(farm.api().client.approve_job(rejected, &ApproveJob::default()).await.is_err());
 
+        // Doing it again is no way around a maintainer.
+        let again = farm.api().client.restart(rejected, &Restart::default()).await.unwrap().build;
+        assert!(farm.api().build(again).await.build.message.unwrap().contains("by a maintainer"));
+        farm.api().cancel(again).await;
+
         let body = request(&proposed.hosted, "reopened", &head, 8);
         let build = begins(farm, &added, "pull_request", "2", &body).await;
         // Somebody asks for it again at the forge: it waits as it did.
@@ -273,6 +280,40 @@ async fn what_is_rejected_is_cancelled_and_what_is_approved_is_that_commit() {
         assert_eq!(view.build.commit, Some(head));
         let job = farm.api().log(build, "0-job").await;
         assert!(job.contains("refs/pull/7/merge is of another commit, so"), "{job}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_role_and_what_it_may() {
+    in_memory(async |farm| {
+        farm.start_coordinator().await;
+        farm.start_agent("a", 1).await;
+        let proposed = Proposed::new(MANIFEST).await;
+        let added = add(farm, &proposed.hosted, Forge::GitHub).await;
+        let (head, _) = proposed.propose("first");
+        let body = request(&proposed.hosted, "opened", &head, 8);
+        let build = begins(farm, &added, "pull_request", "1", &body).await;
+        let as_role = async |role: Role| {
+            let order = MakeToken { name: role.to_string(), role, for_ms: None };
+            let token = farm.api().client.make_token(&order).await.unwrap().token;
+            client::Farm::new(format!("http://{}", farm.config.listen).parse().unwrap(), Some(token)).unwrap()
+        };
+        let (developer, maintainer) = (as_role(Role::Developer).await, as_role(Role::Maintainer).await);
+        let change = ChangeProject { approval: Some(Approval::None), ..ChangeProject::default() };
+        for refused in [
+            developer.approve_job(build, &ApproveJob::default()).await.map(|_| ()),
+            developer.approve_job(build, &ApproveJob { reject: true, ..ApproveJob::default() }).await.map(|_| ()),
+            developer.change_project(&added.project.identity, &change).await.map(|_| ()),
+            developer.remove_project(&added.project.identity).await.map(|_| ()),
+            developer.redeliver(1).await.map(|_| ()),
+        ] {
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains("maintainer"), "{refused}");
+        }
+        assert_eq!(farm.api().build(build).await.build.status, Status::Queued);
+        maintainer.approve_job(build, &ApproveJob::default()).await.unwrap();
+        farm.api().until_is(build, Status::Passed).await;
     })
     .await;
 }
