@@ -30,6 +30,7 @@ mod recent;
 mod restart;
 mod retention;
 mod schedule;
+mod schema;
 mod secrets;
 mod schedules;
 mod statuses;
@@ -52,9 +53,9 @@ use futures_util::FutureExt as _;
 use protocol::AgentId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
-use sqlx::{Connection as _, Row as _, SqlSafeStr as _, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{Connection as _, Row as _, Sqlite, SqliteConnection, SqlitePool};
 
 pub(crate) use adoptions::{Adoption, Settled};
 pub(crate) use agents::Agent;
@@ -228,7 +229,7 @@ impl Store {
         let pool = |most| SqlitePoolOptions::new().max_connections(most).acquire_timeout(BUSY);
         let writer = pool(1).after_release(|connection, _| is_sound(connection).boxed());
         let writer = writer.connect_with(options.clone()).await?;
-        migrate(&writer, &path).await?;
+        schema::migrate(&writer, &path).await?;
         let options = options.pragma("cache_size", READER_CACHE).read_only(true);
         let readers = pool(READERS).connect_with(options).await?;
         let logs = LogFiles::new(folder.join("logs"));
@@ -320,36 +321,6 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::InUse(folder.to_owned())),
         Err(std::fs::TryLockError::Error(source)) => Err(file_error(source)),
     }
-}
-
-/// How the schema came to be, step by step; one that has landed is never changed.
-const MIGRATIONS: [(i64, &str, &str); 14] = [
-    (1, "first", include_str!("../../migrations/0001_first.sql")),
-    (2, "why", include_str!("../../migrations/0002_why.sql")),
-    (3, "incidents", include_str!("../../migrations/0003_incidents.sql")),
-    (4, "not twice", include_str!("../../migrations/0004_not_twice.sql")),
-    (5, "several jobs", include_str!("../../migrations/0005_several_jobs.sql")),
-    (6, "turns", include_str!("../../migrations/0006_turns.sql")),
-    (7, "default branch", include_str!("../../migrations/0007_default_branch.sql")),
-    (8, "spent", include_str!("../../migrations/0008_spent.sql")),
-    (9, "through", include_str!("../../migrations/0009_through.sql")),
-    (10, "hooks", include_str!("../../migrations/0010_hooks.sql")),
-    (11, "access", include_str!("../../migrations/0011_access.sql")),
-    (12, "doing", include_str!("../../migrations/0012_doing.sql")),
-    (13, "statuses", include_str!("../../migrations/0013_statuses.sql")),
-    (15, "notices", include_str!("../../migrations/0015_notices.sql")),
-];
-
-async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
-    let migration = |&(version, name, sql): &(i64, &'static str, &'static str)| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-    };
-    let migrations: Vec<Migration> = MIGRATIONS.iter().map(migration).collect();
-    let known = migrations.iter().map(|migration| migration.version).max().unwrap_or(0);
-    Migrator::with_migrations(migrations).run(writer).await.map_err(|error| match error {
-        MigrateError::VersionMissing(version) => StoreError::TooNew { path: path.to_owned(), version, known },
-        source => StoreError::Migration { path: path.to_owned(), source },
-    })
 }
 
 /// SQLite's numbers are signed; what is too large for one is as good as its largest.
