@@ -78,6 +78,12 @@
       const kept = document.getElementById(placeholder.id);
       if (kept && old.contains(kept)) placeholder.replaceWith(kept);
     }
+    // A log that somebody reads stays in its viewer, also when it would be a quiet one by now.
+    for (const kept of all("[data-keep][id]", old)) {
+      const place = kept.closest("details")?.id;
+      const instead = place && one(`#${CSS.escape(place)} > .log-body`, fresh.content);
+      if (instead && kept.closest("details").open) instead.replaceWith(kept);
+    }
     for (const details of all("details[id]", fresh.content)) {
       const before = document.getElementById(details.id);
       if (before && before.dataset.touched) {

@@ -62,6 +62,11 @@ impl Part {
         let steady = without_times(&html);
         Ok(Self { id, html, steady })
     }
+
+    /// The same, of which only what `news` says is news.
+    pub(super) fn keyed(id: &'static str, template: &impl Template, news: &str) -> Answer<Self> {
+        Ok(Self { steady: without_times(news), ..Self::new(id, template)? })
+    }
 }
 
 /// Names what a part says apart from its times.

@@ -46,6 +46,8 @@ pub(super) struct Failure {
     pub(super) title: String,
     /// Where its log stands on the page.
     pub(super) anchor: Option<String>,
+    /// Its log's own page.
+    page: String,
     /// How it ended.
     pub(super) how: String,
     /// Whether the farm is at fault.
@@ -57,6 +59,16 @@ pub(super) struct Failure {
     /// How many failed that are not named.
     pub(super) more_tests: u64,
 }
+
+impl Failure {
+    /// Where a line stands on the log's own page.
+    pub(super) fn line(&self, number: &u64) -> String {
+        format!("{}&from={}#L{number}", self.page, number.saturating_sub(AROUND).max(1))
+    }
+}
+
+/// How many lines before one are on the page that a link to it leads to.
+const AROUND: u64 = 100;
 
 /// A line of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +97,7 @@ pub(super) async fn failures(web: &Web, whole: &Whole) -> io::Result<Vec<Failure
         failures.push(Failure {
             title: title(&whole.view, &attempt.job, stage.name.as_str()),
             anchor: mark.map(|_| anchor(attempt.attempt, name.as_str())),
+            page: format!("/builds/{}/logs/{name}?attempt={}", whole.view.build.number.0, attempt.attempt),
             how,
             errored,
             lines: match mark {

@@ -53,7 +53,7 @@ impl Facts {
             timeline: timeline(&times, now_ms),
             plans: store.plans_of(number).await?,
             failures: failure::failures(web, whole).await.map_err(unread)?,
-            logs: shown::logs(web, whole).await.map_err(unread)?,
+            logs: shown::logs(web, whole).await?,
             view: whole.view.clone(),
             now_ms,
         })
@@ -112,7 +112,7 @@ pub(super) async fn parts(web: &Web, seen: &Seen, onlooker: &Onlooker) -> Answer
         Part::new("gates", &page.as_gates())?,
         Part::new("story", &page.as_story())?,
         Part::new("rail", &page.as_rail())?,
-        Part::new("logs", &page.as_logs())?,
+        Part::keyed("logs", &page.as_logs(), &shown::heads(&facts.logs))?,
         Part::new("facts", &page.as_facts())?,
     ])
 }

@@ -1,7 +1,5 @@
 //! What stands on a build's page, as its template takes it.
 
-use std::io;
-
 use askama::Template;
 use protocol::JobKey;
 use protocol::StageOutcome;
@@ -16,17 +14,16 @@ use super::jobs::{GateShown, JobShown, anchor, gates, jobs};
 use super::verdict::{Verdict, last_attempts, title, verdict};
 use super::waterfall::{Waterfall, waterfall};
 use crate::web::Web;
-use crate::web::api::Whole;
+use crate::web::api::{Answer, Whole};
 use crate::web::follow::tail;
+use crate::web::logs::{Log, unreadable};
+use crate::web::pages::log::LogPart;
 use crate::web::pages::said::{Since, When, short_repo, size, took};
 use crate::web::pages::{Frame, Here, Onlooker};
 use crate::web::text::plain;
 
-/// How much of the end of a log stands on the page when its stage failed or runs.
-const LOG_SHOWN: u64 = 64 << 10;
-
-/// How much of any other.
-const QUIET_LOG_SHOWN: u64 = 16 << 10;
+/// How much of the end of a log without a viewer stands on the page, in bytes.
+const LOG_SHOWN: u64 = 16 << 10;
 
 #[derive(Template)]
 #[template(path = "build.html", blocks = ["verdict", "failures", "gates", "story", "rail", "logs", "facts"])]
@@ -79,12 +76,19 @@ pub(super) struct LogShown {
     status: Option<&'static str>,
     took: Option<String>,
     size: String,
-    raw: String,
+    /// Its own page.
+    page: String,
+    /// The viewer, of one that somebody most likely looks for: each that goes on takes a line of the browser's.
+    part: Option<LogPart>,
+    /// The end of any other.
     text: String,
     cut: bool,
     gap: Option<String>,
     is_open: bool,
 }
+
+/// How many logs of a build have a viewer on its page.
+const VIEWERS: usize = 4;
 
 struct TestsShown {
     stage: String,
@@ -224,7 +228,7 @@ fn story(view: &BuildView, why: &Why) -> Vec<String> {
 }
 
 /// The logs of a build, with their ends.
-pub(super) async fn logs(web: &Web, whole: &Whole) -> io::Result<Vec<LogShown>> {
+pub(super) async fn logs(web: &Web, whole: &Whole) -> Answer<Vec<LogShown>> {
     let view = &whole.view;
     let mut shown = Vec::new();
     for (place, mark) in &whole.logs {
@@ -237,24 +241,41 @@ pub(super) async fn logs(web: &Web, whole: &Whole) -> io::Result<Vec<LogShown>> 
             Some(Some(StageOutcome::Failed { .. } | StageOutcome::Errored { .. }))
         );
         let runs = stage.is_some_and(|stage| stage.result.is_none()) && attempt.ended_ms.is_none();
-        let most = if bad || runs { LOG_SHOWN } else { QUIET_LOG_SHOWN };
-        let number = view.build.number.0;
+        let is_open = (bad && counts) || runs;
+        let part = if is_open && shown.iter().filter(|log: &&LogShown| log.part.is_some()).count() < VIEWERS {
+            let log = Log { build: view.build.number, attempt: *place, mark: mark.clone() };
+            Some(LogPart::of(web, &log, None, false).await?)
+        } else {
+            None
+        };
+        let text =
+            if part.is_some() { Vec::new().into() } else { tail(web, mark, LOG_SHOWN).await.map_err(unreadable)? };
         shown.push(LogShown {
             id: anchor(*place, log.name.as_str()),
             title: log_title(view, attempt.job.as_str(), log.name.title(), *place, counts),
             status: stage.map(|stage| stage.result.as_ref().map_or("running", StageOutcome::name)),
             took: stage.and_then(|stage| stage.duration_ms).filter(|ms| *ms > 0).map(took),
             size: size(log.bytes),
-            raw: format!("/api/v1/builds/{number}/logs/{}?attempt={place}", log.name),
-            text: plain(&tail(web, mark, most).await?),
-            cut: log.bytes > most,
+            page: format!("/builds/{}/logs/{}?attempt={place}", view.build.number.0, log.name),
+            part,
+            text: plain(&text),
+            cut: log.bytes > LOG_SHOWN,
             gap: log.gap(),
-            is_open: (bad && counts) || runs || (whole.logs.len() == 1),
+            is_open: is_open || whole.logs.len() == 1,
         });
     }
     // What the jobs themselves said comes after their stages: it is seldom what somebody looks for.
     shown.sort_by_key(|log| log.status.is_none());
     Ok(shown)
+}
+
+/// What of the logs is news: not that one has grown, which its viewer hears by itself.
+pub(super) fn heads(logs: &[LogShown]) -> String {
+    let head = |log: &LogShown| {
+        let grown = if log.part.is_some() { "" } else { &log.size };
+        format!("{} {:?} {:?} {grown}\n", log.id, log.status, log.gap)
+    };
+    logs.iter().map(head).collect()
 }
 
 fn log_title(view: &BuildView, job: &str, log: &str, attempt: u32, counts: bool) -> String {
