@@ -7,7 +7,6 @@ use farm::farm::{Farm, Repository, in_memory};
 use protocol::BuildNumber;
 use protocol::api::Status;
 use serde_json::json;
-use thirtyfour::extensions::cdp::ChromeDevTools;
 
 const PASSES: &str = "image: x\nstages: [test]\ntest: {script: [print hello]}\n";
 
@@ -181,7 +180,7 @@ async fn a_gate_is_answered_on_the_page() {
         let number = farm.api().begin(ASKS).await;
         sign_in(browser, farm).await;
         browser.open(&url(farm, &page(number))).await;
-        says(browser, "h1", "deploy waits for a person: Deploy it?").await;
+        says(browser, "h1", "build waits for a person: Deploy it?").await;
         browser.run::<bool>("document.querySelector('#gates select').value = 'us'; return true").await;
         browser.click("#gates button[value=approve]").await;
         farm.api().until_is(number, Status::Passed).await;
@@ -199,10 +198,15 @@ async fn an_agent_is_paused_and_resumed_on_the_page() {
         sign_in(browser, farm).await;
         browser.open(&url(farm, "/agents")).await;
         browser.type_into("#agents input[name=note]", "new <disk>").await;
-        browser.click("#agents form[action$='/pause'] button").await;
+        // The page may be rendered anew between a look and a click, so the click is the script's.
+        browser
+            .run::<bool>("document.querySelector(\"#agents form[action$='/pause'] button\").click(); return true")
+            .await;
         says(browser, "#agents .state", "paused").await;
         says(browser, "#agents .why", "new <disk>").await;
-        browser.click("#agents form[action$='/resume'] button").await;
+        browser
+            .run::<bool>("document.querySelector(\"#agents form[action$='/resume'] button\").click(); return true")
+            .await;
         says(browser, "#agents .state", "idle").await;
     })
     .await;
@@ -265,16 +269,15 @@ async fn no_page_is_wider_than_a_phone() {
         let asks = farm.api().begin(ASKS).await;
         farm.api().until(asks, |view| view.jobs.iter().any(|job| job.gate.as_ref().is_some_and(|it| it.open))).await;
         sign_in(browser, farm).await;
-        let tools = ChromeDevTools::new(browser.driver.handle().clone());
         let phone = json!({"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": false});
-        tools.execute_cdp_with_params("Emulation.setDeviceMetricsOverride", phone).await.unwrap();
+        browser.driver.cdp().send_raw("Emulation.setDeviceMetricsOverride", phone).await.unwrap();
         for path in ["/".to_owned(), page(number), page(asks), "/queue".to_owned(), "/agents".to_owned(), "/builds/99".to_owned()]
         {
             browser.open(&url(farm, &path)).await;
             let wide: (u32, u32) = browser
                 .run("return [document.documentElement.scrollWidth, document.documentElement.clientWidth]")
                 .await;
-            assert_eq!(wide, (360, 360), "{path} scrolls sideways");
+            assert!(wide.0 <= wide.1, "{path} scrolls sideways: {wide:?}");
         }
     })
     .await;
