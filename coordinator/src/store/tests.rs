@@ -310,3 +310,36 @@ async fn builds_that_are_asked_for_together_begin_each_by_itself() {
     assert_eq!(builds.len(), 4);
     assert_eq!(store.next_to_offer(&LabelSet::default(), 9, 9).await.unwrap().len(), 4);
 }
+
+#[tokio::test]
+async fn a_build_that_waited_for_a_person_waits_again_when_it_is_done_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    for (terms, answer, unmet) in [
+        (Some(r#"{"gate":{"ask":"May it?"}}"#), None, 1),
+        (Some(r#"{"gate":{"ask":"May it?"}}"#), Some(r#"{"at_ms":7}"#), 1),
+        (None, None, 0),
+    ] {
+        let mut tx = store.write().await.unwrap();
+        let old = tx.insert_build(&build(), 1).await.unwrap();
+        let held = insert_job(&mut tx, old).await;
+        sqlx::query("UPDATE jobs SET terms = $2, answer = $3 WHERE id = $1")
+            .bind(held.to_string())
+            .bind(terms)
+            .bind(answer)
+            .execute(&mut *tx.tx)
+            .await
+            .unwrap();
+        let new = tx.insert_restart(old, true, Some("ada"), 2).await.unwrap().unwrap();
+        let job = insert_job(&mut tx, new).await;
+        tx.wait_likewise(old, job).await.unwrap();
+        let row = sqlx::query("SELECT terms, answer, unmet FROM jobs WHERE id = $1")
+            .bind(job.to_string())
+            .fetch_one(&mut *tx.tx)
+            .await
+            .unwrap();
+        assert_eq!(row.get::<Option<&str>, _>("terms"), terms);
+        assert_eq!(row.get::<Option<&str>, _>("answer"), answer);
+        assert_eq!(row.get::<i64, _>("unmet"), unmet);
+    }
+}
