@@ -141,7 +141,7 @@ impl<'a> Walk<'a> {
             let end = memchr::memchr(b'\n', &self.ahead);
             let part = self.ahead.split_to(end.unwrap_or(self.ahead.len()));
             if is_wanted && (head.len() as u64) < LONGEST {
-                head = joined(head, &part);
+                head = joined(&head, &part);
             }
             self.look.add(&part);
             self.at += part.len() as u64;
@@ -179,7 +179,7 @@ impl<'a> Walk<'a> {
 }
 
 /// The beginning of a line with what follows it, as far as it is shown.
-fn joined(head: Bytes, part: &Bytes) -> Bytes {
+fn joined(head: &Bytes, part: &Bytes) -> Bytes {
     let longest = usize::try_from(LONGEST).unwrap_or(usize::MAX);
     if head.is_empty() {
         return part.slice(..part.len().min(longest));
