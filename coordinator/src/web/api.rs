@@ -170,14 +170,19 @@ struct HealthView {
     message: Option<String>,
 }
 
-/// 200 while builds can go on, 503 while the agents cannot be reached.
-async fn health(State(web): State<Arc<Web>>) -> Response {
+/// The line to the agents (`up`, `blocked` or `away`), and why builds cannot go on, when they cannot.
+pub(super) fn trouble(web: &Web) -> (&'static str, Option<String>) {
     let (link, message) = match &*web.desk.link.health().borrow() {
         Health::Up(_) => ("up", None),
         Health::Blocked { reason } => ("blocked", Some(reason.clone())),
         Health::Away { reason } => ("away", Some(reason.clone())),
     };
-    let message = message.or_else(|| web.desk.store.trouble());
+    (link, message.or_else(|| web.desk.store.trouble()))
+}
+
+/// 200 while builds can go on, 503 while the agents cannot be reached.
+async fn health(State(web): State<Arc<Web>>) -> Response {
+    let (link, message) = trouble(&web);
     let status = if message.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(HealthView { version: env!("CARGO_PKG_VERSION"), link, message })).into_response()
 }

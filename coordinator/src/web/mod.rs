@@ -4,6 +4,7 @@ mod access;
 mod agents;
 mod api;
 mod assets;
+mod badge;
 mod audit;
 mod deliveries;
 mod deeds;
@@ -13,6 +14,7 @@ mod follow;
 mod hook;
 mod live;
 mod logs;
+mod measures;
 mod pages;
 mod projects;
 mod refusal;
@@ -78,14 +80,15 @@ struct Web {
     /// Room for what forges send and is not kept yet.
     hooks: hook::Room,
     indexes: Indexes,
+    queue_waits: measures::Waits,
     shutdown: CancellationToken,
 }
 
 impl Web {
     fn new(desk: Arc<Desk>, access: Access, shutdown: CancellationToken) -> Self {
         let (followed, waits, boards) = (shared::Followed::default(), why::Kept::default(), pages::Boards::default());
-        let (hooks, indexes) = (hook::Room::new(), Indexes::default());
-        Self { desk, access, followed, waits, boards, hooks, indexes, shutdown }
+        let (hooks, indexes, queue_waits) = (hook::Room::new(), Indexes::default(), measures::Waits::default());
+        Self { desk, access, followed, waits, boards, hooks, indexes, queue_waits, shutdown }
     }
 }
 
@@ -148,6 +151,8 @@ fn router(web: Arc<Web>) -> Router {
         .nest("/hooks", hook::router())
         .merge(pages::router())
         .merge(live::router())
+        .merge(measures::router())
+        .merge(badge::router())
         .merge(assets::router())
         .merge(access::router())
         .fallback(refusal::no_such_page)

@@ -1,6 +1,7 @@
 //! The API over a real listener.
 
 mod logs;
+mod measures;
 
 use protocol::api::{ApiError, Audit, AuditEntry, BuildView, Builds, Follow, MadeToken, Role, Submit, TokenView, Why};
 use protocol::outcome::Ending;
