@@ -26,7 +26,7 @@ enum Doing {
 /// What is done, below which path, and what that needs.
 type Rule = (Doing, &'static str, Need);
 
-const RULES: [Rule; 20] = [
+const RULES: [Rule; 21] = [
     // Deliveries of forges: each is signed.
     (Doing::Anything, "/hooks", Need::Nothing),
     // Archives of artifacts: agents show the token of a claim.
@@ -50,6 +50,8 @@ const RULES: [Rule; 20] = [
     (Doing::Writing, "/projects", Need::Role(Role::Maintainer)),
     (Doing::Writing, "/api/v1/deliveries", Need::Role(Role::Maintainer)),
     (Doing::Writing, "/deliveries", Need::Role(Role::Maintainer)),
+    // Tokens of forges are set there.
+    (Doing::Writing, "/api/v1/statuses", Need::Role(Role::Maintainer)),
     (Doing::Writing, "", Need::Role(Role::Developer)),
 ];
 
@@ -115,6 +117,7 @@ mod tests {
             ("POST /api/v1/secrets", role(Role::Maintainer)),
             ("POST /api/v1/projects", role(Role::Maintainer)),
             ("GET /api/v1/projects", Reading),
+            ("POST /api/v1/statuses/forget", role(Role::Maintainer)),
             ("GET /api/v1/key", Nothing),
             ("OPTIONS *", role(Role::Admin)),
             // As axum, which finds no route for it.

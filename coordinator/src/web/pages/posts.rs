@@ -41,9 +41,9 @@ pub(super) fn router() -> Router<Arc<Web>> {
 }
 
 /// Back to where it was done, or what stood against it.
-fn back(to: String, done: Answer<()>) -> Response {
+fn back(to: &str, done: Answer<()>) -> Response {
     match done {
-        Ok(()) => Redirect::to(&to).into_response(),
+        Ok(()) => Redirect::to(to).into_response(),
         Err(refusal) => sorry(refusal),
     }
 }
@@ -63,7 +63,7 @@ async fn cancel(State(web): State<Arc<Web>>, Path(text): Path<String>, headers: 
         cancelled(&web, number(&text)?, CancelRequest { reason: by }).await?;
         Ok(())
     };
-    back(format!("/builds/{text}"), done.await)
+    back(&format!("/builds/{text}"), done.await)
 }
 
 async fn approve(
@@ -78,7 +78,7 @@ async fn approve(
         said_at_gate(&web, &text, answer, &visitor, &headers).await?;
         Ok(())
     };
-    back(format!("/builds/{text}"), done.await)
+    back(&format!("/builds/{text}"), done.await)
 }
 
 /// What the form of a gate says.
