@@ -54,6 +54,7 @@ fn log_file(state: &Path) -> PathBuf {
 async fn read_through(browser: &Browser) -> Vec<(u64, String)> {
     let mut all: Vec<(u64, String)> = Vec::new();
     browser.run::<Value>("document.querySelector('.log-view').scrollTop = 0; return null").await;
+    browser.until("the first line", "return document.querySelector('.row')?.dataset.n === '1'").await;
     loop {
         browser.until("the lines to be there", "return !document.querySelector('.row.waits')").await;
         let shown: Vec<(u64, String)> = browser.run(SHOWN).await;
@@ -164,7 +165,7 @@ async fn a_restart_of_the_coordinator_loses_and_doubles_no_line() {
 async fn a_page_that_nobody_saw_catches_up() {
     in_memory(async |farm| {
         with_browser(Scripts::On, async |browser| {
-            growing(farm, browser).await;
+            let number = growing(farm, browser).await;
             let turn = |hidden: bool| {
                 format!(
                     "Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}}); \
@@ -173,7 +174,7 @@ async fn a_page_that_nobody_saw_catches_up() {
             };
             browser.run::<Value>(&turn(true)).await;
             farm.folders("a").let_go().await;
-            farm.folders("a").until_a_result().await;
+            farm.api().until_is(number, Status::Passed).await;
             browser.run::<Value>(&turn(false)).await;
             browser.until("its end", "return document.querySelector('.log-part').dataset.state === 'settled'").await;
             assert_eq!(read_through(browser).await, expected(602));
@@ -202,6 +203,13 @@ async fn tell_costs(farm: &Farm, number: BuildNumber) {
         let (ms, grown) = (begin.elapsed().as_millis(), resident_kib().saturating_sub(before));
         eprintln!("{what}: {ms} ms, {bytes} bytes, {grown} KiB more memory than before");
     }
+    let begin = std::time::Instant::now();
+    let live = format!("http://{}/live/builds/{}/logs/test?latest=2000", farm.config.listen, number.0);
+    let follow = async || client.get(&live).send().await.unwrap().text().await.unwrap();
+    let told = futures_util::future::join_all((0..100).map(|_| follow())).await;
+    assert!(told.iter().all(|events| events.contains("event: end") && events.contains("\"n\":24000000")));
+    let (ms, grown) = (begin.elapsed().as_millis(), resident_kib().saturating_sub(before));
+    eprintln!("100 followers at once, 2,000 lines each, to the end: {ms} ms, {grown} KiB more memory than before");
 }
 
 /// The memory that this process has, in KiB.
