@@ -245,14 +245,15 @@ async fn a_log_of_200_megabytes() {
             assert!(browser.run::<bool>(in_sight).await);
             assert!(browser.run::<u64>("return document.querySelectorAll('.row').length").await < 300);
             // A step of the wheel is a few lines, however long the log is.
-            browser.run::<Value>("document.querySelector('.log-view').scrollTop += 100; return null").await;
+            let top = "const view = document.querySelector('.log-view'); view.scrollTop += 100; return view.scrollTop";
+            let top: f64 = browser.run(top).await;
             let moved = "const row = document.querySelector('.row.chosen').getBoundingClientRect(); \
                          const view = document.querySelector('.log-view').getBoundingClientRect(); \
                          return Math.round((row.top - view.top) / 20)";
             let place: i64 = browser.run(moved).await;
-            browser
-                .until("the scroll bar at rest", "return new Promise(done => setTimeout(() => done(true), 400))")
-                .await;
+            // Then the bar goes to where one is in the whole.
+            let at_rest = format!("return document.querySelector('.log-view').scrollTop !== {top}");
+            browser.until("the scroll bar at rest", &at_rest).await;
             assert_eq!(browser.run::<i64>(moved).await, place);
             browser.type_into(".log-search input[name=q]", "^2399999\\d$").await;
             browser.click(".log-search input[name=regex]").await;
