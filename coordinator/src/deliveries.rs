@@ -86,7 +86,7 @@ pub(crate) fn read(project: &Project, delivery: &Delivery) -> Result<Told, Unrea
     let told = hook::read(delivery.view.forge, &delivery.headers, &delivery.body)?;
     match told.repositories.as_slice() {
         [] => Ok(told),
-        named if named.contains(&project.identity) => Ok(told),
+        named if named.iter().any(|identity| project.covers(identity)) => Ok(told),
         named => {
             let (named, own) = (named.join(", "), &project.identity);
             Err(Unreadable::because(format!("the delivery is about {named}, and this is the address of {own}")))
@@ -141,6 +141,9 @@ impl Work<'_> {
     }
 
     async fn begin(&mut self, facts: TriggerFacts) -> Result<String, StoreError> {
+        if self.project.is_owner() {
+            return Ok("ignored: it names no repository of the owner's".to_owned());
+        }
         if let Some(built) = self.built(&facts).await? {
             return Ok(format!("ignored: build {built} is of the same commit"));
         }

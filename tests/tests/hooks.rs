@@ -520,6 +520,42 @@ async fn one_address_for_all_projects_of_a_forge() {
     .await;
 }
 
+#[tokio::test]
+async fn an_owners_repositories_become_projects_with_their_first_push() {
+    in_memory(async |farm| {
+        farm.start_coordinator().await;
+        let proposed = Proposed::new(MANIFEST).await;
+        let hosted = &proposed.hosted;
+        let owner = hosted.url.reveal().replace("cronline.git", "*");
+        let new = NewProject {
+            url: owner.parse().unwrap(),
+            forge: Some(Forge::GitHub),
+            secret: None,
+            default_branch: None,
+            trusted: None,
+            approval: None,
+        };
+        let added = farm.api().client.add_project(&new).await.unwrap();
+        let ping = json!({"repository": {"clone_url": hosted.url.reveal()}}).to_string();
+        let number = taken(&post(&added, "ping", "0", ping.as_bytes()).await);
+        assert_eq!(verdict(farm, number).await.project, added.project.identity);
+        for id in ["1", "2"] {
+            let body = push(hosted, &format!("b{id}"), &proposed.main, &proposed.main);
+            let build = begins(farm, &added, "push", id, &body).await;
+            assert_eq!(farm.api().build(build).await.build.repo, hosted.url.reveal());
+        }
+        let identities: Vec<String> =
+            farm.api().client.projects().await.unwrap().into_iter().map(|project| project.identity).collect();
+        assert_eq!(identities, [added.project.identity.clone(), hosted.url.identity()]);
+        let other = added.project.identity.replace("ada/*", "mallory/x");
+        let body = push(hosted, "main", &proposed.main, &proposed.main).to_string();
+        let body = body.replace(hosted.url.reveal(), &format!("http://{other}.git"));
+        assert_eq!(post(&added, "push", "3", body.as_bytes()).await.0, 400);
+        assert_eq!(farm.api().client.projects().await.unwrap().len(), 2);
+    })
+    .await;
+}
+
 /// A request that must get nothing: how it is called, where it goes, with what, and the answer's status.
 struct Hostile {
     what: String,

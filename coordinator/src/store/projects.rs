@@ -32,6 +32,34 @@ pub(crate) struct Project {
     pub(crate) created_ms: u64,
 }
 
+/// What the URL of an owner ends with: it stands for all of the owner's repositories.
+const ALL: &str = "*";
+
+impl Project {
+    /// Whether it stands for all repositories of an owner, and is none itself.
+    pub(crate) fn is_owner(&self) -> bool {
+        self.identity.ends_with("/*")
+    }
+
+    /// Whether this repository is the project's, or its owner's.
+    pub(crate) fn covers(&self, identity: &str) -> bool {
+        match self.identity.strip_suffix(ALL) {
+            Some(owner) if self.is_owner() => identity.strip_prefix(owner).is_some_and(|name| !name.is_empty()),
+            _ => self.identity == identity,
+        }
+    }
+
+    /// The project of one repository of an owner, with the owner's settings.
+    pub(crate) fn of_owner(&self, identity: &str, key: String, now_ms: u64) -> Option<Self> {
+        let name = identity.strip_prefix(self.identity.strip_suffix(ALL)?)?;
+        let url: RepoUrl = format!("{}{name}.git", self.url.reveal().strip_suffix(ALL)?).parse().ok()?;
+        let same = url.identity() == identity;
+        let project =
+            Self { identity: identity.to_owned(), url, key, default_branch: None, created_ms: now_ms, ..self.clone() };
+        same.then_some(project)
+    }
+}
+
 const BY_FORGE: &str = "SELECT * FROM projects WHERE forge IN ($1, $2) ORDER BY created_ms DESC, identity LIMIT $3";
 
 impl Store {

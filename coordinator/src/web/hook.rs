@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 use super::Web;
 use super::api::Answer;
+use super::projects::fresh_key;
 use super::refusal::{Refusal, nothing_here};
 use crate::deliveries;
 use crate::feed::Change;
@@ -227,8 +228,21 @@ async fn accept(web: &Web, mut projects: Vec<Project>, seen: Forge, mut headers:
         None if of_many => return Err(of_no_project()),
         None => projects.pop().ok_or_else(unknown)?,
     };
-    delivery.view.project.clone_from(&project.identity);
+    let own = of_owner(&project, &delivery);
     let unreadable = deliveries::read(&project, &delivery).err();
+    let mut tx = web.desk.store.write().await?;
+    let project = match own {
+        None => project,
+        Some(own) => match tx.project(&own.identity).await? {
+            Some(known) => known,
+            None => {
+                tx.add_project(&own).await?;
+                tracing::info!("{} is a project now, as its owner's webhooks say", own.identity);
+                own
+            }
+        },
+    };
+    delivery.view.project.clone_from(&project.identity);
     let new = NewDelivery {
         project: project.identity.clone(),
         forge: seen,
@@ -240,7 +254,6 @@ async fn accept(web: &Web, mut projects: Vec<Project>, seen: Forge, mut headers:
         redelivers: None,
         verdict: unreadable.as_ref().map(|reason| format!("refused: {reason}")),
     };
-    let mut tx = web.desk.store.write().await?;
     let stored = tx.keep_delivery(&new, now_ms()).await?;
     tx.commit().await?;
     web.desk.feed.say(Change::Deliveries);
@@ -250,6 +263,14 @@ async fn accept(web: &Web, mut projects: Vec<Project>, seen: Forge, mut headers:
         (Stored::New(delivery), None) => Received { delivery, message: "it is kept, and handled now".to_owned() },
     };
     Ok((StatusCode::ACCEPTED, Json(received)))
+}
+
+/// The project of one repository, when the address is its owner's and there is something to build.
+fn of_owner(project: &Project, delivery: &Delivery) -> Option<Project> {
+    let told = deliveries::read(project, delivery).ok().filter(|_| project.is_owner())?;
+    let builds = |verdict: &hook::Verdict| matches!(verdict, hook::Verdict::Build(_) | hook::Verdict::Cancel { .. });
+    let about = told.repositories.iter().find(|identity| project.covers(identity))?;
+    told.verdicts.iter().any(builds).then(|| project.of_owner(about, fresh_key(), now_ms()))?
 }
 
 fn of_no_project() -> Refusal {

@@ -61,7 +61,7 @@ async fn add(State(web): State<Arc<Web>>, body: Body) -> Answer<(StatusCode, Jso
     let project = Project {
         identity: url.identity(),
         url,
-        key: fresh_token().chars().filter(char::is_ascii_alphanumeric).take(KEY_LENGTH).collect(),
+        key: fresh_key(),
         forge,
         secret,
         default_branch,
@@ -79,6 +79,11 @@ async fn add(State(web): State<Arc<Web>>, body: Body) -> Answer<(StatusCode, Jso
     }
     tx.commit().await?;
     Ok((StatusCode::CREATED, Json(AddedProject { project: view(&web, &project), secret: project.secret })))
+}
+
+/// What names a project in the address of its webhooks.
+pub(super) fn fresh_key() -> String {
+    fresh_token().chars().filter(char::is_ascii_alphanumeric).take(KEY_LENGTH).collect()
 }
 
 async fn change(State(web): State<Arc<Web>>, Path(identity): Path<String>, body: Body) -> Answer<Json<ProjectView>> {
