@@ -1199,7 +1199,7 @@ async fn what_was_prepared_is_kept_for_the_same_files() {
             // Two at once make it once.
             fs::write(rig.workspace().join("tools/list"), "2").unwrap();
             let (one, other) = tokio::join!(prepared(order.clone()), prepared(order));
-            assert_eq!((one.0 + &other.0).matches("MADE\n").count(), 1);
+            assert_eq!((one.0 + other.0.as_str()).matches("MADE\n").count(), 1);
             assert_eq!((one.1.as_str(), other.1.as_str()), ("2other\ntools\n", "2other\ntools\n"));
             let spare = rig.docker_executor().spare().await.unwrap();
             assert_eq!(spare.len(), 2, "one for each content of its files");
