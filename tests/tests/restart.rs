@@ -1,7 +1,5 @@
 //! Builds that are done again, through all real parts but containers.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in what its cases share")]
-
 use farm::farm::{Farm, Repository, in_memory};
 use protocol::api::{BuildView, Restart, Status};
 use protocol::{BuildNumber, StageOutcome};

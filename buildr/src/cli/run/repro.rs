@@ -327,7 +327,12 @@ mod tests {
     }
 
     fn job(key: &str, needs: &[&str], secrets: &[&str]) -> PlannedJob {
-        let request = |name: &&str| SecretRequest { from: (*name).to_owned(), variable: "X".to_owned(), file: false, secure: None };
+        let request = |name: &&str| SecretRequest {
+            from: (*name).to_owned(),
+            variable: "X".to_owned(),
+            file: false,
+            secure: None,
+        };
         let stage = StagePlan::new("test".parse().unwrap(), vec!["true".to_owned()]);
         let stage = StagePlan { secrets: secrets.iter().map(request).collect(), ..stage };
         let needs = needs.iter().map(|need| need.parse().unwrap()).collect();

@@ -106,7 +106,7 @@ async fn pause(State(web): State<Arc<Web>>, Path(name): Path<String>, headers: H
         tracker::pause_agent(&web.desk, &name, note, asked_by(&headers)).await?;
         Ok(())
     };
-    back("/agents".to_owned(), done.await)
+    back("/agents", done.await)
 }
 
 async fn resume(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Response {
@@ -114,7 +114,7 @@ async fn resume(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Respon
         tracker::resume_agent(&web.desk, &agent_name(&name)?).await?;
         Ok(())
     };
-    back("/agents".to_owned(), done.await)
+    back("/agents", done.await)
 }
 
 #[cfg(test)]
