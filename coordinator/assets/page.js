@@ -63,6 +63,17 @@
   // Parts that changed. What a person opened, typed into or scrolled to stays so; what has `data-keep` stays the
   // very element that it was.
 
+  // A part as the server made it: without what is counted, dressed or kept here.
+  const plain = (part) => {
+    const copy = part.cloneNode(true);
+    for (const time of all("time[data-at], time[data-since]", copy)) time.textContent = "";
+    for (const hidden of all("button.copy, [data-open]", copy)) hidden.hidden = true;
+    for (const kept of all("[data-keep][id]", copy)) kept.replaceChildren();
+    const box = document.createElement("div");
+    box.append(...copy.childNodes);
+    return box.innerHTML;
+  };
+
   const swap = (id, html) => {
     const old = document.getElementById(id);
     // It has no place for this part: by now it is another page.
@@ -72,8 +83,14 @@
       document.activeElement.addEventListener("blur", () => swap(id, html), { once: true });
       return;
     }
+    // What is pressed at this moment must still be there when it is let go.
+    if (one(":active", old)) {
+      addEventListener("pointerup", () => setTimeout(() => swap(id, html)), { once: true });
+      return;
+    }
     const fresh = document.createElement("template");
     fresh.innerHTML = html;
+    if (plain(old) === plain(fresh.content)) return;
     for (const placeholder of all("[data-keep][id]", fresh.content)) {
       const kept = document.getElementById(placeholder.id);
       if (kept && old.contains(kept)) placeholder.replaceWith(kept);

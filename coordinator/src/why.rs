@@ -176,6 +176,18 @@ impl Kept {
         {
             return Ok(waits.clone());
         }
+        Self::look_into(&mut found, desk).await
+    }
+
+    /// The same, looked at now: for whoever misses somebody in what was found last.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn look_again(&self, desk: &Desk) -> Result<Arc<Waits>, StoreError> {
+        Self::look_into(&mut *self.found.lock().await, desk).await
+    }
+
+    async fn look_into(found: &mut Option<Found>, desk: &Desk) -> Result<Arc<Waits>, StoreError> {
         let began = Instant::now();
         let waits = Arc::new(waits(desk).await?);
         *found = Some(Found { at: Instant::now(), took: began.elapsed(), waits: waits.clone() });

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use thirtyfour::error::{WebDriverError, WebDriverErrorInner};
 use thirtyfour::prelude::*;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -128,10 +129,21 @@ impl Browser {
         until(what, async || self.try_run::<bool>(script).await.ok().filter(|is| *is)).await;
     }
 
-    /// Clicks on the first element that a selector picks, once it is there.
+    /// Clicks on the first element that a selector picks, once it is there. A page that stays true may put another in
+    /// its place between the look and the click.
     pub async fn click(&self, selector: &str) {
-        let found = self.driver.query(By::Css(selector)).wait(PATIENCE, Duration::from_millis(50)).first().await;
-        found.unwrap_or_else(|error| panic!("{selector}: {error}")).click().await.expect("a click");
+        until(&format!("a click on {selector}"), async || {
+            let found = self.driver.query(By::Css(selector)).wait(PATIENCE, Duration::from_millis(50)).first().await;
+            let clicked = found.unwrap_or_else(|error| panic!("{selector}: {error}")).click().await;
+            match clicked.map_err(WebDriverError::into_inner) {
+                Err(WebDriverErrorInner::StaleElementReference(_)) => None,
+                clicked => {
+                    clicked.expect("a click");
+                    Some(())
+                }
+            }
+        })
+        .await;
     }
 
     /// Types into the first element that a selector picks.

@@ -93,6 +93,11 @@ pub(super) async fn list(web: &Web, query: &ListQuery) -> Answer<Builds> {
                 build.message = held_by(&web.desk.store.held_jobs(build.number).await?);
             }
         }
+        // One that began after the last look stands in the list, and waits for a reason too.
+        if found.iter().any(|build| build.message.is_none() && build.status == Status::Queued) {
+            let waits = web.waits.look_again(&web.desk).await?;
+            found.iter_mut().for_each(|build| said_why(build, waits.of(build.number)));
+        }
     }
     Ok(Builds { builds: found, next })
 }
