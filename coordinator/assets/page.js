@@ -208,6 +208,8 @@
     h: () => location.assign("/"),
     q: () => location.assign("/queue"),
     a: () => location.assign("/agents"),
+    p: () => location.assign("/projects"),
+    d: () => location.assign("/deliveries"),
     "?": () => one("#keys").showModal(),
   };
   document.addEventListener("keydown", (event) => {

@@ -2,12 +2,12 @@
 
 use axum::http::HeaderMap;
 use protocol::BuildNumber;
-use protocol::api::{ApproveJob, Approved, CancelRequest, Cancelled, Role};
+use protocol::api::{ApproveJob, Approved, CancelRequest, Cancelled, Restart, Restarted, Role};
 
 use super::Web;
 use super::access::Visitor;
 use super::api::{Answer, asked_by, no_such_build, number, said};
-use crate::tracker;
+use crate::{restart, tracker};
 
 /// Ends a build, and says what that did.
 pub(super) async fn cancelled(
@@ -41,4 +41,10 @@ pub(super) async fn said_at_gate(
     let by = asked_by(headers);
     let person = tracker::Person { by: by.as_deref(), maintains: visitor.may(Role::Maintainer) };
     Ok(tracker::answer(&web.desk, number, &answer, person).await?)
+}
+
+/// Begins a build that does an older one again.
+pub(super) async fn restarted(web: &Web, text: &str, ask: Restart, headers: &HeaderMap) -> Answer<Restarted> {
+    // Whoever may write here may begin trusted builds.
+    Ok(restart::restart(&web.desk, number(text)?, ask, (asked_by(headers).as_deref(), true)).await?)
 }

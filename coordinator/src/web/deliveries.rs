@@ -25,35 +25,45 @@ pub(super) fn router() -> Router<Arc<Web>> {
     Router::new().route("/", get(list)).route("/{number}", get(show)).route("/{number}/redeliver", post(redeliver))
 }
 
-#[derive(Deserialize)]
-struct ListQuery {
-    project: Option<String>,
-    before: Option<u64>,
-    limit: Option<u32>,
+/// Which deliveries are asked for.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ListQuery {
+    pub(super) project: Option<String>,
+    pub(super) before: Option<u64>,
+    pub(super) limit: Option<u32>,
 }
 
 async fn list(
     State(web): State<Arc<Web>>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer<Json<Deliveries>> {
-    let ListQuery { project, before, limit } = asked(query)?;
+    Ok(Json(listed(&web, &asked(query)?).await?))
+}
+
+/// A page of deliveries, the newest first.
+pub(super) async fn listed(web: &Web, query: &ListQuery) -> Answer<Deliveries> {
+    let ListQuery { project, before, limit } = query;
     let limit = limit.unwrap_or(PAGE).clamp(1, PAGE_MOST);
     // One more than is shown tells whether there is a next page.
-    let mut deliveries = web.desk.store.deliveries(project.as_deref(), before, limit + 1).await?;
+    let mut deliveries = web.desk.store.deliveries(project.as_deref(), *before, limit + 1).await?;
     let shown = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = deliveries.len() > shown;
     deliveries.truncate(shown);
     let next = deliveries.last().filter(|_| more).map(|delivery| delivery.number);
-    Ok(Json(Deliveries { deliveries, next }))
+    Ok(Deliveries { deliveries, next })
 }
 
 async fn show(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<Json<DeliveryView>> {
     Ok(Json(find(&web, &text).await?.view))
 }
 
-/// Handles it as if it came now. Its signature was looked at when it did.
 async fn redeliver(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<(StatusCode, Json<Received>)> {
-    let Delivery { view, headers, body } = find(&web, &text).await?;
+    Ok((StatusCode::ACCEPTED, Json(redelivered(&web, &text).await?)))
+}
+
+/// Handles a delivery as if it came now. Its signature was looked at when it did.
+pub(super) async fn redelivered(web: &Web, text: &str) -> Answer<Received> {
+    let Delivery { view, headers, body } = find(web, text).await?;
     if body.is_empty() {
         let number = view.number;
         return Err(Refusal::conflict(format!(
@@ -76,7 +86,7 @@ async fn redeliver(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Ans
     tx.commit().await?;
     web.desk.feed.say(Change::Deliveries);
     let message = format!("delivery {} is handled once more, as delivery {delivery}", view.number);
-    Ok((StatusCode::ACCEPTED, Json(Received { delivery, message })))
+    Ok(Received { delivery, message })
 }
 
 async fn find(web: &Web, text: &str) -> Answer<Delivery> {

@@ -16,6 +16,7 @@ use protocol::api::{
 
 use super::Web;
 use super::api::{Answer, asked_by, json, json_or_default, no_such_build, number};
+use super::deeds::restarted;
 use crate::feed::Change;
 use crate::{clock, forge, restart};
 
@@ -36,10 +37,7 @@ async fn restart(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<(StatusCode, Json<Restarted>)> {
-    let (number, ask) = (number(&text)?, json_or_default(body)?);
-    // Whoever may write here may begin trusted builds.
-    let done = restart::restart(&web.desk, number, ask, (asked_by(&headers).as_deref(), true)).await?;
-    Ok((StatusCode::CREATED, Json(done)))
+    Ok((StatusCode::CREATED, Json(restarted(&web, &text, json_or_default(body)?, &headers).await?)))
 }
 
 /// `GET /schedules`

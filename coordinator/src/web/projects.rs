@@ -36,13 +36,22 @@ pub(super) fn router() -> Router<Arc<Web>> {
 }
 
 async fn list(State(web): State<Arc<Web>>) -> Answer<Json<Vec<ProjectView>>> {
-    let projects = web.desk.store.projects().await?;
-    Ok(Json(projects.iter().map(|project| view(&web, project)).collect()))
+    Ok(Json(listed(&web).await?))
+}
+
+/// All projects, in the order of their names.
+pub(super) async fn listed(web: &Web) -> Answer<Vec<ProjectView>> {
+    Ok(web.desk.store.projects().await?.iter().map(|project| view(web, project)).collect())
 }
 
 async fn show(State(web): State<Arc<Web>>, Path(identity): Path<String>) -> Answer<Json<ProjectView>> {
-    let found = web.desk.store.project(&named(&identity)).await?;
-    Ok(Json(view(&web, &found.ok_or_else(|| no_such(&identity))?)))
+    Ok(Json(found(&web, &identity).await?))
+}
+
+/// The project that goes by this name.
+pub(super) async fn found(web: &Web, identity: &str) -> Answer<ProjectView> {
+    let project = web.desk.store.project(&named(identity)).await?;
+    Ok(view(web, &project.ok_or_else(|| no_such(identity))?))
 }
 
 async fn add(State(web): State<Arc<Web>>, body: Body) -> Answer<(StatusCode, Json<AddedProject>)> {
@@ -87,9 +96,13 @@ pub(super) fn fresh_key() -> String {
 }
 
 async fn change(State(web): State<Arc<Web>>, Path(identity): Path<String>, body: Body) -> Answer<Json<ProjectView>> {
-    let asked: ChangeProject = json(body)?;
+    Ok(Json(changed(&web, &identity, json(body)?).await?))
+}
+
+/// Changes of a project what is asked for, and gives it as it is then.
+pub(super) async fn changed(web: &Web, identity: &str, asked: ChangeProject) -> Answer<ProjectView> {
     let mut tx = web.desk.store.write().await?;
-    let mut project = tx.project(&named(&identity)).await?.ok_or_else(|| no_such(&identity))?;
+    let mut project = tx.project(&named(identity)).await?.ok_or_else(|| no_such(identity))?;
     if let Some(url) = asked.url {
         if url.identity() != project.identity {
             let own = &project.identity;
@@ -107,7 +120,7 @@ async fn change(State(web): State<Arc<Web>>, Path(identity): Path<String>, body:
     project.allowed = asked.allowed.unwrap_or(project.allowed);
     tx.change_project(&project).await?;
     tx.commit().await?;
-    Ok(Json(view(&web, &project)))
+    Ok(view(web, &project))
 }
 
 async fn remove(State(web): State<Arc<Web>>, Path(identity): Path<String>) -> Answer<Json<RemovedProject>> {

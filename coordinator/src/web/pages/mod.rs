@@ -3,10 +3,12 @@
 mod agents;
 mod board;
 pub(in crate::web) mod build;
+mod deliveries;
 mod home;
 mod live;
 mod log;
 mod posts;
+mod projects;
 mod queue;
 pub(in crate::web) mod said;
 
@@ -34,6 +36,8 @@ pub(super) fn router() -> Router<Arc<Web>> {
         .route("/", get(home::page))
         .route("/queue", get(queue::page))
         .route("/agents", get(agents::page))
+        .route("/projects", get(projects::page))
+        .route("/deliveries", get(deliveries::page))
         .route("/builds/{number}", get(build::page))
         .route("/builds/{number}/{stage}", get(build::stage))
         .route("/builds/{number}/logs/{log}", get(log::page))
@@ -47,6 +51,8 @@ enum Here {
     Home,
     Queue,
     Agents,
+    Projects,
+    Deliveries,
     /// A page that is under none of them.
     Elsewhere,
 }
@@ -115,9 +121,15 @@ impl Frame {
         Self { live: changes.then(|| path.into()), ..self }
     }
 
-    fn places(&self) -> [Place; 3] {
-        [("/", "Builds", Here::Home), ("/queue", "Queue", Here::Queue), ("/agents", "Agents", Here::Agents)]
-            .map(|(path, name, place)| Place { path, name, here: self.here == place })
+    fn places(&self) -> [Place; 5] {
+        [
+            ("/", "Builds", Here::Home),
+            ("/queue", "Queue", Here::Queue),
+            ("/agents", "Agents", Here::Agents),
+            ("/projects", "Projects", Here::Projects),
+            ("/deliveries", "Deliveries", Here::Deliveries),
+        ]
+        .map(|(path, name, place)| Place { path, name, here: self.here == place })
     }
 }
 

@@ -10,17 +10,19 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
-use protocol::AgentId;
-use protocol::api::{ApproveJob, CancelRequest};
+use protocol::api::{Approval, ApproveJob, CancelRequest, ChangeProject, Restart};
+use protocol::{AgentId, Branch};
 
-use super::{build, sorry};
+use super::{build, projects, sorry};
 use crate::tracker;
 use crate::web::Web;
 use crate::web::access::Visitor;
 use crate::web::agents::agent_name;
 use crate::web::api::{Answer, asked_by, number, said};
-use crate::web::deeds::{cancelled, said_at_gate};
-use crate::web::refusal::Refusal;
+use crate::web::deeds::{cancelled, restarted, said_at_gate};
+use crate::web::deliveries::redelivered;
+use crate::web::projects::changed;
+use crate::web::refusal::{Refusal, nothing_here};
 
 /// The fields of a form, in the order in which they stand there.
 type Fields = Vec<(String, String)>;
@@ -35,7 +37,11 @@ pub(super) fn router() -> Router<Arc<Web>> {
     Router::new()
         // A stage may be called so too.
         .route("/builds/{number}/cancel", post(cancel).get(build::stage_in_path))
+        .route("/builds/{number}/restart", post(restart).get(build::stage_in_path))
         .route("/builds/{number}/approve", post(approve).get(build::stage_in_path))
+        .route("/deliveries/{number}/redeliver", post(redeliver))
+        // The name of a project has slashes.
+        .route("/projects/{*rest}", post(change).get(projects::one))
         .route("/agents/{name}/pause", post(pause))
         .route("/agents/{name}/resume", post(resume))
 }
@@ -64,6 +70,54 @@ async fn cancel(State(web): State<Arc<Web>>, Path(text): Path<String>, headers: 
         Ok(())
     };
     back(&format!("/builds/{text}"), done.await)
+}
+
+/// Leads to the build that does it again.
+async fn restart(State(web): State<Arc<Web>>, Path(text): Path<String>, headers: HeaderMap, form: Body) -> Response {
+    let done = async {
+        let failed = field(&fields(form)?, "failed").is_some_and(|failed| failed == "true");
+        restarted(&web, &text, Restart { failed, latest: false }, &headers).await
+    };
+    match done.await {
+        Ok(done) => Redirect::to(&format!("/builds/{}", done.build.0)).into_response(),
+        Err(refusal) => sorry(refusal),
+    }
+}
+
+async fn redeliver(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Response {
+    back("/deliveries", redelivered(&web, &text).await.map(drop))
+}
+
+async fn change(State(web): State<Arc<Web>>, Path(rest): Path<String>, form: Body) -> Response {
+    let Some(identity) = rest.strip_suffix("/change") else { return sorry(nothing_here()) };
+    let done = async {
+        changed(&web, identity, change_of(&fields(form)?)?).await?;
+        Ok(())
+    };
+    back(&projects::link(identity), done.await)
+}
+
+/// What the form of a project says. What is left empty stays.
+fn change_of(fields: &[(String, String)]) -> Answer<ChangeProject> {
+    let said = |name| field(fields, name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let branch = said("default_branch").map(|text| text.parse::<Branch>()).transpose();
+    let trusted = match said("trusted").as_deref() {
+        None => None,
+        Some("yes") => Some(true),
+        Some("no") => Some(false),
+        Some(_) => {
+            return Err(Refusal::bad_request(
+                "the form says neither that its builds are trusted nor that they are not; load the page again",
+            ));
+        }
+    };
+    let approval = said("approval").map(|text| text.parse::<Approval>()).transpose();
+    Ok(ChangeProject {
+        default_branch: branch.map_err(|error| Refusal::bad_request(error.to_string()))?,
+        trusted,
+        approval: approval.map_err(Refusal::bad_request)?,
+        ..ChangeProject::default()
+    })
 }
 
 async fn approve(
@@ -128,6 +182,28 @@ mod tests {
             (answer.job.map(|job| job.to_string()).unwrap_or_default(), answer.reject, inputs.join(" "))
         });
         assert_eq!(got, expect.map(|(job, reject, inputs)| (job.to_owned(), reject, inputs.to_owned())));
+    }
+
+    #[test]
+    fn what_a_projects_form_says() {
+        for (form, expect) in [
+            (&[("default_branch", " main "), ("trusted", "no"), ("approval", "all")][..], Some("main no all")),
+            (&[("default_branch", ""), ("trusted", "yes")], Some("- yes -")),
+            (&[("csrf", "x"), ("url", "https://evil.example/x"), ("secret", "x")], Some("- - -")),
+            (&[("default_branch", "a..b")], None),
+            (&[("trusted", "maybe")], None),
+            (&[("approval", "some")], None),
+        ] {
+            let fields: Vec<(String, String)> =
+                form.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+            let got = change_of(&fields).ok().map(|asked| {
+                assert!(asked.url.is_none() && asked.secret.is_none());
+                let branch = asked.default_branch.map_or("-".to_owned(), |branch| branch.to_string());
+                let trusted = asked.trusted.map_or("-", |trusted| if trusted { "yes" } else { "no" });
+                format!("{branch} {trusted} {}", asked.approval.map_or("-", Approval::name))
+            });
+            assert_eq!(got.as_deref(), expect, "{form:?}");
+        }
     }
 
     #[test]

@@ -46,6 +46,14 @@ pub(super) struct BuildPage<'a> {
     environment: Vec<Environment>,
     plans: Vec<PlanShown>,
     may_cancel: bool,
+    /// It is over, and can be done again.
+    may_restart: bool,
+    /// Something of it did not pass.
+    has_failed: bool,
+    restart_of: Option<u64>,
+    restarts: Vec<u64>,
+    /// The command for whoever is not signed in.
+    restart: String,
     reproduce: String,
 }
 
@@ -167,6 +175,11 @@ impl<'a> BuildPage<'a> {
             environment: environment(facts),
             plans: plans.iter().map(|(key, plan)| plan_shown(key.as_str(), plan)).collect(),
             may_cancel: matches!(build.status, Status::Queued | Status::Running),
+            may_restart: build.status.is_over(),
+            has_failed: build.status.is_over() && build.status != Status::Passed,
+            restart_of: view.restart_of.map(|number| number.0),
+            restarts: view.restarts.iter().map(|number| number.0).collect(),
+            restart: format!("buildr restart {number}"),
             reproduce: format!("buildr repro {}/builds/{number}", onlooker.server),
         }
     }

@@ -1,0 +1,194 @@
+//! The repositories whose forges begin builds here, and one of them: its settings, when it is built by itself, and what
+//! its forge delivered. The secret of its webhooks is never on a page.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use buildr::process::clock::now_ms;
+use protocol::RepoUrl;
+use protocol::api::{Approval, ProjectView, Role, ScheduleView, coming};
+use url::form_urlencoded::byte_serialize;
+
+use super::deliveries::{self, DeliveryShown, shown};
+use super::said::When;
+use super::{Frame, Here, Onlooker, answer};
+use crate::store::Page;
+use crate::web::Web;
+use crate::web::api::Answer;
+use crate::web::deliveries::ListQuery;
+use crate::web::projects::{found, listed};
+
+/// How many deliveries a project's page shows.
+const DELIVERIES: u32 = 10;
+
+#[derive(Template)]
+#[template(path = "projects.html")]
+struct ProjectsPage {
+    frame: Frame,
+    rows: Vec<ProjectShown>,
+}
+
+#[derive(Template)]
+#[template(path = "project.html")]
+struct ProjectPage {
+    frame: Frame,
+    project: ProjectShown,
+    approvals: Vec<Choice>,
+    schedules: Vec<ScheduleShown>,
+    rows: Vec<DeliveryShown>,
+    /// Where all deliveries of it are.
+    deliveries: String,
+    /// Where its builds are listed.
+    builds: String,
+}
+
+struct ProjectShown {
+    name: String,
+    link: String,
+    url: String,
+    forge: &'static str,
+    default_branch: Option<String>,
+    trusted: bool,
+    approval: Approval,
+    allowed: bool,
+    hook_url: String,
+    added: When,
+    last: Option<Last>,
+}
+
+/// Its newest build.
+struct Last {
+    number: u64,
+    status: &'static str,
+    when: When,
+}
+
+struct Choice {
+    name: &'static str,
+    /// What it means.
+    sentence: &'static str,
+    chosen: bool,
+}
+
+struct ScheduleShown {
+    name: String,
+    pipeline: Option<String>,
+    branch: String,
+    cron: String,
+    zone: String,
+    next: Option<Next>,
+    paused_by: Option<String>,
+    last: Option<When>,
+    last_build: Option<u64>,
+}
+
+/// When it comes due.
+struct Next {
+    at: When,
+    ahead: String,
+}
+
+pub(super) async fn page(State(web): State<Arc<Web>>, onlooker: Onlooker) -> Response {
+    answer(projects(&web, &onlooker).await)
+}
+
+async fn projects(web: &Web, onlooker: &Onlooker) -> Answer<ProjectsPage> {
+    let mut rows = Vec::new();
+    for view in listed(web).await? {
+        rows.push(project_shown(web, view, now_ms()).await?);
+    }
+    Ok(ProjectsPage { frame: Frame::new("Projects", Here::Projects).seen_by(onlooker, Role::Maintainer), rows })
+}
+
+pub(super) async fn one(State(web): State<Arc<Web>>, Path(identity): Path<String>, onlooker: Onlooker) -> Response {
+    answer(project(&web, &identity, &onlooker).await)
+}
+
+async fn project(web: &Web, identity: &str, onlooker: &Onlooker) -> Answer<ProjectPage> {
+    let (view, now) = (found(web, identity).await?, now_ms());
+    let identity = view.identity.clone();
+    let schedules = web.desk.store.schedules().await?;
+    let its_own = |it: &ScheduleView| it.repo.parse::<RepoUrl>().is_ok_and(|repo| repo.identity() == identity);
+    let query = ListQuery { project: Some(identity.clone()), before: None, limit: Some(DELIVERIES) };
+    let delivered = crate::web::deliveries::listed(web, &query).await?.deliveries;
+    let project = project_shown(web, view, now).await?;
+    Ok(ProjectPage {
+        frame: Frame::new(identity.clone(), Here::Projects).seen_by(onlooker, Role::Maintainer),
+        approvals: Approval::ALL
+            .map(|it| Choice { name: it.name(), sentence: meaning(it), chosen: it == project.approval })
+            .into(),
+        schedules: schedules.into_iter().filter(its_own).map(|it| schedule_shown(it, now)).collect(),
+        rows: delivered.into_iter().map(|delivery| shown(delivery, now)).collect(),
+        deliveries: deliveries::link(Some(&identity), None),
+        builds: format!("/?repo={}", byte_serialize(project.url.as_bytes()).collect::<String>()),
+        project,
+    })
+}
+
+/// The page of a project. Its name keeps its slashes.
+pub(super) fn link(identity: &str) -> String {
+    // A space is a plus in queries alone.
+    let part = |part: &str| byte_serialize(part.as_bytes()).collect::<String>().replace('+', "%20");
+    format!("/projects/{}", identity.split('/').map(part).collect::<Vec<_>>().join("/"))
+}
+
+async fn project_shown(web: &Web, view: ProjectView, now_ms: u64) -> Answer<ProjectShown> {
+    let newest = Page { before: None, limit: 1, status: None, repo: Some(view.url.clone()), branch: None };
+    let last = web.desk.store.builds(&newest).await?.into_iter().next();
+    Ok(ProjectShown {
+        link: link(&view.identity),
+        name: view.identity,
+        url: view.url,
+        forge: view.forge.name(),
+        default_branch: view.default_branch.map(|branch| branch.to_string()),
+        trusted: view.trusted,
+        approval: view.approval,
+        allowed: view.allowed,
+        hook_url: view.hook_url,
+        added: When::new(view.created_ms, now_ms),
+        last: last.map(|build| Last {
+            number: build.number.0,
+            status: build.status.name(),
+            when: When::new(build.ended_ms.unwrap_or(build.created_ms), now_ms),
+        }),
+    })
+}
+
+/// Which builds wait, as a part of a sentence.
+fn meaning(approval: Approval) -> &'static str {
+    match approval {
+        Approval::None => "no builds",
+        Approval::Forks => "pull requests from other repositories",
+        Approval::PullRequests => "all pull requests",
+        Approval::All => "all that a webhook begins",
+    }
+}
+
+fn schedule_shown(it: ScheduleView, now_ms: u64) -> ScheduleShown {
+    let next = |at: u64| Next { at: When::new(at, now_ms), ahead: coming(at.saturating_sub(now_ms)) };
+    ScheduleShown {
+        name: it.schedule.name,
+        pipeline: it.schedule.pipeline,
+        branch: it.branch.to_string(),
+        cron: it.schedule.cron,
+        zone: it.schedule.zone,
+        next: it.next_ms.map(next),
+        paused_by: it.paused_by,
+        last: it.last_due_ms.map(|at| When::new(at, now_ms)),
+        last_build: it.last_build.map(|build| build.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_project_is() {
+        assert_eq!(link("example.org/a/b"), "/projects/example.org/a/b");
+        assert_eq!(link("e.org/a b+/?#%/*"), "/projects/e.org/a%20b%2B/%3F%23%25/*");
+        assert_eq!(link("/srv/x"), "/projects//srv/x");
+    }
+}
