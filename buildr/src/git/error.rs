@@ -287,10 +287,14 @@ impl GitError {
         move |error| Self::Mirror { repo: repo.clone(), detail: error.message().to_owned() }
     }
 
-    /// A failure of libgit2 while it works on files of ours: the disk's, or else that of a damaged mirror.
+    /// A failure of libgit2 while it works on files of ours: the disk's, that of contents which no checkout takes, or else
+    /// that of a damaged mirror.
     pub(super) fn of_files(error: &git2::Error, repo: &str, doing: &'static str, path: &Path) -> Self {
         match (error.class(), error.code()) {
-            (ErrorClass::Os | ErrorClass::Checkout | ErrorClass::Filesystem, code) if code != ErrorCode::NotFound => {
+            (ErrorClass::Checkout, code) if code != ErrorCode::NotFound => {
+                Self::Tree { doing, path: path.to_owned(), detail: error.message().to_owned() }
+            }
+            (ErrorClass::Os | ErrorClass::Filesystem, code) if code != ErrorCode::NotFound => {
                 let source = io::Error::other(error.message().to_owned());
                 Self::Disk { doing, path: path.to_owned(), source }
             }
