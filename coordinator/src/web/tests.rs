@@ -2,6 +2,7 @@
 
 mod logs;
 mod measures;
+mod pages;
 
 use protocol::api::{ApiError, Audit, AuditEntry, BuildView, Builds, Follow, MadeToken, Role, Submit, TokenView, Why};
 use protocol::outcome::Ending;

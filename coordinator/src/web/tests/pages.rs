@@ -1,0 +1,210 @@
+//! What people do on pages, and who is shown the forms for it.
+
+use protocol::BuildNumber;
+use protocol::api::{AddedProject, Role};
+use protocol::outcome::Ending;
+use tempfile::tempdir;
+
+use super::*;
+use crate::store::{NewDelivery, Stored};
+use crate::testing::Farm;
+
+const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
+
+/// A browser that signed in.
+struct Person {
+    headers: String,
+    csrf: String,
+}
+
+impl Person {
+    async fn with(farm: &Farm, token: &str) -> Self {
+        let (status, head, _) = ask(farm, "POST /sign-in", FORM, &format!("token={token}")).await;
+        assert_eq!(status, 303, "{head}");
+        let cookie = cookie_of(&head);
+        let csrf = access::csrf_of(cookie.split_once('=').unwrap().1);
+        Self { headers: format!("Cookie: {cookie}\r\n"), csrf }
+    }
+
+    /// One with a token of this role.
+    async fn who_is(farm: &Farm, folder: &TempDir, role: Role) -> Self {
+        let body = format!(r#"{{"name": "{role}", "role": "{role}"}}"#);
+        let (_, _, answer) = ask(farm, "POST /api/v1/tokens", &writer(folder), &body).await;
+        let made: MadeToken = serde_json::from_str(&answer).unwrap();
+        Self::with(farm, &made.token).await
+    }
+
+    async fn look(&self, farm: &Farm, path: &str) -> String {
+        let (status, _, page) = ask(farm, &format!("GET {path}"), &self.headers, "").await;
+        assert_eq!(status, 200, "{path}: {page}");
+        page
+    }
+
+    /// Sends a form, and gives the status, where it leads, and what is said.
+    async fn send(&self, farm: &Farm, path: &str, form: &str) -> (u16, String, String) {
+        let body = format!("csrf={}&{form}", self.csrf);
+        let (status, head, page) = ask(farm, &format!("POST {path}"), &format!("{}{FORM}", self.headers), &body).await;
+        let to = head.lines().find_map(|line| line.strip_prefix("location: ")).unwrap_or_default();
+        (status, to.to_owned(), page)
+    }
+}
+
+async fn look(farm: &Farm, path: &str) -> String {
+    let (status, head, page) = ask(farm, &format!("GET {path}"), "", "").await;
+    assert_eq!(status, 200, "{path}: {page}");
+    assert!(head.contains("default-src 'none'"), "{head}");
+    assert!(!page.contains(" style=") && !page.contains("<style") && !page.contains(" onclick"), "only files: {path}");
+    page
+}
+
+#[tokio::test]
+async fn a_build_is_done_again_from_its_page() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    farm.submit().await;
+    let developer = Person::who_is(&farm, &folder, Role::Developer).await;
+    let viewer = Person::who_is(&farm, &folder, Role::Viewer).await;
+    let form = "action=\"/builds/1/restart\"";
+    assert!(!developer.look(&farm, "/builds/1").await.contains(form), "it is not over");
+    let (status, _, page) = developer.send(&farm, "/builds/1/restart", "").await;
+    assert!(status == 409 && page.contains("is not over"), "{status} {page}");
+    let (claimed, _) = agent.work(&farm).await;
+    agent.finish(claimed.claim, Ending::passed()).await;
+    farm.until_status(BuildNumber(1), "passed").await;
+
+    let stranger = look(&farm, "/builds/1").await;
+    assert!(!stranger.contains(form) && stranger.contains("<code>buildr restart 1</code>"), "{stranger}");
+    assert!(stranger.contains("buildr repro "), "{stranger}");
+    assert!(!viewer.look(&farm, "/builds/1").await.contains(form));
+    assert_eq!(viewer.send(&farm, "/builds/1/restart", "").await.0, 403);
+    let page = developer.look(&farm, "/builds/1").await;
+    assert!(page.contains(form) && page.contains("data-restart") && !page.contains("Restart what failed"), "{page}");
+    let without = format!("{}{FORM}", developer.headers);
+    assert_eq!(ask(&farm, "POST /builds/1/restart", &without, "csrf=x").await.0, 403);
+    assert_eq!(ask(&farm, "POST /builds/1/restart", FORM, "").await.0, 401);
+    let (status, _, page) = developer.send(&farm, "/builds/1/restart", "failed=true").await;
+    assert!(status == 409 && page.contains("nothing of it failed"), "{status} {page}");
+
+    let (status, to, _) = developer.send(&farm, "/builds/1/restart", "").await;
+    assert_eq!((status, to.as_str()), (303, "/builds/2"));
+    assert!(look(&farm, "/builds/2").await.contains("restart of <a href=\"/builds/1\">#1</a>"));
+    assert!(look(&farm, "/builds/1").await.contains("done again in <a href=\"/builds/2\">#2</a>"));
+    // Cancelled before it began: it can be done again, also what of it did not pass.
+    assert_eq!(developer.send(&farm, "/builds/2/cancel", "").await.0, 303);
+    farm.until_status(BuildNumber(2), "cancelled").await;
+    assert!(developer.look(&farm, "/builds/2").await.contains("Restart what failed"));
+    assert_eq!(developer.send(&farm, "/builds/2/restart", "failed=true").await.1, "/builds/3");
+    farm.stop().await;
+}
+
+async fn project(farm: &Farm, folder: &TempDir) -> AddedProject {
+    let body = r#"{"url": "https://me:pw@github.com/a/b", "secret": "sixteen letters!"}"#;
+    let (status, _, answer) = ask(farm, "POST /api/v1/projects", &writer(folder), body).await;
+    assert_eq!(status, 201, "{answer}");
+    serde_json::from_str(&answer).unwrap()
+}
+
+async fn delivered(farm: &Farm, event: &str, verdict: &str, body: &[u8]) -> u64 {
+    let new = NewDelivery {
+        project: "github.com/a/b".to_owned(),
+        forge: protocol::api::Forge::GitHub,
+        event: event.to_owned(),
+        headers: std::collections::BTreeMap::new(),
+        body: body.to_vec(),
+        forge_id: None,
+        marks: Vec::new(),
+        redelivers: None,
+        verdict: Some(verdict.to_owned()),
+    };
+    let mut tx = farm.desk.store.write().await.unwrap();
+    let Stored::New(number) = tx.keep_delivery(&new, 1000).await.unwrap() else { panic!("it is new") };
+    tx.commit().await.unwrap();
+    number
+}
+
+#[tokio::test]
+async fn what_forges_delivered_is_read_and_delivered_once_more() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    assert!(look(&farm, "/deliveries").await.contains("buildr project add URL"));
+    project(&farm, &folder).await;
+    let hostile = "<script>alert(1)</script>";
+    let first = delivered(&farm, hostile, &format!("ignored: \"><b>{hostile}"), b"{}").await;
+    let gone = delivered(&farm, "push", "refused: signature", b"").await;
+    let maintainer = Person::who_is(&farm, &folder, Role::Maintainer).await;
+    let developer = Person::who_is(&farm, &folder, Role::Developer).await;
+
+    let page = look(&farm, "/deliveries").await;
+    assert!(!page.contains("<script>alert") && !page.contains("<b>"), "{page}");
+    assert!(page.contains("alert(1)") && page.contains("not signed with the project"), "{page}");
+    assert!(page.find(&format!("delivery-{gone}\"")) < page.find(&format!("delivery-{first}\"")), "the newest first");
+    assert!(page.contains("href=\"/projects/github.com/a/b\"") && !page.contains("/redeliver"), "{page}");
+    assert!(!developer.look(&farm, "/deliveries").await.contains("/redeliver"));
+    let (redeliver, of_gone) = (format!("/deliveries/{first}/redeliver"), format!("/deliveries/{gone}/redeliver"));
+    let page = maintainer.look(&farm, "/deliveries").await;
+    assert!(page.contains(&redeliver) && !page.contains(&of_gone), "{page}");
+    assert_eq!(developer.send(&farm, &redeliver, "").await.0, 403);
+    let without = format!("{}{FORM}", maintainer.headers);
+    assert_eq!(ask(&farm, &format!("POST {redeliver}"), &without, "").await.0, 403);
+    assert_eq!(maintainer.send(&farm, &of_gone, "").await.0, 409);
+    let (status, to, _) = maintainer.send(&farm, &redeliver, "").await;
+    assert_eq!((status, to.as_str()), (303, "/deliveries"));
+    assert!(look(&farm, "/deliveries").await.contains(&format!("once more {first}<")));
+
+    for _ in 0..50 {
+        delivered(&farm, "push", "ignored: a branch was deleted", b"").await;
+    }
+    let page = look(&farm, "/deliveries?project=github.com%2Fa%2Fb").await;
+    let older = page
+        .split("rel=\"next\" href=\"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap()
+        .replace("&#38;", "&")
+        .replace("&amp;", "&");
+    let page = look(&farm, &older).await;
+    assert!(page.contains(&format!("delivery-{first}\"")) && !page.contains("rel=\"next\""), "{older}: {page}");
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_project_is_shown_and_changed() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    assert!(look(&farm, "/projects").await.contains("buildr project add URL"));
+    let AddedProject { project, secret } = project(&farm, &folder).await;
+    let submitted = r#"{"repo": "https://me:pw@github.com/a/b"}"#;
+    assert_eq!(ask(&farm, "POST /api/v1/builds", &writer(&folder), submitted).await.0, 201);
+    delivered(&farm, "push", "ignored: <i>x", b"{}").await;
+    let maintainer = Person::who_is(&farm, &folder, Role::Maintainer).await;
+    let developer = Person::who_is(&farm, &folder, Role::Developer).await;
+
+    let list = look(&farm, "/projects").await;
+    assert!(list.contains("href=\"/projects/github.com/a/b\"") && list.contains("href=\"/builds/1\""), "{list}");
+    let form = "action=\"/projects/github.com/a/b/change\"";
+    for page in [look(&farm, "/projects/github.com%2Fa%2Fb").await, look(&farm, "/projects/github.com/a/b").await] {
+        assert!(page.contains(&project.hook_url) && page.contains("i&") && !page.contains("<i>"), "{page}");
+        assert!(!page.contains(&secret) && !page.contains("pw@") && !page.contains(form), "{page}");
+    }
+    assert!(!developer.look(&farm, "/projects/github.com/a/b").await.contains(form));
+    let page = maintainer.look(&farm, "/projects/github.com/a/b").await;
+    assert!(page.contains(form) && !page.contains(&secret), "{page}");
+    let change = "/projects/github.com/a/b/change";
+    let asked = "default_branch=next&trusted=no&approval=all";
+    assert_eq!(developer.send(&farm, change, asked).await.0, 403);
+    let without = format!("{}{FORM}", maintainer.headers);
+    assert_eq!(ask(&farm, &format!("POST {change}"), &without, asked).await.0, 403);
+    assert_eq!(maintainer.send(&farm, change, "default_branch=a..b").await.0, 400);
+    assert_eq!(maintainer.send(&farm, "/projects/github.com/a/b", asked).await.0, 404);
+    assert_eq!(maintainer.send(&farm, "/projects/github.com/a/none/change", asked).await.0, 404);
+    let (status, to, _) = maintainer.send(&farm, change, asked).await;
+    assert_eq!((status, to.as_str()), (303, "/projects/github.com/a/b"));
+    let kept = farm.desk.store.project("github.com/a/b").await.unwrap().unwrap();
+    assert_eq!(kept.default_branch.unwrap().as_str(), "next");
+    assert!(!kept.trusted && kept.approval.name() == "all" && kept.secret == secret);
+    assert!(look(&farm, "/projects").await.contains("not trusted"));
+    farm.stop().await;
+}
