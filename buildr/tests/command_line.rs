@@ -195,7 +195,7 @@ fn every_command_of_the_documentation_is_one() {
                 // Programs of their own, which are not built beside this one here.
                 ["up" | "coordinator" | "agent", next, ..] if next.starts_with('-') => continue,
                 ["up" | "coordinator" | "agent"] => continue,
-                [first @ ("agent" | "rabbit"), second, ..] => vec![first, second],
+                [first @ ("agent" | "project" | "rabbit" | "secret" | "token"), second, ..] => vec![first, second],
                 [first, ..] if first.chars().all(|c| c.is_ascii_lowercase()) => vec![first],
                 _ => continue,
             };

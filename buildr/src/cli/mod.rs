@@ -182,28 +182,25 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ),
     (
         "Ask a farm",
+        &["submit", "builds", "status", "why", "timeline", "logs", "approve", "cancel", "restart", "repro"],
+    ),
+    (
+        "Look after a farm",
         &[
-            "submit",
-            "builds",
-            "status",
-            "why",
-            "timeline",
-            "logs",
-            "approve",
-            "cancel",
-            "restart",
-            "repro",
-            "schedules",
-            "pin",
-            "storage",
-            "statuses",
-            "agents",
-            "incidents",
             "project",
             "deliveries",
+            "statuses",
+            "schedules",
+            "secret",
+            "encrypt",
+            "token",
+            "audit",
+            "storage",
+            "pin",
+            "incidents",
+            "agents",
         ],
     ),
-    ("Look after a farm", &["token", "secret", "encrypt", "audit"]),
     ("Run a farm", &["up", "coordinator", "agent", "rabbit"]),
     ("Set up this program", &["completions", "man"]),
 ];
@@ -401,9 +398,9 @@ mod tests {
     }
 
     #[test]
-    fn help_is_a_screenful() {
+    fn help_fits_a_tall_window() {
         let help = parse(&words("buildr --help")).unwrap_err().to_string();
-        assert!(help.lines().count() <= 60 && help.lines().all(|line| line.chars().count() <= 100), "{help}");
+        assert!(help.lines().count() <= 70 && help.lines().all(|line| line.chars().count() <= 100), "{help}");
         for text in ["Ask a farm:", "  agent WORD  ", "approve, pause", "  up  ", "Examples:", "--server <URL>"] {
             assert!(help.contains(text), "{text} is not in\n{help}");
         }

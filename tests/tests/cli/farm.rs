@@ -231,7 +231,8 @@ async fn one_state_folder_is_one_farms() {
     let address = farm.server.strip_prefix("http://").unwrap();
     let taken = place.start(&["up", "--listen", address, "--state-dir", &other]).end().await;
     taken.check(3, &["cannot be listened on", "--listen"]);
-    farm.run(&["agents"]).await.check(0, &["2"]);
+    // Its own agent shows itself a moment after the farm is up.
+    until("the farm's agent", async || farm.run(&["agents"]).await.out.contains('2').then_some(())).await;
     farm.end().await.check(0, &[]);
     let gone = place.run(&["builds", "--server", "http://127.0.0.1:1"]).await;
     gone.check(3, &["no farm answers", "buildr up"]);
