@@ -180,10 +180,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
         "Build here",
         &["run", "check", "list", "graph", "expand", "explain", "schema", "init", "import", "doctor", "clean"],
     ),
-    (
-        "Ask a farm",
-        &["submit", "builds", "status", "why", "timeline", "logs", "approve", "cancel", "restart", "repro"],
-    ),
+    ("Ask a farm", &["submit", "builds", "status", "why", "timeline", "logs", "approve", "cancel", "restart", "repro"]),
     (
         "Look after a farm",
         &[
