@@ -28,8 +28,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::docker;
 use crate::rabbit::{Vhost, with_vhost};
+use crate::{docker, ports};
 
 pub use agent::{Agent, Runs};
 pub use api::Api;
@@ -114,8 +114,10 @@ pub async fn until<T>(what: &str, found: impl AsyncFn() -> Option<T>) -> T {
 async fn during(broker: Broker, runs: Runs, test: impl AsyncFnOnce(&mut Farm)) {
     tell_log();
     let folder = tempfile::tempdir().expect("a folder for a farm");
+    let [port] = ports::free();
     let config = Config {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        // Each of its lives is at the same place, so that followers find it.
+        listen: SocketAddr::from(([127, 0, 0, 1], port)),
         enrolment: Enrolment::Open,
         local_repos: LocalRepos::Allowed,
         lease: Duration::from_secs(3),
@@ -161,8 +163,6 @@ impl Farm {
         assert!(self.coordinator.is_none(), "the coordinator runs already");
         // After a stop its port may be busy for a moment.
         let listener = until("the port", async || TcpListener::bind(self.config.listen).await.ok()).await;
-        // The next start is at the same place, so that followers find it.
-        self.config.listen = listener.local_addr().expect("a port");
         let (line, end): (_, Arc<dyn CoordinatorLink>) = match &self.broker {
             Broker::Memory(broker) => (None, Arc::new(broker.coordinator())),
             Broker::Rabbit(vhost) => {

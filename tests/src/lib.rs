@@ -15,6 +15,7 @@ pub mod clock;
 pub mod proxy;
 pub mod own_rabbit;
 pub mod own_docker;
+pub mod ports;
 pub mod processes;
 pub mod chance;
 pub mod simulation;

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use tokio::process::{Child, Command};
 
 use crate::farm::{PATIENCE, until};
+use crate::ports;
 use crate::rabbit::{Vhost, setting};
 
 /// Where Debian and the makers' own packages put the programs that anybody may run, not only the user rabbitmq.
@@ -36,7 +37,7 @@ impl OwnRabbit {
         }
         let folder = tempfile::tempdir().expect("a folder for a broker");
         let name = format!("buildr-test-{:.8}@localhost", uuid::Uuid::new_v4().simple());
-        let [amqp, management, distribution] = free_ports();
+        let [amqp, management, distribution] = ports::free();
         let mut node = Self { folder, name, amqp, management, distribution, server: None };
         let cookie = node.path(".erlang.cookie");
         std::fs::write(&cookie, uuid::Uuid::new_v4().simple().to_string()).expect("a cookie");
@@ -129,15 +130,4 @@ impl Drop for OwnRabbit {
             self.signal("-KILL");
         }
     }
-}
-
-/// Ports that are free, and that no connection of this machine is given by chance while the node is away.
-fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    let mut held: Vec<std::net::TcpListener> = Vec::new();
-    while held.len() < COUNT {
-        // Below those that the system hands out.
-        let port = 20_000 + (uuid::Uuid::new_v4().as_u128() % 12_000) as u16;
-        held.extend(std::net::TcpListener::bind(("127.0.0.1", port)));
-    }
-    std::array::from_fn(|place| held[place].local_addr().expect("a port").port())
 }

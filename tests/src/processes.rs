@@ -13,10 +13,10 @@ use protocol::BuildNumber;
 use protocol::api::{AttemptView, BuildView, Status};
 use tokio::process::{Child, Command};
 
-use crate::docker;
 use crate::farm::{Api, Folders, PATIENCE, Repository, until};
 use crate::proxy::Proxy;
 use crate::rabbit::{Vhost, with_vhost};
+use crate::{docker, ports};
 
 /// What every farm here builds: its stage goes on until it is let go, and prints a lot afterwards, so that a log with
 /// a hole is found.
@@ -73,6 +73,7 @@ pub async fn with_processes(lease_s: u64, test: impl AsyncFnOnce(&mut Processes)
 
 /// Runs a test on a farm of processes on a broker and a daemon of the test's choice.
 pub async fn on(vhost: Vhost, docker_host: Option<String>, lease_s: u64, test: impl AsyncFnOnce(&mut Processes)) {
+    let [port] = ports::free();
     let mut farm = Processes {
         vhost,
         folder: tempfile::tempdir().expect("a folder for a farm"),
@@ -82,7 +83,8 @@ pub async fn on(vhost: Vhost, docker_host: Option<String>, lease_s: u64, test: i
         variables: BTreeMap::new(),
         routes: BTreeMap::new(),
         coordinator: None,
-        address: "127.0.0.1:0".to_owned(),
+        // Each of its lives is at the same place.
+        address: format!("127.0.0.1:{port}"),
         agents: Vec::new(),
     };
     let outcome = AssertUnwindSafe(test(&mut farm)).catch_unwind().await;
@@ -167,13 +169,6 @@ impl Processes {
     /// Starts the coordinator, or starts it again, and waits for its answer.
     pub async fn start_coordinator(&mut self) {
         self.begin_coordinator();
-        // It tells where it is; the next life is at the same place.
-        self.address = until("the coordinator's address", async || {
-            let line = self.log_of("coordinator");
-            let line = line.lines().rfind(|line| line.contains("http://"))?;
-            Some(line.split("http://").nth(1)?.split([',', ';']).next()?.to_owned())
-        })
-        .await;
         until("the coordinator's answer", async || self.api().client.agents().await.ok()).await;
     }
 

@@ -38,12 +38,7 @@ impl SmartHttp {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let base = folder.path().to_owned();
-        let serving = task::spawn("git server", async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let base = base.clone();
-                task::spawn("git request", async move { answer(stream, &base).await.ok() });
-            }
-        });
+        let serving = task::spawn("git server", serve(listener, base));
         Self { folder, address, serving }
     }
 
@@ -134,6 +129,16 @@ fn index_entry(path: &str, id: Oid) -> git2::IndexEntry {
     }
 }
 
+/// Serves the bare repositories below a folder to whoever connects, until this is dropped.
+pub async fn serve(listener: TcpListener, base: PathBuf) {
+    while let Ok((stream, _)) = listener.accept().await {
+        stream.set_nodelay(true).ok();
+        let base = base.clone();
+        // It ends with its connection, and a client that goes away is its own business.
+        task::spawn("git request", async move { answer(stream, &base).await.ok() });
+    }
+}
+
 /// One request after the other, on one connection.
 async fn answer(stream: TcpStream, base: &Path) -> Result<()> {
     let mut reader = BufReader::new(stream);
@@ -182,6 +187,7 @@ async fn answer_one(reader: &mut BufReader<TcpStream>, base: &Path) -> Result<bo
     let kind = head.lines().find_map(|line| line.strip_prefix("Content-Type: ")).unwrap_or("text/plain");
     let length = body.len();
     let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n");
+    // Together: half a packet would wait for the other's acknowledgement.
     reader.get_mut().write_all(&[head.as_bytes(), body].concat()).await?;
     Ok(true)
 }

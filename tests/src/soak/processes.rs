@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use super::counter::Counter;
 use super::line::Line;
 use super::shapes::{self, Shape};
-use crate::docker;
 use crate::farm::{Folders, Repository};
 use crate::rabbit::Vhost;
+use crate::{docker, ports};
 
 /// How long a claim lives without a sign of life.
 pub(super) const LEASE: Duration = Duration::from_secs(10);
@@ -59,9 +59,8 @@ impl Processes {
         let counter = Counter::start().await;
         let shapes = shapes::all(&counter);
         let repositories = shapes.iter().map(|shape| Repository::with_manifest(&shape.manifest)).collect();
-        let port = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = port.local_addr().expect("a port").to_string();
-        drop(port);
+        let [port] = ports::free();
+        let address = format!("127.0.0.1:{port}");
         let state = folder.path().join("coordinator");
         let seconds = LEASE.as_secs().to_string();
         let arguments = ["--listen", &address, "--open-enrolment", "--local-repos", "--lease-seconds", &seconds];
