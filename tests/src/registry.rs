@@ -46,11 +46,19 @@ impl Registry {
     /// # Panics
     /// When no port can be listened on.
     pub async fn with(names: &[&str]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::at(0, names).await
+    }
+
+    /// The same, at a port of the test's choice.
+    ///
+    /// # Panics
+    /// When it cannot be listened on.
+    pub async fn at(port: u16, names: &[&str]) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("a port");
         let address = listener.local_addr().expect("its address").to_string();
         let images = names.iter().flat_map(|name| image(name, &address)).collect::<Things>();
-        let for_all = images_for_all(BOTH, &address);
-        let things = Arc::new(images.into_iter().chain(for_all).collect::<Things>());
+        let others = images_for_all(BOTH, &address).into_iter().chain(image_of(SHELL, &address, shell()));
+        let things = Arc::new(images.into_iter().chain(others).collect::<Things>());
         let task = task::spawn("registry", async move {
             while let Ok((stream, _)) = listener.accept().await {
                 // A daemon that hangs up early is its own affair.
@@ -65,6 +73,12 @@ impl Registry {
     #[must_use]
     pub fn image_for_all(&self) -> String {
         self.image(BOTH)
+    }
+
+    /// How a daemon finds the image that has this machine's shell, and nothing else.
+    #[must_use]
+    pub fn image_with_shell(&self) -> String {
+        self.image(SHELL)
     }
 
     /// What one of its images is called whatever its name may mean.
@@ -95,9 +109,16 @@ fn digest(bytes: &[u8]) -> String {
 /// The name of the image that there is for two platforms.
 const BOTH: &str = "both";
 
+/// The name of the image with a shell.
+const SHELL: &str = "shell";
+
 /// The manifest, the configuration and the layer of an image for this machine.
 fn image(name: &str, address: &str) -> [Thing; 4] {
-    let [manifest, config, layer] = image_for(name, address, PROCESSORS[0], EMPTY.to_vec());
+    image_of(name, address, EMPTY.to_vec())
+}
+
+fn image_of(name: &str, address: &str, layer: Vec<u8>) -> [Thing; 4] {
+    let [manifest, config, layer] = image_for(name, address, PROCESSORS[0], layer);
     let tagged = (format!("/v2/{name}/manifests/1"), manifest.1.clone());
     [tagged, manifest, config, layer]
 }
@@ -117,6 +138,19 @@ fn images_for_all(name: &str, address: &str) -> Vec<Thing> {
     let list = |reference: &str| (format!("/v2/{name}/manifests/{reference}"), (LIST, all.clone()));
     let lists = [list("1"), list(&digest(&all))];
     images.into_iter().flat_map(|(_, things)| things).chain(lists).collect()
+}
+
+/// An archive with this machine's `/bin/sh`, and what that loads.
+fn shell() -> Vec<u8> {
+    let loaded = std::process::Command::new("ldd").arg("/bin/sh").output().expect("there is an ldd");
+    let loaded = String::from_utf8_lossy(&loaded.stdout).into_owned();
+    let paths = loaded.split_whitespace().filter(|word| word.starts_with('/'));
+    let mut archive = tar::Builder::new(Vec::new());
+    for path in std::iter::once("/bin/sh").chain(paths) {
+        let file = std::fs::canonicalize(path).expect("what a program loads is there");
+        archive.append_path_with_name(file, path.trim_start_matches('/')).expect("an archive in memory");
+    }
+    archive.into_inner().expect("an archive in memory")
 }
 
 /// An archive with a `/bin/sh` that is a program for the other platform.

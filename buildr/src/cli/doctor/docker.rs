@@ -142,11 +142,11 @@ fn sight(sight: &Sight, work: &Path) -> Finding {
     let place = work.display();
     match sight {
         Sight::Sees => Finding::ok("workspaces", format!("the daemon sees {place}")),
-        Sight::Blind => Finding::fail(
+        Sight::Blind => Finding::warn(
             "workspaces",
-            format!("the daemon does not see {place}"),
-            "it runs on another machine, in a virtual one, or beside this container: share the folder under the same path, \
-             or name one that it sees with --work-dir",
+            format!("the daemon does not see {place}, or may not use it"),
+            "builds run: their files are brought to it before each stage and back after it, which takes its time; where \
+             the daemon is on this machine, name a folder that it may use with --work-dir",
         ),
         Sight::NoImage => Finding::warn(
             "workspaces",
@@ -199,7 +199,7 @@ mod tests {
     fn a_folder_that_the_daemon_does_not_see_is_in_the_way() {
         let at = |seen: &Sight| sight(seen, Path::new("/w")).state;
         assert_eq!(at(&Sight::Sees), State::Ok);
-        assert_eq!(at(&Sight::Blind), State::Fail);
+        assert_eq!(at(&Sight::Blind), State::Warn);
         assert_eq!(at(&Sight::NoImage), State::Warn);
         assert_eq!(at(&Sight::Unclear("x".to_owned())), State::Warn);
     }

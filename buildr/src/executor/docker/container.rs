@@ -84,6 +84,17 @@ impl Container {
         }
     }
 
+    /// Whether a path is there as the container will see it, and the daemon may look at it.
+    pub(super) async fn opens(&self, path: &str) -> Result<bool, ExecutorError> {
+        let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
+        match self.engine.quick.get_container_archive_info(&self.id, Some(options)).await {
+            Ok(_) => Ok(true),
+            // Whatever it says of that: it does not have it.
+            Err(error) if engine::status(&error).is_some() => Ok(false),
+            Err(error) => Err(self.failed(&format!("look for {path} in"), &error)),
+        }
+    }
+
     /// Begins to listen to it and starts it: from then on it waits for what it is told.
     pub(super) async fn begin(&self) -> Result<Line, ExecutorError> {
         let line = self.attach(true).await?;

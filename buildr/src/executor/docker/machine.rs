@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,6 +30,9 @@ use super::standing::Ahead;
 
 /// How many images are tried for a container that removes a folder, before it is given up.
 const HELPING_IMAGES: usize = 5;
+
+/// What lies in the folder by which it is found out what a daemon sees.
+const PROBE: &str = "seen";
 
 /// The daemon, this machine's rules, and what has been learnt about both.
 #[derive(Debug)]
@@ -189,14 +192,20 @@ impl Machine {
         }
     }
 
-    /// Makes sure, once per place on the disk, that the daemon mounts the very folder that this process sees.
+    /// Makes sure, once per place on the disk, that the daemon mounts the very folder that this process sees, and may do
+    /// there what this process may: the daemon of another user may look around and not write.
     async fn prove(&self, container: &Container, folder: &Path, mount: &str) -> Result<bool, ExecutorError> {
         let name = format!(".buildr-probe-{}", Uuid::new_v4());
         let probe = folder.join(&name);
         let disk = |source| ExecutorError::Disk { doing: format!("write {}", probe.display()), source };
-        std::fs::write(&probe, "").map_err(disk)?;
-        let seen = container.holds(&format!("{mount}/{name}")).await;
-        std::fs::remove_file(&probe).map_err(disk)?;
+        // Nobody else may look into it.
+        std::fs::DirBuilder::new().mode(0o700).create(&probe).map_err(disk)?;
+        let written = std::fs::write(probe.join(PROBE), "").map_err(disk);
+        let seen = match written {
+            Ok(()) => container.opens(&format!("{mount}/{name}/{PROBE}")).await,
+            Err(error) => Err(error),
+        };
+        std::fs::remove_dir_all(&probe).map_err(disk)?;
         let seen = seen?;
         if seen {
             self.note_shared(folder, true);

@@ -1,5 +1,7 @@
 //! What can be told of a daemon before anything is run on it.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
@@ -37,9 +39,10 @@ pub struct Daemon {
 /// Whether a daemon sees a folder of this machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Sight {
-    /// It does, under the same path.
+    /// It does, under the same path, and may use it.
     Sees,
-    /// It does not: it runs on another machine, in a virtual one, or beside this container.
+    /// It does not, or may not use it: it runs on another machine, in a virtual one, beside this container, or as
+    /// another user.
     Blind,
     /// It has no image yet to make a container of.
     #[default]
@@ -86,11 +89,20 @@ pub(super) async fn sight(engine: &Engine, settings: &DockerSettings, folder: &P
     };
     let Some(image) = image else { return Sight::NoImage };
     // Only somebody who sees this very disk can know a name that was made up a moment ago.
-    let own = match tempfile::Builder::new().prefix("doctor-").tempdir_in(folder) {
+    let own = match tempfile::Builder::new()
+        .prefix("doctor-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(folder)
+    {
         Ok(own) => own,
         Err(error) => return Sight::Unclear(format!("{}: {error}", folder.display())),
     };
-    let source = own.path().to_string_lossy().into_owned();
+    // Below what nobody but this user and root may look into: the daemon of another one may see it, and not write there.
+    let inner = own.path().join("inner");
+    if let Err(error) = std::fs::create_dir(&inner) {
+        return Sight::Unclear(format!("{}: {error}", inner.display()));
+    }
+    let source = inner.to_string_lossy().into_owned();
     let mount = Mount {
         typ: Some(MountType::BIND),
         source: Some(source.clone()),
