@@ -1,6 +1,6 @@
-//! Real projects, as their source packages lie in the registries, are built and tested with the manifest that
-//! `buildr init` writes for them: nobody touches it. Each is fetched by its registry's own client. What containers need
-//! to reach the registries from this machine `BUILDR_TEST_REACH` says, as words for `buildr run`.
+//! Real projects are built and tested with the manifest that `buildr init` writes for them: nobody touches it. Most of
+//! them are as their source packages lie in the registries, each fetched by its registry's own client. What containers
+//! need to reach the registries from this machine `BUILDR_TEST_REACH` says, as words for `buildr run`.
 
 #![expect(clippy::unwrap_used, reason = "what a test makes for itself fails as the test does")]
 
@@ -130,6 +130,16 @@ impl Project {
         self.run("fetched", "tar", &words).await.check(0, &[]);
     }
 
+    /// A project that lies beside these tests, as a person has it.
+    fn copy(&self, name: &str) {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("projects").join(name);
+        for entry in files_below(&from) {
+            let to = self.path("project").join(entry.strip_prefix(&from).unwrap());
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(&entry, to).unwrap();
+        }
+    }
+
     async fn commit(&self) {
         let who = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org", "-c", "init.defaultBranch=main"];
         for words in [["init", "-q"].as_slice(), &["add", "."], &["commit", "-q", "-m", "as it is published"]] {
@@ -184,6 +194,12 @@ impl Drop for Project {
     }
 }
 
+/// The files below a folder.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
 /// Removes an image, and what `prepare` made of it and keeps for later runs.
 async fn remove_images(own: &str, mark: &str) {
     let docker = Docker::connect_with_defaults().unwrap();
@@ -211,6 +227,26 @@ async fn a_python_package() {
     project.fetch("python3", &words).await;
     project.unpack(&project.fetched(".tar.gz")).await;
     project.is_built("found: Python", &["test_recipes", "OK"]).await;
+}
+
+/// What a team's Python project has, in `tests/projects/wordy`: tox with pytest, coverage, flake8, mypy and build.
+#[tokio::test]
+async fn a_python_project_with_all_its_tools() {
+    let Some(project) = Project::new().await else { return };
+    project.copy("wordy");
+    let shown = ["py3: OK", "lint: OK", "type: OK", "build: OK", "Successfully built wordy", "(2 files, "];
+    project.is_built("found: Python", &shown).await;
+}
+
+/// The same without tox: each of the tools is a stage.
+#[tokio::test]
+async fn a_python_project_whose_tools_are_stages() {
+    let Some(project) = Project::new().await else { return };
+    project.copy("wordy");
+    fs::remove_file(project.path("project/tox.ini")).unwrap();
+    let stages = ["prepare ", "test ", "flake8 ", "mypy ", "package "].map(|stage| format!("passed    {stage}"));
+    let shown = ["3 tests passed", "100.00% of the lines covered", "Success: no issues found"];
+    project.is_built("found: Python", &stages.iter().map(String::as_str).chain(shown).collect::<Vec<_>>()).await;
 }
 
 /// A crate: `cargo vendor` fetches it as a dependency of a package that has nothing else.
