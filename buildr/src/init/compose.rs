@@ -185,7 +185,12 @@ fn set_prepare(top: &mut Map, parts: &[Part], tools: &Tools<'_>) {
 
 fn installs(packages: &[&str]) -> Vec<String> {
     let install = format!("apt-get install -y -qq --no-install-recommends {}", packages.join(" "));
-    vec!["apt-get update -qq".to_owned(), install]
+    let mut lines = vec!["apt-get update -qq".to_owned(), install];
+    if packages.iter().any(|package| package.contains("jdk")) {
+        // Debian's Java cannot be installed without this folder, which its slim images do not have.
+        lines.insert(1, "mkdir -p /usr/share/man/man1".to_owned());
+    }
+    lines
 }
 
 /// One stage. `own` is given where it has an image of its own, and does there what `prepare` does elsewhere.

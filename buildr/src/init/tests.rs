@@ -190,6 +190,12 @@ fn projects_of_other_languages() {
         &["sh mvnw -B -ntp verify", "surefire-reports", "maven:3"],
     );
     check(
+        &[("pom.xml", "")],
+        Some("debian:bookworm-slim"),
+        "Java with Maven (pom.xml)",
+        &["- mkdir -p /usr/share/man/man1\n", "ca-certificates default-jdk-headless maven"],
+    );
+    check(
         &[("build.gradle.kts", "")],
         None,
         "Java with Gradle (build.gradle.kts)",
