@@ -162,10 +162,9 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
     let work = WorkFolder::at(&work).map_err(RunError::Work)?;
     sweep(&life, &work, &args.containers).await?;
     let stop = Stop::new();
-    let (seen, version) = tokio::join!(git::describe_tree(&tree, stop.token()), executor.version());
-    let seen = seen.map_err(RunError::Tree)?;
-    let header = header(&tree, &seen, version);
-    let platform = executor.platform().await;
+    let seen = git::describe_tree(&tree, stop.token()).await.map_err(RunError::Tree)?;
+    let header = header(&tree, &seen, executor.version());
+    let platform = executor.platform();
     let (record, earlier) = results::begin(args.out.as_deref(), &tree, &life)?;
     let frame = if args.json { Frame::Json } else { frame() };
     let style = Style { frame, look: Look::of_stdout(globals.color()), verbose: args.verbose };
@@ -296,14 +295,14 @@ impl Build<'_> {
     }
 }
 
-fn header(tree: &Path, seen: &TreeCopy, docker: Option<String>) -> Header {
+fn header(tree: &Path, seen: &TreeCopy, docker: Option<&str>) -> Header {
     Header {
         version: env!("CARGO_PKG_VERSION"),
         project: tree.file_name().map_or_else(|| "/".to_owned(), |name| name.to_string_lossy().into_owned()),
         commit: seen.commit.as_ref().map(|commit| commit.short().to_owned()),
         branch: seen.branch.as_ref().map(ToString::to_string),
         changed: seen.changed,
-        docker: docker.map(|version| plain(&version)),
+        docker: docker.map(plain),
     }
 }
 

@@ -123,7 +123,7 @@ pub(in crate::cli) async fn run(args: Args, globals: &Globals) -> Result<u8, Cli
         verbose: args.verbose,
     };
     let screen: Screen = Arc::new(Terminal::new(stdout(), style, record));
-    let header = header(&order, executor.version().await);
+    let header = header(&order, executor.version());
     screen.header(&header).map_err(CliError::Output)?;
     let checkouts = elsewhere::mirrors()?;
     let (executor, screen) = (&executor, &screen);
@@ -208,14 +208,14 @@ fn own_url(shown: &str) -> String {
     url.into()
 }
 
-fn header(order: &WorkOrder, docker: Option<String>) -> Header {
+fn header(order: &WorkOrder, docker: Option<&str>) -> Header {
     Header {
         version: env!("CARGO_PKG_VERSION"),
         project: format!("{} build {}", order.repo.short_name(), order.build.unwrap_or(BuildNumber(0))),
         commit: order.commit.as_ref().map(|commit| commit.short().to_owned()),
         branch: order.branch.as_ref().map(ToString::to_string),
         changed: 0,
-        docker: docker.map(|version| plain(&version)),
+        docker: docker.map(plain),
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::models::SystemVersion;
+use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 
 use super::super::ExecutorError;
 use super::settings::DockerSettings;
@@ -26,6 +27,8 @@ const USUAL: &str = "unix:///var/run/docker.sock";
 pub(super) struct Engine {
     pub(super) quick: Docker,
     pub(super) long: Docker,
+    /// What the daemon said of itself when it was first spoken to.
+    pub(super) told: Arc<SystemVersion>,
     place: String,
     /// The way to a daemon that is reached over ssh.
     tunnel: Option<Arc<Tunnel>>,
@@ -42,17 +45,13 @@ impl Engine {
             )),
             false => None,
         };
-        let made = match &tunnel {
-            Some(tunnel) => Docker::connect_with_host(&tunnel.address()),
-            None => client(&place, settings.tls.as_deref()),
-        };
-        let made = made.map(|made| made.with_timeout(QUICK).with_request_modifier(with_urlsafe_credentials));
-        let negotiated = match made {
-            Ok(made) => made.negotiate_version().await,
-            Err(error) => Err(error),
-        };
-        let quick = match negotiated {
-            Ok(quick) => quick,
+        let address = tunnel.as_ref().map_or_else(|| place.clone(), |tunnel| tunnel.address());
+        let made = agreed(|version| {
+            let made = client(&address, settings.tls.as_deref(), version)?;
+            Ok(made.with_timeout(QUICK).with_request_modifier(with_urlsafe_credentials))
+        });
+        let (quick, told) = match made.await {
+            Ok(made) => made,
             Err(error) => {
                 let complaint = match &tunnel {
                     Some(tunnel) => tunnel.complaint_soon().await,
@@ -63,7 +62,7 @@ impl Engine {
             }
         };
         let long = quick.clone().with_timeout(LONG);
-        Ok(Self { quick, long, place, tunnel })
+        Ok(Self { quick, long, told: Arc::new(told), place, tunnel })
     }
 
     /// What went wrong while something was done, such as "start the container of stage test".
@@ -86,16 +85,33 @@ impl Engine {
     }
 }
 
+/// A client that speaks the newest version of the language which it and the daemon both know, and what the daemon said
+/// of itself. The client's own way to agree asks the same, and keeps nothing of the answer, for which a daemon starts
+/// other programs.
+async fn agreed(client: impl Fn(&ClientVersion) -> Result<Docker, Error>) -> Result<(Docker, SystemVersion), Error> {
+    let newest = client(API_DEFAULT_VERSION)?;
+    let told = newest.version().await?;
+    let spoken = told.api_version.as_deref().and_then(|version| version.split_once('.'));
+    let spoken = spoken.and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    let spoken = spoken.map(|(major_version, minor_version)| ClientVersion { major_version, minor_version });
+    match spoken.filter(|spoken| spoken < API_DEFAULT_VERSION) {
+        Some(older) => Ok((client(&older)?, told)),
+        None => Ok((newest, told)),
+    }
+}
+
 /// A client for a place; over TCP with the certificates in a folder, where there is one.
-fn client(place: &str, certificates: Option<&Path>) -> Result<Docker, Error> {
+fn client(place: &str, certificates: Option<&Path>, version: &ClientVersion) -> Result<Docker, Error> {
     let is_tcp = ["tcp://", "http://", "https://"].iter().any(|scheme| place.starts_with(scheme));
     match certificates {
         Some(folder) if is_tcp => {
             let file = |name: &str| folder.join(name);
             let (key, certificate, roots) = (file("key.pem"), file("cert.pem"), file("ca.pem"));
-            Docker::connect_with_ssl(place, &key, &certificate, &roots, QUICK.as_secs(), API_DEFAULT_VERSION)
+            Docker::connect_with_ssl(place, &key, &certificate, &roots, QUICK.as_secs(), version)
         }
-        _ if is_tcp => Docker::connect_with_http(place, QUICK.as_secs(), API_DEFAULT_VERSION),
+        _ if is_tcp => Docker::connect_with_http(place, QUICK.as_secs(), version),
+        _ if place.starts_with("unix://") => Docker::connect_with_unix(place, QUICK.as_secs(), version),
+        // It says what such a place should look like.
         _ => Docker::connect_with_host(place),
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bollard::models::SystemVersion;
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -58,8 +59,6 @@ pub(super) struct Machine {
     pub(super) ledger: Ledger,
     /// Where the daemon keeps its things, when that is a folder of this machine.
     daemon_folder: OnceCell<Option<PathBuf>>,
-    /// The daemon's own platform, where it tells it.
-    platform: OnceCell<Option<String>>,
     /// Whether containers of other platforms start here, as far as that was tried.
     pub(super) starts: tokio::sync::Mutex<HashMap<String, bool>>,
     /// The network namespaces that stages join.
@@ -106,7 +105,6 @@ impl Machine {
             live: Arc::default(),
             ledger: Ledger::default(),
             daemon_folder: OnceCell::new(),
-            platform: OnceCell::new(),
             starts: tokio::sync::Mutex::default(),
             namespaces: Namespaces::default(),
             reserved: Mutex::default(),
@@ -236,12 +234,9 @@ impl Machine {
     }
 
     /// The daemon's own platform, `linux/amd64` and its like.
-    pub(super) async fn platform(&self) -> Option<String> {
-        let ask = async || {
-            let told = self.engine.quick.version().await.ok()?;
-            Some(format!("{}/{}", told.os?, told.arch?))
-        };
-        self.platform.get_or_init(ask).await.clone()
+    pub(super) fn platform(&self) -> Option<String> {
+        let SystemVersion { os, arch, .. } = &*self.engine.told;
+        Some(format!("{}/{}", os.as_ref()?, arch.as_ref()?))
     }
 
     /// The containers that no buildr made, by id.

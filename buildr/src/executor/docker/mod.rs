@@ -53,6 +53,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use protocol::plan::Image;
+use protocol::task;
 
 use super::{Executor, ExecutorError, Output, Sandbox, SandboxOrder, Spare, StandbyOrder, Stop, Suits, Swept};
 use engine::Engine;
@@ -78,19 +79,25 @@ impl DockerExecutor {
     /// [`ExecutorError::Unreachable`] when no daemon answers there.
     pub async fn connect(settings: DockerSettings) -> Result<Self, ExecutorError> {
         let engine = Engine::connect(&settings).await?;
-        Ok(Self { machine: Arc::new(Machine::new(engine, settings)) })
+        let machine = Arc::new(Machine::new(engine, settings));
+        let asked = Arc::clone(&machine);
+        // The first container needs to know. A daemon takes its time for the answer, and others have something to do.
+        drop(task::spawn("powers", async move {
+            asked.powers().await;
+        }));
+        Ok(Self { machine })
     }
 
     /// The daemon's version, as it tells it.
-    pub async fn version(&self) -> Option<String> {
-        // What the first container needs to know is asked in the same breath.
-        let (version, _) = tokio::join!(self.machine.engine.quick.version(), self.machine.powers());
-        version.ok()?.version
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.machine.engine.told.version.as_deref()
     }
 
     /// The platform of the daemon, `linux/amd64` and its like, as it tells it.
-    pub async fn platform(&self) -> Option<String> {
-        self.machine.platform().await
+    #[must_use]
+    pub fn platform(&self) -> Option<String> {
+        self.machine.platform()
     }
 
     /// What this process has kept of stages that failed ([`super::KeepContainers::Failed`]), in the order of their

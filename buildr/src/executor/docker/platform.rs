@@ -24,7 +24,7 @@ pub(super) async fn suits(
     stop: &Stop,
 ) -> Result<Suits, ExecutorError> {
     let Some(platform) = &wanted.platform else { return Ok(Suits::Own) };
-    let own = machine.platform().await;
+    let own = machine.platform();
     if own.as_deref().is_some_and(|own| is_own_platform(platform, own)) {
         return Ok(Suits::Own);
     }

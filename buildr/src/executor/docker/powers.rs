@@ -49,9 +49,8 @@ impl Powers {
     /// socket, at `socket`, is its user's.
     pub(super) async fn ask(engine: &Engine, socket: Option<&Path>) -> Self {
         let whole = Self { cores: None, ..Self::of_a_whole_daemon(0) };
-        let (said, version) = tokio::join!(engine.quick.info(), engine.quick.version());
-        let Ok(said) = said else { return whole };
-        let parts = version.ok().and_then(|version| version.components).unwrap_or_default();
+        let Ok(said) = engine.quick.info().await else { return whole };
+        let parts = engine.told.components.as_deref().unwrap_or_default();
         let options = said.security_options.unwrap_or_default();
         let has = |word: &str| options.iter().any(|option| option.split(',').any(|part| part == word));
         let podman = parts.iter().any(|part| part.name == PODMAN);

@@ -58,9 +58,9 @@ pub enum Sight {
 /// [`ExecutorError::Unreachable`] when no daemon answers there, [`ExecutorError::Daemon`] when it does not tell.
 pub async fn probe(settings: &DockerSettings, folder: &Path) -> Result<Daemon, ExecutorError> {
     let engine = Engine::connect(settings).await?;
-    let version = engine.quick.version().await.map_err(|error| engine.failed("ask for its version", &error))?;
     let told = engine.quick.info().await.map_err(|error| engine.failed("ask what it is", &error))?;
-    let components = version.components.unwrap_or_default();
+    let version = &*engine.told;
+    let components = version.components.as_deref().unwrap_or_default();
     let podman = components.iter().any(|component| component.name.to_lowercase().contains("podman"));
     let options = told.security_options.unwrap_or_default();
     let limits = [
@@ -69,8 +69,12 @@ pub async fn probe(settings: &DockerSettings, folder: &Path) -> Result<Daemon, E
         ("processes", told.pids_limit),
     ];
     Ok(Daemon {
-        version: version.version.unwrap_or_default(),
-        platform: format!("{}/{}", version.os.unwrap_or_default(), version.arch.unwrap_or_default()),
+        version: version.version.clone().unwrap_or_default(),
+        platform: format!(
+            "{}/{}",
+            version.os.as_deref().unwrap_or_default(),
+            version.arch.as_deref().unwrap_or_default()
+        ),
         rootless: options.iter().any(|option| option.contains("rootless")),
         podman,
         cgroup: told.cgroup_version.map(|version| version.to_string()).unwrap_or_default(),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use bollard::models::{ContainerCreateBody, HostConfig, ImageSummary, Mount, MountType};
+use bollard::models::{ContainerCreateBody, HostConfig, ImageSummary, Mount, MountType, Network, Volume};
 use bollard::query_parameters::{
     CreateContainerOptions, ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
     ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
@@ -79,16 +79,15 @@ pub(super) async fn network(engine: &Engine, id: &str) -> Result<(), ExecutorErr
 /// Removes everything that the filter finds, until nothing is found.
 pub(super) async fn all(engine: &Engine, filter: &HashMap<String, Vec<String>>) -> Result<(), ExecutorError> {
     for _ in 0..TRIES {
-        let found = containers(engine, filter).await?;
-        for (id, _) in &found {
+        let found = tokio::join!(containers(engine, filter), images(engine, filter), others(engine, filter));
+        let (containers, images, others) = (found.0?, found.1?, found.2?);
+        for (id, _) in &containers {
             container(engine, id).await?;
         }
-        let images = images(engine, filter).await?;
         for (id, _) in &images {
             image(engine, id).await?;
         }
-        let others = others(engine, filter, |_| true).await?;
-        if found.is_empty() && images.is_empty() && others == 0 {
+        if others.remove(engine, |_| true).await == 0 && containers.is_empty() && images.is_empty() {
             return Ok(());
         }
     }
@@ -118,7 +117,7 @@ pub(super) async fn sweep(
             swept.images += 1;
         }
     }
-    swept.others = others(engine, &filter, is_left).await?;
+    swept.others = others(engine, &filter).await?.remove(engine, is_left).await;
     swept.images += expired(engine).await?;
     Ok(swept)
 }
@@ -230,29 +229,38 @@ async fn images(engine: &Engine, filter: &HashMap<String, Vec<String>>) -> Resul
     Ok(found.into_iter().map(|one| (one.id, one.labels)).collect())
 }
 
-/// Removes the networks and volumes that are left; gives how many. One that is in use is left to the next sweep.
-async fn others(
-    engine: &Engine,
-    filter: &HashMap<String, Vec<String>>,
-    is_left: impl Fn(&HashMap<String, String>) -> bool,
-) -> Result<usize, ExecutorError> {
-    let mut removed = 0;
-    let options = ListNetworksOptionsBuilder::default().filters(filter).build();
-    let found = engine.quick.list_networks(Some(options)).await;
-    for one in found.map_err(|error| engine.failed("list networks", &error))? {
-        let stale = is_left(&one.labels.unwrap_or_default());
-        if let Some(id) = one.id.filter(|_| stale) {
-            removed += usize::from(network(engine, &id).await.is_ok());
+/// Networks and volumes.
+struct Others {
+    networks: Vec<Network>,
+    volumes: Vec<Volume>,
+}
+
+async fn others(engine: &Engine, filter: &HashMap<String, Vec<String>>) -> Result<Others, ExecutorError> {
+    let networks = ListNetworksOptionsBuilder::default().filters(filter).build();
+    let volumes = ListVolumesOptionsBuilder::default().filters(filter).build();
+    let (networks, volumes) =
+        tokio::join!(engine.quick.list_networks(Some(networks)), engine.quick.list_volumes(Some(volumes)));
+    let networks = networks.map_err(|error| engine.failed("list networks", &error))?;
+    let volumes = volumes.map_err(|error| engine.failed("list volumes", &error))?;
+    Ok(Others { networks, volumes: volumes.volumes.unwrap_or_default() })
+}
+
+impl Others {
+    /// Removes those that are left; gives how many. One that is in use is left to the next sweep.
+    async fn remove(self, engine: &Engine, is_left: impl Fn(&HashMap<String, String>) -> bool) -> usize {
+        let mut removed = 0;
+        for one in self.networks {
+            let stale = is_left(&one.labels.unwrap_or_default());
+            if let Some(id) = one.id.filter(|_| stale) {
+                removed += usize::from(network(engine, &id).await.is_ok());
+            }
         }
-    }
-    let options = ListVolumesOptionsBuilder::default().filters(filter).build();
-    let found = engine.quick.list_volumes(Some(options)).await;
-    let found = found.map_err(|error| engine.failed("list volumes", &error))?;
-    for volume in found.volumes.unwrap_or_default() {
-        if is_left(&volume.labels) {
-            let options = RemoveVolumeOptionsBuilder::default().force(true).build();
-            removed += usize::from(engine.quick.remove_volume(&volume.name, Some(options)).await.is_ok());
+        for volume in self.volumes {
+            if is_left(&volume.labels) {
+                let options = RemoveVolumeOptionsBuilder::default().force(true).build();
+                removed += usize::from(engine.quick.remove_volume(&volume.name, Some(options)).await.is_ok());
+            }
         }
+        removed
     }
-    Ok(removed)
 }
