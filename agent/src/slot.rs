@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buildr::executor::Stop;
-use buildr::runner::{self, Ended};
+use buildr::runner::{self, Ended, Source};
 use protocol::control::{Grant, SignedGrant};
 use protocol::identity::{IdentityError, OneTimeKey, Sealed, Signed};
 use protocol::job::{Malformed, QueueMessage};
@@ -265,7 +265,12 @@ async fn run(
     }
     tracing::info!(job = %order.job, build = ?order.build, attempt = order.attempt, repo = %order.repo, "job begins");
     let watched = agent.jobs.begin(order, &reporter);
+    // For this job alone: what the agent lays out ahead for others knows nothing of it.
+    let opened = order.credentials.as_ref().map(|own| agent.checkouts.with_credentials(&order.repo, own));
     let mut rooms = agent.rooms();
+    if let Some(checkouts) = &opened {
+        rooms.source = Source::Clone(checkouts);
+    }
     ready.give(&mut rooms);
     let Ended { ending, rest } = runner::run(order, &rooms, &watched, &stop).await;
     drop(watched);

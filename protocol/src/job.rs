@@ -8,6 +8,7 @@ use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
 
+use crate::credentials::RepoCredentials;
 use crate::id::{BuildNumber, JobId, JobKey, StageName};
 use crate::outcome::Outcome;
 use crate::plan::{Clash, Kept, Plan, Variable};
@@ -188,6 +189,9 @@ pub struct WorkOrder {
     pub trigger: TriggerKind,
     /// Where the code is.
     pub repo: RepoUrl,
+    /// What opens it; else what the URL and the agent have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<RepoCredentials>,
     /// The branch; the remote's HEAD without one.
     pub branch: Option<Branch>,
     /// The commit that the build is pinned to, once an attempt has reported one.
@@ -241,6 +245,7 @@ impl WorkOrder {
             attempt: 1,
             trigger,
             repo,
+            credentials: None,
             branch: None,
             commit: None,
             pinned: false,

@@ -7,6 +7,7 @@
 
 pub mod id;
 pub mod source;
+pub mod credentials;
 pub mod repo_glob;
 pub mod outcome;
 pub mod calendar;
@@ -24,6 +25,7 @@ pub mod api;
 pub mod task;
 pub mod link;
 
+pub use credentials::RepoCredentials;
 pub use id::{AgentId, BootId, BuildNumber, ClaimId, JobId, JobKey, LabelSet, LogName, StageName};
 pub use outcome::{Cause, Ending, Outcome, StageEnd, StageOutcome};
 pub use plan::{Plan, PlannedJob, StagePlan, Variable};

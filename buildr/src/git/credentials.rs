@@ -3,10 +3,13 @@
 //! libgit2 asks its callback again and again while credentials are bad, so the end must come from here.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use git2::{Cred, CredentialType, ErrorClass, ErrorCode};
 use protocol::RepoUrl;
 use url::Url;
+
+use super::own::Own;
 
 /// The private keys that ssh itself tries, best first.
 const KEY_NAMES: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
@@ -14,8 +17,11 @@ const KEY_NAMES: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
 /// Forges take this user; a URL that names another wins.
 const DEFAULT_SSH_USER: &str = "git";
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Deliberately without `Debug`.
+#[derive(Clone)]
 enum Credential {
+    DeployKey(String),
+    Token(Arc<Own>),
     SshAgent,
     SshKey(PathBuf),
     OfUrl,
@@ -38,13 +44,23 @@ struct Userinfo {
 }
 
 impl Credentials {
-    /// Those for `repo`, with the ssh keys that are in `home`.
-    pub(super) fn new(repo: &RepoUrl, home: Option<PathBuf>) -> Self {
+    /// Those for `repo`, with the ssh keys that are in `home`. Where a project has its own, its repository is opened with
+    /// these alone; for what else they may open they come first.
+    pub(super) fn new(repo: &RepoUrl, home: Option<PathBuf>, own: Option<Arc<Own>>) -> Self {
+        let userinfo = userinfo(repo);
+        let ours = own.as_deref().is_some_and(|own| own.is_of(repo));
+        let own = own.and_then(|own| match own.key_for(repo) {
+            Some(key) => Some(Credential::DeployKey(key.to_owned())),
+            None => own.login_for(repo.reveal()).is_some().then_some(Credential::Token(own)),
+        });
+        if ours {
+            return Self { list: own.into_iter().collect(), next: 0, tried: Vec::new(), userinfo };
+        }
         let keys = home.into_iter().flat_map(|home| KEY_NAMES.map(|name| home.join(".ssh").join(name)));
-        let mut list = vec![Credential::OfUrl, Credential::SshAgent];
+        let mut list: Vec<Credential> = own.into_iter().chain([Credential::OfUrl, Credential::SshAgent]).collect();
         list.extend(keys.filter(|key| key.is_file()).map(Credential::SshKey));
         list.push(Credential::Helper);
-        Self { list, next: 0, tried: Vec::new(), userinfo: userinfo(repo) }
+        Self { list, next: 0, tried: Vec::new(), userinfo }
     }
 
     /// None at all.
@@ -99,6 +115,15 @@ impl Credentials {
         let password = allowed.contains(CredentialType::USER_PASS_PLAINTEXT);
         let ssh_user = user.unwrap_or(DEFAULT_SSH_USER);
         match credential {
+            Credential::DeployKey(key) if ssh => {
+                let made = Cred::ssh_key_from_memory(ssh_user, None, key, None);
+                Some(("the project's deploy key".into(), made))
+            }
+            Credential::Token(own) if password => {
+                // A redirect to another server must not carry it there.
+                let (user, token) = own.login_for(url)?;
+                Some(("the project's token".into(), Cred::userpass_plaintext(user, token)))
+            }
             Credential::SshAgent if ssh => Some(("the ssh agent".into(), Cred::ssh_key_from_agent(ssh_user))),
             Credential::SshKey(key) if ssh => {
                 Some((key.display().to_string(), Cred::ssh_key(ssh_user, None, key, None)))
@@ -183,6 +208,8 @@ fn percent_decoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use protocol::RepoCredentials;
+
     use super::*;
 
     #[test]
@@ -206,7 +233,7 @@ mod tests {
         std::fs::create_dir(home.path().join(".ssh")).unwrap();
         std::fs::write(home.path().join(".ssh/id_rsa"), "key").unwrap();
         let repo: RepoUrl = "git@example.org:x".parse().unwrap();
-        let mut credentials = Credentials::new(&repo, Some(home.path().to_owned()));
+        let mut credentials = Credentials::new(&repo, Some(home.path().to_owned()), None);
         let allowed = CredentialType::SSH_KEY | CredentialType::USER_PASS_PLAINTEXT;
         for _ in 0..2 {
             assert!(credentials.next("git@example.org:x", Some("git"), allowed).is_ok());
@@ -221,11 +248,36 @@ mod tests {
     fn the_urls_password_goes_to_its_own_host_alone() {
         let repo: RepoUrl = "https://me:p%40ss@example.org/x".parse().unwrap();
         let offered = |url: &str| {
-            let credentials = Credentials::new(&repo, None);
+            let credentials = Credentials::new(&repo, None, None);
             credentials.make(&Credential::OfUrl, url, None, CredentialType::USER_PASS_PLAINTEXT).is_some()
         };
         assert!(offered("https://example.org/x"));
         assert!(!offered("https://evil.example/x"));
         assert_eq!(userinfo(&repo).unwrap().password.as_deref(), Some("p@ss"));
+    }
+
+    #[test]
+    fn a_projects_own_come_alone_for_its_repository_and_first_elsewhere() {
+        let url = |text: &str| text.parse::<RepoUrl>().unwrap();
+        let offered = |own: &Arc<Own>, text: &str, allowed: CredentialType| {
+            let mut credentials = Credentials::new(&url(text), None, Some(Arc::clone(own)));
+            while credentials.next(text, Some("git"), allowed).is_ok() {}
+            credentials.tried()
+        };
+        let (ssh, password) = (CredentialType::SSH_KEY, CredentialType::USER_PASS_PLAINTEXT);
+        let key = RepoCredentials::DeployKey { key: "k".to_owned() };
+        let key = Arc::new(Own::new(url("git@example.org:a/b.git"), key));
+        assert_eq!(offered(&key, "git@example.org:a/b.git", ssh), "the project's deploy key");
+        assert_eq!(offered(&key, "git@example.org:a/c.git", ssh), "the ssh agent", "it opens one repository");
+        assert!(!offered(&key, "https://example.org/a/c", password).contains("project"));
+        let token = RepoCredentials::Token { user: "me".to_owned(), token: "t".to_owned() };
+        let token = Arc::new(Own::new(url("https://example.org/a/b"), token));
+        assert_eq!(offered(&token, "https://example.org/a/b", password), "the project's token");
+        assert!(offered(&token, "https://example.org/a/c", password).starts_with("the project's token"));
+        assert!(!offered(&token, "https://example.com/a/b", password).contains("project"));
+        assert!(!offered(&token, "git@example.org:a/c.git", ssh).contains("project"));
+        // A server that sends us elsewhere learns nothing there.
+        let mut led = Credentials::new(&url("https://example.org/a/b"), None, Some(token));
+        assert!(led.next("https://evil.example/a/b", None, password).is_err());
     }
 }

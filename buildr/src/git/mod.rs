@@ -3,14 +3,17 @@
 //! The only room that knows libgit2. Two promises hold for every folder that it makes: no inode in it is shared
 //! with anything that outlives the build (root in a container writes through hard links), and no password is in it.
 //!
-//! In a line: error, watch, status, credentials, order, listing, remote (talk), objects (files), folder, mirror,
-//! bring (mirror up to date), checkout, times (of an index), lower (kept checkouts), spare, change (between commits), laid
-//! (a checkout over a kept one), elsewhere (other repositories), request (merges of pull requests), gitmodules, submodules, history, program (git's own), lfs, options, partial, onto (a ground), tree (a person's own), committed,
-//! changes.
+//! In a line: error, watch, status, policy, own (credentials of a project), credentials, order, listing, remote (talk), objects
+//! (files), folder, mirror, bring (mirror up to date), checkout, times (of an index), lower (kept checkouts), spare, change
+//! (between commits), laid (a checkout over a kept one), elsewhere (other repositories), request (merges of pull
+//! requests), gitmodules, submodules, history, program (git's own), lfs, options, partial, onto (a ground), tree (a
+//! person's own), committed, changes.
 
 mod error;
 mod watch;
 mod status;
+mod policy;
+mod own;
 mod credentials;
 mod order;
 mod listing;
@@ -42,10 +45,9 @@ mod changes;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
-use std::time::Duration;
 
 use protocol::plan::CloneOptions;
-use protocol::{Branch, CommitId, RepoUrl};
+use protocol::{Branch, CommitId, RepoCredentials, RepoUrl};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
@@ -54,12 +56,14 @@ use tokio_util::sync::CancellationToken;
 pub use changes::Base;
 pub use elsewhere::{BranchAndCommit, FileAt};
 pub use error::GitError;
+pub use policy::ClonePolicy;
 pub use request::Merge;
 pub use spare::KeptMirror;
 
 use listing::Asked;
 use mirror::Locks;
 use order::Order;
+use own::Own;
 use remote::Progress;
 use watch::{Ended, Watch};
 
@@ -69,32 +73,6 @@ const CONNECT_TIMEOUT_MS: i32 = 15_000;
 /// How long libgit2 itself waits for a server that fell silent: what a thread that nobody waits for any more, and that
 /// holds nothing, takes to see it.
 const SILENCE_TIMEOUT_MS: i32 = 60_000;
-
-/// How long a server may stand still unless something says otherwise.
-const STALL: Duration = Duration::from_secs(60);
-
-/// What checkouts on this machine may do.
-#[derive(Debug, Clone)]
-pub struct ClonePolicy {
-    /// Whether repositories on this machine's own disk (`file://`, absolute paths) may be built.
-    pub local_repos: bool,
-    /// Whose `.ssh` holds the keys to try.
-    pub home: Option<PathBuf>,
-    /// Whether nobody learns who we are: no key, no helper and no password of a URL is offered.
-    pub anonymous: bool,
-    /// The `git` program, which is called for LFS and for partial clones alone.
-    pub git: PathBuf,
-    /// How long a server may send nothing before the connection counts as hung: [`GitError::Stalled`].
-    pub stall: Duration,
-}
-
-impl Default for ClonePolicy {
-    /// No local repositories; the keys of the user who runs this process.
-    fn default() -> Self {
-        let git = PathBuf::from("git");
-        Self { local_repos: false, home: std::env::home_dir(), anonymous: false, git, stall: STALL }
-    }
-}
 
 /// What was checked out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,6 +123,7 @@ pub struct TreeCopy {
 pub struct Checkouts {
     cache: PathBuf,
     policy: ClonePolicy,
+    own: Option<Arc<Own>>,
     locks: Arc<Locks>,
     filter: Option<String>,
 }
@@ -153,7 +132,7 @@ impl Checkouts {
     /// Keeps its mirrors in `cache`, which is made when first needed; other processes may use the same folder.
     #[must_use]
     pub fn new(cache: PathBuf, policy: ClonePolicy) -> Self {
-        Self { cache, policy, locks: Arc::default(), filter: None }
+        Self { cache, policy, own: None, locks: Arc::default(), filter: None }
     }
 
     /// The same, whose checkouts are partial clones with this filter of git's (`blob:none`, `blob:limit=1m`, `tree:0`).
@@ -173,8 +152,14 @@ impl Checkouts {
     /// whatever the keys of this machine open.
     #[must_use]
     pub fn anonymous(&self) -> Self {
-        let policy = ClonePolicy { anonymous: true, ..self.policy.clone() };
-        Self { policy, ..self.clone() }
+        Self { policy: ClonePolicy { anonymous: true, ..self.policy.clone() }, own: None, ..self.clone() }
+    }
+
+    /// The same for the work on `repo`, whose project has these credentials: with them alone it is opened. A token serves
+    /// what else is on the same web server too, before what this machine has. Neither is written to a disk.
+    #[must_use]
+    pub fn with_credentials(&self, repo: &RepoUrl, credentials: &RepoCredentials) -> Self {
+        Self { own: Some(Arc::new(Own::new(repo.clone(), credentials.clone()))), ..self.clone() }
     }
 
     /// Where its mirrors are, and what is kept beside them. It may not be there yet.
@@ -270,6 +255,7 @@ impl Checkouts {
             repo: repo.clone(),
             cache: self.cache.clone(),
             policy: self.policy.clone(),
+            own: self.own.clone(),
             locks: Arc::clone(&self.locks),
             stop: stop.child_token(),
             writes: Arc::default(),

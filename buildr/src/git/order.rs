@@ -12,6 +12,7 @@ use super::ClonePolicy;
 use super::credentials::public_url;
 use super::error::GitError;
 use super::mirror::Locks;
+use super::own::Own;
 use super::watch::Watch;
 
 /// With which repository, and by which rules.
@@ -20,6 +21,8 @@ pub(super) struct Order {
     pub(super) repo: RepoUrl,
     pub(super) cache: PathBuf,
     pub(super) policy: ClonePolicy,
+    /// What the project has of its own; none for what nobody vouches for.
+    pub(super) own: Option<Arc<Own>>,
     pub(super) locks: Arc<Locks>,
     pub(super) stop: CancellationToken,
     /// Whether the last that was begun is to write, not to talk.

@@ -1,7 +1,7 @@
 //! The `git` program, for the two things that libgit2 cannot do: LFS and partial clones.
 //!
-//! It asks nobody anything, runs no hooks, and has the credentials of the URL in its environment, for the server of the
-//! URL alone; no argument and no file holds them.
+//! It asks nobody anything, runs no hooks, and has the credentials of the project or of the URL in its environment, for
+//! the server of the URL alone; no argument and no file on a disk holds them.
 
 use std::ffi::OsString;
 use std::io;
@@ -94,20 +94,21 @@ impl Program<'_> {
 
     fn start(&self, folder: &Path, arguments: Vec<OsString>, write: io::PipeWriter) -> Result<Child, GitError> {
         let other = write.try_clone().map_err(|error| self.not_started(error))?;
+        let environment = self.environment().map_err(|error| self.not_started(error))?;
         let mut command = Command::new(&self.order.policy.git);
         // What the agent was started with must not lead git to another repository.
         let ours = |name: &str| name.starts_with("GIT_") && !name.starts_with("GIT_SS");
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
             command.env_remove(name);
         }
-        command.args(arguments).current_dir(folder).envs(self.environment()).env_remove("SSH_ASKPASS");
+        command.args(arguments).current_dir(folder).envs(environment).env_remove("SSH_ASKPASS");
         command.stdin(Stdio::null()).stdout(write).stderr(other);
         // Its own group: what it started ends with it.
         command.process_group(0).kill_on_drop(true);
         command.spawn().map_err(|error| self.not_started(error))
     }
 
-    fn environment(&self) -> Vec<(String, String)> {
+    fn environment(&self) -> io::Result<Vec<(String, String)>> {
         let ways = if self.order.repo.is_local() { "http:https:ssh:git:file" } else { "http:https:ssh:git" };
         let mut settings: Vec<(String, String)> =
             SETTINGS.iter().chain(self.settings).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -122,6 +123,10 @@ impl Program<'_> {
         if self.order.policy.anonymous {
             settings.push(("credential.helper".to_owned(), String::new()));
             all.extend(ANONYMOUS.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        } else if let Some(ssh) =
+            self.order.own.as_ref().map(|own| own.ssh_for(&self.order.repo)).transpose()?.flatten()
+        {
+            all.push(("GIT_SSH_COMMAND".to_owned(), ssh));
         } else if ["GIT_SSH_COMMAND", "GIT_SSH"].iter().all(|name| std::env::var_os(name).is_none()) {
             all.push(("GIT_SSH_COMMAND".to_owned(), "ssh -o BatchMode=yes".to_owned()));
         }
@@ -135,16 +140,18 @@ impl Program<'_> {
         for (n, (key, value)) in settings.into_iter().enumerate() {
             all.extend([(format!("GIT_CONFIG_KEY_{n}"), key), (format!("GIT_CONFIG_VALUE_{n}"), value)]);
         }
-        all
+        Ok(all)
     }
 
-    /// The server of the URL with the user and password that it is given, if it is a web server and there are some.
+    /// The server of the URL with the user and password that it is given there, if it is a web server and there are some.
     fn credentials(&self) -> Option<(String, String, String)> {
         if self.order.policy.anonymous {
             return None;
         }
         let url = Url::parse(self.order.repo.reveal()).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
-        let (user, password) = user_and_password(&self.order.repo)?;
+        let own = self.order.own.as_ref().and_then(|own| own.login_for(self.order.repo.reveal()));
+        let own = own.map(|(user, token)| (user.to_owned(), token.to_owned()));
+        let (user, password) = own.or_else(|| user_and_password(&self.order.repo))?;
         Some((url.origin().ascii_serialization(), user, password))
     }
 

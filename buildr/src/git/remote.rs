@@ -74,7 +74,7 @@ impl<'a> Session<'a> {
     pub(super) fn new(order: &'a Order, progress: &'a Progress) -> Self {
         let credentials = match order.policy.anonymous {
             true => Credentials::none(),
-            false => Credentials::new(&order.repo, order.policy.home.clone()),
+            false => Credentials::new(&order.repo, order.policy.home.clone(), order.own.clone()),
         };
         Self {
             url: public_url(order.repo.reveal()),

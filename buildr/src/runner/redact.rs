@@ -44,13 +44,14 @@ struct Beginnings {
 }
 
 impl Redactor {
-    /// Knows the secrets of an order, those of the machine, and a password in the repository's URL.
+    /// Knows the secrets of an order, those of the machine, what opens the repository, and a password in its URL.
     ///
     /// # Errors
     /// When they are too many to be looked for.
     pub(super) fn for_order(order: &WorkOrder, own: &[Variable]) -> Result<Self, BuildError> {
         let values = order.secrets.iter().chain(own).map(|secret| secret.value.clone());
-        Self::new(values.chain(order.repo.secret()))
+        let opens = order.credentials.as_ref().map(|credentials| credentials.secret().to_owned());
+        Self::new(values.chain(opens).chain(order.repo.secret()))
     }
 
     fn new(values: impl IntoIterator<Item = String>) -> Result<Self, BuildError> {

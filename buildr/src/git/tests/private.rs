@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use protocol::RepoCredentials;
 use protocol::plan::{CloneOptions, Submodules};
 
 use super::options::{LARGE, lfs, lfs_is_here, with_a_large_file};
@@ -144,6 +145,62 @@ async fn a_password_opens_the_repository_its_submodules_and_nothing_else() {
     assert!(asked.lock().unwrap().iter().any(|(path, who)| path.starts_with("/lib") && who.as_deref() == Some(RIGHT)));
     let strangers = strangers.lock().unwrap();
     assert!(!strangers.is_empty() && strangers.iter().all(|(_, who)| who.is_none()), "{strangers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projects_token_opens_its_repository_and_what_is_beside_it() {
+    let mut town = Town::new();
+    if !git_is_here(&town) {
+        return;
+    }
+    with_a_large_file(&town);
+    Repository::open(town.path("app")).unwrap().config().unwrap().set_bool("uploadpack.allowFilter", true).unwrap();
+    let (elsewhere, strangers) = web(town.folder.path(), true);
+    let lib = town.commit("lib", &[("lib.c", Text("lib"))]);
+    let list = [listed("beside", "../lib"), listed("stranger", &format!("http://127.0.0.1:{}/lib", elsewhere.port))];
+    let places = ["beside", "stranger"].map(|path| (path, Module(lib)));
+    town.commit("app", &[&[(".gitmodules", Text(&list.concat()))], &places[..]].concat());
+    let (server, asked) = web(town.folder.path(), false);
+    let url = server.url("http://127.0.0.1:PORT/app");
+    let (denied, _) = town.fetch(&url, &CloneOptions::default(), "denied").await;
+    assert!(matches!(denied, Err(GitError::Denied { .. })), "{denied:?}");
+    assert!(!town.path("denied").exists());
+
+    let own = |token: &str| RepoCredentials::Token { user: "me".to_owned(), token: token.to_owned() };
+    let without = town.checkouts.clone();
+    town.checkouts = without.with_credentials(&url, &own("s3cret"));
+    assert!(!format!("{:?}", town.checkouts).contains("s3cret"));
+    let (done, lines) = town.fetch(&url, &modules(Submodules::Recursive), "a").await;
+    done.unwrap();
+    assert_eq!((town.text("a/beside/lib.c"), town.text("a/stranger/lib.c")), ("lib".to_owned(), "lib".to_owned()));
+    // By git itself too.
+    let (unheard, _) = mpsc::channel(1);
+    let stop = CancellationToken::new();
+    let filtered = town.checkouts.filtered("tree:0").unwrap();
+    filtered.check_out(&url, None, None, &town.path("b"), &stop, unheard).await.unwrap();
+    assert_eq!(town.text("b/x"), "x");
+    if lfs_is_here() {
+        town.fetch(&url, &lfs(), "a").await.0.unwrap();
+        assert_eq!(town.text("a/big.bin"), LARGE);
+    }
+    assert!(!lines.concat().contains("s3cret"), "{lines:?}");
+    for folder in ["a", "b", "cache"] {
+        no_secret_in(&town.path(folder));
+    }
+    {
+        let strangers = strangers.lock().unwrap();
+        assert!(!strangers.is_empty() && strangers.iter().all(|(_, who)| who.is_none()), "{strangers:?}");
+    }
+
+    // Who is not trusted has it for nothing but the repository itself, and so has nobody a wrong one.
+    asked.lock().unwrap().clear();
+    let wrong = without.with_credentials(&url, &own("wr0ng"));
+    for (checkouts, name) in [(town.checkouts.anonymous(), "c"), (wrong, "d"), (without, "e")] {
+        town.checkouts = checkouts;
+        let (done, _) = town.fetch(&url, &CloneOptions::default(), name).await;
+        assert!(matches!(done, Err(GitError::Denied { .. })), "{name}: {done:?}");
+    }
+    assert!(asked.lock().unwrap().iter().all(|(_, who)| who.as_deref() != Some(RIGHT)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
