@@ -14,6 +14,7 @@ mod log_view;
 mod feed;
 mod identity;
 mod vault;
+mod credentials;
 mod presence;
 mod depot;
 mod desk;

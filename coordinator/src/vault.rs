@@ -1,5 +1,5 @@
 //! What the farm's secrets are kept with: a key of 32 bytes, from which follow one that seals them in the store
-//! (ChaCha20-Poly1305, bound to project, name, branch and events) and one that opens what stands sealed in manifests.
+//! (ChaCha20-Poly1305, bound to project, name, branch and events, or to purpose and repository) and one that opens what stands sealed in manifests.
 //!
 //! The key comes from a file or a setting, or is made in the state folder. It may have several lines: the first one
 //! seals, all of them open. So a key is changed by a new line above the old one; at its next start the coordinator seals
@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::SecretsKey;
 use crate::identity::write_secret;
-use crate::store::{KeptSecret, Scope, Store, StoreError};
+use crate::store::{KeptSecret, OldText, Scope, Sealed, SealedFor, Store, StoreError};
 
 /// The file in the state folder.
 const FILE: &str = "secrets.key";
@@ -113,24 +113,42 @@ impl Vault {
 
     /// Seals a value for the store; gives which key did it, and the bytes.
     pub(crate) fn seal(&self, scope: &Scope, value: &str) -> (String, Vec<u8>) {
+        let Sealed { key_id, content } = self.sealed(bound(scope), value);
+        (key_id, content)
+    }
+
+    /// Seals a text that the farm itself needs, for this purpose and repository alone.
+    pub(crate) fn seal_text(&self, purpose: SealedFor, identity: &str, text: &str) -> Sealed {
+        self.sealed(bound_to(purpose, identity), text)
+    }
+
+    /// Opens one; nothing when another key sealed it, or for something else.
+    pub(crate) fn open_text(&self, purpose: SealedFor, identity: &str, sealed: &Sealed) -> Option<String> {
+        self.opened(&sealed.key_id, bound_to(purpose, identity), &sealed.content)
+    }
+
+    fn sealed(&self, bound: Vec<u8>, text: &str) -> Sealed {
         let mut nonce = [0_u8; NONCE_LEN];
         rand::rng().fill_bytes(&mut nonce);
-        let mut content = value.as_bytes().to_vec();
+        let mut content = text.as_bytes().to_vec();
         self.first
             .own
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(bound(scope)), &mut content)
-            .expect("a value is shorter than 256 GiB");
-        (self.first.id.clone(), [&nonce[..], &content].concat())
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(bound), &mut content)
+            .expect("a text is shorter than 256 GiB");
+        Sealed { key_id: self.first.id.clone(), content: [&nonce[..], &content].concat() }
+    }
+
+    fn opened(&self, key_id: &str, bound: Vec<u8>, sealed: &[u8]) -> Option<String> {
+        let (nonce, content) = sealed.split_at_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut content = content.to_vec();
+        let plain = self.key(key_id)?.own.open_in_place(nonce, Aad::from(bound), &mut content).ok()?;
+        String::from_utf8(plain.to_vec()).ok()
     }
 
     /// Opens what was sealed for the store; nothing when another key did it, or for another scope.
     pub(crate) fn open(&self, secret: &KeptSecret) -> Option<String> {
-        let (nonce, content) = secret.sealed.split_at_checked(NONCE_LEN)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let mut content = content.to_vec();
-        let own = &self.key(&secret.key_id)?.own;
-        let plain = own.open_in_place(nonce, Aad::from(bound(&secret.scope)), &mut content).ok()?;
-        String::from_utf8(plain.to_vec()).ok()
+        self.opened(&secret.key_id, bound(&secret.scope), &secret.sealed)
     }
 
     /// What values in manifests are sealed with.
@@ -149,7 +167,8 @@ impl Vault {
         key.ok_or(SecureError::OtherKey)?.open(project, &text)
     }
 
-    /// Seals with the first key what an older one sealed, and says so of what none of them opens.
+    /// Seals with the first key what an older one sealed, and what an older program kept as it is, of which then nothing is
+    /// left in the database's files. Says so of what no key opens.
     ///
     /// # Errors
     /// When the store fails.
@@ -164,10 +183,24 @@ impl Vault {
             (secret.key_id, secret.sealed) = self.seal(&secret.scope, &value);
             tx.reseal_secret(&secret).await?;
         }
+        for old in tx.old_seals(&self.first.id).await? {
+            let text = match old.text {
+                OldText::Clear(text) => Some(text),
+                OldText::Sealed(sealed) => self.open_text(old.purpose, &old.identity, &sealed),
+            };
+            match text {
+                Some(text) => {
+                    let sealed = self.seal_text(old.purpose, &old.identity, &text);
+                    tx.reseal(old.purpose, &old.identity, &sealed).await?;
+                }
+                None => lost += 1,
+            }
+        }
         tx.commit().await?;
+        store.scrub().await?;
         if lost > 0 {
             tracing::error!(
-                "{lost} secrets of the farm were sealed with a key that is not here; builds do not get them. Put the key's line back, or set them again (`buildr secret list` marks them)"
+                "{lost} secrets of the farm were sealed with a key that is not here, and are of no use to anybody. Put the key's line back, or set them again (`buildr secret list`, `buildr project list` and `buildr statuses` mark them)"
             );
         }
         Ok(())
@@ -204,6 +237,11 @@ fn derived(key: &[u8; SIZE], purpose: &[u8]) -> [u8; SIZE] {
 fn bound(scope: &Scope) -> Vec<u8> {
     let Scope { project, name, branch, events } = scope;
     ["buildr secret 1", project, name, branch, events].join("\0").into_bytes()
+}
+
+/// The same for a text that the farm itself needs.
+fn bound_to(purpose: SealedFor, identity: &str) -> Vec<u8> {
+    ["buildr text 1", purpose.name(), identity].join("\0").into_bytes()
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use git2::{Oid, Repository, RepositoryInitOptions, Signature};
 use protocol::{CommitId, RepoUrl, task};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -34,11 +36,20 @@ impl SmartHttp {
     /// # Panics
     /// When this machine refuses; so do the others.
     pub async fn start() -> Self {
+        Self::opened_by(None).await
+    }
+
+    /// Starts one that lets in nobody but who shows this user and password.
+    pub async fn private(user: &str, password: &str) -> Self {
+        Self::opened_by(Some(format!("Basic {}", BASE64.encode(format!("{user}:{password}"))))).await
+    }
+
+    async fn opened_by(authorization: Option<String>) -> Self {
         let folder = tempfile::tempdir().expect("a folder for repositories");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let base = folder.path().to_owned();
-        let serving = task::spawn("git server", serve(listener, base));
+        let serving = task::spawn("git server", admit(listener, base, authorization));
         Self { folder, address, serving }
     }
 
@@ -131,23 +142,28 @@ fn index_entry(path: &str, id: Oid) -> git2::IndexEntry {
 
 /// Serves the bare repositories below a folder to whoever connects, until this is dropped.
 pub async fn serve(listener: TcpListener, base: PathBuf) {
+    admit(listener, base, None).await;
+}
+
+/// The same for whoever shows this authorization, where there is one.
+async fn admit(listener: TcpListener, base: PathBuf, authorization: Option<String>) {
     while let Ok((stream, _)) = listener.accept().await {
         stream.set_nodelay(true).ok();
-        let base = base.clone();
+        let (base, authorization) = (base.clone(), authorization.clone());
         // It ends with its connection, and a client that goes away is its own business.
-        task::spawn("git request", async move { answer(stream, &base).await.ok() });
+        task::spawn("git request", async move { answer(stream, &base, authorization.as_deref()).await.ok() });
     }
 }
 
 /// One request after the other, on one connection.
-async fn answer(stream: TcpStream, base: &Path) -> Result<()> {
+async fn answer(stream: TcpStream, base: &Path, authorization: Option<&str>) -> Result<()> {
     let mut reader = BufReader::new(stream);
-    while answer_one(&mut reader, base).await? {}
+    while answer_one(&mut reader, base, authorization).await? {}
     Ok(())
 }
 
 /// One request; `false` when there is no other.
-async fn answer_one(reader: &mut BufReader<TcpStream>, base: &Path) -> Result<bool> {
+async fn answer_one(reader: &mut BufReader<TcpStream>, base: &Path, authorization: Option<&str>) -> Result<bool> {
     let mut line = String::new();
     if reader.read_line(&mut line).await? == 0 {
         return Ok(false);
@@ -165,6 +181,11 @@ async fn answer_one(reader: &mut BufReader<TcpStream>, base: &Path) -> Result<bo
     let length: usize = field("content-length").parse().unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body).await?;
+    if authorization.is_some_and(|authorization| field("authorization") != authorization) {
+        let refusal = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n";
+        reader.get_mut().write_all(refusal.as_bytes()).await?;
+        return Ok(true);
+    }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut git = Command::new("git");
     git.args(["-c", "safe.directory=*", "http-backend"]).env("GIT_PROJECT_ROOT", base).env("GIT_HTTP_EXPORT_ALL", "1");

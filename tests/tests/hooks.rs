@@ -37,14 +37,7 @@ fn hmac(secret: &str, body: &[u8]) -> String {
 }
 
 async fn add(farm: &Farm, hosted: &Hosted, forge: Forge) -> AddedProject {
-    let new = NewProject {
-        url: hosted.url.clone(),
-        forge: Some(forge),
-        secret: None,
-        default_branch: None,
-        trusted: None,
-        approval: None,
-    };
+    let new = NewProject { forge: Some(forge), ..NewProject::new(hosted.url.clone()) };
     farm.api().client.add_project(&new).await.unwrap()
 }
 
@@ -492,14 +485,8 @@ async fn one_address_for_all_projects_of_a_forge() {
         let proposed = Proposed::new(MANIFEST).await;
         let added = add(farm, &proposed.hosted, Forge::GitHub).await;
         let other = proposed.server.make("ada/other");
-        let new = NewProject {
-            url: other.url.clone(),
-            forge: Some(Forge::GitHub),
-            secret: Some(added.secret.clone()),
-            default_branch: None,
-            trusted: None,
-            approval: None,
-        };
+        let secret = Some(added.secret.clone());
+        let new = NewProject { forge: Some(Forge::GitHub), secret, ..NewProject::new(other.url.clone()) };
         let second = farm.api().client.add_project(&new).await.unwrap();
         assert!(farm.api().client.add_project(&new).await.unwrap_err().to_string().contains("is there already"));
         let url = added.project.hook_url.rsplit_once('/').unwrap().0.to_owned();
@@ -527,14 +514,7 @@ async fn an_owners_repositories_become_projects_with_their_first_push() {
         let proposed = Proposed::new(MANIFEST).await;
         let hosted = &proposed.hosted;
         let owner = hosted.url.reveal().replace("cronline.git", "*");
-        let new = NewProject {
-            url: owner.parse().unwrap(),
-            forge: Some(Forge::GitHub),
-            secret: None,
-            default_branch: None,
-            trusted: None,
-            approval: None,
-        };
+        let new = NewProject { forge: Some(Forge::GitHub), ..NewProject::new(owner.parse().unwrap()) };
         let added = farm.api().client.add_project(&new).await.unwrap();
         let ping = json!({"repository": {"clone_url": hosted.url.reveal()}}).to_string();
         let number = taken(&post(&added, "ping", "0", ping.as_bytes()).await);

@@ -7,6 +7,7 @@ pub mod containers;
 pub mod jobs;
 pub mod layers;
 
+mod credentials;
 mod elsewhere;
 mod error;
 mod forward;

@@ -7,6 +7,7 @@ use clap::Subcommand;
 use protocol::api::{AddedProject, Approval, ChangeProject, Forge, NewProject, ProjectView};
 use protocol::{Branch, RepoUrl};
 
+use super::credentials::CredentialArgs;
 use super::globals::Globals;
 use super::look::{Look, Tone, clean};
 use super::table::{cell, table};
@@ -89,6 +90,8 @@ struct Settings {
     /// Which builds wait for a maintainer: none, forks (as it is without this), pull_requests or all
     #[arg(long)]
     approval: Option<Approval>,
+    #[command(flatten)]
+    credentials: CredentialArgs,
 }
 
 impl Settings {
@@ -127,8 +130,9 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         What::Add(AddArgs { url, settings }) => {
             let secret = settings.secret()?;
             let given = secret.is_some();
-            let Settings { forge, default_branch, trusted, approval, .. } = settings;
-            let new = NewProject { url, forge, secret, default_branch, trusted, approval };
+            let Settings { forge, default_branch, trusted, approval, credentials, .. } = settings;
+            let credentials = credentials.read()?;
+            let new = NewProject { url, forge, secret, default_branch, trusted, approval, credentials };
             let added = farm.add_project(&new).await?;
             say(&to_enter(&added, given))?;
         }
@@ -148,8 +152,9 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         }
         What::Change(ChangeArgs { project, url, settings, allowed }) => {
             let secret = settings.secret()?;
-            let Settings { forge, default_branch, trusted, approval, .. } = settings;
-            let change = ChangeProject { url, forge, secret, default_branch, trusted, approval, allowed };
+            let Settings { forge, default_branch, trusted, approval, credentials, .. } = settings;
+            let credentials = credentials.read()?;
+            let change = ChangeProject { url, forge, secret, default_branch, trusted, approval, allowed, credentials };
             say(&told(&farm.change_project(&project, &change).await?))?;
         }
         What::Remove { project } => {
@@ -180,9 +185,14 @@ fn shown(projects: &[ProjectView], look: &Look) -> String {
 fn told(project: &ProjectView) -> String {
     let yes = |is: bool| if is { "yes" } else { "no" };
     let branch = project.default_branch.as_ref().map_or("not known yet", |branch| branch.as_str());
+    let credentials = match &project.credentials {
+        Some(own) => own.to_string(),
+        None => "what the agents have".to_owned(),
+    };
     let lines = [
         ("project", project.identity.as_str()),
         ("cloned from", &project.url),
+        ("cloned with", &credentials),
         ("forge", project.forge.name()),
         ("webhooks come to", &project.hook_url),
         ("default branch", branch),
@@ -241,6 +251,7 @@ mod tests {
             allowed: true,
             hook_url: "https://ci.example.org/hooks/github/abc".to_owned(),
             created_ms: 1,
+            credentials: None,
         }
     }
 

@@ -140,7 +140,7 @@ impl FromStr for Kind {
 }
 
 /// The request that tells a forge one thing. None: the repository or the address is not of a kind that it has.
-fn request(http: &Client, kind: Kind, to: &ToTell, page: &str) -> Option<RequestBuilder> {
+fn request(http: &Client, kind: Kind, to: &ToTell, token: &str, page: &str) -> Option<RequestBuilder> {
     let (_, path) = to.identity.split_once('/')?;
     let commit = to.commit.as_str();
     let mut url: Url = to.api.parse().ok()?;
@@ -155,12 +155,12 @@ fn request(http: &Client, kind: Kind, to: &ToTell, page: &str) -> Option<Request
     let request = http.request(Method::POST, url).json(&body(kind, &to.context, &to.said, page));
     Some(match kind {
         Kind::GitHub => request
-            .bearer_auth(&to.token)
+            .bearer_auth(token)
             .header("accept", "application/vnd.github+json")
             .header("x-github-api-version", "2022-11-28"),
-        Kind::GitLab => request.header("private-token", &to.token),
-        Kind::Gitea | Kind::Forgejo => request.header("authorization", format!("token {}", to.token)),
-        Kind::Bitbucket => request.bearer_auth(&to.token),
+        Kind::GitLab => request.header("private-token", token),
+        Kind::Gitea | Kind::Forgejo => request.header("authorization", format!("token {token}")),
+        Kind::Bitbucket => request.bearer_auth(token),
     })
 }
 

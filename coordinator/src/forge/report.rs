@@ -5,7 +5,7 @@ use url::Url;
 
 use super::Kind;
 use crate::desk::Desk;
-use crate::store::{Reporting, StoreError};
+use crate::store::{Reporting, SealedFor, StoreError};
 
 /// Why a forge is not told.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,7 @@ pub(crate) async fn set(desk: &Desk, ask: &ReportTo) -> Result<Reported, ReportR
     }
     let message = format!("{identity} is told how its builds go, as {kind} at {api}");
     let mut tx = desk.store.write().await?;
+    let token = desk.vault.seal_text(SealedFor::Statuses, &identity, &token);
     tx.put_reporting(&Reporting { identity, forge: kind.name().to_owned(), api, token }).await?;
     tx.commit().await?;
     Ok(Reported { message })

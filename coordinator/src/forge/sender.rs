@@ -14,7 +14,7 @@ use super::answer::verdict;
 use super::{Http, Kind, Verdict, http, request};
 use crate::desk::Desk;
 use crate::feed::Change;
-use crate::store::{StoreError, ToTell};
+use crate::store::{SealedFor, StoreError, ToTell};
 
 /// How long it sleeps at most while something waits.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -103,8 +103,13 @@ async fn tell_one(desk: &Desk, http: &Http, one: &ToTell, now_ms: u64) -> Verdic
     let Ok(kind) = one.forge.parse::<Kind>() else {
         return Verdict::Never(format!("{:?} is no forge that this coordinator knows", one.forge));
     };
+    let Some(token) = desk.vault.open_text(SealedFor::Statuses, &one.identity, &one.token) else {
+        return Verdict::Never(
+            "its token was sealed with a key that is not here; `buildr statuses --set` sets it anew".to_owned(),
+        );
+    };
     let page = format!("{}/builds/{}", desk.page_url(), one.build.0);
-    let Some(request) = request(http, kind, one, &page) else {
+    let Some(request) = request(http, kind, one, &token, &page) else {
         return Verdict::Never("its address is not one that a forge has".to_owned());
     };
     let answer = match request.send().await {

@@ -1,11 +1,12 @@
 //! Projects: repositories whose forges tell of what happens in them.
 
-use protocol::api::{Approval, Forge};
+use protocol::api::{Approval, CredentialsView, Forge};
 use protocol::{Branch, RepoUrl};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Store, StoreError, Transaction, int, name, name_or_none, natural};
+use super::sealed::sealed_of;
+use super::{Sealed, Store, StoreError, Transaction, int, json_or_none, name, name_or_none, natural, to_json};
 
 /// A project as it stands. It holds secrets, and is shown to nobody as it is.
 #[derive(Clone)]
@@ -18,8 +19,10 @@ pub(crate) struct Project {
     pub(crate) key: String,
     /// Where it lies.
     pub(crate) forge: Forge,
-    /// What its webhooks are signed with.
-    pub(crate) secret: String,
+    /// What its webhooks are signed with, sealed.
+    pub(crate) secret: Sealed,
+    /// What its repository is fetched with: what people see of it, and itself, sealed.
+    pub(crate) credentials: Option<(CredentialsView, Sealed)>,
     /// The branch that its HEAD means, once it is known.
     pub(crate) default_branch: Option<Branch>,
     /// Whether builds of its own branches are trusted.
@@ -49,14 +52,19 @@ impl Project {
         }
     }
 
-    /// The project of one repository of an owner, with the owner's settings.
-    pub(crate) fn of_owner(&self, identity: &str, key: String, now_ms: u64) -> Option<Self> {
+    /// How one repository of an owner is cloned.
+    fn url_of(&self, identity: &str) -> Option<RepoUrl> {
         let name = identity.strip_prefix(self.identity.strip_suffix(ALL)?)?;
         let url: RepoUrl = format!("{}{name}.git", self.url.reveal().strip_suffix(ALL)?).parse().ok()?;
-        let same = url.identity() == identity;
-        let project =
-            Self { identity: identity.to_owned(), url, key, default_branch: None, created_ms: now_ms, ..self.clone() };
-        same.then_some(project)
+        (url.identity() == identity).then_some(url)
+    }
+
+    /// The project of one repository of an owner, with the owner's settings. Its secret is sealed for it; what opens its
+    /// repository it takes from the owner whenever it is needed.
+    pub(crate) fn of_owner(&self, identity: &str, key: String, secret: Sealed, now_ms: u64) -> Option<Self> {
+        let (identity, url) = (identity.to_owned(), self.url_of(identity)?);
+        let own = Self { credentials: None, default_branch: None, created_ms: now_ms, ..self.clone() };
+        Some(Self { identity, url, key, secret, ..own })
     }
 }
 
@@ -103,14 +111,16 @@ impl Transaction {
     /// Adds a project. Gives whether it was not there.
     pub(crate) async fn add_project(&mut self, project: &Project) -> Result<bool, StoreError> {
         let added = sqlx::query(
-            "INSERT INTO projects (identity, url, key, forge, secret, default_branch, trusted, approval, allowed, created_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (identity) DO NOTHING",
+            "INSERT INTO projects (identity, url, key, forge, secret, secret_by, secret_sealed, default_branch, trusted,
+                                   approval, allowed, created_ms)
+             VALUES ($1, $2, $3, $4, '', $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (identity) DO NOTHING",
         )
         .bind(&project.identity)
         .bind(project.url.reveal())
         .bind(&project.key)
         .bind(project.forge.name())
-        .bind(&project.secret)
+        .bind(&project.secret.key_id)
+        .bind(&project.secret.content)
         .bind(project.default_branch.as_ref().map(Branch::as_str))
         .bind(project.trusted)
         .bind(project.approval.name())
@@ -118,27 +128,71 @@ impl Transaction {
         .bind(int(project.created_ms))
         .execute(&mut *self.tx)
         .await?;
-        Ok(added.rows_affected() == 1)
+        if added.rows_affected() == 0 {
+            return Ok(false);
+        }
+        self.set_credentials(project).await?;
+        Ok(true)
+    }
+
+    async fn set_credentials(&mut self, project: &Project) -> Result<(), StoreError> {
+        let (view, sealed) = project.credentials.as_ref().map(|(view, sealed)| (view, sealed)).unzip();
+        sqlx::query(
+            "UPDATE projects SET credentials_shown = $2, credentials_by = $3, credentials_sealed = $4
+             WHERE identity = $1",
+        )
+        .bind(&project.identity)
+        .bind(view.map(|view| to_json("view of credentials", view)).transpose()?)
+        .bind(sealed.map(|sealed| sealed.key_id.as_str()))
+        .bind(sealed.map(|sealed| sealed.content.as_slice()))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// How a repository is fetched by what its project has of its own, or its owner: the URL, the project that has it, and
+    /// the sealed credentials.
+    pub(crate) async fn credentials_for(
+        &mut self,
+        identity: &str,
+    ) -> Result<Option<(RepoUrl, String, Sealed)>, StoreError> {
+        // Itself, then what stands for all below each of the folders above it.
+        let above = identity.rmatch_indices('/').map(|(end, _)| format!("{}/{ALL}", &identity[..end]));
+        let names: Vec<String> = std::iter::once(identity.to_owned()).chain(above).collect();
+        let rows = sqlx::query(
+            "SELECT * FROM projects WHERE credentials_by IS NOT NULL AND identity IN (SELECT value FROM json_each($1))",
+        )
+        .bind(to_json("names", &names)?)
+        .fetch_all(&mut *self.tx)
+        .await?;
+        let mut found = rows.iter().map(project_of).collect::<Result<Vec<_>, _>>()?;
+        found.sort_by_key(|project| names.iter().position(|name| *name == project.identity));
+        let opened = |project: Project| {
+            let url = if project.is_owner() { project.url_of(identity)? } else { project.url };
+            Some((url, project.identity, project.credentials?.1))
+        };
+        Ok(found.into_iter().find_map(opened))
     }
 
     /// Writes down what of a project may change.
     pub(crate) async fn change_project(&mut self, project: &Project) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE projects SET url = $2, forge = $3, secret = $4, default_branch = $5, trusted = $6, approval = $7,
-                    allowed = $8
+            "UPDATE projects SET url = $2, forge = $3, secret_by = $4, secret_sealed = $5, default_branch = $6,
+                    trusted = $7, approval = $8, allowed = $9
              WHERE identity = $1",
         )
         .bind(&project.identity)
         .bind(project.url.reveal())
         .bind(project.forge.name())
-        .bind(&project.secret)
+        .bind(&project.secret.key_id)
+        .bind(&project.secret.content)
         .bind(project.default_branch.as_ref().map(Branch::as_str))
         .bind(project.trusted)
         .bind(project.approval.name())
         .bind(project.allowed)
         .execute(&mut *self.tx)
         .await?;
-        Ok(())
+        self.set_credentials(project).await
     }
 
     /// Removes a project with its deliveries; its builds stay. Gives whether it was there.
@@ -149,12 +203,15 @@ impl Transaction {
 }
 
 fn project_of(row: &SqliteRow) -> Result<Project, StoreError> {
+    let shown: Option<CredentialsView> = json_or_none(row, "credentials_shown")?;
+    let sealed = |view| Ok::<_, StoreError>((view, sealed_of(row, "credentials_by", "credentials_sealed")?));
     Ok(Project {
+        credentials: shown.map(sealed).transpose()?,
         identity: row.try_get("identity")?,
         url: name(row, "url")?,
         key: row.try_get("key")?,
         forge: name(row, "forge")?,
-        secret: row.try_get("secret")?,
+        secret: sealed_of(row, "secret_by", "secret_sealed")?,
         default_branch: name_or_none(row, "default_branch")?,
         trusted: row.try_get("trusted")?,
         approval: name(row, "approval")?,

@@ -8,7 +8,7 @@ use sqlx::{SqlSafeStr as _, SqlitePool};
 use super::StoreError;
 
 /// How the schema came to be, step by step; one that has landed is never changed.
-const MIGRATIONS: [(i64, &str, &str); 14] = [
+const MIGRATIONS: [(i64, &str, &str); 16] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "why", include_str!("../../migrations/0002_why.sql")),
     (3, "incidents", include_str!("../../migrations/0003_incidents.sql")),
@@ -23,20 +23,34 @@ const MIGRATIONS: [(i64, &str, &str); 14] = [
     (12, "doing", include_str!("../../migrations/0012_doing.sql")),
     (13, "statuses", include_str!("../../migrations/0013_statuses.sql")),
     (15, "notices", include_str!("../../migrations/0015_notices.sql")),
+    (16, "sealed", include_str!("../../migrations/0016_sealed.sql")),
+    (17, "credentials", include_str!("../../migrations/0017_credentials.sql")),
 ];
+
+fn step(&(version, name, sql): &(i64, &'static str, &'static str)) -> Migration {
+    Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+}
 
 /// Brings a database up to date.
 ///
 /// # Errors
 /// When it was written by a newer program, or the database fails.
 pub(super) async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
-    let migration = |&(version, name, sql): &(i64, &'static str, &'static str)| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-    };
-    let migrations: Vec<Migration> = MIGRATIONS.iter().map(migration).collect();
+    let migrations: Vec<Migration> = MIGRATIONS.iter().map(step).collect();
     let known = migrations.iter().map(|migration| migration.version).max().unwrap_or(0);
     Migrator::with_migrations(migrations).run(writer).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => StoreError::TooNew { path: path.to_owned(), version, known },
         source => StoreError::Migration { path: path.to_owned(), source },
     })
+}
+
+/// A new database as a program left it that knew the first steps alone, up to this one.
+#[cfg(test)]
+pub(super) async fn older(path: &Path, last: i64) -> SqlitePool {
+    use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+    let pool = SqlitePool::connect_with(options.journal_mode(SqliteJournalMode::Wal)).await.unwrap();
+    let steps = MIGRATIONS.iter().filter(|(version, ..)| *version <= last).map(step).collect();
+    Migrator::with_migrations(steps).run(&pool).await.unwrap();
+    pool
 }

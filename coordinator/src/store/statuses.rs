@@ -11,7 +11,10 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::builds::{folded, status};
-use super::{Store, StoreError, Transaction, int, json, json_or_none, name, name_or_none, natural, small, to_json};
+use super::sealed::sealed_of;
+use super::{
+    Sealed, Store, StoreError, Transaction, int, json, json_or_none, name, name_or_none, natural, small, to_json,
+};
 
 /// What a commit's context should say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +34,8 @@ pub(crate) struct Reporting {
     pub(crate) forge: String,
     /// Where its API is.
     pub(crate) api: String,
-    /// What opens it. Secret.
-    pub(crate) token: String,
+    /// What opens it, sealed.
+    pub(crate) token: Sealed,
 }
 
 /// Something that a forge is to be told.
@@ -44,8 +47,8 @@ pub(crate) struct ToTell {
     pub(crate) forge: String,
     /// Where its API is.
     pub(crate) api: String,
-    /// What opens it. Secret.
-    pub(crate) token: String,
+    /// What opens it, sealed.
+    pub(crate) token: Sealed,
     /// Of which commit.
     pub(crate) commit: CommitId,
     /// In which of its contexts.
@@ -93,7 +96,7 @@ impl Store {
     /// What is to be told by now, in the order of the builds.
     pub(crate) async fn to_tell(&self, now_ms: u64) -> Result<Vec<ToTell>, StoreError> {
         let rows = sqlx::query(
-            "SELECT s.*, r.forge, r.api, r.token FROM statuses s JOIN reporting r ON r.identity = s.identity
+            "SELECT s.*, r.forge, r.api, r.token_by, r.token_sealed FROM statuses s JOIN reporting r ON r.identity = s.identity
              WHERE s.told < s.version AND s.not_before_ms <= $1 ORDER BY s.build, s.context LIMIT $2",
         )
         .bind(int(now_ms))
@@ -105,7 +108,7 @@ impl Store {
                 identity: row.try_get("identity")?,
                 forge: row.try_get("forge")?,
                 api: row.try_get("api")?,
-                token: row.try_get("token")?,
+                token: sealed_of(row, "token_by", "token_sealed")?,
                 commit: name(row, "commit_id")?,
                 context: row.try_get("context")?,
                 build: BuildNumber(natural(row.try_get("build")?)),
@@ -131,14 +134,15 @@ impl Transaction {
     pub(crate) async fn put_reporting(&mut self, reporting: &Reporting) -> Result<(), StoreError> {
         self.tells = None;
         sqlx::query(
-            "INSERT INTO reporting (identity, forge, api, token) VALUES ($1, $2, $3, $4)
-             ON CONFLICT DO UPDATE SET forge = excluded.forge, api = excluded.api, token = excluded.token,
-                    trouble = NULL, trouble_ms = NULL",
+            "INSERT INTO reporting (identity, forge, api, token, token_by, token_sealed) VALUES ($1, $2, $3, '', $4, $5)
+             ON CONFLICT DO UPDATE SET forge = excluded.forge, api = excluded.api, token_by = excluded.token_by,
+                    token_sealed = excluded.token_sealed, trouble = NULL, trouble_ms = NULL",
         )
         .bind(&reporting.identity)
         .bind(&reporting.forge)
         .bind(&reporting.api)
-        .bind(&reporting.token)
+        .bind(&reporting.token.key_id)
+        .bind(&reporting.token.content)
         .execute(&mut *self.tx)
         .await?;
         // What the old token did not open may be told now.

@@ -2,10 +2,10 @@
 
 use protocol::control::Grant;
 use protocol::job::{Origin, WorkOrder};
-use protocol::{Branch, Plan, Variable};
+use protocol::{Branch, Plan, RepoCredentials, RepoUrl, Variable};
 
 use super::Turn;
-use crate::store::{Attempt, Build, Job, Received, StoreError};
+use crate::store::{Attempt, Build, Job, Received, SealedFor, StoreError};
 
 impl Turn<'_> {
     /// Grants a current claim: the first time, and again whenever its agent has not heard of it.
@@ -34,8 +34,10 @@ impl Turn<'_> {
         let answered = job.answer.iter().flat_map(|answer| &answer.inputs);
         let inputs = build.inputs.iter().chain(answered).cloned().collect();
         let secrets = self.secrets_of(&build, job.plan.as_ref()).await?;
+        let (repo, credentials) = self.opened(build.repo).await?;
         Ok(WorkOrder {
             secrets,
+            credentials,
             build: Some(build.number),
             attempt: attempt.attempt,
             branch: build.branch,
@@ -52,8 +54,24 @@ impl Turn<'_> {
             kept: received.kept,
             so_far: received.so_far,
             depot: self.desk.archives.for_attempt(job.id, attempt.attempt, attempt.claim),
-            ..WorkOrder::new(job.id, build.trigger, build.repo)
+            ..WorkOrder::new(job.id, build.trigger, repo)
         })
+    }
+
+    /// How a repository is fetched: by what its project has of its own, at the project's URL and at no other, whoever
+    /// named the repository. That goes for every build of it, also of a pull request from elsewhere: its agent fetches by
+    /// it, no stage gets it, and the code is the project's own offer. A URL with a password stays as it is.
+    async fn opened(&mut self, repo: RepoUrl) -> Result<(RepoUrl, Option<RepoCredentials>), StoreError> {
+        if repo.is_local() || repo.secret().is_some() {
+            return Ok((repo, None));
+        }
+        let Some((url, owner, sealed)) = self.tx.credentials_for(&repo.identity()).await? else {
+            return Ok((repo, None));
+        };
+        let text = self.desk.vault.open_text(SealedFor::Credentials, &owner, &sealed);
+        let credentials = text.and_then(|text| serde_json::from_str(&text).ok());
+        // What does not open any more is said at the project and at the coordinator's start; the clone says what lacks.
+        Ok(if credentials.is_some() { (url, credentials) } else { (repo, None) })
     }
 
     /// What the farm keeps for a build, and what its plan has sealed: for trusted builds alone, and never for what

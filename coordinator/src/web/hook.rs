@@ -27,7 +27,7 @@ use super::refusal::{Refusal, nothing_here};
 use crate::deliveries;
 use crate::feed::Change;
 use crate::hook::{self, HEADERS, Headers, SECRET_HEADERS};
-use crate::store::{Delivery, NewDelivery, Project, Stored};
+use crate::store::{Delivery, NewDelivery, Project, SealedFor, Stored};
 
 /// The largest delivery that is read, in bytes: GitHub sends none that is larger.
 const LONGEST: usize = 25 << 20;
@@ -149,7 +149,8 @@ async fn at_key(
     let known = if key.len() <= LONGEST_KEY { web.desk.store.project_at(key).await? } else { None };
     let known = known.filter(|project| project.forge == forge && hook::fits(forge, seen));
     // Without a project it takes as long as with one.
-    let secret = known.as_ref().map_or("no project has this secret", |project| &project.secret).to_owned();
+    let secret = known.as_ref().and_then(|project| secret_of(web, project));
+    let secret = secret.unwrap_or_else(|| "no project has this secret".to_owned());
     let good = is_genuine(seen, headers, body, vec![secret]).await == Some(0);
     match known {
         Some(project) if good => Ok(vec![project]),
@@ -168,14 +169,20 @@ async fn by_secret(web: &Web, forge: Forge, seen: Forge, headers: &Headers, body
     }
     let mut projects = web.desk.store.projects_at_forges((forge, seen), MOST_TRIED).await?;
     projects.retain(|project| project.forge == forge);
-    let mut secrets: Vec<String> = projects.iter().map(|project| project.secret.clone()).collect();
+    let with_secret = |project: Project| secret_of(web, &project).map(|secret| (project, secret));
+    let projects: Vec<(Project, String)> = projects.into_iter().filter_map(with_secret).collect();
+    let mut secrets: Vec<String> = projects.iter().map(|(_, secret)| secret.clone()).collect();
     secrets.sort_unstable();
     secrets.dedup();
     secrets.truncate((MOST_HASHED / body.len().max(1)).max(1));
     let found = is_genuine(seen, headers, body, secrets.clone()).await;
     let secret = found.and_then(|place| secrets.get(place)).ok_or_else(unknown)?;
-    projects.retain(|project| project.secret == *secret);
-    Ok(projects)
+    Ok(projects.into_iter().filter(|(_, own)| own == secret).map(|(project, _)| project).collect())
+}
+
+/// What a project's webhooks are signed with; nothing when it was sealed with a key that is gone.
+fn secret_of(web: &Web, project: &Project) -> Option<String> {
+    web.desk.vault.open_text(SealedFor::Webhooks, &project.identity, &project.secret)
 }
 
 /// With which of these secrets it was signed. Long ones are hashed on a thread that may take its time.
@@ -228,7 +235,7 @@ async fn accept(web: &Web, mut projects: Vec<Project>, seen: Forge, mut headers:
         None if of_many => return Err(of_no_project()),
         None => projects.pop().ok_or_else(unknown)?,
     };
-    let own = of_owner(&project, &delivery);
+    let own = of_owner(web, &project, &delivery);
     let unreadable = deliveries::read(&project, &delivery).err();
     let mut tx = web.desk.store.write().await?;
     let project = match own {
@@ -266,11 +273,12 @@ async fn accept(web: &Web, mut projects: Vec<Project>, seen: Forge, mut headers:
 }
 
 /// The project of one repository, when the address is its owner's and there is something to build.
-fn of_owner(project: &Project, delivery: &Delivery) -> Option<Project> {
+fn of_owner(web: &Web, project: &Project, delivery: &Delivery) -> Option<Project> {
     let told = deliveries::read(project, delivery).ok().filter(|_| project.is_owner())?;
     let builds = |verdict: &hook::Verdict| matches!(verdict, hook::Verdict::Build(_) | hook::Verdict::Cancel { .. });
     let about = told.repositories.iter().find(|identity| project.covers(identity))?;
-    told.verdicts.iter().any(builds).then(|| project.of_owner(about, fresh_key(), now_ms()))?
+    let secret = web.desk.vault.seal_text(SealedFor::Webhooks, about, &secret_of(web, project)?);
+    told.verdicts.iter().any(builds).then(|| project.of_owner(about, fresh_key(), secret, now_ms()))?
 }
 
 fn of_no_project() -> Refusal {

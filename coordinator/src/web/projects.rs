@@ -9,14 +9,18 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use buildr::process::clock::now_ms;
-use protocol::api::{AddedProject, ChangeProject, Forge, NewProject, ProjectView, RemovedProject};
+use protocol::RepoUrl;
+use protocol::api::{
+    AddedProject, ChangeProject, CredentialsView, Forge, NewProject, ProjectView, RemovedProject, SetCredentials,
+};
 
 use super::Web;
 use super::access::fresh_token;
 use super::api::{Answer, json};
 use super::refusal::Refusal;
 use crate::config::LocalRepos;
-use crate::store::Project;
+use crate::credentials::{Unfit, fit, looked_at};
+use crate::store::{Project, Sealed, SealedFor};
 
 /// What a secret must have at least, in bytes, and may have at most.
 const SHORTEST_SECRET: usize = 16;
@@ -55,7 +59,7 @@ pub(super) async fn found(web: &Web, identity: &str) -> Answer<ProjectView> {
 }
 
 async fn add(State(web): State<Arc<Web>>, body: Body) -> Answer<(StatusCode, Json<AddedProject>)> {
-    let NewProject { url, forge, secret, default_branch, trusted, approval } = json(body)?;
+    let NewProject { url, forge, secret, default_branch, trusted, approval, credentials } = json(body)?;
     if url.is_local() && web.desk.config.local_repos == LocalRepos::Refused {
         return Err(crate::intake::IntakeError::LocalRepo(url).into());
     }
@@ -67,12 +71,15 @@ async fn add(State(web): State<Arc<Web>>, body: Body) -> Answer<(StatusCode, Jso
         Some(secret) => checked(secret)?,
         None => fresh_token(),
     };
+    let identity = url.identity();
+    let credentials = credentials.map(|given| sealed(&web, given, (&identity, &url, forge))).transpose()?.flatten();
     let project = Project {
-        identity: url.identity(),
+        credentials,
+        secret: web.desk.vault.seal_text(SealedFor::Webhooks, &identity, &secret),
+        identity,
         url,
         key: fresh_key(),
         forge,
-        secret,
         default_branch,
         trusted: trusted.unwrap_or(true),
         approval: approval.unwrap_or_default(),
@@ -87,7 +94,7 @@ async fn add(State(web): State<Arc<Web>>, body: Body) -> Answer<(StatusCode, Jso
         )));
     }
     tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(AddedProject { project: view(&web, &project), secret: project.secret })))
+    Ok((StatusCode::CREATED, Json(AddedProject { project: view(&web, &project), secret })))
 }
 
 /// What names a project in the address of its webhooks.
@@ -110,10 +117,18 @@ pub(super) async fn changed(web: &Web, identity: &str, asked: ChangeProject) -> 
         }
         project.url = url;
     }
-    if let Some(secret) = asked.secret {
-        project.secret = checked(secret)?;
-    }
     project.forge = asked.forge.unwrap_or(project.forge);
+    match (asked.credentials, &project.credentials) {
+        (Some(given), _) => {
+            project.credentials = sealed(web, given, (&project.identity, &project.url, project.forge))?;
+        }
+        // Another way to the repository may have no use for what there is.
+        (None, Some((view, _))) => fit(view.kind, &project.url).map_err(unfit)?,
+        (None, None) => {}
+    }
+    if let Some(secret) = asked.secret {
+        project.secret = web.desk.vault.seal_text(SealedFor::Webhooks, &project.identity, &checked(secret)?);
+    }
     project.default_branch = asked.default_branch.or(project.default_branch);
     project.trusted = asked.trusted.unwrap_or(project.trusted);
     project.approval = asked.approval.unwrap_or(project.approval);
@@ -121,6 +136,22 @@ pub(super) async fn changed(web: &Web, identity: &str, asked: ChangeProject) -> 
     tx.change_project(&project).await?;
     tx.commit().await?;
     Ok(view(web, &project))
+}
+
+type Credentials = Option<(CredentialsView, Sealed)>;
+
+/// What opens a project's repository, as it is kept.
+fn sealed(web: &Web, given: SetCredentials, of: (&str, &RepoUrl, Forge)) -> Answer<Credentials> {
+    let (identity, url, forge) = of;
+    let Some((view, credentials)) = looked_at(given, url, forge).map_err(unfit)? else {
+        return Ok(None);
+    };
+    let text = serde_json::to_string(&credentials).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    Ok(Some((view, web.desk.vault.seal_text(SealedFor::Credentials, identity, &text))))
+}
+
+fn unfit(why: Unfit) -> Refusal {
+    Refusal::bad_request(why.to_string())
 }
 
 async fn remove(State(web): State<Arc<Web>>, Path(identity): Path<String>) -> Answer<Json<RemovedProject>> {
@@ -170,5 +201,9 @@ fn view(web: &Web, project: &Project) -> ProjectView {
         allowed: project.allowed,
         hook_url,
         created_ms: project.created_ms,
+        credentials: project
+            .credentials
+            .as_ref()
+            .map(|(view, sealed)| CredentialsView { lost: !web.desk.vault.knows(&sealed.key_id), ..view.clone() }),
     }
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::owners::{CredentialsView, SetCredentials};
 use crate::id::BuildNumber;
 use crate::source::{Branch, RepoUrl};
 
@@ -146,6 +147,17 @@ pub struct NewProject {
     /// Which of its builds wait for a maintainer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
+    /// What its repository is fetched with; the agents' keys and credentials without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<SetCredentials>,
+}
+
+impl NewProject {
+    /// A project as it is when nothing else is said.
+    #[must_use]
+    pub fn new(url: RepoUrl) -> Self {
+        Self { url, forge: None, secret: None, default_branch: None, trusted: None, approval: None, credentials: None }
+    }
 }
 
 /// `POST /api/v1/projects/IDENTITY/change`: what is not given stays.
@@ -173,6 +185,9 @@ pub struct ChangeProject {
     /// Whether its webhooks begin builds at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed: Option<bool>,
+    /// What its repository is fetched with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<SetCredentials>,
 }
 
 /// A project: `GET /api/v1/projects` lists them, `GET /api/v1/projects/IDENTITY` gives one. Its secret is never shown.
@@ -197,6 +212,9 @@ pub struct ProjectView {
     pub hook_url: String,
     /// When it was added, in milliseconds since 1970.
     pub created_ms: u64,
+    /// What its repository is fetched with, where that is not what the agents have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialsView>,
 }
 
 /// What adding a project gives, and nothing later does again.

@@ -1,0 +1,150 @@
+//! Private repositories, from the one who gives a project a token or a key to the build that has the code: which builds
+//! are refused, and that no log, no answer and no file of the farm has either.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in what its cases share")]
+
+use std::path::Path;
+
+use farm::farm::{Farm, in_memory, until};
+use farm::smart_http::{Hosted, SmartHttp};
+use protocol::api::{
+    AddedProject, BuildView, ChangeProject, CredentialsKind, Forge, NewProject, SetCredentials, Status,
+};
+use serde_json::json;
+
+/// Looks for what its stage must not find.
+const MANIFEST: &str = "image: x\nstages: [test]\ntest: {script: [print built, env BUILDR_REPO]}\n";
+
+const TOKEN: &str = "t0k3n-that-opens-1";
+
+fn token(text: &str) -> Option<SetCredentials> {
+    Some(SetCredentials::Token { user: Some("farm".to_owned()), token: text.to_owned() })
+}
+
+async fn change(farm: &Farm, hosted: &Hosted, credentials: SetCredentials) {
+    let change = ChangeProject { credentials: Some(credentials), ..ChangeProject::default() };
+    farm.api().client.change_project(hosted.url.reveal(), &change).await.unwrap();
+}
+
+async fn built(farm: &Farm, hosted: &Hosted) -> BuildView {
+    let number = farm.api().submit_url(hosted.url.clone(), Some("main")).await;
+    farm.api().until_over(number).await
+}
+
+#[track_caller]
+fn check_refused(view: &BuildView) {
+    let message = view.build.message.as_deref().unwrap_or_default();
+    assert_eq!(view.build.status, Status::Errored, "{view:#?}");
+    assert!(message.contains("Credentials tried"), "{message}");
+}
+
+/// The token stands in no file below a folder.
+fn check_nowhere(folder: &Path) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            check_nowhere(&path);
+        } else if path.is_file() {
+            let bytes = std::fs::read(&path).unwrap();
+            let found = bytes.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes());
+            assert!(!found, "{} has it", path.display());
+        }
+    }
+}
+
+/// Says what a forge would, and waits for the build that it begins.
+async fn push(farm: &Farm, added: &AddedProject, commit: &protocol::CommitId) -> BuildView {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let body = json!({"branch": "main", "commit": commit}).to_string();
+    let count = farm.api().builds().await.len();
+    let answer = client.post(&added.project.hook_url).bearer_auth(&added.secret).body(body).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 202);
+    let build = until("the build", async || farm.api().builds().await.get(count).map(|row| row.number)).await;
+    farm.api().until_over(build).await
+}
+
+#[tokio::test]
+async fn a_projects_token_opens_its_repository_for_all_its_builds() {
+    in_memory(async |farm| {
+        farm.start_coordinator().await;
+        farm.start_agent("a", 1).await;
+        let server = SmartHttp::private("farm", TOKEN).await;
+        let hosted = server.make("ada/secret");
+        let commit = hosted.commit(Some("refs/heads/main"), &[], &[(".buildr.yml", MANIFEST)]);
+        check_refused(&built(farm, &hosted).await);
+
+        let new = NewProject { forge: Some(Forge::Generic), ..NewProject::new(hosted.url.clone()) };
+        let added = farm.api().client.add_project(&NewProject { credentials: token(TOKEN), ..new }).await.unwrap();
+        let own = added.project.credentials.clone().unwrap();
+        assert_eq!((own.kind, own.user.as_deref()), (CredentialsKind::Token, Some("farm")));
+        for view in [push(farm, &added, &commit).await, built(farm, &hosted).await] {
+            assert_eq!(view.build.status, Status::Passed, "{view:#?}");
+            assert_eq!(view.build.commit.as_ref(), Some(&commit));
+            let log = farm.api().log(view.build.number, "test").await;
+            assert!(log.contains(hosted.url.reveal()) && !log.contains(TOKEN), "{log}");
+        }
+
+        // What was given is given back by nobody.
+        let shown = farm.api().client.project(hosted.url.reveal()).await.unwrap();
+        assert_eq!(shown, added.project);
+        assert!(!serde_json::to_string(&shown).unwrap().contains(TOKEN));
+        check_nowhere(farm.folder("").as_path());
+
+        change(farm, &hosted, token("wr0ng").unwrap()).await;
+        check_refused(&built(farm, &hosted).await);
+        change(farm, &hosted, token(TOKEN).unwrap()).await;
+        assert_eq!(built(farm, &hosted).await.build.status, Status::Passed);
+        // It outlives the coordinator.
+        farm.stop_coordinator().await;
+        farm.start_coordinator().await;
+        assert_eq!(built(farm, &hosted).await.build.status, Status::Passed);
+        change(farm, &hosted, SetCredentials::None).await;
+        check_refused(&built(farm, &hosted).await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_owners_token_opens_each_repository_of_the_owner_and_no_other() {
+    in_memory(async |farm| {
+        farm.start_coordinator().await;
+        farm.start_agent("a", 1).await;
+        let server = SmartHttp::private("farm", TOKEN).await;
+        let (own, other) = (server.make("ada/one"), server.make("eve/one"));
+        for hosted in [&own, &other] {
+            hosted.commit(Some("refs/heads/main"), &[], &[(".buildr.yml", MANIFEST)]);
+        }
+        let all = own.url.reveal().replace("one.git", "*").parse().unwrap();
+        let new = NewProject { forge: Some(Forge::Generic), credentials: token(TOKEN), ..NewProject::new(all) };
+        farm.api().client.add_project(&new).await.unwrap();
+        assert_eq!(built(farm, &own).await.build.status, Status::Passed);
+        check_refused(&built(farm, &other).await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_of_no_use_is_refused_before_it_is_kept() {
+    in_memory(async |farm| {
+        farm.start_coordinator().await;
+        let new = |url: &str| NewProject { forge: Some(Forge::Generic), ..NewProject::new(url.parse().unwrap()) };
+        let client = &farm.api().client;
+        for (url, credentials, expect) in [
+            ("git@example.org:a/b.git", token(TOKEN), "over https"),
+            ("https://example.org/a/b.git", Some(SetCredentials::DeployKey("x".to_owned())), "no private key"),
+            ("https://me:pw@example.org/a/b.git", token(TOKEN), "of its own"),
+        ] {
+            let refused = client.add_project(&NewProject { credentials, ..new(url) }).await.unwrap_err();
+            assert!(refused.to_string().contains(expect), "{url}: {refused}");
+        }
+        // Another way to the repository for which the token is of no use.
+        let added = client.add_project(&NewProject { credentials: token(TOKEN), ..new("https://example.org/a/b") });
+        let identity = added.await.unwrap().project.identity;
+        let url = Some("git@example.org:a/b".parse().unwrap());
+        let refused = client.change_project(&identity, &ChangeProject { url, ..ChangeProject::default() }).await;
+        assert!(refused.unwrap_err().to_string().contains("over https"));
+        let kept = client.project(&identity).await.unwrap();
+        assert_eq!(kept.url, "https://example.org/a/b");
+    })
+    .await;
+}
