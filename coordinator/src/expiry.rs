@@ -1,5 +1,5 @@
 //! Takes away what is kept no longer: artifacts whose time is over, as the manifest said, and what is older than the
-//! farm's settings say. A little at a time, from the disk and then from the store, so that nothing else waits for it and
+//! farm's settings say, or those of its project. A little at a time, from the disk and then from the store, so that nothing else waits for it and
 //! nothing is forgotten that still lies there.
 
 use std::io;
@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::desk::Desk;
-use crate::store::{Old, Removed, StoreError};
+use crate::store::{Among, Old, Removed, StoreError};
 
 /// How often it is looked for what is over: nobody counts on the minute.
 const EVERY: Duration = Duration::from_secs(5 * 60);
@@ -67,10 +67,27 @@ pub(crate) async fn sweep(desk: &Desk, now_ms: u64) -> Result<usize, StoreError>
 /// # Errors
 /// As of [`sweep`].
 pub(crate) async fn clear(desk: &Desk, now_ms: u64, shutdown: &CancellationToken) -> Result<usize, StoreError> {
+    let otherwise = desk.store.kept_otherwise().await?;
+    let others = otherwise.iter().flat_map(|(repos, _)| repos.clone()).collect();
+    let own = otherwise.into_iter().map(|(repos, keeps)| (Among::These(repos), keeps.over(&desk.config.keeps)));
     let mut removed = 0;
-    for (what, old) in rules(&desk.config.keeps, now_ms) {
+    for (among, keeps) in own.chain([(Among::Others(others), desk.config.keeps)]) {
+        removed += clear_among(desk, &among, &keeps, now_ms, shutdown).await?;
+    }
+    Ok(removed)
+}
+
+async fn clear_among(
+    desk: &Desk,
+    among: &Among,
+    keeps: &Keeps,
+    now_ms: u64,
+    shutdown: &CancellationToken,
+) -> Result<usize, StoreError> {
+    let mut removed = 0;
+    for (what, old) in rules(keeps, now_ms) {
         loop {
-            let builds = desk.store.old_builds(what, old, PAGE).await?;
+            let builds = desk.store.old_builds(what, old, among, PAGE).await?;
             let mut gone = 0;
             for build in &builds {
                 if shutdown.is_cancelled() {

@@ -34,7 +34,7 @@ pub use agents::{AgentView, Approve, Forgotten, Pause, Paused, Revoke};
 pub use incidents::{DeadLetterView, IncidentKind, IncidentView, Incidents};
 pub use jobs::{ApproveJob, Approved, GateView, JobView, KeptView, TryView};
 pub use lines::{LogCommand, LogCommands, LogHit, LogHits, LogLine, LogLines, LogState};
-pub use owners::{CredentialsKind, CredentialsView, SetCredentials};
+pub use owners::{CredentialsKind, CredentialsView, Keep, KeptOtherwise, ProjectKeeps, SetCredentials};
 pub use projects::{
     AddedProject, Approval, ChangeProject, Deliveries, DeliveryView, Forge, NewProject, ProjectView, Received,
     RemovedProject,

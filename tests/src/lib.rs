@@ -16,6 +16,8 @@ pub mod proxy;
 pub mod own_rabbit;
 pub mod own_docker;
 pub mod ports;
+pub mod hearing;
+pub mod sshd;
 pub mod processes;
 pub mod chance;
 pub mod simulation;

@@ -5,8 +5,10 @@
 
 use std::path::Path;
 
-use farm::farm::{Farm, in_memory, until};
+use farm::farm::{Farm, Repository, in_memory, until};
+use farm::processes::with_processes;
 use farm::smart_http::{Hosted, SmartHttp};
+use farm::sshd::Sshd;
 use protocol::api::{
     AddedProject, BuildView, ChangeProject, CredentialsKind, Forge, NewProject, SetCredentials, Status,
 };
@@ -38,15 +40,19 @@ fn check_refused(view: &BuildView) {
     assert!(message.contains("Credentials tried"), "{message}");
 }
 
-/// The token stands in no file below a folder.
-fn check_nowhere(folder: &Path) {
+/// A text stands in no file below a folder.
+fn check_not_in(folder: &Path, text: &[u8]) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        if path.is_symlink() {
+            continue;
+        }
         if path.is_dir() {
-            check_nowhere(&path);
+            check_not_in(&path, text);
         } else if path.is_file() {
-            let bytes = std::fs::read(&path).unwrap();
-            let found = bytes.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes());
+            // What goes away meanwhile holds nothing.
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            let found = bytes.windows(text.len()).any(|part| part == text);
             assert!(!found, "{} has it", path.display());
         }
     }
@@ -88,7 +94,7 @@ async fn a_projects_token_opens_its_repository_for_all_its_builds() {
         let shown = farm.api().client.project(hosted.url.reveal()).await.unwrap();
         assert_eq!(shown, added.project);
         assert!(!serde_json::to_string(&shown).unwrap().contains(TOKEN));
-        check_nowhere(farm.folder("").as_path());
+        check_not_in(&farm.folder(""), TOKEN.as_bytes());
 
         change(farm, &hosted, token("wr0ng").unwrap()).await;
         check_refused(&built(farm, &hosted).await);
@@ -145,6 +151,49 @@ async fn what_is_of_no_use_is_refused_before_it_is_kept() {
         assert!(refused.unwrap_err().to_string().contains("over https"));
         let kept = client.project(&identity).await.unwrap();
         assert_eq!(kept.url, "https://example.org/a/b");
+    })
+    .await;
+}
+
+/// Agents of their own processes, for whose user knows the server is decided by their home.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deploy_key_opens_its_repository_over_ssh() {
+    with_processes(10, async |farm| {
+        let Some(server) = Sshd::start().await else { return };
+        let home = server.home().display().to_string();
+        let variables = [("HOME".to_owned(), home), ("SSH_AUTH_SOCK".to_owned(), "/does/not/exist".to_owned())];
+        farm.variables.insert("a".to_owned(), variables.into());
+        farm.start_coordinator().await;
+        farm.start_agent("a").await;
+        farm.until_here("a").await;
+        let image = farm::docker::image();
+        let manifest = format!("image: {image}\nstages: [test]\ntest: {{script: [\"! env | grep -i openssh\", ls]}}\n");
+        let repository = Repository::with_manifest(&manifest);
+        let url = server.url(repository.path());
+        let built = async |farm: &farm::processes::Processes| {
+            let number = farm.api().submit_url(url.clone(), Some("main")).await;
+            farm.api().until_over(number).await
+        };
+        check_refused(&built(farm).await);
+        let [key, stranger] = server.keys();
+        let own = |key: &str| Some(SetCredentials::DeployKey(key.to_owned()));
+        let new =
+            NewProject { forge: Some(Forge::Generic), credentials: own(&stranger), ..NewProject::new(url.clone()) };
+        let client = farm.api().client;
+        let added = client.add_project(&new).await.unwrap().project;
+        let view = built(farm).await;
+        check_refused(&view);
+        assert!(view.build.message.unwrap().contains("the project's deploy key"));
+
+        let change = ChangeProject { credentials: own(&key), ..ChangeProject::default() };
+        let shown = client.change_project(&added.identity, &change).await.unwrap().credentials.unwrap();
+        assert_eq!(shown.kind, CredentialsKind::DeployKey);
+        assert!(shown.fingerprint.unwrap().starts_with("SHA256:"));
+        let view = built(farm).await;
+        assert_eq!(view.build.status, Status::Passed, "{view:#?}");
+        // Nobody wrote it down.
+        let line = key.lines().nth(2).unwrap().as_bytes();
+        check_not_in(farm.folder.path(), line);
     })
     .await;
 }

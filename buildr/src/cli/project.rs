@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use protocol::api::{AddedProject, Approval, ChangeProject, Forge, NewProject, ProjectView};
+use protocol::api::{AddedProject, Approval, ChangeProject, Forge, Keep, NewProject, ProjectKeeps, ProjectView};
 use protocol::{Branch, RepoUrl};
 
 use super::credentials::CredentialArgs;
@@ -92,6 +92,38 @@ struct Settings {
     approval: Option<Approval>,
     #[command(flatten)]
     credentials: CredentialArgs,
+    #[command(flatten)]
+    keeps: KeepArgs,
+}
+
+/// For how long its builds are kept, where that is not what the farm's settings say. Pinned builds and the last one of
+/// each branch that passed are kept in any case.
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct KeepArgs {
+    /// Keep its newest N builds, or all; `farm` is what the farm's settings say. A word here or in --keep-days takes the
+    /// place of both of the farm's; with both, a build is kept as long as one of them keeps it
+    #[arg(long, value_name = "N|all|farm")]
+    keep_builds: Option<Keep>,
+    /// Keep its builds for so many days after their end
+    #[arg(long, value_name = "DAYS|all|farm")]
+    keep_days: Option<Keep>,
+    /// Keep what its jobs printed for so many days; `all` is as long as the build
+    #[arg(long, value_name = "DAYS|all|farm")]
+    keep_logs_days: Option<Keep>,
+    /// Keep the files that its jobs left for so many days, where the manifest says no less; `all` is as long as the build
+    #[arg(long, value_name = "DAYS|all|farm")]
+    keep_artifacts_days: Option<Keep>,
+}
+
+impl From<KeepArgs> for ProjectKeeps {
+    fn from(said: KeepArgs) -> Self {
+        Self {
+            builds: said.keep_builds,
+            days: said.keep_days,
+            logs_days: said.keep_logs_days,
+            artifacts_days: said.keep_artifacts_days,
+        }
+    }
 }
 
 impl Settings {
@@ -130,9 +162,9 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         What::Add(AddArgs { url, settings }) => {
             let secret = settings.secret()?;
             let given = secret.is_some();
-            let Settings { forge, default_branch, trusted, approval, credentials, .. } = settings;
-            let credentials = credentials.read()?;
-            let new = NewProject { url, forge, secret, default_branch, trusted, approval, credentials };
+            let Settings { forge, default_branch, trusted, approval, credentials, keeps, .. } = settings;
+            let (credentials, keeps) = (credentials.read()?, keeps.into());
+            let new = NewProject { url, forge, secret, default_branch, trusted, approval, credentials, keeps };
             let added = farm.add_project(&new).await?;
             say(&to_enter(&added, given))?;
         }
@@ -152,9 +184,10 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         }
         What::Change(ChangeArgs { project, url, settings, allowed }) => {
             let secret = settings.secret()?;
-            let Settings { forge, default_branch, trusted, approval, credentials, .. } = settings;
-            let credentials = credentials.read()?;
-            let change = ChangeProject { url, forge, secret, default_branch, trusted, approval, allowed, credentials };
+            let Settings { forge, default_branch, trusted, approval, credentials, keeps, .. } = settings;
+            let (credentials, keeps) = (credentials.read()?, keeps.into());
+            let change =
+                ChangeProject { url, forge, secret, default_branch, trusted, approval, allowed, credentials, keeps };
             say(&told(&farm.change_project(&project, &change).await?))?;
         }
         What::Remove { project } => {
@@ -189,6 +222,10 @@ fn told(project: &ProjectView) -> String {
         Some(own) => own.to_string(),
         None => "what the agents have".to_owned(),
     };
+    let kept = match project.keeps.is_farms() {
+        true => format!("as the farm's settings say: {}", project.kept),
+        false => project.kept.to_string(),
+    };
     let lines = [
         ("project", project.identity.as_str()),
         ("cloned from", &project.url),
@@ -199,6 +236,7 @@ fn told(project: &ProjectView) -> String {
         ("trusted", yes(project.trusted)),
         ("approval", project.approval.name()),
         ("takes webhooks", yes(project.allowed)),
+        ("kept", &kept),
     ];
     lines.map(|(name, value)| format!("{name:<18}{}\n", clean(value))).concat()
 }
@@ -238,6 +276,8 @@ fn to_enter(added: &AddedProject, given: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use protocol::api::Keeps;
+
     use super::*;
 
     fn project() -> ProjectView {
@@ -252,6 +292,8 @@ mod tests {
             hook_url: "https://ci.example.org/hooks/github/abc".to_owned(),
             created_ms: 1,
             credentials: None,
+            keeps: ProjectKeeps::default(),
+            kept: Keeps::default(),
         }
     }
 

@@ -1,8 +1,9 @@
 //! `buildr storage`: what the farm keeps, and how much room that takes.
 
-use protocol::api::{Keeps, StorageView};
+use protocol::api::StorageView;
 
 use super::globals::Globals;
+use super::look::clean;
 use super::time::{age, now};
 use super::{CliError, exit, say};
 
@@ -33,24 +34,11 @@ fn shown(view: &StorageView, now: u64) -> String {
     if let (Some(free), Some(total)) = (view.disk_free_bytes, view.disk_total_bytes) {
         text += &format!("disk       {} free of {}\n", size(free), size(total));
     }
-    text + &format!("kept       {}\n", kept(&view.keeps))
-}
-
-/// For how long what is kept, in words.
-fn kept(keeps: &Keeps) -> String {
-    let days = |days: u32| if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
-    let mut parts = Vec::new();
-    match (keeps.builds, keeps.days) {
-        (None, None) => parts.push("builds without end".to_owned()),
-        (Some(newest), None) => parts.push(format!("the newest {newest} builds of each repository")),
-        (None, Some(age)) => parts.push(format!("builds for {}", days(age))),
-        (Some(newest), Some(age)) => {
-            parts.push(format!("the newest {newest} builds of each repository, and all for {}", days(age)));
-        }
+    text += &format!("kept       {}\n", view.keeps);
+    for other in &view.projects {
+        text += &format!("           {}: {}\n", clean(&other.project), other.keeps);
     }
-    parts.extend(keeps.logs_days.map(|age| format!("their output for {}", days(age))));
-    parts.extend(keeps.artifacts_days.map(|age| format!("their artifacts for {}", days(age))));
-    parts.join("; ")
+    text
 }
 
 /// A size as people read it.
@@ -65,6 +53,8 @@ fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use protocol::api::{Keeps, KeptOtherwise};
+
     use super::*;
 
     #[test]
@@ -79,6 +69,7 @@ mod tests {
             disk_free_bytes: Some(1 << 30),
             disk_total_bytes: Some(10 << 30),
             keeps: Keeps { builds: Some(50), days: Some(90), logs_days: Some(30), artifacts_days: Some(1) },
+            projects: vec![KeptOtherwise { project: "e.org/a".to_owned(), keeps: Keeps::default() }],
         };
         let expect = "\
 builds     120, the oldest of 3d ago, 2 pinned
@@ -87,10 +78,11 @@ artifacts  5.0 GiB
 database   999 bytes
 disk       1.0 GiB free of 10.0 GiB
 kept       the newest 50 builds of each repository, and all for 90 days; their output for 30 days; their artifacts for 1 day
+           e.org/a: builds without end
 ";
         assert_eq!(shown(&view, 3 * 24 * 3600 * 1000), expect);
-        assert_eq!(kept(&Keeps::default()), "builds without end");
-        assert_eq!(kept(&Keeps { days: Some(7), ..Keeps::default() }), "builds for 7 days");
-        assert_eq!(kept(&Keeps { builds: Some(9), ..Keeps::default() }), "the newest 9 builds of each repository");
+        assert_eq!(Keeps::default().to_string(), "builds without end");
+        assert_eq!(Keeps { days: Some(7), ..Keeps::default() }.to_string(), "builds for 7 days");
+        assert_eq!(Keeps { builds: Some(9), ..Keeps::default() }.to_string(), "the newest 9 builds of each repository");
     }
 }

@@ -1,5 +1,6 @@
 //! What is removed and what is not: the moment is said, and nothing is waited for.
 
+use protocol::api::{Approval, Forge, Keep, ProjectKeeps};
 use protocol::job::TriggerKind;
 use protocol::outcome::{Ending, Outcome};
 use protocol::report::JobEvent;
@@ -8,6 +9,7 @@ use tempfile::{TempDir, tempdir};
 use super::*;
 use crate::intake::{self, Trigger};
 use crate::restart;
+use crate::store::{Project, SealedFor};
 use crate::testing::{Agent, Farm};
 
 const HASH: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -99,6 +101,62 @@ async fn old_builds_go_but_not_the_last_that_passed_nor_pinned_ones() {
     assert_eq!((files(&farm, "logs"), files(&farm, "artifacts")), (3, 3));
     assert_eq!(cleared(&farm, 8).await, 0);
     assert!(farm.snapshot(BuildNumber(5)).await.view.pinned);
+    farm.stop().await;
+}
+
+async fn has_keeps(farm: &Farm, name: &str, keeps: ProjectKeeps) {
+    let (identity, url) = (repo(name).identity(), repo(name));
+    let secret = farm.desk.vault.seal_text(SealedFor::Webhooks, &identity, "a secret");
+    let project = Project {
+        identity,
+        url,
+        key: name.to_owned(),
+        forge: Forge::Generic,
+        secret,
+        credentials: None,
+        default_branch: None,
+        trusted: true,
+        approval: Approval::default(),
+        allowed: true,
+        keeps,
+        created_ms: 1,
+    };
+    let mut tx = farm.desk.store.write().await.unwrap();
+    if !tx.add_project(&project).await.unwrap() {
+        tx.change_project(&project).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let kept = farm.desk.store.project(&project.identity).await.unwrap().unwrap();
+    assert_eq!(kept.keeps, keeps);
+}
+
+#[tokio::test]
+async fn a_projects_word_counts_for_its_builds_alone() {
+    let folder = tempdir().unwrap();
+    let (farm, agent) = with_agent(&folder, Keeps { days: Some(7), ..Keeps::default() }).await;
+    let none = ProjectKeeps::default();
+    has_keeps(&farm, "short", ProjectKeeps { builds: Some(Keep::Last(1)), ..none }).await;
+    has_keeps(&farm, "long", ProjectKeeps { days: Some(Keep::All), artifacts_days: Some(Keep::Last(2)), ..none }).await;
+    for place in [("short", "main"), ("short", "topic"), ("short", "main"), ("short", "main")] {
+        // The last green of a branch stays, and so does what a person pinned.
+        let ending = if place.1 == "topic" { Ending::passed() } else { failed() };
+        over(&farm, &agent, place, ending).await;
+    }
+    for name in ["long", "long", "other", "other"] {
+        over(&farm, &agent, (name, "main"), failed()).await;
+    }
+    let mut tx = farm.desk.store.write().await.unwrap();
+    assert!(tx.pin_build(BuildNumber(1), true).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!((cleared(&farm, 1).await, left(&farm).await), (1, vec![1, 2, 4, 5, 6, 7, 8]));
+    // Two builds' files, whose builds stay.
+    assert_eq!((cleared(&farm, 3).await, left(&farm).await), (2, vec![1, 2, 4, 5, 6, 7, 8]));
+    assert_eq!((cleared(&farm, 8).await, left(&farm).await), (2, vec![1, 2, 4, 5, 6]));
+    assert_eq!(cleared(&farm, 10_000).await, 0);
+    // Back to the farm's.
+    has_keeps(&farm, "long", none).await;
+    has_keeps(&farm, "short", none).await;
+    assert_eq!((cleared(&farm, 8).await, left(&farm).await), (3, vec![1, 2]));
     farm.stop().await;
 }
 

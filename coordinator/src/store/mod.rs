@@ -78,7 +78,7 @@ pub(crate) use projects::Project;
 pub(crate) use queue::{InLine, InWork};
 pub(crate) use recent::{HeldJob, RepoStrips, Strip};
 pub(crate) use restart::Past;
-pub(crate) use retention::{Old, Removed};
+pub(crate) use retention::{Among, Old, Removed};
 pub(crate) use schedule::{LONGEST_POSTPONED_MS, Offerable, POSTPONED_MS, Waiting};
 pub(crate) use schedules::Scheduled;
 pub(crate) use sealed::{OldText, Sealed, SealedFor};

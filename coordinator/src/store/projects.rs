@@ -1,12 +1,12 @@
 //! Projects: repositories whose forges tell of what happens in them.
 
-use protocol::api::{Approval, CredentialsView, Forge};
+use protocol::api::{Approval, CredentialsView, Forge, Keep, ProjectKeeps};
 use protocol::{Branch, RepoUrl};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::sealed::sealed_of;
-use super::{Sealed, Store, StoreError, Transaction, int, json_or_none, name, name_or_none, natural, to_json};
+use super::{Sealed, Store, StoreError, Transaction, int, json_or_none, name, name_or_none, natural, small, to_json};
 
 /// A project as it stands. It holds secrets, and is shown to nobody as it is.
 #[derive(Clone)]
@@ -31,6 +31,8 @@ pub(crate) struct Project {
     pub(crate) approval: Approval,
     /// Whether its webhooks begin builds.
     pub(crate) allowed: bool,
+    /// For how long its builds are kept, where that is not as the farm's settings say.
+    pub(crate) keeps: ProjectKeeps,
     /// When it was added, in milliseconds since 1970.
     pub(crate) created_ms: u64,
 }
@@ -131,20 +133,26 @@ impl Transaction {
         if added.rows_affected() == 0 {
             return Ok(false);
         }
-        self.set_credentials(project).await?;
+        self.set_owners(project).await?;
         Ok(true)
     }
 
-    async fn set_credentials(&mut self, project: &Project) -> Result<(), StoreError> {
+    /// Writes down what its owners set for it.
+    async fn set_owners(&mut self, project: &Project) -> Result<(), StoreError> {
         let (view, sealed) = project.credentials.as_ref().map(|(view, sealed)| (view, sealed)).unzip();
         sqlx::query(
-            "UPDATE projects SET credentials_shown = $2, credentials_by = $3, credentials_sealed = $4
+            "UPDATE projects SET credentials_shown = $2, credentials_by = $3, credentials_sealed = $4, keep_builds = $5,
+                    keep_days = $6, keep_logs_days = $7, keep_artifacts_days = $8
              WHERE identity = $1",
         )
         .bind(&project.identity)
         .bind(view.map(|view| to_json("view of credentials", view)).transpose()?)
         .bind(sealed.map(|sealed| sealed.key_id.as_str()))
         .bind(sealed.map(|sealed| sealed.content.as_slice()))
+        .bind(number_of(project.keeps.builds))
+        .bind(number_of(project.keeps.days))
+        .bind(number_of(project.keeps.logs_days))
+        .bind(number_of(project.keeps.artifacts_days))
         .execute(&mut *self.tx)
         .await?;
         Ok(())
@@ -192,7 +200,7 @@ impl Transaction {
         .bind(project.allowed)
         .execute(&mut *self.tx)
         .await?;
-        self.set_credentials(project).await
+        self.set_owners(project).await
     }
 
     /// Removes a project with its deliveries; its builds stay. Gives whether it was there.
@@ -216,6 +224,26 @@ fn project_of(row: &SqliteRow) -> Result<Project, StoreError> {
         trusted: row.try_get("trusted")?,
         approval: name(row, "approval")?,
         allowed: row.try_get("allowed")?,
+        keeps: ProjectKeeps {
+            builds: keep_of(row, "keep_builds")?,
+            days: keep_of(row, "keep_days")?,
+            logs_days: keep_of(row, "keep_logs_days")?,
+            artifacts_days: keep_of(row, "keep_artifacts_days")?,
+        },
         created_ms: natural(row.try_get("created_ms")?),
     })
+}
+
+/// As it stands in a column: 0 is without end.
+fn number_of(keep: Option<Keep>) -> Option<i64> {
+    match keep? {
+        Keep::Farm => None,
+        Keep::All => Some(0),
+        Keep::Last(count) => Some(count.into()),
+    }
+}
+
+fn keep_of(row: &SqliteRow, column: &str) -> Result<Option<Keep>, StoreError> {
+    let number: Option<i64> = row.try_get(column)?;
+    Ok(number.map(|number| if number == 0 { Keep::All } else { Keep::Last(small(number)) }))
 }

@@ -1,10 +1,10 @@
 //! What is old: which builds, logs and artifacts are kept no longer, and how much room the rest takes.
 
-use protocol::api::StorageView;
-use protocol::{BuildNumber, JobId};
+use protocol::api::{ProjectKeeps, StorageView};
+use protocol::{BuildNumber, JobId, RepoUrl};
 use sqlx::Row as _;
 
-use super::{Store, StoreError, Transaction, int, name, natural};
+use super::{Store, StoreError, Transaction, int, name, natural, to_json};
 
 /// What is removed of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,15 @@ pub(crate) struct Old {
     pub(crate) newest: u64,
 }
 
+/// Of which repositories, by their URLs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Among {
+    /// Of these.
+    These(Vec<String>),
+    /// Of all others.
+    Others(Vec<String>),
+}
+
 /// Builds that are over and that nothing else keeps. Never removed is what a person pinned, the last build of a branch
 /// that passed, what another build takes over that is under way, and what was begun by one that is.
 const NOT_KEPT: &str = "
@@ -37,11 +46,22 @@ const NOT_KEPT: &str = "
                     WHERE l.carried_from = b.number AND o.ended_ms IS NULL)
     AND NOT EXISTS (SELECT 1 FROM jobs p JOIN builds o ON o.number = p.build
                     WHERE p.child = b.number AND o.ended_ms IS NULL)
-    AND b.number NOT IN (SELECT n.number FROM builds n WHERE n.repo = b.repo ORDER BY n.number DESC LIMIT $2)";
+    AND b.number NOT IN (SELECT n.number FROM builds n WHERE n.repo = b.repo ORDER BY n.number DESC LIMIT $2)
+    AND (b.repo IN (SELECT value FROM json_each($4))) = $5";
 
 impl Store {
     /// Some builds of which something is kept no longer, the oldest first; at most so many.
-    pub(crate) async fn old_builds(&self, what: Removed, old: Old, most: u32) -> Result<Vec<BuildNumber>, StoreError> {
+    pub(crate) async fn old_builds(
+        &self,
+        what: Removed,
+        old: Old,
+        among: &Among,
+        most: u32,
+    ) -> Result<Vec<BuildNumber>, StoreError> {
+        let (repos, are) = match among {
+            Among::These(repos) => (repos, true),
+            Among::Others(repos) => (repos, false),
+        };
         let still = match what {
             Removed::Build => "1",
             Removed::Logs => {
@@ -60,9 +80,32 @@ impl Store {
             .bind(int(old.before_ms))
             .bind(int(old.newest))
             .bind(most)
+            .bind(to_json("repositories", repos)?)
+            .bind(are)
             .fetch_all(&self.readers)
             .await?;
         rows.iter().map(|row| Ok(BuildNumber(natural(row.try_get("number")?)))).collect()
+    }
+
+    /// The URLs of the repositories whose projects have rules of their own, with these.
+    pub(crate) async fn kept_otherwise(&self) -> Result<Vec<(Vec<String>, ProjectKeeps)>, StoreError> {
+        let projects = self.projects().await?;
+        let mut all: Vec<(Vec<String>, ProjectKeeps)> =
+            projects.iter().map(|project| (Vec::new(), project.keeps)).collect();
+        if all.iter().any(|(_, keeps)| !keeps.is_farms()) {
+            let rows = sqlx::query("SELECT DISTINCT repo FROM builds").fetch_all(&self.readers).await?;
+            for row in rows {
+                let repo: RepoUrl = name(&row, "repo")?;
+                let identity = repo.identity();
+                // A repository's own word counts before its owner's.
+                let exact = projects.iter().position(|project| project.identity == identity);
+                if let Some(place) = exact.or_else(|| projects.iter().position(|project| project.covers(&identity))) {
+                    all[place].0.push(repo.reveal().to_owned());
+                }
+            }
+        }
+        all.retain(|(_, keeps)| !keeps.is_farms());
+        Ok(all)
     }
 
     /// The jobs of a build, of which each has a folder of logs.

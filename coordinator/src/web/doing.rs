@@ -11,13 +11,15 @@ use axum::{Json, Router};
 use buildr::process::clock::now_ms;
 use buildr::process::disk::Room;
 use protocol::api::{
-    Pin, Pinned, ReportNoMore, ReportView, Reported, Repro, Restarted, ScheduleDone, ScheduleView, StorageView,
+    KeptOtherwise, Pin, Pinned, ReportNoMore, ReportView, Reported, Repro, Restarted, ScheduleDone, ScheduleView,
+    StorageView,
 };
 
 use super::Web;
 use super::api::{Answer, asked_by, json, json_or_default, no_such_build, number};
 use super::deeds::restarted;
 use crate::feed::Change;
+use crate::store::Project;
 use crate::{clock, forge, restart};
 
 pub(super) fn router() -> Router<Arc<Web>> {
@@ -79,9 +81,15 @@ async fn storage(State(web): State<Arc<Web>>) -> Answer<Json<StorageView>> {
     let folder = web.desk.config.state_dir.clone();
     // A dead network disk must not hold up anything else.
     let room = tokio::task::spawn_blocking(move || Room::at(&folder).ok()).await.ok().flatten();
+    let farm = web.desk.config.keeps;
+    let otherwise = |project: Project| {
+        let kept = KeptOtherwise { keeps: project.keeps.over(&farm), project: project.identity };
+        (!project.keeps.is_farms()).then_some(kept)
+    };
+    let projects = web.desk.store.projects().await?.into_iter().filter_map(otherwise).collect();
     let disk_free_bytes = room.map(|room| room.free);
     let disk_total_bytes = room.map(|room| room.total);
-    Ok(Json(StorageView { disk_free_bytes, disk_total_bytes, keeps: web.desk.config.keeps, ..view }))
+    Ok(Json(StorageView { disk_free_bytes, disk_total_bytes, keeps: farm, projects, ..view }))
 }
 
 /// `GET /builds/N/repro`

@@ -11,7 +11,8 @@ use axum::{Json, Router};
 use buildr::process::clock::now_ms;
 use protocol::RepoUrl;
 use protocol::api::{
-    AddedProject, ChangeProject, CredentialsView, Forge, NewProject, ProjectView, RemovedProject, SetCredentials,
+    AddedProject, ChangeProject, CredentialsView, Forge, Keep, NewProject, ProjectKeeps, ProjectView, RemovedProject,
+    SetCredentials,
 };
 
 use super::Web;
@@ -59,7 +60,8 @@ pub(super) async fn found(web: &Web, identity: &str) -> Answer<ProjectView> {
 }
 
 async fn add(State(web): State<Arc<Web>>, body: Body) -> Answer<(StatusCode, Json<AddedProject>)> {
-    let NewProject { url, forge, secret, default_branch, trusted, approval, credentials } = json(body)?;
+    let NewProject { url, forge, secret, default_branch, trusted, approval, credentials, keeps } = json(body)?;
+    let keeps = sound(keeps)?;
     if url.is_local() && web.desk.config.local_repos == LocalRepos::Refused {
         return Err(crate::intake::IntakeError::LocalRepo(url).into());
     }
@@ -84,6 +86,7 @@ async fn add(State(web): State<Arc<Web>>, body: Body) -> Answer<(StatusCode, Jso
         trusted: trusted.unwrap_or(true),
         approval: approval.unwrap_or_default(),
         allowed: true,
+        keeps: ProjectKeeps::default().changed(keeps),
         created_ms: now_ms(),
     };
     let mut tx = web.desk.store.write().await?;
@@ -133,9 +136,19 @@ pub(super) async fn changed(web: &Web, identity: &str, asked: ChangeProject) -> 
     project.trusted = asked.trusted.unwrap_or(project.trusted);
     project.approval = asked.approval.unwrap_or(project.approval);
     project.allowed = asked.allowed.unwrap_or(project.allowed);
+    project.keeps = project.keeps.changed(sound(asked.keeps)?);
     tx.change_project(&project).await?;
     tx.commit().await?;
     Ok(view(web, &project))
+}
+
+/// Of nothing there is no newest: such a number is a slip.
+fn sound(keeps: ProjectKeeps) -> Answer<ProjectKeeps> {
+    let ProjectKeeps { builds, days, logs_days, artifacts_days } = keeps;
+    match [builds, days, logs_days, artifacts_days].contains(&Some(Keep::Last(0))) {
+        true => Err(Refusal::bad_request("what is kept is at least one build, or one day; `all` keeps all")),
+        false => Ok(keeps),
+    }
 }
 
 type Credentials = Option<(CredentialsView, Sealed)>;
@@ -205,5 +218,7 @@ fn view(web: &Web, project: &Project) -> ProjectView {
             .credentials
             .as_ref()
             .map(|(view, sealed)| CredentialsView { lost: !web.desk.vault.knows(&sealed.key_id), ..view.clone() }),
+        keeps: project.keeps,
+        kept: project.keeps.over(&web.desk.config.keeps),
     }
 }

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::owners::{CredentialsView, SetCredentials};
+use super::owners::{CredentialsView, ProjectKeeps, SetCredentials};
+use super::storage::Keeps;
 use crate::id::BuildNumber;
 use crate::source::{Branch, RepoUrl};
 
@@ -150,13 +151,25 @@ pub struct NewProject {
     /// What its repository is fetched with; the agents' keys and credentials without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<SetCredentials>,
+    /// For how long its builds are kept; as the farm's settings say without it.
+    #[serde(default, skip_serializing_if = "ProjectKeeps::is_farms")]
+    pub keeps: ProjectKeeps,
 }
 
 impl NewProject {
     /// A project as it is when nothing else is said.
     #[must_use]
     pub fn new(url: RepoUrl) -> Self {
-        Self { url, forge: None, secret: None, default_branch: None, trusted: None, approval: None, credentials: None }
+        Self {
+            url,
+            forge: None,
+            secret: None,
+            default_branch: None,
+            trusted: None,
+            approval: None,
+            credentials: None,
+            keeps: ProjectKeeps::default(),
+        }
     }
 }
 
@@ -188,6 +201,9 @@ pub struct ChangeProject {
     /// What its repository is fetched with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<SetCredentials>,
+    /// For how long its builds are kept.
+    #[serde(default, skip_serializing_if = "ProjectKeeps::is_farms")]
+    pub keeps: ProjectKeeps,
 }
 
 /// A project: `GET /api/v1/projects` lists them, `GET /api/v1/projects/IDENTITY` gives one. Its secret is never shown.
@@ -215,6 +231,12 @@ pub struct ProjectView {
     /// What its repository is fetched with, where that is not what the agents have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsView>,
+    /// For how long its builds are kept, where that is not what the farm's settings say.
+    #[serde(default, skip_serializing_if = "ProjectKeeps::is_farms")]
+    pub keeps: ProjectKeeps,
+    /// What of both holds: without end where nothing is said.
+    #[serde(default)]
+    pub kept: Keeps,
 }
 
 /// What adding a project gives, and nothing later does again.

@@ -1,6 +1,10 @@
 //! What a farm keeps, and how much room that takes.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+
+use super::owners::KeptOtherwise;
 
 /// `GET /api/v1/storage`: sizes in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +31,9 @@ pub struct StorageView {
     /// For how long what is kept.
     #[serde(default)]
     pub keeps: Keeps,
+    /// The projects for which that is otherwise, by their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub projects: Vec<KeptOtherwise>,
 }
 
 /// For how long builds are kept, and what they leave; without end where nothing is said. Pinned builds and the last one
@@ -45,6 +52,23 @@ pub struct Keeps {
     /// Days for which the files are kept that jobs left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifacts_days: Option<u32>,
+}
+
+impl fmt::Display for Keeps {
+    /// In words, such as `the newest 50 builds of each repository; their output for 30 days`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let days = |days: u32| if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
+        match (self.builds, self.days) {
+            (None, None) => f.write_str("builds without end")?,
+            (Some(newest), None) => write!(f, "the newest {newest} builds of each repository")?,
+            (None, Some(age)) => write!(f, "builds for {}", days(age))?,
+            (Some(newest), Some(age)) => {
+                write!(f, "the newest {newest} builds of each repository, and all for {}", days(age))?;
+            }
+        }
+        self.logs_days.map_or(Ok(()), |age| write!(f, "; their output for {}", days(age)))?;
+        self.artifacts_days.map_or(Ok(()), |age| write!(f, "; their artifacts for {}", days(age)))
+    }
 }
 
 /// `POST /api/v1/builds/N/pin`: keeps a build, however old it becomes.

@@ -56,6 +56,9 @@ struct ProjectShown {
     hook_url: String,
     added: When,
     last: Option<Last>,
+    /// What its repository is fetched with, and for how long its builds are kept.
+    cloned_with: Option<String>,
+    kept: String,
 }
 
 /// Its newest build.
@@ -138,6 +141,8 @@ async fn project_shown(web: &Web, view: ProjectView, now_ms: u64) -> Answer<Proj
     let newest = Page { before: None, limit: 1, status: None, repo: Some(view.url.clone()), branch: None };
     let last = web.desk.store.builds(&newest).await?.into_iter().next();
     Ok(ProjectShown {
+        cloned_with: view.credentials.map(|own| own.to_string()),
+        kept: view.kept.to_string(),
         link: link(&view.identity),
         name: view.identity,
         url: view.url,
