@@ -1,5 +1,6 @@
 //! What the coordinator can be told: flag > `BUILDR_COORDINATOR_*` > `coordinator.toml` > default.
 
+mod mail;
 mod args;
 
 use std::fmt;
@@ -14,6 +15,8 @@ use protocol::identity::{JoinToken, PublicKey};
 use protocol::{AgentId, ClaimId, RepoGlob};
 
 pub use args::{ConfigError, read};
+
+use crate::mail::MailSettings;
 
 /// All that the coordinator was told, checked.
 #[derive(Debug, Clone)]
@@ -46,6 +49,8 @@ pub struct Config {
     pub supersede: Supersede,
     /// Who hears when a branch breaks or is fixed; nobody without it.
     pub notify: Option<Notify>,
+    /// How mail is sent when a branch breaks or is fixed; nobody gets any without it.
+    pub mail: Option<MailSettings>,
     /// For how long builds and what they leave are kept.
     pub keeps: Keeps,
     /// How long a job survives the silence of its agent.
@@ -195,6 +200,7 @@ impl Config {
             artifact_limit: 2 << 30,
             supersede: Supersede::PullRequests,
             notify: None,
+            mail: None,
             keeps: Keeps::default(),
             lease: Duration::from_secs(60),
             heartbeat: Duration::from_secs(15),

@@ -7,6 +7,7 @@
 //!
 //! The modules stand in a line: each uses only those before it.
 
+pub mod mail;
 pub mod config;
 mod hook;
 mod store;
@@ -98,7 +99,7 @@ pub async fn run(
 
 /// All that the parts work on, with what is known from before.
 async fn open(config: Config, link: Arc<dyn CoordinatorLink>) -> Result<Arc<Desk>, RunError> {
-    let store = Store::open(&config.state_dir).await?.with_notices(config.notify.is_some());
+    let store = Store::open(&config.state_dir).await?.with_hearers(notify::hearers(&config));
     let identity = identity::load(&config.state_dir)?;
     let vault = Vault::load(&config.secrets_key, &config.state_dir)?;
     vault.renew(&store).await?;

@@ -1,5 +1,7 @@
-//! Says to whoever wants to hear it that a branch broke or was fixed: one webhook for the farm, signed as Standard
-//! Webhooks are. One after the other, so that nobody hears of an end before its beginning.
+//! Says to whoever wants to hear it that a branch broke or was fixed: by one webhook for the farm, signed as Standard
+//! Webhooks are, and by mail. To each one after the other, so that nobody hears of an end before its beginning.
+
+mod letter;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use buildr::process::clock::now_ms;
+use futures_util::future::join_all;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
 use serde_json::json;
@@ -14,11 +17,12 @@ use sha2::Sha256;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Notify;
+use crate::config::{Config, Notify};
 use crate::desk::Desk;
 use crate::feed::Change;
-use crate::forge::{HttpError, http, post};
-use crate::store::{Notice, StoreError};
+use crate::forge::{Http, HttpError, http, post};
+use crate::mail::{Address, Letter, MailError, Post};
+use crate::store::{Hearers, Notice, SaidBy, StoreError};
 
 /// How long it sleeps at most while something waits.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -32,20 +36,79 @@ const FIRST_WAIT_MS: u64 = 5_000;
 /// The longest of these.
 const LONGEST_WAIT_MS: u64 = 10 * 60 * 60 * 1000;
 
-/// Says it until `shutdown`.
-pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
-    let Some(notify) = &desk.config.notify else { return shutdown.cancelled().await };
-    let http = match http() {
-        Ok(http) => http,
-        Err(error) => {
-            tracing::error!("nobody hears when a branch breaks, for no HTTP client can be made: {error}");
-            return shutdown.cancelled().await;
+/// Who wants to hear it, as the settings say.
+pub(crate) fn hearers(config: &Config) -> Hearers {
+    let mail = config.mail.as_ref().map(|mail| mail.to.iter().map(Address::to_string).collect());
+    Hearers { webhook: config.notify.is_some(), mail }
+}
+
+/// How it is said.
+enum Way<'a> {
+    Webhook(Http, &'a Notify),
+    Mail(Post),
+}
+
+/// Why it was not said.
+#[derive(Debug, thiserror::Error)]
+enum Unsaid {
+    #[error(transparent)]
+    Webhook(#[from] HttpError),
+    #[error(transparent)]
+    Mail(#[from] MailError),
+    #[error("{0}")]
+    Address(String),
+}
+
+impl Way<'_> {
+    fn by(&self) -> SaidBy {
+        match self {
+            Self::Webhook(..) => SaidBy::Webhook,
+            Self::Mail(_) => SaidBy::Mail,
         }
-    };
+    }
+
+    async fn say(&self, notice: &Notice, pages: &str, now_ms: u64) -> Result<(), Unsaid> {
+        match self {
+            Self::Webhook(http, notify) => {
+                let body = body(notice, pages);
+                let headers = headers(&notice.message, now_ms / 1000, &body, &notify.key);
+                Ok(post(http, &notify.url, &headers, body).await?)
+            }
+            Self::Mail(post) => {
+                let to = notice.recipient.parse().map_err(Unsaid::Address)?;
+                let (subject, text) = (letter::subject(notice), letter::text(notice, pages));
+                Ok(post.send(&Letter { id: &notice.message, to: &to, subject, text }).await?)
+            }
+        }
+    }
+}
+
+/// Says it until `shutdown`. Neither way waits for the other.
+pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
+    let webhook = desk.config.notify.as_ref().and_then(|notify| match http() {
+        Ok(http) => Some(Way::Webhook(http, notify)),
+        Err(error) => {
+            tracing::error!("no webhook tells when a branch breaks, for no HTTP client can be made: {error}");
+            None
+        }
+    });
+    let mail = desk.config.mail.as_ref().and_then(|settings| match Post::new(settings) {
+        Ok(post) => Some(Way::Mail(post)),
+        Err(error) => {
+            tracing::error!("no mail tells when a branch breaks: {error}");
+            None
+        }
+    });
+    let ways = webhook.into_iter().chain(mail);
+    join_all(ways.map(|way| keep_saying(&desk, way, &shutdown))).await;
+    shutdown.cancelled().await;
+}
+
+async fn keep_saying(desk: &Desk, way: Way<'_>, shutdown: &CancellationToken) {
     let mut changes = desk.feed.listen();
     loop {
         changes.catch_up();
-        let open = match say(&desk, &http, notify, now_ms()).await {
+        let open = match say(desk, &way, now_ms()).await {
             Ok(open) => open,
             Err(error) => {
                 tracing::warn!("what is to be said of branches waits: {error}");
@@ -61,11 +124,9 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
 }
 
 /// Says all whose time has come, and gives whether something waits still.
-async fn say(desk: &Desk, http: &crate::forge::Http, notify: &Notify, now_ms: u64) -> Result<bool, StoreError> {
-    while let Some(notice) = desk.store.next_notice(now_ms).await? {
-        let body = body(&notice, desk.page_url());
-        let headers = headers(&notice.message, now_ms / 1000, &body, &notify.key);
-        let said = post(http, &notify.url, &headers, body).await;
+async fn say(desk: &Desk, way: &Way<'_>, now_ms: u64) -> Result<bool, StoreError> {
+    while let Some(notice) = desk.store.next_notice(way.by(), now_ms).await? {
+        let said = way.say(&notice, desk.page_url(), now_ms).await;
         let mut tx = desk.store.write().await?;
         match said {
             Err(error) if notice.tries + 1 < TRIES => {
@@ -73,15 +134,15 @@ async fn say(desk: &Desk, http: &crate::forge::Http, notify: &Notify, now_ms: u6
                 tx.notice_later(notice.id, now_ms.saturating_add(again_after_ms(notice.tries))).await?;
             }
             said => {
-                if let Err(HttpError(why)) = said {
-                    tracing::error!("nobody hears that a branch is {}: {why}", notice.kind);
+                if let Err(why) = said {
+                    tracing::error!("somebody does not hear that a branch is {}: {why}", notice.kind);
                 }
                 tx.notice_done(notice.id).await?;
             }
         }
         tx.commit().await?;
     }
-    desk.store.has_notices().await
+    desk.store.has_notices(way.by()).await
 }
 
 fn body(notice: &Notice, pages: &str) -> String {

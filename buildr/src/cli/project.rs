@@ -94,6 +94,9 @@ struct Settings {
     credentials: CredentialArgs,
     #[command(flatten)]
     keeps: KeepArgs,
+    /// Who gets a mail when a branch of it breaks or is fixed, where the farm sends mail: addresses, or `nobody`
+    #[arg(long, value_name = "ADDRESS,…|nobody", value_delimiter = ',')]
+    mail_to: Vec<String>,
 }
 
 /// For how long its builds are kept, where that is not what the farm's settings say. Pinned builds and the last one of
@@ -127,6 +130,15 @@ impl From<KeepArgs> for ProjectKeeps {
 }
 
 impl Settings {
+    /// Who gets mail; none where nothing is said of it.
+    fn mail(&self) -> Option<Vec<String>> {
+        match &self.mail_to[..] {
+            [] => None,
+            [nobody] if nobody == "nobody" => Some(Vec::new()),
+            some => Some(some.to_vec()),
+        }
+    }
+
     fn secret(&self) -> Result<Option<String>, CliError> {
         match &self.secret_file {
             Some(path) => read_secret(path).map(Some),
@@ -162,9 +174,10 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         What::Add(AddArgs { url, settings }) => {
             let secret = settings.secret()?;
             let given = secret.is_some();
+            let mail = settings.mail().unwrap_or_default();
             let Settings { forge, default_branch, trusted, approval, credentials, keeps, .. } = settings;
             let (credentials, keeps) = (credentials.read()?, keeps.into());
-            let new = NewProject { url, forge, secret, default_branch, trusted, approval, credentials, keeps };
+            let new = NewProject { url, forge, secret, default_branch, trusted, approval, credentials, keeps, mail };
             let added = farm.add_project(&new).await?;
             say(&to_enter(&added, given))?;
         }
@@ -184,10 +197,21 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         }
         What::Change(ChangeArgs { project, url, settings, allowed }) => {
             let secret = settings.secret()?;
+            let mail = settings.mail();
             let Settings { forge, default_branch, trusted, approval, credentials, keeps, .. } = settings;
             let (credentials, keeps) = (credentials.read()?, keeps.into());
-            let change =
-                ChangeProject { url, forge, secret, default_branch, trusted, approval, allowed, credentials, keeps };
+            let change = ChangeProject {
+                url,
+                forge,
+                secret,
+                default_branch,
+                trusted,
+                approval,
+                allowed,
+                credentials,
+                keeps,
+                mail,
+            };
             say(&told(&farm.change_project(&project, &change).await?))?;
         }
         What::Remove { project } => {
@@ -222,6 +246,10 @@ fn told(project: &ProjectView) -> String {
         Some(own) => own.to_string(),
         None => "what the agents have".to_owned(),
     };
+    let mail = match &project.mail[..] {
+        [] => "those whom the farm names".to_owned(),
+        own => format!("{}, and those whom the farm names", own.join(", ")),
+    };
     let kept = match project.keeps.is_farms() {
         true => format!("as the farm's settings say: {}", project.kept),
         false => project.kept.to_string(),
@@ -237,6 +265,7 @@ fn told(project: &ProjectView) -> String {
         ("approval", project.approval.name()),
         ("takes webhooks", yes(project.allowed)),
         ("kept", &kept),
+        ("mail goes to", &mail),
     ];
     lines.map(|(name, value)| format!("{name:<18}{}\n", clean(value))).concat()
 }
@@ -294,6 +323,7 @@ mod tests {
             credentials: None,
             keeps: ProjectKeeps::default(),
             kept: Keeps::default(),
+            mail: Vec::new(),
         }
     }
 

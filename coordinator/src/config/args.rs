@@ -15,6 +15,7 @@ use protocol::RepoGlob;
 use protocol::api::Keeps;
 use protocol::identity::JoinToken;
 
+use super::mail::MailArgs;
 use super::{Config, Enrolment, Farm, KeyText, LocalRepos, Notify, Reading, SecretsKey, Supersede};
 
 /// Run the coordinator of a buildr farm
@@ -121,6 +122,10 @@ struct Options {
     #[arg(long, value_name = "FILE", global = true)]
     notify_secret_file: Option<PathBuf>,
 
+    /// Mail when a branch breaks or is fixed.
+    #[command(flatten)]
+    mail: MailArgs,
+
     /// A file of settings instead of coordinator.toml in the usual places
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
@@ -212,6 +217,17 @@ pub enum ConfigError {
         "the secret of --notify-url is whsec_ and base64, or any text, of 16 bytes or more; make one with `openssl rand -hex 16`"
     )]
     NotifySecret,
+    /// The file with the password of the mail server.
+    #[error("the file {path} with the password of --smtp-user cannot be read: {source}")]
+    MailFile {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// There is none.
+    #[error("--smtp-user needs a password: put it into a file for --smtp-password-file")]
+    MailPassword,
     /// Times that do not fit together.
     #[error("a lease of {lease_s} s is too short for signs of life every {heartbeat_s} s; make it three times as long")]
     ShortLease {
@@ -269,6 +285,7 @@ impl Options {
                 Superseded::Always => Supersede::Always,
             },
             notify: notify(self.notify_url, self.notify_secret_file)?,
+            mail: self.mail.settings()?,
             keeps: Keeps {
                 builds: self.keeps.keep_builds,
                 days: self.keeps.keep_days,
@@ -386,6 +403,17 @@ mod tests {
     }
 
     #[test]
+    fn mail_is_off_unless_there_is_a_server() {
+        assert!(resolve(&["up"], "").unwrap().mail.is_none());
+        let file = "smtp = 'smtps://mail.example.org'\nmail_from = 'buildr <ci@example.org>'\nmail_to = ['ada@example.org', 'bob@example.org']\nsmtp_user = 'ci'\nsmtp_password = 'pa55'";
+        let mail = resolve(&["up"], file).unwrap().mail.unwrap();
+        assert_eq!(mail.server, "smtps://mail.example.org:465".parse().unwrap());
+        assert_eq!(mail.login, Some(("ci".to_owned(), "pa55".to_owned())));
+        assert_eq!((mail.from.to_string().as_str(), mail.to.len()), ("buildr <ci@example.org>", 2));
+        assert!(!format!("{mail:?}").contains("pa55"));
+    }
+
+    #[test]
     fn up_takes_the_agents_settings_from_flags_and_file() {
         let config =
             resolve(&["up", "--slots", "3", "--listen", "127.0.0.1:3"], "network = 'host'\nslots = 2").unwrap();
@@ -430,6 +458,17 @@ mod tests {
             "",
             "16 bytes or more",
         );
+        let smtp = ["up", "--smtp", "smtps://mail.example.org", "--mail-from", "ci@example.org"];
+        check_refused(&smtp[..3], "", "--mail-from");
+        check_refused(
+            &["up", "--smtp", "https://mail.example.org", "--mail-from", "ci@example.org"],
+            "",
+            "no mail server",
+        );
+        check_refused(&[&smtp[..], &["--mail-to", "ada"]].concat(), "", "no address");
+        check_refused(&[&smtp[..], &["--smtp-user", "ci"]].concat(), "", "--smtp-password-file");
+        let wrong = ["--smtp-user", "ci", "--smtp-password-file", "/does/not/exist"];
+        check_refused(&[&smtp[..], &wrong].concat(), "", "cannot be read");
         check_refused(&["up", "--keep-builds", "0"], "", "0 is not in 1..");
         check_refused(&["up"], "lisen = 3", "there is no setting \"lisen\"");
     }

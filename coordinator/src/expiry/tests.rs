@@ -119,6 +119,7 @@ async fn has_keeps(farm: &Farm, name: &str, keeps: ProjectKeeps) {
         approval: Approval::default(),
         allowed: true,
         keeps,
+        mail: Vec::new(),
         created_ms: 1,
     };
     let mut tx = farm.desk.store.write().await.unwrap();

@@ -27,7 +27,7 @@ async fn over(farm: &Farm, agent: &Agent, branch: &str, pull_request: Option<u64
 /// What is to be said, oldest first: taken out of the outbox.
 async fn said(farm: &Farm) -> Vec<String> {
     let mut all = Vec::new();
-    while let Some(notice) = farm.desk.store.next_notice(u64::MAX >> 1).await.unwrap() {
+    while let Some(notice) = farm.desk.store.next_notice(SaidBy::Webhook, u64::MAX >> 1).await.unwrap() {
         all.push(format!("{} {} after {}", notice.build.number, notice.kind, notice.before));
         let mut tx = farm.desk.store.write().await.unwrap();
         tx.notice_done(notice.id).await.unwrap();
@@ -67,7 +67,7 @@ async fn nothing_is_written_down_where_nobody_wants_to_hear_it() {
     let agent = farm.agent("a1").await;
     over(&farm, &agent, "main", None, Ending::passed()).await;
     over(&farm, &agent, "main", None, failed()).await;
-    assert!(!farm.desk.store.has_notices().await.unwrap());
+    assert!(!farm.desk.store.has_notices(SaidBy::Webhook).await.unwrap());
     farm.stop().await;
 }
 

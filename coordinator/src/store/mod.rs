@@ -48,7 +48,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -73,7 +73,7 @@ pub(crate) use jobs::{Applied, Job};
 pub(crate) use log_files::{LogFiles, LogPlace, Piece};
 pub(crate) use logs::{LogMark, LogTarget, UnfinishedLog};
 pub(crate) use measures::Measures;
-pub(crate) use notices::Notice;
+pub(crate) use notices::{Hearers, Notice, SaidBy};
 pub(crate) use projects::Project;
 pub(crate) use queue::{InLine, InWork};
 pub(crate) use recent::{HeldJob, RepoStrips, Strip};
@@ -190,7 +190,7 @@ pub(crate) struct Store {
     logs: LogFiles,
     begun: begun::Begun,
     trouble: Mutex<Trouble>,
-    notices: bool,
+    hearers: Arc<Hearers>,
     /// Held while this coordinator lives, so that no second one works in the same folder.
     _lock: File,
 }
@@ -238,7 +238,7 @@ impl Store {
         let readers = pool(READERS).connect_with(options).await?;
         let logs = LogFiles::new(folder.join("logs"));
         let begun = begun::Begun::new();
-        Ok(Self { writer, readers, logs, begun, trouble: Mutex::default(), notices: false, _lock: lock })
+        Ok(Self { writer, readers, logs, begun, trouble: Mutex::default(), hearers: Arc::default(), _lock: lock })
     }
 
     /// Begins to write. Whoever else wants to write waits until this is committed or dropped.
@@ -253,7 +253,7 @@ impl Store {
             agents: HashMap::new(),
             grouped: None,
             tells: None,
-            notices: self.notices,
+            hearers: Arc::clone(&self.hearers),
         })
     }
 
@@ -295,7 +295,7 @@ pub(crate) struct Transaction {
     /// Whether any forge is told how builds go, once that was looked up.
     tells: Option<bool>,
     /// Whether somebody wants to hear when a branch breaks or is fixed.
-    notices: bool,
+    hearers: Arc<Hearers>,
 }
 
 impl Transaction {

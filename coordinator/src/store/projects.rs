@@ -6,7 +6,9 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::sealed::sealed_of;
-use super::{Sealed, Store, StoreError, Transaction, int, json_or_none, name, name_or_none, natural, small, to_json};
+use super::{
+    Sealed, Store, StoreError, Transaction, int, json, json_or_none, name, name_or_none, natural, small, to_json,
+};
 
 /// A project as it stands. It holds secrets, and is shown to nobody as it is.
 #[derive(Clone)]
@@ -33,6 +35,8 @@ pub(crate) struct Project {
     pub(crate) allowed: bool,
     /// For how long its builds are kept, where that is not as the farm's settings say.
     pub(crate) keeps: ProjectKeeps,
+    /// Who gets a mail when a branch of it breaks or is fixed, beside those whom the farm names.
+    pub(crate) mail: Vec<String>,
     /// When it was added, in milliseconds since 1970.
     pub(crate) created_ms: u64,
 }
@@ -142,7 +146,7 @@ impl Transaction {
         let (view, sealed) = project.credentials.as_ref().map(|(view, sealed)| (view, sealed)).unzip();
         sqlx::query(
             "UPDATE projects SET credentials_shown = $2, credentials_by = $3, credentials_sealed = $4, keep_builds = $5,
-                    keep_days = $6, keep_logs_days = $7, keep_artifacts_days = $8
+                    keep_days = $6, keep_logs_days = $7, keep_artifacts_days = $8, mail = $9
              WHERE identity = $1",
         )
         .bind(&project.identity)
@@ -153,6 +157,7 @@ impl Transaction {
         .bind(number_of(project.keeps.days))
         .bind(number_of(project.keeps.logs_days))
         .bind(number_of(project.keeps.artifacts_days))
+        .bind(to_json("addresses", &project.mail)?)
         .execute(&mut *self.tx)
         .await?;
         Ok(())
@@ -230,6 +235,7 @@ fn project_of(row: &SqliteRow) -> Result<Project, StoreError> {
             logs_days: keep_of(row, "keep_logs_days")?,
             artifacts_days: keep_of(row, "keep_artifacts_days")?,
         },
+        mail: json(row, "mail")?,
         created_ms: natural(row.try_get("created_ms")?),
     })
 }

@@ -21,6 +21,7 @@ use super::api::{Answer, json};
 use super::refusal::Refusal;
 use crate::config::LocalRepos;
 use crate::credentials::{Unfit, fit, looked_at};
+use crate::mail::Address;
 use crate::store::{Project, Sealed, SealedFor};
 
 /// What a secret must have at least, in bytes, and may have at most.
@@ -29,6 +30,9 @@ const LONGEST_SECRET: usize = 256;
 
 /// How many characters name a project in the address of its webhooks.
 const KEY_LENGTH: usize = 16;
+
+/// How many people a project names for mail.
+const MOST_ADDRESSES: usize = 20;
 
 type Body = Result<Bytes, BytesRejection>;
 
@@ -60,7 +64,7 @@ pub(super) async fn found(web: &Web, identity: &str) -> Answer<ProjectView> {
 }
 
 async fn add(State(web): State<Arc<Web>>, body: Body) -> Answer<(StatusCode, Json<AddedProject>)> {
-    let NewProject { url, forge, secret, default_branch, trusted, approval, credentials, keeps } = json(body)?;
+    let NewProject { url, forge, secret, default_branch, trusted, approval, credentials, keeps, mail } = json(body)?;
     let keeps = sound(keeps)?;
     if url.is_local() && web.desk.config.local_repos == LocalRepos::Refused {
         return Err(crate::intake::IntakeError::LocalRepo(url).into());
@@ -87,6 +91,7 @@ async fn add(State(web): State<Arc<Web>>, body: Body) -> Answer<(StatusCode, Jso
         approval: approval.unwrap_or_default(),
         allowed: true,
         keeps: ProjectKeeps::default().changed(keeps),
+        mail: addresses(&web, &mail)?,
         created_ms: now_ms(),
     };
     let mut tx = web.desk.store.write().await?;
@@ -137,6 +142,9 @@ pub(super) async fn changed(web: &Web, identity: &str, asked: ChangeProject) -> 
     project.approval = asked.approval.unwrap_or(project.approval);
     project.allowed = asked.allowed.unwrap_or(project.allowed);
     project.keeps = project.keeps.changed(sound(asked.keeps)?);
+    if let Some(mail) = asked.mail {
+        project.mail = addresses(web, &mail)?;
+    }
     tx.change_project(&project).await?;
     tx.commit().await?;
     Ok(view(web, &project))
@@ -149,6 +157,26 @@ fn sound(keeps: ProjectKeeps) -> Answer<ProjectKeeps> {
         true => Err(Refusal::bad_request("what is kept is at least one build, or one day; `all` keeps all")),
         false => Ok(keeps),
     }
+}
+
+/// The addresses of people, each once.
+fn addresses(web: &Web, said: &[String]) -> Answer<Vec<String>> {
+    if said.len() > MOST_ADDRESSES {
+        let sentence = format!("at most {MOST_ADDRESSES} addresses; a mailing list has room for more people");
+        return Err(Refusal::bad_request(sentence));
+    }
+    if !said.is_empty() && web.desk.config.mail.is_none() {
+        let sentence = "this farm sends no mail; its coordinator needs a mail server (--smtp, --mail-from)";
+        return Err(Refusal::conflict(sentence));
+    }
+    let mut all = Vec::new();
+    for text in said {
+        let address = text.parse::<Address>().map_err(Refusal::bad_request)?.to_string();
+        if !all.contains(&address) {
+            all.push(address);
+        }
+    }
+    Ok(all)
 }
 
 type Credentials = Option<(CredentialsView, Sealed)>;
@@ -220,5 +248,7 @@ fn view(web: &Web, project: &Project) -> ProjectView {
             .map(|(view, sealed)| CredentialsView { lost: !web.desk.vault.knows(&sealed.key_id), ..view.clone() }),
         keeps: project.keeps,
         kept: project.keeps.over(&web.desk.config.keeps),
+        // All of them were read as addresses when they were taken.
+        mail: project.mail.iter().filter_map(|text| Some(text.parse::<Address>().ok()?.shortened())).collect(),
     }
 }

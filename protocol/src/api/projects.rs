@@ -154,6 +154,9 @@ pub struct NewProject {
     /// For how long its builds are kept; as the farm's settings say without it.
     #[serde(default, skip_serializing_if = "ProjectKeeps::is_farms")]
     pub keeps: ProjectKeeps,
+    /// Who gets a mail when a branch of it breaks or is fixed: addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mail: Vec<String>,
 }
 
 impl NewProject {
@@ -169,6 +172,7 @@ impl NewProject {
             approval: None,
             credentials: None,
             keeps: ProjectKeeps::default(),
+            mail: Vec::new(),
         }
     }
 }
@@ -204,6 +208,9 @@ pub struct ChangeProject {
     /// For how long its builds are kept.
     #[serde(default, skip_serializing_if = "ProjectKeeps::is_farms")]
     pub keeps: ProjectKeeps,
+    /// Others who get a mail when a branch of it breaks or is fixed; nobody of its own when it is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail: Option<Vec<String>>,
 }
 
 /// A project: `GET /api/v1/projects` lists them, `GET /api/v1/projects/IDENTITY` gives one. Its secret is never shown.
@@ -237,6 +244,10 @@ pub struct ProjectView {
     /// What of both holds: without end where nothing is said.
     #[serde(default)]
     pub kept: Keeps,
+    /// Who gets a mail when a branch of it breaks or is fixed, beside those whom the farm names. Addresses are shortened,
+    /// as in `a…@example.org`, for not everybody who may look here need learn them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mail: Vec<String>,
 }
 
 /// What adding a project gives, and nothing later does again.

@@ -59,6 +59,8 @@ struct ProjectShown {
     /// What its repository is fetched with, and for how long its builds are kept.
     cloned_with: Option<String>,
     kept: String,
+    /// Who gets mail of it, beside those whom the farm names.
+    mail: String,
 }
 
 /// Its newest build.
@@ -143,6 +145,7 @@ async fn project_shown(web: &Web, view: ProjectView, now_ms: u64) -> Answer<Proj
     Ok(ProjectShown {
         cloned_with: view.credentials.map(|own| own.to_string()),
         kept: view.kept.to_string(),
+        mail: view.mail.join(", "),
         link: link(&view.identity),
         name: view.identity,
         url: view.url,
