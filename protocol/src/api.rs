@@ -2,6 +2,7 @@
 
 mod access;
 mod agents;
+mod artifacts;
 mod incidents;
 mod jobs;
 mod secrets;
@@ -31,6 +32,7 @@ use crate::source::{Branch, CommitId, RepoUrl};
 
 pub use access::{Audit, AuditEntry, MadeToken, MakeToken, Role, TokenView, UnknownRole};
 pub use agents::{AgentView, Approve, Forgotten, Pause, Paused, Revoke};
+pub use artifacts::{ArtifactFile, ArtifactFiles, ArtifactView};
 pub use incidents::{DeadLetterView, IncidentKind, IncidentView, Incidents};
 pub use jobs::{ApproveJob, Approved, GateView, JobView, KeptView, TryView};
 pub use lines::{LogCommand, LogCommands, LogHit, LogHits, LogLine, LogLines, LogState};

@@ -7,6 +7,7 @@
 
 mod digest;
 mod artifacts;
+mod contents;
 mod shelf;
 pub mod cache;
 pub mod reports;
@@ -17,6 +18,7 @@ use crate::client::ClientError;
 
 pub use crate::folder::GlobError;
 pub use artifacts::{Collected, collect, restore};
+pub use contents::contents;
 pub use shelf::Shelf;
 
 /// Why something could not be carried.

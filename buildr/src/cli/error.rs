@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use super::exit;
 use super::run::RunError;
+use crate::carry::CarryError;
 use crate::client::ClientError;
 use crate::import::ImportError;
 use crate::plan::PlanError;
@@ -42,6 +43,9 @@ pub(super) enum CliError {
         #[source]
         source: io::Error,
     },
+    /// What was kept cannot be had, or not be unpacked.
+    #[error(transparent)]
+    Carry(#[from] CarryError),
     /// This process.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -117,7 +121,7 @@ impl CliError {
     fn advice(&self) -> Option<String> {
         match self {
             Self::Usage { instead, .. } => instead.clone(),
-            Self::Farm(error) => error.advice(),
+            Self::Farm(error) | Self::Carry(CarryError::Depot(error)) => error.advice(),
             Self::NoProgram { program, .. } => Some(format!("install {program}, or put its folder into PATH")),
             _ => None,
         }

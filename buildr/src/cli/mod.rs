@@ -24,6 +24,7 @@ mod watch;
 mod agent;
 mod agents;
 mod approve;
+mod artifacts;
 mod audit;
 mod builds;
 mod cancel;
@@ -148,6 +149,7 @@ enum Command {
     Builds(builds::Args),
     Status(status::Args),
     Logs(logs::Args),
+    Artifacts(artifacts::Args),
     Approve(approve::Args),
     Cancel(cancel::Args),
     Restart(restart::Args),
@@ -181,7 +183,22 @@ const GROUPS: [(&str, &[&str]); 5] = [
         "Build here",
         &["run", "check", "list", "graph", "expand", "explain", "schema", "init", "import", "doctor", "clean"],
     ),
-    ("Ask a farm", &["submit", "builds", "status", "why", "timeline", "logs", "approve", "cancel", "restart", "repro"]),
+    (
+        "Ask a farm",
+        &[
+            "submit",
+            "builds",
+            "status",
+            "why",
+            "timeline",
+            "logs",
+            "artifacts",
+            "approve",
+            "cancel",
+            "restart",
+            "repro",
+        ],
+    ),
     (
         "Look after a farm",
         &[
@@ -227,6 +244,7 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
             Command::Builds(args) => builds::run(&args, &globals).await,
             Command::Status(args) => status::run(&args, &globals).await,
             Command::Logs(args) => logs::run(args, &globals).await,
+            Command::Artifacts(args) => artifacts::run(&args, &globals).await,
             Command::Approve(args) => approve::run(args, &globals).await,
             Command::Cancel(args) => cancel::run(args, &globals).await,
             Command::Repro(args) => run::repro::run(*args, &globals).await,

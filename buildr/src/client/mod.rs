@@ -2,6 +2,7 @@
 //! that knows HTTP; it never talks to a person.
 
 mod access;
+mod artifacts;
 mod depot;
 mod doing;
 mod error;

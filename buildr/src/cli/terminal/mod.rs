@@ -35,8 +35,8 @@ use verdict::Verdict;
 
 pub(crate) use account::{Account, StageAccount, State};
 pub(crate) use header::Header;
-pub(crate) use record::Record;
-pub(crate) use verdict::{Next, size};
+pub(crate) use record::{Record, file_name};
+pub(crate) use verdict::{Next, shown, size};
 
 /// How often what is live is drawn anew when nothing happens.
 pub(crate) const TURN: Duration = Duration::from_millis(100);
