@@ -74,6 +74,13 @@
     return box.innerHTML;
   };
 
+  // Of a field: whether a person changed it, and which one it is, as it is after the swap too.
+  const isFilled = (field) => field.type === "hidden" ? false
+    : field.type === "checkbox" ? field.checked !== field.defaultChecked
+    : field.matches("select") ? [...field.options].some((one) => one.selected !== one.defaultSelected)
+    : field.value !== field.defaultValue;
+  const called = (field) => [field.form?.getAttribute("action"), field.name, field.type === "checkbox" && field.value].join(" ");
+
   const swap = (id, html) => {
     const old = document.getElementById(id);
     // It has no place for this part: by now it is another page.
@@ -112,8 +119,13 @@
       const rest = pre.scrollHeight - pre.scrollTop - pre.clientHeight;
       return [pre.closest("[id]").id, rest < 40 ? Infinity : pre.scrollTop];
     });
+    const filled = all("input, select, textarea", old).filter(isFilled).map((field) => [called(field), field]);
     const focus = document.activeElement?.closest("[id]")?.id;
     old.replaceChildren(fresh.content);
+    for (const field of all("input, select, textarea", old)) {
+      const before = filled.find(([name]) => name === called(field))?.[1];
+      if (before) [field.value, field.checked] = [before.value, before.checked];
+    }
     for (const [place, top] of scrolled) {
       const pre = one("pre.output", document.getElementById(place) ?? fresh);
       if (pre) pre.scrollTop = top;

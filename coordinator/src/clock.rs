@@ -130,6 +130,7 @@ pub(crate) async fn order(
         }
     };
     tx.commit().await?;
+    desk.feed.say(Change::Projects);
     if let Some(build) = build {
         desk.feed.say(Change::Build(build));
     }

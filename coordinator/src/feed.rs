@@ -20,6 +20,8 @@ pub(crate) enum Change {
     Outbox,
     /// A forge delivered something, or it was handled.
     Deliveries,
+    /// A project, or a schedule of one.
+    Projects,
     /// More than can be said: look at everything.
     Much,
 }

@@ -71,6 +71,15 @@ impl Transaction {
         .execute(&mut *self.tx)
         .await?;
         sqlx::query(
+            "INSERT OR REPLACE INTO expired (claim, stage, files, bytes, sha256)
+             SELECT claim, stage, files, bytes, sha256 FROM kept WHERE sha256 = $2 AND claim IN
+             (SELECT attempts.claim FROM attempts JOIN jobs ON jobs.id = attempts.job WHERE jobs.build = $1)",
+        )
+        .bind(int(build.0))
+        .bind(sha256)
+        .execute(&mut *self.tx)
+        .await?;
+        sqlx::query(
             "DELETE FROM kept WHERE sha256 = $2 AND claim IN
              (SELECT attempts.claim FROM attempts JOIN jobs ON jobs.id = attempts.job WHERE jobs.build = $1)",
         )

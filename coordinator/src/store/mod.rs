@@ -7,6 +7,7 @@
 
 mod adoptions;
 mod agents;
+mod archives;
 mod attempts;
 mod audit;
 mod begun;
@@ -61,6 +62,7 @@ use sqlx::{Connection as _, Row as _, Sqlite, SqliteConnection, SqlitePool};
 
 pub(crate) use adoptions::{Adoption, Settled};
 pub(crate) use agents::Agent;
+pub(crate) use archives::Archived;
 pub(crate) use attempts::{Attempt, AttemptState, Detail, Taking};
 pub(crate) use begun::AskedFor;
 pub(crate) use builds::{Build, NewBuild};

@@ -151,7 +151,7 @@ impl Transaction {
                 self.note_removed("UPDATE builds SET logs_removed_ms = $2 WHERE number = $1", build, now_ms).await
             }
             Removed::Artifacts => {
-                self.each_of(build, &[FADE, DELETE_KEPT]).await?;
+                self.each_of(build, &[FADE, NOTE_EXPIRED, DELETE_KEPT]).await?;
                 self.note_removed("UPDATE builds SET artifacts_removed_ms = $2 WHERE number = $1", build, now_ms).await
             }
         }
@@ -162,6 +162,7 @@ impl Transaction {
             build,
             &[
                 DELETE_KEPT,
+                DELETE_EXPIRED,
                 DELETE_LOGS,
                 "DELETE FROM stages WHERE claim IN (SELECT a.claim FROM attempts a JOIN jobs j ON j.id = a.job WHERE j.build = $1)",
                 "DELETE FROM attempts WHERE job IN (SELECT id FROM jobs WHERE build = $1)",
@@ -213,6 +214,14 @@ const DELETE_LOGS: &str =
 
 const DELETE_KEPT: &str =
     "DELETE FROM kept WHERE claim IN (SELECT a.claim FROM attempts a JOIN jobs j ON j.id = a.job WHERE j.build = $1)";
+
+/// What they were is still said.
+const NOTE_EXPIRED: &str = "
+    INSERT OR REPLACE INTO expired (claim, stage, files, bytes, sha256)
+    SELECT claim, stage, files, bytes, sha256 FROM kept
+    WHERE claim IN (SELECT a.claim FROM attempts a JOIN jobs j ON j.id = a.job WHERE j.build = $1)";
+
+const DELETE_EXPIRED: &str = "DELETE FROM expired WHERE claim IN (SELECT a.claim FROM attempts a JOIN jobs j ON j.id = a.job WHERE j.build = $1)";
 
 /// Who takes over what such an attempt left finds that it is gone.
 const FADE: &str = "

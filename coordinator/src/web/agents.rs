@@ -43,24 +43,27 @@ async fn agent(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Answer<
 
 async fn approve(State(web): State<Arc<Web>>, Path(name): Path<String>, body: Body) -> Answer<Json<AgentView>> {
     let name = agent_name(&name)?;
-    let asked: Approve = json(body)?;
-    match tracker::approve(&web.desk, &name, &asked).await? {
-        Approval::Done => tracing::info!("agent {name} is approved with the key {}", asked.fingerprint),
-        Approval::Before => {}
-        Approval::Unknown => return Err(AgentRefusal::Unknown(name).into()),
-        Approval::OtherKey { shown } => {
-            return Err(Refusal::conflict(format!(
-                "agent {name} shows the key {shown} by now, and not {}; compare it with what the agent prints, and approve that one if it is right",
-                asked.fingerprint
-            )));
-        }
-        Approval::NotOffered { labels } => {
-            return Err(Refusal::conflict(format!(
-                "agent {name} does not offer {labels}; start it with --labels, or approve some of those that it offers"
-            )));
-        }
-    }
+    approved(&web, &name, &json(body)?).await?;
     one(&web, &name).await
+}
+
+/// Takes an agent into the farm by the key that a person compared.
+pub(super) async fn approved(web: &Web, name: &AgentId, asked: &Approve) -> Answer<()> {
+    match tracker::approve(&web.desk, name, asked).await? {
+        Approval::Done => {
+            tracing::info!("agent {name} is approved with the key {}", asked.fingerprint);
+            Ok(())
+        }
+        Approval::Before => Ok(()),
+        Approval::Unknown => Err(AgentRefusal::Unknown(name.clone()).into()),
+        Approval::OtherKey { shown } => Err(Refusal::conflict(format!(
+            "agent {name} shows the key {shown} by now, and not {}; compare it with what the agent prints, and approve that one if it is right",
+            asked.fingerprint
+        ))),
+        Approval::NotOffered { labels } => Err(Refusal::conflict(format!(
+            "agent {name} does not offer {labels}; start it with --labels, or approve some of those that it offers"
+        ))),
+    }
 }
 
 async fn pause(
@@ -85,10 +88,16 @@ async fn resume(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Answer
 async fn revoke(State(web): State<Arc<Web>>, Path(name): Path<String>, body: Body) -> Answer<Json<AgentView>> {
     let name = agent_name(&name)?;
     let Revoke { reason } = json_or_default(body)?;
-    let reason = said(reason).unwrap_or_else(|| "no reason given".to_owned());
-    let taken = tracker::revoke(&web.desk, &name, &reason).await?;
-    tracing::warn!("agent {name} is revoked ({reason}); {taken} jobs go to others");
+    revoked(&web, &name, reason).await?;
     one(&web, &name).await
+}
+
+/// Ends that an agent belongs to the farm.
+pub(super) async fn revoked(web: &Web, name: &AgentId, reason: Option<String>) -> Answer<()> {
+    let reason = said(reason).unwrap_or_else(|| "no reason given".to_owned());
+    let taken = tracker::revoke(&web.desk, name, &reason).await?;
+    tracing::warn!("agent {name} is revoked ({reason}); {taken} jobs go to others");
+    Ok(())
 }
 
 async fn forget(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Answer<Json<Forgotten>> {

@@ -52,6 +52,7 @@ pub(super) fn router() -> Router<Arc<Web>> {
         .route("/why", get(why_newest))
         .merge(super::doing::router())
         .merge(super::logs::router())
+        .merge(super::artifacts::router())
         .nest("/agents", super::agents::router())
         .nest("/depot", super::depot::router())
         .nest("/projects", super::projects::router())

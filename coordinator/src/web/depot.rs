@@ -78,7 +78,8 @@ pub(super) fn content(file: File) -> Body {
     }))
 }
 
-async fn open(web: &Web, build: BuildNumber, sha256: &str) -> Answer<(File, u64)> {
+/// An archive of a build, and its length.
+pub(super) async fn open(web: &Web, build: BuildNumber, sha256: &str) -> Answer<(File, u64)> {
     let missing = || Refusal::not_found("there is no such archive in this build, or it has expired");
     let path = web.desk.archives.path(build, sha256).ok_or_else(missing)?;
     let file = File::open(path).await.map_err(|_| missing())?;

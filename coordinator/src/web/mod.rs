@@ -3,6 +3,7 @@
 mod access;
 mod agents;
 mod api;
+mod artifacts;
 mod assets;
 mod badge;
 mod audit;
@@ -80,6 +81,8 @@ struct Web {
     /// Room for what forges send and is not kept yet.
     hooks: hook::Room,
     indexes: Indexes,
+    /// Room for looking into archives.
+    looks: artifacts::Looks,
     queue_waits: measures::Waits,
     shutdown: CancellationToken,
 }
@@ -88,7 +91,8 @@ impl Web {
     fn new(desk: Arc<Desk>, access: Access, shutdown: CancellationToken) -> Self {
         let (followed, waits, boards) = (shared::Followed::default(), why::Kept::default(), pages::Boards::default());
         let (hooks, indexes, queue_waits) = (hook::Room::new(), Indexes::default(), measures::Waits::default());
-        Self { desk, access, followed, waits, boards, hooks, indexes, queue_waits, shutdown }
+        let looks = artifacts::Looks::default();
+        Self { desk, access, followed, waits, boards, hooks, indexes, looks, queue_waits, shutdown }
     }
 }
 

@@ -21,6 +21,7 @@ use super::api::{Answer, json};
 use super::refusal::Refusal;
 use crate::config::LocalRepos;
 use crate::credentials::{Unfit, fit, looked_at};
+use crate::feed::Change;
 use crate::mail::Address;
 use crate::store::{Project, Sealed, SealedFor};
 
@@ -64,7 +65,12 @@ pub(super) async fn found(web: &Web, identity: &str) -> Answer<ProjectView> {
 }
 
 async fn add(State(web): State<Arc<Web>>, body: Body) -> Answer<(StatusCode, Json<AddedProject>)> {
-    let NewProject { url, forge, secret, default_branch, trusted, approval, credentials, keeps, mail } = json(body)?;
+    Ok((StatusCode::CREATED, Json(added(&web, json(body)?).await?)))
+}
+
+/// Adds a project, and gives it with its secret: this once.
+pub(super) async fn added(web: &Web, new: NewProject) -> Answer<AddedProject> {
+    let NewProject { url, forge, secret, default_branch, trusted, approval, credentials, keeps, mail } = new;
     let keeps = sound(keeps)?;
     if url.is_local() && web.desk.config.local_repos == LocalRepos::Refused {
         return Err(crate::intake::IntakeError::LocalRepo(url).into());
@@ -78,7 +84,7 @@ async fn add(State(web): State<Arc<Web>>, body: Body) -> Answer<(StatusCode, Jso
         None => fresh_token(),
     };
     let identity = url.identity();
-    let credentials = credentials.map(|given| sealed(&web, given, (&identity, &url, forge))).transpose()?.flatten();
+    let credentials = credentials.map(|given| sealed(web, given, (&identity, &url, forge))).transpose()?.flatten();
     let project = Project {
         credentials,
         secret: web.desk.vault.seal_text(SealedFor::Webhooks, &identity, &secret),
@@ -91,7 +97,7 @@ async fn add(State(web): State<Arc<Web>>, body: Body) -> Answer<(StatusCode, Jso
         approval: approval.unwrap_or_default(),
         allowed: true,
         keeps: ProjectKeeps::default().changed(keeps),
-        mail: addresses(&web, &mail)?,
+        mail: addresses(web, &mail)?,
         created_ms: now_ms(),
     };
     let mut tx = web.desk.store.write().await?;
@@ -102,7 +108,8 @@ async fn add(State(web): State<Arc<Web>>, body: Body) -> Answer<(StatusCode, Jso
         )));
     }
     tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(AddedProject { project: view(&web, &project), secret })))
+    web.desk.feed.say(Change::Projects);
+    Ok(AddedProject { project: view(web, &project), secret })
 }
 
 /// What names a project in the address of its webhooks.
@@ -147,6 +154,7 @@ pub(super) async fn changed(web: &Web, identity: &str, asked: ChangeProject) -> 
     }
     tx.change_project(&project).await?;
     tx.commit().await?;
+    web.desk.feed.say(Change::Projects);
     Ok(view(web, &project))
 }
 
@@ -196,13 +204,19 @@ fn unfit(why: Unfit) -> Refusal {
 }
 
 async fn remove(State(web): State<Arc<Web>>, Path(identity): Path<String>) -> Answer<Json<RemovedProject>> {
+    Ok(Json(removed(&web, &identity).await?))
+}
+
+/// Removes a project, and says what that means.
+pub(super) async fn removed(web: &Web, identity: &str) -> Answer<RemovedProject> {
     let mut tx = web.desk.store.write().await?;
-    if !tx.remove_project(&named(&identity)).await? {
-        return Err(no_such(&identity));
+    if !tx.remove_project(&named(identity)).await? {
+        return Err(no_such(identity));
     }
     tx.commit().await?;
-    let message = format!("{} is no project any more; its builds stay in the history", named(&identity));
-    Ok(Json(RemovedProject { message }))
+    web.desk.feed.say(Change::Projects);
+    let message = format!("{} is no project any more; its builds stay in the history", named(identity));
+    Ok(RemovedProject { message })
 }
 
 /// A project goes by its identity, and by every URL of its repository.

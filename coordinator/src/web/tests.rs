@@ -1,5 +1,6 @@
 //! The API over a real listener.
 
+mod artifacts;
 mod logs;
 mod measures;
 mod pages;

@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use askama::Template;
 use axum::Router;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 use buildr::process::clock::now_ms;
 
@@ -17,26 +16,17 @@ use super::record::Asked;
 use super::session::{SESSION_MS, field, fresh_token, hash, set_cookie};
 use super::visitor::Visitor;
 use crate::store::Session;
+use crate::web::pages::sign_in;
 use crate::web::refusal::Refusal;
 use crate::web::{BODY_LIMIT, Web};
 
-/// The form.
-#[derive(Template)]
-#[template(path = "sign-in.html")]
-struct SignIn<'a> {
-    /// Where to go on.
-    to: &'a str,
-    /// Why it is shown, when that was not asked for.
-    sentence: Option<&'a str>,
-}
-
 pub(in crate::web) fn router() -> Router<Arc<Web>> {
-    Router::new().route("/sign-in", get(form).post(sign_in)).route("/sign-out", post(sign_out))
+    Router::new().route("/sign-in", get(form).post(sent)).route("/sign-out", post(sign_out))
 }
 
 /// The form, with what went wrong.
 pub(super) fn asked_to_sign_in(refusal: &Refusal, to: &str) -> Response {
-    shown(refusal.status, &SignIn { to: within(to), sentence: Some(&refusal.sentence) })
+    sign_in::page(refusal.status, within(to), Some(&refusal.sentence))
 }
 
 /// Signs in by a link. The token leaves the address bar at once.
@@ -46,10 +36,10 @@ pub(super) async fn by_link(web: &Web, headers: &HeaderMap, asked: Asked, token:
 
 async fn form(request: Request) -> Response {
     let to = request.uri().query().and_then(|query| field(query.as_bytes(), "to")).unwrap_or_default();
-    shown(StatusCode::OK, &SignIn { to: within(&to), sentence: None })
+    sign_in::page(StatusCode::OK, within(&to), None)
 }
 
-async fn sign_in(State(web): State<Arc<Web>>, request: Request) -> Response {
+async fn sent(State(web): State<Arc<Web>>, request: Request) -> Response {
     if is_cross_site(request.headers()) {
         let sentence = "this form came from another site; sign in here";
         return asked_to_sign_in(&Refusal::new(StatusCode::FORBIDDEN, sentence), "/");
@@ -106,13 +96,6 @@ async fn sign_out(State(web): State<Arc<Web>>, axum::Extension(visitor): axum::E
 fn within(to: &str) -> &str {
     let ours = to.starts_with('/') && !to.starts_with("//") && !to.contains('\\') && !to.contains(char::is_control);
     if ours { to } else { "/" }
-}
-
-fn shown(status: StatusCode, page: &SignIn<'_>) -> Response {
-    match page.render() {
-        Ok(text) => (status, Html(text)).into_response(),
-        Err(error) => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,9 @@ use crate::web::Web;
 use crate::web::agents::all;
 use crate::web::api::Answer;
 
+/// How much of a key the command to approve it carries, in characters.
+const KEY_SHOWN: usize = 12;
+
 #[derive(Template)]
 #[template(path = "agents.html", blocks = ["agents"])]
 struct AgentsPage {
@@ -41,6 +44,24 @@ struct AgentShown {
     fingerprint: String,
     jobs: Vec<Running>,
     is_paused: bool,
+    /// What a person is asked to approve, and what there is to say to that.
+    asked: Option<Asked>,
+    /// It can be told to belong to the farm no longer.
+    may_revoke: bool,
+    /// It is gone, and can be listed no longer.
+    may_forget: bool,
+}
+
+/// A key or labels that nobody approved.
+struct Asked {
+    /// What is to be done before it is approved.
+    sentence: &'static str,
+    /// Whether its key is to be compared; else it is known.
+    is_new_key: bool,
+    /// Each that it offers, and whether it is ticked.
+    labels: Vec<(String, bool)>,
+    button: &'static str,
+    command: String,
 }
 
 struct Disk {
@@ -61,12 +82,17 @@ pub(super) async fn parts(web: &Web, onlooker: &Onlooker) -> Answer<Vec<Part>> {
 
 async fn agents(web: &Web, onlooker: &Onlooker) -> Answer<AgentsPage> {
     let board = web.boards.look(web).await?;
-    let agents = all(web).await?.into_iter().map(|agent| shown(agent, &board)).collect();
+    let own = |agent: &AgentView| {
+        let known = &web.desk.config.known_agents;
+        known.iter().any(|(name, key)| name.as_str() == agent.name && key.fingerprint() == agent.fingerprint)
+    };
+    let agents = all(web).await?.into_iter().map(|agent| shown(own(&agent), agent, &board)).collect();
     let frame = Frame::new("Agents", Here::Agents).live_if(true, "/live/agents").seen_by(onlooker, Role::Admin);
     Ok(AgentsPage { frame, agents })
 }
 
-fn shown(agent: AgentView, board: &Board) -> AgentShown {
+/// `is_own`: it lives in the coordinator's own process.
+fn shown(is_own: bool, agent: AgentView, board: &Board) -> AgentShown {
     let (tone, word, why) = standing(&agent);
     AgentShown {
         tone,
@@ -80,6 +106,9 @@ fn shown(agent: AgentView, board: &Board) -> AgentShown {
         machine: agent.capacity.as_ref().map(|it| format!("{} cores, {} of memory", it.cores, size(it.memory_bytes))),
         jobs: board.runs.iter().filter(|job| job.agent == agent.name).cloned().collect(),
         is_paused: agent.pause.is_some(),
+        asked: asked(&agent),
+        may_revoke: !is_own && agent.revoked.is_none(),
+        may_forget: !is_own && agent.running == 0 && (agent.revoked.is_some() || agent.seen_ms_ago.is_none()),
         name: agent.name,
         version: agent.version,
         host: agent.host,
@@ -94,12 +123,20 @@ fn standing(agent: &AgentView) -> (&'static str, &'static str, Option<String>) {
         return ("cancelled", "revoked", Some(why.clone()));
     }
     if !agent.enrolled {
-        let why = format!("Compare its key with what it prints, then run: buildr agent approve {}", agent.name);
-        return ("approval", "waits for approval", Some(why));
+        return ("approval", "waits for approval", None);
+    }
+    if agent.enrolled_key.is_some() {
+        let why = "Another process goes by its name, with another key. It gets no job.".to_owned();
+        return ("approval", "shows another key", Some(why));
     }
     if let Some(pause) = &agent.pause {
         let by = pause.by.as_ref().map(|by| format!(" ({by})")).unwrap_or_default();
-        return ("paused", "paused", Some(format!("{}{by}", pause.note)));
+        let runs = match agent.running {
+            0 => "",
+            _ => " It takes no new jobs, and what runs there goes on to its end.",
+        };
+        let end = if pause.note.ends_with(['.', '!', '?']) || runs.is_empty() { "" } else { "." };
+        return ("paused", "paused", Some(format!("{}{by}{end}{runs}", pause.note)));
     }
     if agent.seen_ms_ago.is_none() {
         return ("lost", "away", None);
@@ -111,6 +148,37 @@ fn standing(agent: &AgentView) -> (&'static str, &'static str, Option<String>) {
         return ("paused", "takes no jobs", Some(why.clone()));
     }
     if agent.running > 0 { ("running", "working", None) } else { ("passed", "idle", None) }
+}
+
+/// What there is to approve of it: its key, or labels that it offers.
+fn asked(agent: &AgentView) -> Option<Asked> {
+    let is_new_key = !agent.enrolled || agent.enrolled_key.is_some();
+    let is_new = |label: &String| !agent.labels.contains(label);
+    if !is_new_key && !agent.offered.iter().any(is_new) {
+        return None;
+    }
+    let (sentence, button) = match (&agent.revoked, is_new_key) {
+        (Some(_), _) => {
+            ("It was revoked, and gets nothing. Who approves it again vouches for this key:", "Take it back")
+        }
+        (None, true) => (
+            "Compare this key with the one that the agent itself prints when it starts, on its own machine. They must be the same to the last character; if they are not, somebody else goes by its name.",
+            "They are the same: approve",
+        ),
+        (None, false) => {
+            ("It offers labels that nobody approved; they count for nothing until then.", "Approve what is ticked")
+        }
+    };
+    // Of a new one all are ticked; of one that is known those that were approved.
+    let ticked = |label: &String| (label.clone(), is_new_key || !is_new(label));
+    let key: String = agent.fingerprint.chars().take(KEY_SHOWN).collect();
+    Some(Asked {
+        sentence,
+        is_new_key,
+        labels: agent.offered.iter().map(ticked).collect(),
+        button,
+        command: format!("buildr agent approve {} --key {key}", agent.name),
+    })
 }
 
 fn seen(agent: &AgentView, now_ms: u64) -> String {

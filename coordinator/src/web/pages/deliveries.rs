@@ -10,6 +10,7 @@ use buildr::process::clock::now_ms;
 use protocol::api::{DeliveryView, Role};
 use serde::Deserialize;
 
+use super::live::Part;
 use super::said::When;
 use super::{Frame, Here, Onlooker, answer, projects};
 use crate::web::Web;
@@ -21,7 +22,7 @@ use crate::web::refusal::Refusal;
 const PAGE: u32 = 50;
 
 #[derive(Template)]
-#[template(path = "deliveries.html")]
+#[template(path = "deliveries.html", blocks = ["deliveries"])]
 struct DeliveriesPage {
     frame: Frame,
     rows: Vec<DeliveryShown>,
@@ -60,7 +61,7 @@ pub(super) struct VerdictShown {
 }
 
 /// Which deliveries a page shows. A form that was left empty narrows them to nothing.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct DeliveriesQuery {
     project: Option<String>,
     before: Option<u64>,
@@ -72,19 +73,27 @@ pub(super) async fn page(
     query: Result<Query<DeliveriesQuery>, QueryRejection>,
 ) -> Response {
     let page = match query {
-        Ok(Query(query)) => deliveries(&web, query, &onlooker).await,
+        Ok(Query(query)) => deliveries(&web, &query, &onlooker).await,
         Err(rejection) => Err(Refusal::bad_request(rejection.body_text())),
     };
     answer(page)
 }
 
-async fn deliveries(web: &Web, query: DeliveriesQuery, onlooker: &Onlooker) -> Answer<DeliveriesPage> {
-    let DeliveriesQuery { project, before } = query;
+/// The part of the page that changes.
+pub(super) async fn parts(web: &Web, query: &DeliveriesQuery, onlooker: &Onlooker) -> Answer<Vec<Part>> {
+    Ok(vec![Part::new("deliveries", &deliveries(web, query, onlooker).await?.as_deliveries())?])
+}
+
+async fn deliveries(web: &Web, query: &DeliveriesQuery, onlooker: &Onlooker) -> Answer<DeliveriesPage> {
+    let DeliveriesQuery { project, before } = query.clone();
     let project = project.filter(|project| !project.is_empty());
     let found = listed(web, &ListQuery { project: project.clone(), before, limit: Some(PAGE) }).await?;
     let now = now_ms();
     Ok(DeliveriesPage {
-        frame: Frame::new("Deliveries", Here::Deliveries).seen_by(onlooker, Role::Maintainer),
+        // Older ones stay as they are.
+        frame: Frame::new("Deliveries", Here::Deliveries)
+            .live_if(before.is_none(), format!("/live{}", link(project.as_deref(), None)))
+            .seen_by(onlooker, Role::Maintainer),
         rows: found.deliveries.into_iter().map(|delivery| shown(delivery, now)).collect(),
         is_older: before.is_some(),
         newest: link(project.as_deref(), None),

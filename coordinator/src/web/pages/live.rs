@@ -21,8 +21,9 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::deliveries::DeliveriesQuery;
 use super::home::HomeQuery;
-use super::{Onlooker, agents, build, home, queue};
+use super::{Onlooker, agents, build, deliveries, home, projects, queue};
 use crate::feed::{Change, Listener};
 use crate::web::api::{Answer, number};
 use crate::web::refusal::Refusal;
@@ -43,6 +44,9 @@ pub(super) fn router() -> Router<Arc<Web>> {
         .route("/live/home", get(of_home))
         .route("/live/queue", get(of_queue))
         .route("/live/agents", get(of_agents))
+        .route("/live/deliveries", get(of_deliveries))
+        .route("/live/projects", get(of_projects))
+        .route("/live/projects/{*identity}", get(of_project))
         .route("/live/builds/{number}", get(of_build))
 }
 
@@ -85,7 +89,25 @@ enum Source {
     Home(Box<HomeQuery>),
     Queue,
     Agents,
+    Deliveries(Box<DeliveriesQuery>),
+    Projects,
+    Project(String),
     Build(Arc<Shared>),
+}
+
+impl Source {
+    /// Whether a change of the farm may be one of the page.
+    fn is_about(&self, change: Change) -> bool {
+        match self {
+            Self::Home(_) | Self::Queue | Self::Agents | Self::Build(_) => {
+                matches!(change, Change::Build(_) | Change::Agents)
+            }
+            Self::Deliveries(_) => matches!(change, Change::Deliveries),
+            Self::Projects | Self::Project(_) => {
+                matches!(change, Change::Build(_) | Change::Deliveries | Change::Projects)
+            }
+        }
+    }
 }
 
 /// How it hears of changes.
@@ -109,6 +131,25 @@ async fn of_queue(State(web): State<Arc<Web>>, onlooker: Onlooker) -> Response {
 
 async fn of_agents(State(web): State<Arc<Web>>, onlooker: Onlooker) -> Response {
     Live::of_farm(web, Source::Agents, onlooker).streamed()
+}
+
+async fn of_deliveries(
+    State(web): State<Arc<Web>>,
+    onlooker: Onlooker,
+    query: Result<Query<DeliveriesQuery>, QueryRejection>,
+) -> Answer<Response> {
+    let query = query.map_err(|rejection| Refusal::bad_request(rejection.body_text()))?;
+    Ok(Live::of_farm(web, Source::Deliveries(Box::new(query.0)), onlooker).streamed())
+}
+
+async fn of_projects(State(web): State<Arc<Web>>, onlooker: Onlooker) -> Response {
+    Live::of_farm(web, Source::Projects, onlooker).streamed()
+}
+
+async fn of_project(State(web): State<Arc<Web>>, Path(identity): Path<String>, onlooker: Onlooker) -> Answer<Response> {
+    // Asked here, so that a project that is not there is a 404 and no broken stream.
+    crate::web::projects::found(&web, &identity).await?;
+    Ok(Live::of_farm(web, Source::Project(identity), onlooker).streamed())
 }
 
 async fn of_build(State(web): State<Arc<Web>>, Path(text): Path<String>, onlooker: Onlooker) -> Answer<Response> {
@@ -205,7 +246,7 @@ impl Live {
         let changed = async {
             match &mut self.changes {
                 Changes::OfFarm(listener) => {
-                    listener.next_of(|change| matches!(change, Change::Build(_) | Change::Agents)).await;
+                    listener.next_of(|change| self.source.is_about(change)).await;
                     sleep(GATHERED).await;
                     listener.catch_up();
                 }
@@ -229,6 +270,15 @@ impl Live {
             Source::Home(query) => home::parts(web, query, onlooker).await,
             Source::Queue => queue::parts(web, onlooker).await,
             Source::Agents => agents::parts(web, onlooker).await,
+            Source::Deliveries(query) => deliveries::parts(web, query, onlooker).await,
+            Source::Projects => projects::parts(web, onlooker).await,
+            Source::Project(identity) => match projects::parts_of_one(web, identity, onlooker).await {
+                Err(refusal) if refusal.status == StatusCode::NOT_FOUND => {
+                    self.over = true;
+                    Ok(vec![projects::removed()?])
+                }
+                parts => parts,
+            },
             Source::Build(shared) => {
                 let after = match &mut self.changes {
                     Changes::OfBuild(changes) => *changes.borrow_and_update(),

@@ -9,7 +9,7 @@ use axum::response::Response;
 use protocol::api::LogLines;
 use serde::Deserialize;
 
-use super::{Frame, Here, answer};
+use super::{Frame, Here, Onlooker, answer};
 use crate::log_view::Form;
 use crate::web::Web;
 use crate::web::api::{Answer, asked};
@@ -135,12 +135,13 @@ pub(super) async fn page(
     State(web): State<Arc<Web>>,
     Path(path): Path<(String, String)>,
     query: Result<Query<PageQuery>, QueryRejection>,
+    onlooker: Onlooker,
 ) -> Response {
     let made = async {
         let PageQuery { attempt, job, from } = asked(query)?;
         let log = one(&web, &path, &Which { attempt, job }).await?;
         let part = LogPart::of(&web, &log, from, true).await?;
-        let frame = Frame::new(format!("{} · build {}", part.title, log.build), Here::Elsewhere);
+        let frame = Frame::new(format!("{} · build {}", part.title, log.build), Here::Elsewhere).named(&onlooker);
         Ok(LogPage { frame, build: log.build.0, attempt: log.attempt, part })
     };
     answer(made.await)

@@ -1,5 +1,6 @@
 //! The pages that people look at: made here whole, readable without scripts, and kept true by what `live` says.
 
+mod agent_posts;
 mod agents;
 mod board;
 pub(in crate::web) mod build;
@@ -8,9 +9,11 @@ mod home;
 mod live;
 mod log;
 mod posts;
+mod project_posts;
 mod projects;
 mod queue;
 pub(in crate::web) mod said;
+pub(in crate::web) mod sign_in;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -36,11 +39,11 @@ pub(super) fn router() -> Router<Arc<Web>> {
         .route("/", get(home::page))
         .route("/queue", get(queue::page))
         .route("/agents", get(agents::page))
-        .route("/projects", get(projects::page))
         .route("/deliveries", get(deliveries::page))
         .route("/builds/{number}", get(build::page))
         .route("/builds/{number}/{stage}", get(build::stage))
         .route("/builds/{number}/logs/{log}", get(log::page))
+        .route("/builds/{number}/artifacts/{sha256}", get(build::artifact))
         .merge(live::router())
         .merge(posts::router())
 }
@@ -53,6 +56,8 @@ enum Here {
     Agents,
     Projects,
     Deliveries,
+    /// The page to which the head leads who is nobody yet.
+    SignIn,
     /// A page that is under none of them.
     Elsewhere,
 }
@@ -117,8 +122,19 @@ impl Frame {
         Self { csrf: may.then(|| csrf.clone()), who: Some(SignedIn { name, csrf }), ..self }
     }
 
+    /// For one who may do nothing on it that others may not.
+    fn named(self, onlooker: &Onlooker) -> Self {
+        let csrf = onlooker.visitor.csrf().map(str::to_owned);
+        let who = csrf.map(|csrf| SignedIn { name: onlooker.visitor.who().to_owned(), csrf });
+        Self { who, ..self }
+    }
+
     fn live_if(self, changes: bool, path: impl Into<String>) -> Self {
         Self { live: changes.then(|| path.into()), ..self }
+    }
+
+    fn is_sign_in(&self) -> bool {
+        self.here == Here::SignIn
     }
 
     fn places(&self) -> [Place; 5] {

@@ -21,14 +21,14 @@ use crate::web::agents::agent_name;
 use crate::web::api::{Answer, asked_by, number, said};
 use crate::web::deeds::{cancelled, restarted, said_at_gate};
 use crate::web::deliveries::redelivered;
-use crate::web::projects::changed;
+use crate::web::projects::{changed, removed};
 use crate::web::refusal::{Refusal, nothing_here};
 
 /// The fields of a form, in the order in which they stand there.
-type Fields = Vec<(String, String)>;
+pub(super) type Fields = Vec<(String, String)>;
 
 /// A form, as it comes.
-type Body = Result<Bytes, BytesRejection>;
+pub(super) type Body = Result<Bytes, BytesRejection>;
 
 /// What stands before the name of a value that a gate asks for.
 const INPUT: &str = "input.";
@@ -44,22 +44,26 @@ pub(super) fn router() -> Router<Arc<Web>> {
         .route("/projects/{*rest}", post(change).get(projects::one))
         .route("/agents/{name}/pause", post(pause))
         .route("/agents/{name}/resume", post(resume))
+        .merge(super::agent_posts::router())
+        .merge(super::project_posts::router())
 }
 
 /// Back to where it was done, or what stood against it.
-fn back(to: &str, done: Answer<()>) -> Response {
+pub(super) fn back(to: &str, done: Answer<()>) -> Response {
     match done {
         Ok(()) => Redirect::to(to).into_response(),
         Err(refusal) => sorry(refusal),
     }
 }
 
-fn fields(form: Body) -> Answer<Fields> {
+/// What a form says.
+pub(super) fn fields(form: Body) -> Answer<Fields> {
     let form = form.map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
     Ok(url::form_urlencoded::parse(&form).into_owned().collect())
 }
 
-fn field(fields: &[(String, String)], name: &str) -> Option<String> {
+/// What it says in the first field of a name.
+pub(super) fn field(fields: &[(String, String)], name: &str) -> Option<String> {
     fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
 }
 
@@ -89,6 +93,9 @@ async fn redeliver(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Res
 }
 
 async fn change(State(web): State<Arc<Web>>, Path(rest): Path<String>, form: Body) -> Response {
+    if let Some(identity) = rest.strip_suffix("/remove") {
+        return back("/projects", removed(&web, identity).await.map(drop));
+    }
     let Some(identity) = rest.strip_suffix("/change") else { return sorry(nothing_here()) };
     let done = async {
         changed(&web, identity, change_of(&fields(form)?)?).await?;

@@ -1,5 +1,5 @@
 //! The repositories whose forges begin builds here, and one of them: its settings, when it is built by itself, and what
-//! its forge delivered. The secret of its webhooks is never on a page.
+//! its forge delivered. The secret of its webhooks is on no page but the one that says it was added.
 
 use std::sync::Arc;
 
@@ -8,10 +8,11 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use buildr::process::clock::now_ms;
 use protocol::RepoUrl;
-use protocol::api::{Approval, ProjectView, Role, ScheduleView, coming};
+use protocol::api::{AddedProject, Approval, Forge, ProjectView, Role, ScheduleView, coming};
 use url::form_urlencoded::byte_serialize;
 
 use super::deliveries::{self, DeliveryShown, shown};
+use super::live::Part;
 use super::said::When;
 use super::{Frame, Here, Onlooker, answer};
 use crate::store::Page;
@@ -24,16 +25,19 @@ use crate::web::projects::{found, listed};
 const DELIVERIES: u32 = 10;
 
 #[derive(Template)]
-#[template(path = "projects.html")]
+#[template(path = "projects.html", blocks = ["projects"])]
 struct ProjectsPage {
     frame: Frame,
+    forges: [&'static str; Forge::ALL.len()],
     rows: Vec<ProjectShown>,
 }
 
 #[derive(Template)]
-#[template(path = "project.html")]
+#[template(path = "project.html", blocks = ["project"])]
 struct ProjectPage {
     frame: Frame,
+    /// What the forms of its schedules carry, which more people may send than the others.
+    schedules_csrf: Option<String>,
     project: ProjectShown,
     approvals: Vec<Choice>,
     schedules: Vec<ScheduleShown>,
@@ -78,6 +82,8 @@ struct Choice {
 }
 
 struct ScheduleShown {
+    /// As the list of schedules has it.
+    repo: String,
     name: String,
     pipeline: Option<String>,
     branch: String,
@@ -104,7 +110,54 @@ async fn projects(web: &Web, onlooker: &Onlooker) -> Answer<ProjectsPage> {
     for view in listed(web).await? {
         rows.push(project_shown(web, view, now_ms()).await?);
     }
-    Ok(ProjectsPage { frame: Frame::new("Projects", Here::Projects).seen_by(onlooker, Role::Maintainer), rows })
+    let frame = Frame::new("Projects", Here::Projects).live_if(true, "/live/projects");
+    Ok(ProjectsPage { frame: frame.seen_by(onlooker, Role::Maintainer), forges: Forge::ALL.map(Forge::name), rows })
+}
+
+/// The part of the page that changes.
+pub(super) async fn parts(web: &Web, onlooker: &Onlooker) -> Answer<Vec<Part>> {
+    Ok(vec![Part::new("projects", &projects(web, onlooker).await?.as_projects())?])
+}
+
+/// The same of one project.
+pub(super) async fn parts_of_one(web: &Web, identity: &str, onlooker: &Onlooker) -> Answer<Vec<Part>> {
+    Ok(vec![Part::new("project", &project(web, identity, onlooker).await?.as_project())?])
+}
+
+/// What stands there when it is no project any more.
+#[derive(Template)]
+#[template(source = "<p class=\"lead\">It is no project any more; its builds stay in the history.</p>", ext = "html")]
+struct Removed;
+
+/// What is sent in the place of a project that is gone.
+pub(super) fn removed() -> Answer<Part> {
+    Part::new("project", &Removed)
+}
+
+/// What is said once of a project that was added.
+#[derive(Template)]
+#[template(path = "project-added.html")]
+pub(super) struct AddedPage {
+    frame: Frame,
+    name: String,
+    link: String,
+    forge: &'static str,
+    hook_url: String,
+    secret: String,
+}
+
+impl AddedPage {
+    /// With its secret, which no other page has.
+    pub(super) fn new(AddedProject { project, secret }: AddedProject, onlooker: &Onlooker) -> Self {
+        Self {
+            frame: Frame::new("A project was added", Here::Projects).seen_by(onlooker, Role::Maintainer),
+            link: link(&project.identity),
+            name: project.identity,
+            forge: project.forge.name(),
+            hook_url: project.hook_url,
+            secret,
+        }
+    }
 }
 
 pub(super) async fn one(State(web): State<Arc<Web>>, Path(identity): Path<String>, onlooker: Onlooker) -> Response {
@@ -120,7 +173,10 @@ async fn project(web: &Web, identity: &str, onlooker: &Onlooker) -> Answer<Proje
     let delivered = crate::web::deliveries::listed(web, &query).await?.deliveries;
     let project = project_shown(web, view, now).await?;
     Ok(ProjectPage {
-        frame: Frame::new(identity.clone(), Here::Projects).seen_by(onlooker, Role::Maintainer),
+        frame: Frame::new(identity.clone(), Here::Projects)
+            .live_if(true, format!("/live{}", link(&identity)))
+            .seen_by(onlooker, Role::Maintainer),
+        schedules_csrf: Frame::new("", Here::Projects).seen_by(onlooker, Role::Developer).csrf,
         approvals: Approval::ALL
             .map(|it| Choice { name: it.name(), sentence: meaning(it), chosen: it == project.approval })
             .into(),
@@ -177,6 +233,7 @@ fn meaning(approval: Approval) -> &'static str {
 fn schedule_shown(it: ScheduleView, now_ms: u64) -> ScheduleShown {
     let next = |at: u64| Next { at: When::new(at, now_ms), ahead: coming(at.saturating_sub(now_ms)) };
     ScheduleShown {
+        repo: it.repo,
         name: it.schedule.name,
         pipeline: it.schedule.pipeline,
         branch: it.branch.to_string(),

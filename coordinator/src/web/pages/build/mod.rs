@@ -1,10 +1,12 @@
 //! One build's page: the verdict first, then what failed with the lines that say why, then all the rest.
 
+mod artifacts;
 mod failure;
 mod first_error;
 mod grid;
 mod jobs;
 mod shown;
+mod trigger;
 mod verdict;
 mod waterfall;
 
@@ -20,12 +22,14 @@ use protocol::{BuildNumber, JobKey, Plan};
 
 use super::live::Part;
 use super::{Onlooker, answer, sorry};
+use crate::store::Archived;
 use crate::timeline::timeline;
 use crate::web::Web;
 use crate::web::api::{Answer, Whole, number, whole};
 use crate::web::refusal::Refusal;
 use crate::web::shared::Seen;
 use crate::why;
+pub(super) use artifacts::page as artifact;
 use failure::Failure;
 use shown::{BuildPage, LogShown};
 
@@ -37,6 +41,7 @@ pub(in crate::web) struct Facts {
     plans: Vec<(JobKey, Plan)>,
     failures: Vec<Failure>,
     logs: Vec<LogShown>,
+    artifacts: Vec<Archived>,
     /// When it was looked up, in milliseconds since 1970.
     now_ms: u64,
 }
@@ -54,6 +59,7 @@ impl Facts {
             plans: store.plans_of(number).await?,
             failures: failure::failures(web, whole).await.map_err(unread)?,
             logs: shown::logs(web, whole).await?,
+            artifacts: store.archives(number).await?,
             view: whole.view.clone(),
             now_ms,
         })

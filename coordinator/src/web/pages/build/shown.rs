@@ -8,9 +8,11 @@ use protocol::plan::{Image, RunOn, StagePlan, Variable};
 use protocol::report::Tests;
 
 use super::Facts;
+use super::artifacts::{ArtifactShown, artifacts};
 use super::failure::Failure;
 use super::grid::{Grid, grids};
 use super::jobs::{GateShown, JobShown, anchor, gates, jobs};
+use super::trigger::{TriggerShown, trigger};
 use super::verdict::{Verdict, last_attempts, title, verdict};
 use super::waterfall::{Waterfall, waterfall};
 use crate::web::Web;
@@ -32,6 +34,7 @@ pub(super) struct BuildPage<'a> {
     number: u64,
     verdict: Verdict,
     head: Head,
+    trigger: TriggerShown,
     failures: &'a [Failure],
     gates: Vec<GateShown>,
     story: Vec<String>,
@@ -66,8 +69,6 @@ struct Head {
     short_commit: String,
     subject: String,
     trigger: String,
-    tag: Option<String>,
-    pull_request: Option<u64>,
     upstream: Vec<String>,
     by: Option<String>,
     asked: When,
@@ -103,13 +104,6 @@ struct TestsShown {
     tests: Tests,
     took: String,
     coverage: Option<String>,
-}
-
-struct ArtifactShown {
-    stage: String,
-    files: u64,
-    size: String,
-    sha256: String,
 }
 
 /// Where a job ran, and with what.
@@ -148,7 +142,7 @@ struct StagePlanShown {
 
 impl<'a> BuildPage<'a> {
     pub(super) fn new(facts: &'a Facts, onlooker: &Onlooker) -> Self {
-        let Facts { view, why, timeline, plans, failures, logs, now_ms } = facts;
+        let Facts { view, why, timeline, plans, failures, logs, now_ms, .. } = facts;
         let build = &view.build;
         let number = build.number.0;
         let title = format!("#{number} {} {}", build.status.name(), short_repo(&build.repo));
@@ -161,6 +155,7 @@ impl<'a> BuildPage<'a> {
             number,
             verdict: verdict(view, why),
             head: head(facts),
+            trigger: trigger(view),
             failures,
             gates: gates(view),
             story: story(view, why),
@@ -170,7 +165,7 @@ impl<'a> BuildPage<'a> {
             logs,
             waterfall: waterfall(timeline),
             tests: tests(view),
-            artifacts: artifacts(view),
+            artifacts: artifacts(facts),
             summaries: summaries(view),
             environment: environment(facts),
             plans: plans.iter().map(|(key, plan)| plan_shown(key.as_str(), plan)).collect(),
@@ -198,8 +193,6 @@ fn head(Facts { view, why, now_ms, .. }: &Facts) -> Head {
         commit,
         subject: build.subject.clone().unwrap_or_default(),
         trigger: build.trigger.clone(),
-        tag: view.origin.tag.clone(),
-        pull_request: view.origin.pull_request,
         upstream: view.origin.upstream.clone(),
         by: why.by.clone(),
         asked: When::new(build.created_ms, *now_ms),
@@ -312,20 +305,6 @@ fn tests(view: &BuildView) -> Vec<TestsShown> {
     // Where tests failed comes first.
     all.sort_by_key(|one| one.tests.failed == 0);
     all
-}
-
-fn artifacts(view: &BuildView) -> Vec<ArtifactShown> {
-    let stages = last_attempts(view).flat_map(|attempt| attempt.stages.iter().map(move |stage| (attempt, stage)));
-    let shown = stages.filter_map(|(attempt, stage)| {
-        let kept = stage.artifacts.as_ref()?;
-        Some(ArtifactShown {
-            stage: title(view, &attempt.job, stage.name.as_str()),
-            files: kept.files,
-            size: size(kept.bytes),
-            sha256: kept.sha256.clone(),
-        })
-    });
-    shown.collect()
 }
 
 fn summaries(view: &BuildView) -> Vec<(String, String)> {
