@@ -49,6 +49,25 @@ pub fn is_there() -> bool {
     there
 }
 
+/// The text of axe-core, where `scripts/setup` has fetched it: beside what cargo builds, or where `BUILDR_TEST_AXE` says.
+///
+/// # Panics
+/// When it is required (`BUILDR_TEST_REQUIRE`) and not there.
+#[must_use]
+pub fn axe() -> Option<String> {
+    let here = std::env::current_exe().expect("this program");
+    // target/release/deps/browser-…
+    let beside = here.ancestors().nth(3).map(|target| target.join("axe-core/axe.min.js")).unwrap_or_default();
+    let path = setting("BUILDR_TEST_AXE", &beside.to_string_lossy());
+    let found = std::fs::read_to_string(&path).ok();
+    let required = setting("BUILDR_TEST_REQUIRE", "").split(',').any(|part| part == "axe");
+    assert!(found.is_some() || !required, "axe-core is required, and not at {path}: scripts/setup --only axe");
+    if found.is_none() {
+        eprintln!("skipped: no axe-core at {path}");
+    }
+    found
+}
+
 /// Runs a test with a browser, where there is one.
 ///
 /// # Panics
@@ -73,6 +92,7 @@ pub async fn with_browser(scripts: Scripts, test: impl AsyncFnOnce(&Browser)) {
     }
     let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), wanted).await.expect("a browser");
     driver.set_page_load_timeout(PATIENCE).await.expect("a limit");
+    driver.set_script_timeout(PATIENCE).await.expect("a limit");
     let browser = Browser { driver: driver.clone() };
     let ended = AssertUnwindSafe(test(&browser)).catch_unwind().await;
     if ended.is_err() {
@@ -124,6 +144,23 @@ impl Browser {
         ran.convert().map_err(|error| error.to_string())
     }
 
+    /// What axe-core, of which this is the text, finds on the page that is serious or critical: a line for each.
+    ///
+    /// # Panics
+    /// When it cannot look.
+    pub async fn findings(&self, axe: &str) -> Vec<String> {
+        // What WebDriver runs is not the page's own: its policy for scripts stays as it is.
+        self.driver.execute(axe, Vec::<Value>::new()).await.expect("axe-core");
+        let look = "const done = arguments[arguments.length - 1];
+            axe.run(document, {resultTypes: ['violations']}).then(
+                (found) => done(found.violations.filter((one) => ['serious', 'critical'].includes(one.impact)).map((one) =>
+                    `${one.id} (${one.impact}): ${one.help}: ` + one.nodes.slice(0, 4).map((node) =>
+                        node.target.join(' ') + ' ' + (node.any[0]?.message ?? '')).join(' | '))),
+                (error) => done([`it cannot look: ${error}`]));";
+        let found = self.driver.execute_async(look, Vec::<Value>::new()).await.expect("findings");
+        found.convert().expect("a list")
+    }
+
     /// Waits until a piece of script gives true, which it may begin to do at any time.
     pub async fn until(&self, what: &str, script: &str) {
         until(what, async || self.try_run::<bool>(script).await.ok().filter(|is| *is)).await;
@@ -144,6 +181,23 @@ impl Browser {
             }
         })
         .await;
+    }
+
+    /// Presses a button from within the page, where a new rendering cannot come between look and click; says yes where
+    /// it asks first.
+    ///
+    /// # Panics
+    /// When it is not there in time, or does not ask.
+    pub async fn press(&self, button: &str, asks: bool) {
+        let button = json!(button);
+        // A question would hold up the script that led to it.
+        let script = format!(
+            "const found = document.querySelector({button}); if (found) setTimeout(() => found.click()); return found !== null"
+        );
+        self.until(&format!("the button {button}"), &script).await;
+        if asks {
+            until("a question", async || self.driver.accept_alert().await.ok()).await;
+        }
     }
 
     /// Types into the first element that a selector picks.

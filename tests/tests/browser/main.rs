@@ -2,6 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in what its cases share")]
 
+mod agents;
+mod artifacts;
+mod axe;
+mod projects;
+
 use farm::browser::{Browser, Scripts, with_browser};
 use farm::farm::{Farm, Repository, in_memory};
 use protocol::BuildNumber;

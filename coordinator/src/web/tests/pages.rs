@@ -210,3 +210,131 @@ async fn a_project_is_shown_and_changed() {
     assert!(look(&farm, "/projects").await.contains("not trusted"));
     farm.stop().await;
 }
+
+#[tokio::test]
+async fn an_agent_is_approved_by_the_key_that_stood_on_the_page() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::with(&folder, |config| config.enrolment = crate::config::Enrolment::ByApproval).await;
+    let agent = crate::testing::Agent::new(&farm.broker, "oak");
+    agent.hello(&["gpu", "spare"], None).await;
+    agent.hear(|control| matches!(control, protocol::control::Control::NotEnrolled { .. })).await;
+    let key = agent.identity.public().fingerprint();
+    let admin = Person::who_is(&farm, &folder, Role::Admin).await;
+    let maintainer = Person::who_is(&farm, &folder, Role::Maintainer).await;
+    let form = "action=\"/agents/oak/approve\"";
+
+    let page = look(&farm, "/agents").await;
+    assert!(page.contains("waits for approval") && page.contains(&key) && !page.contains(form), "{page}");
+    assert!(page.contains("buildr agent approve oak --key "), "{page}");
+    assert!(!maintainer.look(&farm, "/agents").await.contains(form));
+    let page = admin.look(&farm, "/agents").await;
+    assert!(page.contains(form) && page.contains(&format!("name=\"fingerprint\" value=\"{key}\"")), "{page}");
+    let asked = format!("fingerprint={}&label=gpu", key.replace('+', "%2B"));
+    for what in ["approve", "revoke", "forget"] {
+        let path = format!("/agents/oak/{what}");
+        assert_eq!(maintainer.send(&farm, &path, &asked).await.0, 403, "{what}");
+        let without = format!("{}{FORM}", admin.headers);
+        assert_eq!(ask(&farm, &format!("POST {path}"), &without, &asked).await.0, 403, "{what}");
+        assert_eq!(ask(&farm, &format!("POST {path}"), FORM, &asked).await.0, 401, "{what}");
+    }
+    let (status, _, page) = admin.send(&farm, "/agents/oak/approve", "fingerprint=another&label=gpu").await;
+    assert!(status == 409 && page.contains("shows the key"), "{status} {page}");
+    assert_eq!(admin.send(&farm, "/agents/oak/approve", &format!("{asked}&label=none")).await.0, 409);
+    assert_eq!(admin.send(&farm, "/agents/oak/approve", "label=gpu").await.0, 400);
+    assert_eq!(admin.send(&farm, "/agents/ash/approve", &asked).await.0, 404);
+    let (status, to, page) = admin.send(&farm, "/agents/oak/approve", &asked).await;
+    assert_eq!((status, to.as_str()), (303, "/agents"), "{page}");
+    let page = admin.look(&farm, "/agents").await;
+    assert!(page.contains("labels that nobody approved") && !page.contains("waits for approval"), "{page}");
+
+    // It is here, so it cannot be forgotten; revoked it can.
+    assert_eq!(admin.send(&farm, "/agents/oak/forget", "").await.0, 409);
+    assert_eq!(admin.send(&farm, "/agents/oak/revoke", "reason=%3Cb%3Estolen").await.0, 303);
+    let page = admin.look(&farm, "/agents").await;
+    assert!(page.contains("b&gt;stolen") && page.contains("Take it back"), "{page}");
+    assert_eq!(admin.send(&farm, "/agents/oak/forget", "").await.0, 303);
+    assert!(admin.look(&farm, "/agents").await.contains("No agent belongs to this farm yet"));
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_project_is_added_and_removed_on_its_page_and_its_secret_said_once() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let maintainer = Person::who_is(&farm, &folder, Role::Maintainer).await;
+    let developer = Person::who_is(&farm, &folder, Role::Developer).await;
+    let viewer = Person::who_is(&farm, &folder, Role::Viewer).await;
+    assert!(!developer.look(&farm, "/projects").await.contains("action=\"/projects\""));
+    assert!(maintainer.look(&farm, "/projects").await.contains("action=\"/projects\""));
+    let asked = "url=https%3A%2F%2Fgithub.com%2Fa%2Fb&forge=&default_branch=";
+    assert_eq!(developer.send(&farm, "/projects", asked).await.0, 403);
+    assert_eq!(maintainer.send(&farm, "/projects", "url=x%3A%2F%2F").await.0, 400);
+    let (status, _, page) = maintainer.send(&farm, "/projects", asked).await;
+    let kept = farm.desk.store.project("github.com/a/b").await.unwrap().unwrap();
+    assert!(status == 200 && page.contains(&kept.secret) && page.contains(&kept.key), "{status} {page}");
+    assert_eq!(maintainer.send(&farm, "/projects", asked).await.0, 409);
+    for path in ["/projects", "/projects/github.com/a/b", "/deliveries"] {
+        assert!(!maintainer.look(&farm, path).await.contains(&kept.secret), "{path}");
+    }
+    // What can be done with a schedule is a developer's to do; there is none as yet.
+    let order = "project=github.com%2Fa%2Fb&name=nightly&order=run";
+    assert_eq!(viewer.send(&farm, "/schedules", order).await.0, 403);
+    let (status, _, page) = developer.send(&farm, "/schedules", order).await;
+    assert!(status == 404 && page.contains("no such schedule"), "{status} {page}");
+    assert_eq!(developer.send(&farm, "/schedules", "name=nightly&order=burn").await.0, 400);
+
+    let remove = "/projects/github.com/a/b/remove";
+    assert_eq!(developer.send(&farm, remove, "").await.0, 403);
+    let (status, to, _) = maintainer.send(&farm, remove, "").await;
+    assert_eq!((status, to.as_str()), (303, "/projects"));
+    assert_eq!(maintainer.send(&farm, remove, "").await.0, 404);
+    assert_eq!(ask(&farm, "GET /live/projects/github.com/a/b", "", "").await.0, 404);
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_build_says_what_its_forge_said_of_the_change() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let commit = |letter: &str| letter.repeat(40).parse::<protocol::CommitId>().unwrap();
+    let origin = protocol::job::Origin {
+        pull_request: Some(7),
+        target: Some("main".parse().unwrap()),
+        source: Some("topic".parse().unwrap()),
+        author: Some("Ada <script>".to_owned()),
+        message: Some("A <i>proposal".to_owned()),
+        head: Some(commit("a")),
+        changed: vec!["src/<b>.rs".to_owned(), "README.md".to_owned()],
+        fork: true,
+        link: Some("https://example.org/pull/7?a=\"><b>".to_owned()),
+        ..protocol::job::Origin::default()
+    };
+    let trigger = |origin| crate::intake::Trigger {
+        origin,
+        commit: Some(commit("b")),
+        ..crate::intake::Trigger::new(
+            "https://example.org/x".parse().unwrap(),
+            protocol::job::TriggerKind::PullRequest,
+        )
+    };
+    crate::intake::submit(&farm.desk, &trigger(origin.clone()), None).await.unwrap();
+    let page = look(&farm, "/builds/1").await;
+    for expect in [
+        "href=\"https://example.org/pull/7?a=",
+        "pull request 7</a> from a fork",
+        "of another repository into",
+        "Its merge, which is built",
+        "2 changed files",
+        "README.md",
+        "topic",
+    ] {
+        assert!(page.contains(expect), "{expect:?} is not in {page}");
+    }
+    assert!(!page.contains("<script>") && !page.contains("<i>") && !page.contains("<b>."), "{page}");
+    let link = Some("javascript:alert(1)".to_owned());
+    let origin = protocol::job::Origin { link, ..origin };
+    crate::intake::submit(&farm.desk, &trigger(origin), None).await.unwrap();
+    let page = look(&farm, "/builds/2").await;
+    assert!(page.contains("pull request 7") && !page.contains("javascript:"), "{page}");
+    farm.stop().await;
+}
