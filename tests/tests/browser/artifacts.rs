@@ -48,6 +48,7 @@ async fn what_a_build_left_is_found_and_brought_home() {
             after: None,
         };
         let archive = shelf.fetch(&kept, folder.path()).await.unwrap();
+        std::fs::create_dir(folder.path().join("home")).unwrap();
         assert_eq!(carry::restore(&archive, &folder.path().join("home")).unwrap(), 2);
         assert_eq!(std::fs::read_to_string(folder.path().join("home/out/app")).unwrap().trim(), "the program");
         // A build does not have what another one left.

@@ -41,7 +41,10 @@ struct AgentShown {
     version: String,
     host: String,
     labels: Vec<String>,
+    /// The key that waits for approval, when one does; else its own.
     fingerprint: String,
+    /// Its own, where it does not stand there already.
+    key: Option<String>,
     jobs: Vec<Running>,
     is_paused: bool,
     /// What a person is asked to approve, and what there is to say to that.
@@ -106,6 +109,11 @@ fn shown(is_own: bool, agent: AgentView, board: &Board) -> AgentShown {
         machine: agent.capacity.as_ref().map(|it| format!("{} cores, {} of memory", it.cores, size(it.memory_bytes))),
         jobs: board.runs.iter().filter(|job| job.agent == agent.name).cloned().collect(),
         is_paused: agent.pause.is_some(),
+        key: match (&agent.enrolled_key, agent.enrolled) {
+            (Some(key), _) => Some(key.clone()),
+            (None, true) => Some(agent.fingerprint.clone()),
+            (None, false) => None,
+        },
         asked: asked(&agent),
         may_revoke: !is_own && agent.revoked.is_none(),
         may_forget: !is_own && agent.running == 0 && (agent.revoked.is_some() || agent.seen_ms_ago.is_none()),

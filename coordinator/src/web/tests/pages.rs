@@ -312,10 +312,7 @@ async fn a_build_says_what_its_forge_said_of_the_change() {
     let trigger = |origin| crate::intake::Trigger {
         origin,
         commit: Some(commit("b")),
-        ..crate::intake::Trigger::new(
-            "https://example.org/x".parse().unwrap(),
-            protocol::job::TriggerKind::PullRequest,
-        )
+        ..crate::intake::Trigger::new("https://example.org/x".parse().unwrap(), protocol::job::TriggerKind::PullRequest)
     };
     crate::intake::submit(&farm.desk, &trigger(origin.clone()), None).await.unwrap();
     let page = look(&farm, "/builds/1").await;
