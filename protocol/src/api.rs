@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::id::{BuildNumber, LogName, StageName};
 use crate::job::Origin;
@@ -63,7 +64,7 @@ pub const PLANNING_KEY: &str = "(plan)";
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8700";
 
 /// `POST /api/v1/builds`: begin a build.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Submit {
     /// Which repository.
@@ -91,7 +92,7 @@ impl Submit {
 }
 
 /// Where a build or a job stands, for people: an outcome's name once it is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Waits for an agent.
@@ -136,7 +137,7 @@ impl Status {
 }
 
 /// One build, in a list. `GET /api/v1/builds?before=N&limit=N` gives [`Builds`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct BuildRow {
     /// Its number.
     pub number: BuildNumber,
@@ -163,7 +164,7 @@ pub struct BuildRow {
 }
 
 /// A page of builds, newest first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Builds {
     /// The builds.
     pub builds: Vec<BuildRow>,
@@ -172,7 +173,7 @@ pub struct Builds {
 }
 
 /// One build whole: `GET /api/v1/builds/N`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct BuildView {
     /// What the list shows of it.
     pub build: BuildRow,
@@ -233,7 +234,7 @@ impl BuildView {
 }
 
 /// One taking of a job by an agent.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AttemptView {
     /// The job's key within the build.
     pub job: String,
@@ -257,7 +258,7 @@ pub struct AttemptView {
 }
 
 /// One stage of an attempt.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct StageView {
     /// Its name.
     pub name: StageName,
@@ -307,7 +308,7 @@ impl StageView {
 }
 
 /// One log of an attempt. Its bytes: `GET /api/v1/builds/N/logs/NAME?attempt=N&job=KEY&from=BYTE`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LogView {
     /// Its name: a stage's, or the job's own.
     pub name: LogName,
@@ -335,7 +336,7 @@ impl LogView {
 }
 
 /// When the bytes of a log were printed: `GET /api/v1/builds/N/logs/NAME/times?attempt=N`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LogTimes {
     /// Where in the log a piece begins, and when its agent had it, in milliseconds since 1970; in order.
     pub pieces: Vec<(u64, u64)>,
@@ -343,7 +344,7 @@ pub struct LogTimes {
 
 /// One line of `GET /api/v1/builds/N/follow`: newline-delimited JSON, from the beginning, until the build is over
 /// and its logs are whole.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "follow", rename_all = "snake_case")]
 pub enum Follow {
     /// Where the build stands; first, and after each change.
@@ -370,7 +371,7 @@ pub enum Follow {
 }
 
 /// `POST /api/v1/builds/N/cancel`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CancelRequest {
     /// Why, for those who look at the build.
@@ -379,7 +380,7 @@ pub struct CancelRequest {
 }
 
 /// What a cancel did.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Cancelled {
     /// Where the build stands now.
     pub status: Status,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Why a text is not the name that it was taken for.
@@ -102,7 +103,7 @@ impl ClaimId {
 }
 
 /// The number that people know a build by: 1, 2, 3 … within one coordinator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct BuildNumber(pub u64);
 
@@ -114,9 +115,9 @@ impl fmt::Display for BuildNumber {
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $expected:literal, $valid:expr) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
         #[serde(try_from = "String", into = "String")]
+        $(#[$doc])*
         pub struct $name(String);
 
         impl $name {
@@ -164,18 +165,21 @@ fn word(text: &str, more: &str, longest: usize) -> bool {
 
 text_id!(
     /// The name of an agent, unique in its farm. It stands in routing keys, so it holds no dot.
+    #[schema(pattern = r"^[0-9A-Za-z][0-9A-Za-z_-]*$", max_length = 63)]
     AgentId,
     "an agent's name (1 to 63 letters, digits, '-' or '_', beginning with a letter or digit)",
     |text| word(text, "-_", 63)
 );
 text_id!(
     /// The name of a stage, as the manifest has it.
+    #[schema(pattern = r"^[0-9A-Za-z][0-9A-Za-z_.-]*$", max_length = 63)]
     StageName,
     "a stage's name (1 to 63 letters, digits, '-', '_' or '.', beginning with a letter or digit)",
     |text| word(text, "-_.", 63)
 );
 text_id!(
     /// The name of a job within its build: `build` alone, or a matrix cell's name.
+    #[schema(pattern = r"^[^\x00-\x1F\x7F-\x9F]+$", max_length = 200)]
     JobKey,
     "a job's key (1 to 200 printable characters)",
     |text| (1..=200).contains(&text.len()) && text.chars().all(|c| !c.is_control())
@@ -183,6 +187,7 @@ text_id!(
 text_id!(
     /// The name of one log of an attempt: a stage's name, or one of the job's own logs such as `checkout`.
     /// It becomes a file's name at the coordinator.
+    #[schema(pattern = r"^[0-9A-Za-z][0-9A-Za-z_.-]*$", max_length = 80)]
     LogName,
     "a log's name (1 to 80 letters, digits, '-', '_' or '.', beginning with a letter or digit)",
     |text| word(text, "-_.", 80)
@@ -230,7 +235,7 @@ impl LogName {
 }
 
 /// What an agent must offer to be given a job; empty for a job that any agent may run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "BTreeSet<String>", into = "BTreeSet<String>")]
 pub struct LabelSet(BTreeSet<String>);
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::credentials::RepoCredentials;
 use crate::id::{BuildNumber, JobId, JobKey, StageName};
@@ -132,7 +133,7 @@ pub struct StatusMessage {
 }
 
 /// Why a build began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TriggerKind {
     /// Commits were pushed to a branch.
@@ -266,7 +267,7 @@ impl WorkOrder {
 }
 
 /// What began a build, beyond its kind.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Origin {
     /// The tag, when it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

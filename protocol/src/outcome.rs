@@ -4,11 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::id::StageName;
 
 /// How a job or a build ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// All that should run ran, and ended with 0.
@@ -25,7 +26,7 @@ pub enum Outcome {
 }
 
 /// Which part of the farm's work could not be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// The manifest is missing or wrong.
@@ -114,7 +115,7 @@ impl fmt::Display for Outcome {
 }
 
 /// The end of a job, with the sentence that a person reads.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ending {
     /// How it ended.
     #[serde(flatten)]
@@ -171,7 +172,7 @@ impl Ending {
 }
 
 /// How the process of one container came to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "end", rename_all = "snake_case")]
 pub enum StageEnd {
     /// By itself.
@@ -252,7 +253,7 @@ impl fmt::Display for StageEnd {
 }
 
 /// How a stage ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum StageOutcome {
     /// With 0.

@@ -12,6 +12,7 @@ mod stage;
 use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::id::{JobKey, StageName};
 
@@ -30,7 +31,7 @@ pub const MAX_JOBS: usize = 256;
 pub const MAX_PLAN_BYTES: usize = 1 << 20;
 
 /// What one job does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Plan {
     /// The image that `prepare` and every stage without one of its own start from.
     pub image: Image,
@@ -110,7 +111,7 @@ impl Plan {
 }
 
 /// What holds for a build as a whole.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BuildPlan {
     /// Stages that were passed over when the build was planned, with the reason; they are in no job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -153,7 +154,7 @@ impl BuildPlan {
 
 /// Of whose turn one pipeline waits, and holds until all of its jobs but its `finally` are over: that one waits for the
 /// other pipelines too, and who has a turn must not wait for another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PipelineTurn {
     /// Its name; the empty text for the one without.
     pub pipeline: String,
@@ -162,7 +163,7 @@ pub struct PipelineTurn {
 }
 
 /// A stage that was passed over.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SkippedStage {
     /// Which.
     pub stage: StageName,
@@ -174,7 +175,7 @@ pub struct SkippedStage {
 }
 
 /// How the code of a repository is fetched.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CloneOptions {
     /// Nothing is fetched: the workspace begins empty (`clone: false`).
     #[serde(default, skip_serializing_if = "Not::not")]
@@ -202,7 +203,7 @@ impl CloneOptions {
 }
 
 /// Which submodules are fetched.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Submodules {
     /// None.
@@ -221,7 +222,7 @@ impl Submodules {
 }
 
 /// Another repository in the workspace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OtherRepo {
     /// What the manifest calls it.
     pub name: String,
@@ -242,7 +243,7 @@ fn default_workspace() -> String {
 }
 
 /// A variable of the environment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Variable {
     /// `[A-Za-z_][A-Za-z0-9_]*`
     pub name: String,
@@ -273,7 +274,7 @@ fn is_zero(number: &i32) -> bool {
 }
 
 /// The artifacts that one job left, for those that need it. The bytes never travel over the broker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Kept {
     /// Which job left them.
     pub job: JobKey,
@@ -291,7 +292,7 @@ pub struct Kept {
 }
 
 /// Two jobs that wait for nothing of each other hand on different values for one name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Clash {
     /// Which name.
     pub name: String,

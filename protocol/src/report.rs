@@ -6,6 +6,7 @@ mod spent;
 mod tests_read;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::id::{AgentId, BootId, ClaimId, JobId, LabelSet, LogName, StageName};
@@ -132,7 +133,7 @@ pub struct Heartbeat {
 }
 
 /// What an agent's machine has, and has left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Capacity {
     /// Free bytes of the disk under the agent's work folder, for this user.
     pub disk_free_bytes: u64,

@@ -13,6 +13,7 @@ use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
 
 type SecureKem = X25519HkdfSha256;
 
@@ -91,7 +92,7 @@ impl fmt::Display for SecureText {
 }
 
 /// What values are sealed with: `GET /api/v1/key`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FarmKey {
     /// The public key, in base64.
     pub key: String,

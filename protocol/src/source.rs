@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Why a text cannot name a repository, branch or commit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,8 +46,13 @@ pub enum InvalidSource {
 ///
 /// `ext::` and every other transport that can run a command, option-like texts and control characters are
 /// refused. [`fmt::Display`] and [`fmt::Debug`] leave out a password; [`RepoUrl::reveal`] has it.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(
+    pattern = r"^(/[^\x00-\x1F\x7F-\x9F]*|(https?|ssh|git|file)://[^\s\x00-\x1F\x7F-\x9F-][^\s\x00-\x1F\x7F-\x9F]*|[^\s\x00-\x1F\x7F-\x9F:/-][^\s\x00-\x1F\x7F-\x9F:/]*:[^\s\x00-\x1F\x7F-\x9F:-][^\s\x00-\x1F\x7F-\x9F]*)$",
+    max_length = 2048,
+    examples("https://example.org/ada/cronline.git")
+)]
 pub struct RepoUrl(String);
 
 /// The longest text that is taken for a repository, in bytes.
@@ -219,8 +225,13 @@ impl From<RepoUrl> for String {
 }
 
 /// The name of a branch, without `refs/heads/`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(
+    pattern = r"^(?![-./])(?!@$)(?!.*(\.\.|@\{|//|/\.|\.lock/))(?!.*(\.|/|\.lock)$)[^\s\x00-\x1F\x7F-\x9F~^:?*\[\\]+$",
+    max_length = 255,
+    examples("main")
+)]
 pub struct Branch(String);
 
 impl Branch {
@@ -269,8 +280,9 @@ impl From<Branch> for String {
 }
 
 /// One commit, by its whole name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(pattern = "^[0-9A-Fa-f]{40}$")]
 pub struct CommitId(String);
 
 impl CommitId {

@@ -4,9 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What somebody may do; each role may all that the ones before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Look at builds and logs.
@@ -54,7 +55,7 @@ impl FromStr for Role {
 }
 
 /// `POST /api/v1/tokens`: make an API token.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MakeToken {
     /// What it is called: 1 to 64 letters, digits, `.`, `_`, `-` and `@`. What is done with it is written down under
@@ -68,7 +69,7 @@ pub struct MakeToken {
 }
 
 /// A token that was made. Its text is told this once.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct MadeToken {
     /// The token itself. Secret.
     pub token: String,
@@ -77,7 +78,7 @@ pub struct MadeToken {
 }
 
 /// One API token, without its text. `GET /api/v1/tokens` gives all, the newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenView {
     /// Its name.
     pub name: String,
@@ -101,7 +102,7 @@ pub struct TokenView {
 }
 
 /// One thing that somebody did, or was refused for that one's role.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditEntry {
     /// Its place in the list.
     pub id: u64,
@@ -125,7 +126,7 @@ pub struct AuditEntry {
 }
 
 /// A page of what was done, newest first: `GET /api/v1/audit?before=ID&limit=N`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Audit {
     /// What was done.
     pub entries: Vec<AuditEntry>,

@@ -1,12 +1,13 @@
 //! Agents, and what a person can say about one.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::id::LabelSet;
 use crate::report::Capacity;
 
 /// One agent: `GET /api/v1/agents` gives a list, `GET /api/v1/agents/NAME` one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AgentView {
     /// Its name.
     pub name: String,
@@ -59,7 +60,7 @@ pub struct AgentView {
 }
 
 /// That a person wants an agent to take no jobs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Paused {
     /// Why.
     pub note: String,
@@ -70,7 +71,7 @@ pub struct Paused {
 }
 
 /// `POST /api/v1/agents/NAME/approve`: the agent with this very key belongs to the farm.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Approve {
     /// The whole fingerprint that the person compared. Another key than this is refused.
@@ -81,7 +82,7 @@ pub struct Approve {
 }
 
 /// `POST /api/v1/agents/NAME/pause`: the agent takes no jobs until `resume`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pause {
     /// Why, for those who look at the agent or at a build that waits.
@@ -90,7 +91,7 @@ pub struct Pause {
 }
 
 /// `POST /api/v1/agents/NAME/revoke`: the agent and its key belong to the farm no longer.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Revoke {
     /// Why, for those who look at the agent or at what was lost with it.
@@ -99,7 +100,7 @@ pub struct Revoke {
 }
 
 /// What `POST /api/v1/agents/NAME/forget` did.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Forgotten {
     /// As a sentence.
     pub message: String,

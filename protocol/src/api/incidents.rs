@@ -1,9 +1,10 @@
 //! What is not as it should be on the line, and messages that were laid aside.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What is not as it should be on the line: `GET /api/v1/incidents`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Incidents {
     /// What happened, the newest first; equal ones are one with a count.
     pub incidents: Vec<IncidentView>,
@@ -14,7 +15,7 @@ pub struct Incidents {
 }
 
 /// One incident.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct IncidentView {
     /// What kind of thing happened.
     pub kind: IncidentKind,
@@ -31,7 +32,7 @@ pub struct IncidentView {
 }
 
 /// What kind of thing an incident is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IncidentKind {
     /// A message that cannot be read, or is no job.
@@ -66,7 +67,7 @@ impl std::str::FromStr for IncidentKind {
 }
 
 /// A message that was laid aside. Its first 4 KiB lie in the broker's queue `buildr.dead`, with the reason.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DeadLetterView {
     /// The queue it lay on.
     pub queue: String,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Status;
 use crate::id::{BuildNumber, JobKey, LabelSet, LogName, StageName};
@@ -11,7 +12,7 @@ use crate::outcome::StageOutcome;
 use crate::plan::{Cell, Gate};
 
 /// One job of a build.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct JobView {
     /// Its name within the build.
     pub key: JobKey,
@@ -53,7 +54,7 @@ pub struct JobView {
 }
 
 /// A gate, for people.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct GateView {
     /// Whether it waits for a person now.
     pub open: bool,
@@ -69,7 +70,7 @@ pub struct GateView {
 }
 
 /// `POST /api/v1/builds/N/approve`, or `POST /api/v1/builds/N/jobs/KEY/approve`: what a person says at a gate.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApproveJob {
     /// Which job; the only one that waits for a person when absent.
@@ -87,7 +88,7 @@ pub struct ApproveJob {
 }
 
 /// What became of it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Approved {
     /// The job that it was about.
     pub job: JobKey,
@@ -96,7 +97,7 @@ pub struct Approved {
 }
 
 /// A try of a stage that was followed by another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TryView {
     /// 1 for the first.
     pub number: u32,
@@ -109,7 +110,7 @@ pub struct TryView {
 }
 
 /// The files that a stage left for others.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeptView {
     /// How many.
     pub files: u64,

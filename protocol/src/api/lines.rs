@@ -1,10 +1,11 @@
 //! Logs line by line, as people look at them.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Some lines of a log: `GET /api/v1/builds/N/logs/NAME/lines?from=&count=`, and each event `lines` of
 /// `GET /live/builds/N/logs/NAME`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LogLines {
     /// The lines, in order. There may be fewer than were asked for where they are long: go on behind the last.
     pub lines: Vec<LogLine>,
@@ -13,7 +14,7 @@ pub struct LogLines {
 }
 
 /// One line of a log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogLine {
     /// Its number, from 1.
     pub n: u64,
@@ -35,7 +36,7 @@ fn is_nothing(bytes: &u64) -> bool {
 }
 
 /// Where a log stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogState {
     /// Of which attempt it is.
     pub attempt: u32,
@@ -56,14 +57,14 @@ pub struct LogState {
 }
 
 /// The lines of a log that announce a command: `GET /api/v1/builds/N/logs/NAME/commands`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LogCommands {
     /// In order; of more than 2,000 the first.
     pub commands: Vec<LogCommand>,
 }
 
 /// A line that announces a command.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogCommand {
     /// The line's number.
     pub line: u64,
@@ -72,7 +73,7 @@ pub struct LogCommand {
 }
 
 /// Lines in which something was found: `GET /api/v1/builds/N/logs/NAME/search?q=&regex=&case=&from=&limit=`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LogHits {
     /// In order.
     pub hits: Vec<LogHit>,
@@ -82,7 +83,7 @@ pub struct LogHits {
 }
 
 /// A line in which something was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogHit {
     /// The line's number.
     pub line: u64,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::owners::{CredentialsView, ProjectKeeps, SetCredentials};
 use super::storage::Keeps;
@@ -11,7 +12,7 @@ use crate::id::BuildNumber;
 use crate::source::{Branch, RepoUrl};
 
 /// What kind of server tells of pushes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Forge {
     /// GitHub, in the cloud or on one's own server.
@@ -81,7 +82,7 @@ impl FromStr for Forge {
 }
 
 /// Which builds wait until a maintainer has let them begin.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Approval {
     /// None.
@@ -127,7 +128,7 @@ impl FromStr for Approval {
 }
 
 /// `POST /api/v1/projects`: builds of this repository begin by its forge's webhooks from now on.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewProject {
     /// How agents clone it: over https or ssh.
@@ -178,7 +179,7 @@ impl NewProject {
 }
 
 /// `POST /api/v1/projects/IDENTITY/change`: what is not given stays.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeProject {
     /// Another way to the same repository.
@@ -214,7 +215,7 @@ pub struct ChangeProject {
 }
 
 /// A project: `GET /api/v1/projects` lists them, `GET /api/v1/projects/IDENTITY` gives one. Its secret is never shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProjectView {
     /// What all ways to its repository have in common, such as `example.org/a/b`.
     pub identity: String,
@@ -251,7 +252,7 @@ pub struct ProjectView {
 }
 
 /// What adding a project gives, and nothing later does again.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AddedProject {
     /// The project.
     pub project: ProjectView,
@@ -260,14 +261,14 @@ pub struct AddedProject {
 }
 
 /// What was done with a project.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RemovedProject {
     /// As a sentence.
     pub message: String,
 }
 
 /// One delivery of a webhook: `GET /api/v1/deliveries?project=IDENTITY&before=N&limit=N` gives [`Deliveries`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeliveryView {
     /// Its number.
     pub number: u64,
@@ -300,7 +301,7 @@ pub struct DeliveryView {
 }
 
 /// A page of deliveries, the newest first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Deliveries {
     /// The deliveries.
     pub deliveries: Vec<DeliveryView>,
@@ -310,7 +311,7 @@ pub struct Deliveries {
 }
 
 /// What a forge hears: `POST /hooks/FORGE/KEY`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Received {
     /// The delivery's number.
     pub delivery: u64,

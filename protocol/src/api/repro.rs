@@ -1,6 +1,7 @@
 //! What it takes to do a build of the farm elsewhere.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::id::BuildNumber;
 use crate::job::{Origin, TriggerKind};
@@ -9,7 +10,7 @@ use crate::source::{Branch, CommitId};
 
 /// `GET /api/v1/builds/N/repro`: a build as it was planned, with its images as they were. No secret is in it, but for the
 /// names of those that it asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Repro {
     /// Which build.
     pub build: BuildNumber,

@@ -3,11 +3,12 @@
 use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::id::{BuildNumber, JobKey};
 
 /// `POST /api/v1/builds/N/restart`: begins a build that does again what this one did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Restart {
     /// Takes over what passed, and does the rest again.
@@ -19,7 +20,7 @@ pub struct Restart {
 }
 
 /// What came of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Restarted {
     /// The new build.
     pub build: BuildNumber,

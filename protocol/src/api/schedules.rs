@@ -1,13 +1,14 @@
 //! Builds that begin by themselves.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::id::BuildNumber;
 use crate::plan::Schedule;
 use crate::source::Branch;
 
 /// One schedule. `GET /api/v1/schedules` gives all of them, by repository.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ScheduleView {
     /// The repository, without a password.
     pub repo: String,
@@ -30,7 +31,7 @@ pub struct ScheduleView {
 }
 
 /// `POST /api/v1/schedules`: does something with a schedule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleOrder {
     /// Its name.
@@ -46,7 +47,7 @@ pub struct ScheduleOrder {
 }
 
 /// What can be done with a schedule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleAct {
     /// Lets it begin no builds.
@@ -58,7 +59,7 @@ pub enum ScheduleAct {
 }
 
 /// What was done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ScheduleDone {
     /// What was done, as a sentence.
     pub message: String,

@@ -1,12 +1,13 @@
 //! Secrets of the farm: set and listed, and their values never given.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::job::TriggerKind;
 use crate::source::RepoUrl;
 
 /// `POST /api/v1/secrets`: keep a secret, in place of one for the same builds.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetSecret {
     /// Its name, by which stages ask for it: 1 to 128 letters, digits, `_`, `-`, `.` or `/`.
@@ -34,7 +35,7 @@ impl std::fmt::Debug for SetSecret {
 }
 
 /// `POST /api/v1/secrets/remove`: forget the secret that was set for these very builds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveSecret {
     /// Its name.
@@ -54,7 +55,7 @@ pub struct RemoveSecret {
 }
 
 /// One secret, without its value. `GET /api/v1/secrets` gives all, by project and name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SecretView {
     /// Its name.
     pub name: String,

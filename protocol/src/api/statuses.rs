@@ -1,11 +1,12 @@
 //! Which forges are told how the builds of a commit go.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::source::RepoUrl;
 
 /// A repository whose forge is told. `GET /api/v1/statuses` gives all of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReportView {
     /// The repository: host and path, which all its URLs have in common.
     pub repository: String,
@@ -24,7 +25,7 @@ pub struct ReportView {
 }
 
 /// `POST /api/v1/statuses`: tells a repository's forge from now on.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReportTo {
     /// Which repository, by any of its URLs.
@@ -46,7 +47,7 @@ impl std::fmt::Debug for ReportTo {
 }
 
 /// `POST /api/v1/statuses/forget`: tells a repository's forge no longer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReportNoMore {
     /// Which repository, by any of its URLs.
@@ -54,7 +55,7 @@ pub struct ReportNoMore {
 }
 
 /// What was done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reported {
     /// What was done, as a sentence.
     pub message: String,

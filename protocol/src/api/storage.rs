@@ -3,11 +3,12 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::owners::KeptOtherwise;
 
 /// `GET /api/v1/storage`: sizes in bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StorageView {
     /// How many builds are kept.
     pub builds: u64,
@@ -38,7 +39,7 @@ pub struct StorageView {
 
 /// For how long builds are kept, and what they leave; without end where nothing is said. Pinned builds and the last one
 /// of each branch that passed are kept in any case.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Keeps {
     /// The newest builds of each repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,7 +73,7 @@ impl fmt::Display for Keeps {
 }
 
 /// `POST /api/v1/builds/N/pin`: keeps a build, however old it becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pin {
     /// Or keeps it no longer than others.
@@ -80,7 +81,7 @@ pub struct Pin {
 }
 
 /// What was done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pinned {
     /// What was done, as a sentence.
     pub message: String,

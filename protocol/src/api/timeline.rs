@@ -1,13 +1,14 @@
 //! Where the time of a build went.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::BuildRow;
 use crate::id::{AgentId, JobKey};
 use crate::report::Span;
 
 /// `GET /api/v1/builds/N/timeline`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Timeline {
     /// What the list shows of it.
     pub build: BuildRow,
@@ -18,7 +19,7 @@ pub struct Timeline {
 }
 
 /// Where the time of one attempt went.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AttemptTimeline {
     /// The job's key.
     pub job: JobKey,

@@ -4,12 +4,13 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Status;
 use crate::id::{AgentId, BuildNumber, JobKey, LabelSet};
 
 /// Why a job waits. Times are in milliseconds, counted back or on from the moment of the answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum WaitReason {
     /// Other jobs of its build come first.
@@ -121,7 +122,7 @@ impl WaitReason {
 }
 
 /// What a person is asked at a gate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Asked {
     /// Of which build.
     pub build: BuildNumber,
@@ -141,7 +142,7 @@ pub struct Asked {
 }
 
 /// A job's place behind others.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BusyQueue {
     /// Its place among the jobs that wait for such an agent; 1 is the next.
     pub position: u32,
@@ -152,7 +153,7 @@ pub struct BusyQueue {
 }
 
 /// A job that another one waits for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NeededJob {
     /// Its key.
     pub job: JobKey,
@@ -161,7 +162,7 @@ pub struct NeededJob {
 }
 
 /// An agent that is not here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SeenAgent {
     /// Its name.
     pub agent: AgentId,
@@ -170,7 +171,7 @@ pub struct SeenAgent {
 }
 
 /// An agent that waits for approval.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WaitingAgent {
     /// Its name.
     pub agent: AgentId,
@@ -179,7 +180,7 @@ pub struct WaitingAgent {
 }
 
 /// An agent that lacks labels.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NearAgent {
     /// Its name.
     pub agent: AgentId,
@@ -190,7 +191,7 @@ pub struct NearAgent {
 }
 
 /// An agent that takes no jobs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PausedAgent {
     /// Its name.
     pub agent: AgentId,

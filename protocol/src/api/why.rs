@@ -3,13 +3,14 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{BuildRow, WaitReason, span};
 use crate::id::{AgentId, JobKey, LogName, StageName};
 use crate::outcome::{Cause, Outcome};
 
 /// How an attempt was lost.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "loss", rename_all = "snake_case")]
 pub enum Loss {
     /// Its agent gave no sign of life.
@@ -60,7 +61,7 @@ impl fmt::Display for Loss {
 }
 
 /// `GET /api/v1/builds/N/why`, and `GET /api/v1/why` for the newest build that waits, or else the newest one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Why {
     /// What the list shows of it.
     pub build: BuildRow,
@@ -82,7 +83,7 @@ pub struct Why {
 }
 
 /// A job that waits.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct WaitingJob {
     /// Its key.
     pub job: JobKey,
@@ -120,7 +121,7 @@ impl WaitingJob {
 }
 
 /// A job that runs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RunningJob {
     /// Its key.
     pub job: JobKey,
@@ -139,7 +140,7 @@ pub struct RunningJob {
 }
 
 /// An attempt that was lost, or errored and was followed by another.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LostAttempt {
     /// The job's key.
     pub job: JobKey,
@@ -172,7 +173,7 @@ impl LostAttempt {
 }
 
 /// A stage or a job that was passed over.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct NotRun {
     /// The job's key.
     pub job: JobKey,
@@ -183,7 +184,7 @@ pub struct NotRun {
 }
 
 /// A job that was ended in the midst because another one failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CutShort {
     /// Its key.
     pub job: JobKey,
@@ -194,7 +195,7 @@ pub struct CutShort {
 }
 
 /// A log of which something is missing for good.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct IncompleteLog {
     /// The attempt's number within the build.
     pub attempt: u32,

@@ -1,6 +1,8 @@
 //! Images: what containers start from, and how one is prepared.
 
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::{SecretRequest, Variable};
 
@@ -32,21 +34,41 @@ impl std::fmt::Display for Image {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+/// An image, and how it is used: its name alone when nothing else is said.
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 enum ImageText {
+    /// As `docker pull` takes it.
     Name(String),
+    /// With more.
     Whole {
+        /// As `docker pull` takes it.
         name: String,
+        /// When it is pulled.
         #[serde(default)]
         pull: Pull,
+        /// The user in place of the image's own.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user: Option<String>,
+        /// What starts the container's main process in place of nothing; of a service: in place of its own entrypoint.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         entrypoint: Option<Vec<String>>,
+        /// As `linux/arm64`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         platform: Option<String>,
     },
+}
+
+impl PartialSchema for Image {
+    fn schema() -> RefOr<Schema> {
+        ImageText::schema()
+    }
+}
+
+impl ToSchema for Image {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        ImageText::schemas(schemas);
+    }
 }
 
 impl From<ImageText> for Image {
@@ -72,7 +94,7 @@ impl From<Image> for ImageText {
 }
 
 /// When an image is pulled.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pull {
     /// When the machine does not have it.
@@ -117,25 +139,47 @@ impl From<Vec<String>> for Prepare {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+/// What makes the prepared image: its script alone when nothing else is said.
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 enum PrepareText {
+    /// Its commands.
     Script(Vec<String>),
+    /// With more.
     Whole {
+        /// Its commands.
         script: Vec<String>,
+        /// Globs of the files that it sees; without them the whole checkout.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         files: Option<Vec<String>>,
+        /// Whether its image may be taken from, and kept for, other builds.
         #[serde(default = "super::yes", skip_serializing_if = "super::is_yes")]
         cache: bool,
+        /// The secrets that it is given.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         secrets: Vec<SecretRequest>,
+        /// Variables for it alone.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         environment: Vec<Variable>,
+        /// How long it may run.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_ms: Option<u64>,
+        /// What runs it in place of `/bin/sh -e`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shell: Option<String>,
     },
+}
+
+impl PartialSchema for Prepare {
+    fn schema() -> RefOr<Schema> {
+        PrepareText::schema()
+    }
+}
+
+impl ToSchema for Prepare {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        PrepareText::schemas(schemas);
+    }
 }
 
 impl From<PrepareText> for Prepare {

@@ -3,13 +3,14 @@
 use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{BuildPlan, Plan, Variable};
 use crate::id::{JobKey, LabelSet};
 use crate::source::{Branch, RepoUrl};
 
 /// One job of a build, and what must be before it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlannedJob {
     /// Its name within the build.
     pub key: JobKey,
@@ -80,7 +81,7 @@ impl PlannedJob {
 }
 
 /// On what ends of what came before a stage or job runs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunOn {
     /// When all that it needs passed.
@@ -99,7 +100,7 @@ impl RunOn {
 }
 
 /// A manual gate: the job waits, without a slot, until a person lets it begin.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Gate {
     /// What the person is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,7 +117,7 @@ pub struct Gate {
 }
 
 /// A value that a person gives: at a gate, or when a build is started by hand.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GateInput {
     /// The variable's name.
     pub name: String,
@@ -132,7 +133,7 @@ pub struct GateInput {
 }
 
 /// A group of which only some run at once, over all builds of a repository.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Concurrency {
     /// Its name.
     pub group: String,
@@ -149,7 +150,7 @@ fn one() -> u32 {
 }
 
 /// Whose turn it is in a [`Concurrency`] group.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TakeOrder {
     /// The older build's: a later one never overtakes.
@@ -160,7 +161,7 @@ pub enum TakeOrder {
 }
 
 /// Jobs that belong together: the cells of a matrix, the shards of a stage.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Lane {
     /// Its name within the build.
     pub name: String,
@@ -173,7 +174,7 @@ pub struct Lane {
 }
 
 /// An axis of a matrix and its value in one cell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Cell {
     /// The axis.
     pub axis: String,
@@ -182,7 +183,7 @@ pub struct Cell {
 }
 
 /// Another build that this one begins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Downstream {
     /// Which repository; the same one without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

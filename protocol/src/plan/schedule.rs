@@ -1,6 +1,7 @@
 //! When builds begin by themselves.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Variable;
 use crate::calendar::{NoTimes, Times};
@@ -10,7 +11,7 @@ use crate::source::Branch;
 pub const MAX_SCHEDULES: usize = 32;
 
 /// A time at which a build begins again and again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Schedule {
     /// Its name within its pipeline.
     pub name: String,

@@ -3,12 +3,13 @@
 use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Image, RunOn, Variable};
 use crate::id::StageName;
 
 /// One stage: one fresh container, one script.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StagePlan {
     /// Its name.
     pub name: StageName,
@@ -120,7 +121,7 @@ impl StagePlan {
 }
 
 /// Which failures of a stage count as passed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AllowFailure {
     /// None.
@@ -139,7 +140,7 @@ impl AllowFailure {
 }
 
 /// When a stage is tried again, in a fresh container on the workspace as it was before it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Retry {
     /// How many times more than once.
     pub max: u32,
@@ -152,7 +153,7 @@ pub struct Retry {
 }
 
 /// After what a stage is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RetryCause {
     /// The script failed, with whatever code.
@@ -168,7 +169,7 @@ pub enum RetryCause {
 }
 
 /// A container beside a stage or job, reached by its name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Service {
     /// Its host name.
     pub name: String,
@@ -199,7 +200,7 @@ fn ready_timeout() -> u64 {
 }
 
 /// How a service's readiness is found out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ready {
     /// A shell command in its container ends with 0.
@@ -213,7 +214,7 @@ pub enum Ready {
 }
 
 /// What is asked of a service over HTTP.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Probe {
     /// On which port.
     pub port: u16,
@@ -222,7 +223,7 @@ pub struct Probe {
 }
 
 /// Which of a stage's files are kept: for the jobs that need its job, and for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Artifacts {
     /// Globs below the workspace.
     pub paths: Vec<String>,
@@ -238,7 +239,7 @@ pub struct Artifacts {
 }
 
 /// After which ends of its stage something is kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KeepWhen {
     /// When it passed.
@@ -251,7 +252,7 @@ pub enum KeepWhen {
 }
 
 /// What of a stage's files is read for people.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reports {
     /// Globs of JUnit XML files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -270,7 +271,7 @@ impl Reports {
 }
 
 /// Where a stage's coverage is found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Coverage {
     /// In a file of lcov's or Cobertura's form, whichever it is.
@@ -280,7 +281,7 @@ pub enum Coverage {
 }
 
 /// Folders that later builds find again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Cache {
     /// Below the workspace, absolute, or below `~`.
     pub paths: Vec<String>,
@@ -299,7 +300,7 @@ pub struct Cache {
 }
 
 /// Whether a cache is taken, kept, or both.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CachePolicy {
     /// Taken before the stage, kept after it passed.
@@ -312,7 +313,7 @@ pub enum CachePolicy {
 }
 
 /// A secret that a stage is given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SecretRequest {
     /// The variable in which it arrives; as a file, the variable has the file's path.
     pub variable: String,
@@ -327,7 +328,7 @@ pub struct SecretRequest {
 }
 
 /// What a container may use of the machine.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Resources {
     /// Thousandths of a processor core.
     #[serde(default, skip_serializing_if = "Option::is_none")]

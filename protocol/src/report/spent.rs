@@ -1,6 +1,7 @@
 //! Where a job's time went.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::id::StageName;
 
@@ -8,7 +9,7 @@ use crate::id::StageName;
 pub const MAX_SPANS: usize = 500;
 
 /// What time is spent on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     /// The job waited for an agent.
@@ -63,7 +64,7 @@ impl Part {
 }
 
 /// A piece of time, and what it was spent on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Span {
     /// What on.
     pub part: Part,

@@ -1,12 +1,13 @@
 //! What the reports of a stage say of its tests.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The most failing tests of one stage that are told one by one.
 pub const MAX_FAILURES: usize = 100;
 
 /// What a stage's tests came to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Tests {
     /// How many passed.
     pub passed: u32,
@@ -23,7 +24,7 @@ pub struct Tests {
 }
 
 /// A test that failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TestFailure {
     /// Its name, with its suite's or class's.
     pub name: String,
