@@ -20,14 +20,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use protocol::api::{
-    ASKED_BY, AgentView, ApiError, Approve, ApproveJob, Approved, BuildView, Builds, CancelRequest, Cancelled,
-    Forgotten, Incidents, LogTimes, Pause, Revoke, Submit, Timeline, Why,
+    ASKED_BY, AgentView, Approve, ApproveJob, Approved, BuildView, Builds, CancelRequest, Cancelled, Forgotten,
+    Incidents, LogTimes, Pause, Revoke, Submit, Timeline, Why,
 };
 use protocol::{AgentId, BuildNumber};
 use reqwest::header::{HeaderValue, LOCATION};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
 use crate::process::tls;
@@ -43,6 +43,19 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// No answer but a log is as long as this: a list of a thousand builds is a hundredth of it.
 const LONGEST_ANSWER: usize = 64 << 20;
+
+/// What a refusal says, whichever version of a coordinator answers: the newer ones have a problem (RFC 9457).
+#[derive(Deserialize)]
+struct Refused {
+    detail: Option<String>,
+    error: Option<String>,
+}
+
+impl Refused {
+    fn sentence(self) -> Option<String> {
+        self.detail.or(self.error)
+    }
+}
 
 /// A farm that can be asked for things. Clones share their connections.
 #[derive(Debug, Clone)]
@@ -292,9 +305,9 @@ impl Farm {
             return Err(ClientError::Moved { server, to: String::from_utf8_lossy(to.as_bytes()).into_owned() });
         }
         let body = self.body(response).await?;
-        Err(match serde_json::from_slice(&body) {
-            Ok(ApiError { error }) => ClientError::Refused { status, reason: error },
-            Err(_) => ClientError::Foreign { server, reason: format!("status {status}"), status: Some(status) },
+        Err(match serde_json::from_slice(&body).ok().and_then(Refused::sentence) {
+            Some(reason) => ClientError::Refused { status, reason },
+            None => ClientError::Foreign { server, reason: format!("status {status}"), status: Some(status) },
         })
     }
 

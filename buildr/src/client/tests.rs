@@ -107,6 +107,10 @@ async fn answers_that_are_no_good_are_sentences() {
     let refused = format!("the farm at SERVER does not know the token that it was given{apart}");
     check("401 Unauthorized", "", "{}", Some("old"), &refused).await;
     check("409 Conflict", "", r#"{"error":"it is over"}"#, None, "it is over; ").await;
+    let problem =
+        r#"{"type":"about:blank","title":"Conflict","status":409,"detail":"it is over","error":"it is over"}"#;
+    check("409 Conflict", "", problem, None, "it is over; ").await;
+    check("502 Bad Gateway", "", r#"{"detail":"no upstream"}"#, None, "no upstream").await;
     let foreign = "what answers at SERVER is not a buildr farm of this version (status 404 Not Found;";
     check("404 Not Found", "", "<html>", None, foreign).await;
     let unreadable = "what answers at SERVER is not a buildr farm of this version (invalid type: map";

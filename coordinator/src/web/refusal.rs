@@ -1,9 +1,9 @@
-//! What comes back instead of an answer: always a sentence, always as JSON.
+//! What comes back instead of an answer: always a sentence, and for programs always as a problem (RFC 9457).
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use protocol::api::ApiError;
+use protocol::api::Problem;
 
 use crate::clock::ScheduleRefusal;
 use crate::forge::ReportRefusal;
@@ -11,6 +11,9 @@ use crate::intake::IntakeError;
 use crate::restart::RestartRefusal;
 use crate::store::StoreError;
 use crate::tracker::{AgentRefusal, GateRefusal};
+
+/// The kind of content that a refusal is.
+pub(super) const PROBLEM: &str = "application/problem+json";
 
 /// A status of 4xx or 5xx with a sentence.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +44,15 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, Json(ApiError { error: self.sentence })).into_response()
+        let Self { status, sentence } = self;
+        let problem = Problem {
+            kind: "about:blank".to_owned(),
+            title: status.canonical_reason().unwrap_or_default().to_owned(),
+            status: status.as_u16(),
+            detail: sentence.clone(),
+            error: sentence,
+        };
+        (status, [(header::CONTENT_TYPE, PROBLEM)], Json(problem)).into_response()
     }
 }
 

@@ -5,7 +5,7 @@ mod logs;
 mod measures;
 mod pages;
 
-use protocol::api::{ApiError, Audit, AuditEntry, BuildView, Builds, Follow, MadeToken, Role, Submit, TokenView, Why};
+use protocol::api::{Audit, AuditEntry, BuildView, Builds, Follow, MadeToken, Problem, Role, Submit, TokenView, Why};
 use protocol::outcome::Ending;
 use protocol::report::JobEvent;
 use tempfile::{TempDir, tempdir};
@@ -52,9 +52,12 @@ fn writer(folder: &TempDir) -> String {
 }
 
 #[track_caller]
-fn check_refused((status, _, body): &(u16, String, String), expect: u16, sentence: &str) {
-    let ApiError { error } = serde_json::from_str(body).unwrap_or_else(|_| panic!("{body:?} is no ApiError"));
-    assert_eq!(*status, expect, "{error}");
+fn check_refused((status, head, body): &(u16, String, String), expect: u16, sentence: &str) {
+    let problem: Problem = serde_json::from_str(body).unwrap_or_else(|_| panic!("{body:?} is no problem"));
+    assert!(head.contains("content-type: application/problem+json\r\n"), "{head}");
+    let Problem { kind, title, status: told, detail, error } = problem;
+    assert_eq!((*status, told, kind.as_str(), &detail), (expect, expect, "about:blank", &error), "{error}");
+    assert!(!title.is_empty(), "{error}");
     assert!(error.contains(sentence), "{error}");
 }
 
