@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
 use axum::http::HeaderMap;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use protocol::AgentId;
 use protocol::api::{AgentView, Approve, Forgotten, Pause, Revoke};
 use tokio::time::Instant;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Web;
-use super::api::{Answer, asked_by, json, json_or_default, said};
+use super::api::{Answer, Path, asked_by, json, json_or_default, said};
 use super::refusal::Refusal;
 use crate::store::Agent;
 use crate::tracker::{self, AgentRefusal, Approval};
@@ -22,25 +23,48 @@ use crate::why::until_free;
 
 type Body = Result<Bytes, BytesRejection>;
 
-pub(super) fn router() -> Router<Arc<Web>> {
-    Router::new()
-        .route("/", get(agents))
-        .route("/{name}", get(agent))
-        .route("/{name}/approve", post(approve))
-        .route("/{name}/pause", post(pause))
-        .route("/{name}/resume", post(resume))
-        .route("/{name}/revoke", post(revoke))
-        .route("/{name}/forget", post(forget))
+pub(super) fn router() -> OpenApiRouter<Arc<Web>> {
+    OpenApiRouter::default()
+        .routes(routes!(agents))
+        .routes(routes!(agent))
+        .routes(routes!(approve))
+        .routes(routes!(pause))
+        .routes(routes!(resume))
+        .routes(routes!(revoke))
+        .routes(routes!(forget))
 }
 
+/// The agents of the farm, and those that wait for approval.
+#[utoipa::path(
+    get,
+    path = "/",
+    operation_id = "list_agents",
+    responses((status = 200, description = "All of them.", body = Vec<AgentView>))
+)]
 async fn agents(State(web): State<Arc<Web>>) -> Answer<Json<Vec<AgentView>>> {
     Ok(Json(all(&web).await?))
 }
 
+/// One agent.
+#[utoipa::path(
+    get,
+    path = "/{name}",
+    params(("name" = AgentId, Path, description = "The agent's name.")),
+    responses((status = 200, description = "The agent.", body = AgentView), (status = 404))
+)]
 async fn agent(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Answer<Json<AgentView>> {
     one(&web, &agent_name(&name)?).await
 }
 
+/// Lets an agent belong to the farm, by the very key that was compared.
+#[utoipa::path(
+    post,
+    path = "/{name}/approve",
+    operation_id = "approve_agent",
+    params(("name" = AgentId, Path, description = "The agent's name.")),
+    request_body = Approve,
+    responses((status = 200, description = "The agent.", body = AgentView), (status = 404), (status = 409))
+)]
 async fn approve(State(web): State<Arc<Web>>, Path(name): Path<String>, body: Body) -> Answer<Json<AgentView>> {
     let name = agent_name(&name)?;
     approved(&web, &name, &json(body)?).await?;
@@ -66,6 +90,15 @@ pub(super) async fn approved(web: &Web, name: &AgentId, asked: &Approve) -> Answ
     }
 }
 
+/// Lets an agent take no more jobs.
+#[utoipa::path(
+    post,
+    path = "/{name}/pause",
+    operation_id = "pause_agent",
+    params(("name" = AgentId, Path, description = "The agent's name.")),
+    request_body = Option<Pause>,
+    responses((status = 200, description = "The agent.", body = AgentView), (status = 404), (status = 409))
+)]
 async fn pause(
     State(web): State<Arc<Web>>,
     Path(name): Path<String>,
@@ -79,12 +112,29 @@ async fn pause(
     one(&web, &name).await
 }
 
+/// Lets an agent take jobs again.
+#[utoipa::path(
+    post,
+    path = "/{name}/resume",
+    operation_id = "resume_agent",
+    params(("name" = AgentId, Path, description = "The agent's name.")),
+    responses((status = 200, description = "The agent.", body = AgentView), (status = 404), (status = 409))
+)]
 async fn resume(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Answer<Json<AgentView>> {
     let name = agent_name(&name)?;
     tracker::resume_agent(&web.desk, &name).await?;
     one(&web, &name).await
 }
 
+/// Takes an agent and its key out of the farm; its jobs go to others.
+#[utoipa::path(
+    post,
+    path = "/{name}/revoke",
+    operation_id = "revoke_agent",
+    params(("name" = AgentId, Path, description = "The agent's name.")),
+    request_body = Option<Revoke>,
+    responses((status = 200, description = "The agent.", body = AgentView), (status = 404), (status = 409))
+)]
 async fn revoke(State(web): State<Arc<Web>>, Path(name): Path<String>, body: Body) -> Answer<Json<AgentView>> {
     let name = agent_name(&name)?;
     let Revoke { reason } = json_or_default(body)?;
@@ -100,6 +150,14 @@ pub(super) async fn revoked(web: &Web, name: &AgentId, reason: Option<String>) -
     Ok(())
 }
 
+/// Strikes an agent off the list that is not here any more.
+#[utoipa::path(
+    post,
+    path = "/{name}/forget",
+    operation_id = "forget_agent",
+    params(("name" = AgentId, Path, description = "The agent's name.")),
+    responses((status = 200, description = "What was done.", body = Forgotten), (status = 404), (status = 409))
+)]
 async fn forget(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Answer<Json<Forgotten>> {
     let name = agent_name(&name)?;
     tracker::forget(&web.desk, &name).await?;

@@ -4,24 +4,25 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use buildr::process::clock::now_ms;
 use protocol::api::{
-    ASKED_BY, ApproveJob, Approved, BuildRow, BuildView, Builds, Cancelled, Incidents, JobView, PLANNING_KEY, Status,
-    Submit, Timeline, WaitingJob, Why,
+    ApproveJob, Approved, BuildRow, BuildView, Builds, CancelRequest, Cancelled, Incidents, JobView, PLANNING_KEY,
+    Status, Submit, Timeline, WaitingJob, Why,
 };
 use protocol::job::{Origin, TriggerKind};
-use protocol::link::Health;
-use protocol::{Branch, BuildNumber, Variable};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use protocol::{Branch, BuildNumber, JobKey, Variable};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Web;
 use super::access::Visitor;
+pub(super) use super::asked::{Answer, Path, asked, asked_by, json, json_or_default, number, said};
 use super::deeds::{cancelled, said_at_gate};
 use super::follow::Follower;
 use super::refusal::Refusal;
@@ -36,36 +37,43 @@ const PAGE: u32 = 50;
 /// How many it has at most.
 const PAGE_MOST: u32 = 500;
 
-pub(super) type Answer<T> = Result<T, Refusal>;
-
-pub(super) fn router() -> Router<Arc<Web>> {
-    Router::new()
-        .route("/health", get(health))
-        .route("/builds", get(builds).post(submit))
-        .route("/builds/{number}", get(build))
-        .route("/builds/{number}/follow", get(follow))
-        .route("/builds/{number}/cancel", post(cancel))
-        .route("/builds/{number}/approve", post(approve))
-        .route("/builds/{number}/jobs/{key}/approve", post(approve_one))
-        .route("/builds/{number}/why", get(why_one))
-        .route("/builds/{number}/timeline", get(timeline_of))
-        .route("/why", get(why_newest))
+/// What is documented; all of it but [`super::depot`], which is for agents alone.
+pub(super) fn router() -> OpenApiRouter<Arc<Web>> {
+    OpenApiRouter::default()
+        .routes(routes!(super::health::health))
+        .routes(routes!(builds, submit))
+        .routes(routes!(build))
+        .routes(routes!(follow))
+        .routes(routes!(cancel))
+        .routes(routes!(approve))
+        .routes(routes!(approve_one))
+        .routes(routes!(why_one))
+        .routes(routes!(timeline_of))
+        .routes(routes!(why_newest))
         .merge(super::doing::router())
         .merge(super::logs::router())
         .merge(super::artifacts::router())
         .nest("/agents", super::agents::router())
-        .nest("/depot", super::depot::router())
         .nest("/projects", super::projects::router())
         .nest("/deliveries", super::deliveries::router())
-        .route("/incidents", get(incidents))
+        .routes(routes!(incidents))
 }
 
-#[derive(Deserialize)]
+/// Which builds are asked for.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
+    /// Those with lower numbers: `next` of the page before.
+    #[param(maximum = 18446744073709551615_u64)]
     pub(super) before: Option<u64>,
+    /// How many, 50 when nothing is said, and 500 at most.
+    #[param(maximum = 4294967295_u32)]
     pub(super) limit: Option<u32>,
+    /// Those that stand so.
     pub(super) status: Option<Status>,
+    /// Those of this repository, by any of its URLs.
     pub(super) repo: Option<String>,
+    /// Those of this branch.
     pub(super) branch: Option<Branch>,
 }
 
@@ -159,44 +167,25 @@ fn said_why(build: &mut BuildRow, waiting: &[WaitingJob]) {
     }
 }
 
-/// A build's number, as it stands in a path.
-pub(super) fn number(text: &str) -> Answer<BuildNumber> {
-    match text.parse() {
-        Ok(number) => Ok(BuildNumber(number)),
-        Err(_) => Err(Refusal::bad_request(format!("{text:?} is not a build's number; write one such as 12"))),
-    }
-}
-
-#[derive(Serialize)]
-struct HealthView {
-    version: &'static str,
-    /// `up`, `blocked` or `away`: the line to the agents.
-    link: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
-}
-
-/// The line to the agents (`up`, `blocked` or `away`), and why builds cannot go on, when they cannot.
-pub(super) fn trouble(web: &Web) -> (&'static str, Option<String>) {
-    let (link, message) = match &*web.desk.link.health().borrow() {
-        Health::Up(_) => ("up", None),
-        Health::Blocked { reason } => ("blocked", Some(reason.clone())),
-        Health::Away { reason } => ("away", Some(reason.clone())),
-    };
-    (link, message.or_else(|| web.desk.store.trouble()))
-}
-
-/// 200 while builds can go on, 503 while the agents cannot be reached.
-async fn health(State(web): State<Arc<Web>>) -> Response {
-    let (link, message) = trouble(&web);
-    let status = if message.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(HealthView { version: env!("CARGO_PKG_VERSION"), link, message })).into_response()
-}
-
+/// Builds, the newest first, a page at a time.
+#[utoipa::path(
+    get,
+    path = "/builds",
+    operation_id = "list_builds",
+    params(ListQuery),
+    responses((status = 200, description = "A page of builds.", body = Builds))
+)]
 async fn builds(State(web): State<Arc<Web>>, query: Result<Query<ListQuery>, QueryRejection>) -> Answer<Json<Builds>> {
     Ok(Json(list(&web, &asked(query)?).await?))
 }
 
+/// Begins a build.
+#[utoipa::path(
+    post,
+    path = "/builds",
+    request_body = Submit,
+    responses((status = 201, description = "The build, which waits for an agent.", body = BuildView), (status = 422))
+)]
 async fn submit(
     State(web): State<Arc<Web>>,
     headers: HeaderMap,
@@ -237,21 +226,49 @@ async fn begun(web: &Web, number: BuildNumber, trigger: Trigger) -> Answer<Build
     Ok(view)
 }
 
+/// One build whole.
+#[utoipa::path(
+    get,
+    path = "/builds/{number}",
+    params(("number" = u64, Path, description = "The build's number.")),
+    responses((status = 200, description = "The build.", body = BuildView), (status = 404))
+)]
 async fn build(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<Json<BuildView>> {
     Ok(Json(whole(&web, number(&text)?).await?.view))
 }
 
+/// Why a build is where it is: what it waits for, where it runs, what was lost of it.
+#[utoipa::path(
+    get,
+    path = "/builds/{number}/why",
+    operation_id = "why",
+    params(("number" = u64, Path, description = "The build's number.")),
+    responses((status = 200, description = "Each reason with its data and a sentence.", body = Why), (status = 404))
+)]
 async fn why_one(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<Json<Why>> {
     Ok(Json(told(&web, number(&text)?).await?))
 }
 
+/// Where the time of a build went.
+#[utoipa::path(
+    get,
+    path = "/builds/{number}/timeline",
+    operation_id = "timeline",
+    params(("number" = u64, Path, description = "The build's number.")),
+    responses((status = 200, description = "By attempt, part and stage.", body = Timeline), (status = 404))
+)]
 async fn timeline_of(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<Json<Timeline>> {
     let number = number(&text)?;
     let times = web.desk.store.times_of(number).await?.ok_or_else(|| no_such_build(number))?;
     Ok(Json(timeline(&times, now_ms())))
 }
 
-/// Of the newest build that waits, or else of the newest one.
+/// Why the newest build that waits is where it is, or else the newest one.
+#[utoipa::path(
+    get,
+    path = "/why",
+    responses((status = 200, description = "As of one build.", body = Why), (status = 404))
+)]
 async fn why_newest(State(web): State<Arc<Web>>) -> Answer<Json<Why>> {
     let newest = web.desk.store.newest_to_ask_for().await?;
     let number = newest.ok_or_else(|| Refusal::not_found("there is no build yet; begin one with `buildr submit`"))?;
@@ -264,13 +281,15 @@ pub(super) async fn told(web: &Web, number: BuildNumber) -> Answer<Why> {
     Ok(why::why(&web.desk, whole.view, whole.waiting).await?)
 }
 
-/// Who asks, as that one says: a short text for people, or nothing.
-pub(super) fn asked_by(headers: &HeaderMap) -> Option<String> {
-    let said = headers.get(ASKED_BY)?.to_str().ok()?;
-    let by: String = said.chars().filter(|c| !c.is_control()).take(100).collect();
-    Some(by.trim().to_owned()).filter(|by| !by.is_empty())
-}
-
+/// Ends a build.
+#[utoipa::path(
+    post,
+    path = "/builds/{number}/cancel",
+    operation_id = "cancel_build",
+    params(("number" = u64, Path, description = "The build's number.")),
+    request_body = Option<CancelRequest>,
+    responses((status = 200, description = "What that did.", body = Cancelled), (status = 404))
+)]
 async fn cancel(
     State(web): State<Arc<Web>>,
     Path(text): Path<String>,
@@ -279,6 +298,15 @@ async fn cancel(
     Ok(Json(cancelled(&web, number(&text)?, json_or_default(body)?).await?))
 }
 
+/// Answers at the gate of the only job that waits for a person, or of the one that is named.
+#[utoipa::path(
+    post,
+    path = "/builds/{number}/approve",
+    operation_id = "approve_build",
+    params(("number" = u64, Path, description = "The build's number.")),
+    request_body = Option<ApproveJob>,
+    responses((status = 200, description = "What became of it.", body = Approved), (status = 404), (status = 409))
+)]
 async fn approve(
     State(web): State<Arc<Web>>,
     Path(text): Path<String>,
@@ -289,6 +317,15 @@ async fn approve(
     Ok(Json(said_at_gate(&web, &text, json_or_default(body)?, &visitor, &headers).await?))
 }
 
+/// Answers at the gate of one job.
+#[utoipa::path(
+    post,
+    path = "/builds/{number}/jobs/{key}/approve",
+    operation_id = "approve_job",
+    params(("number" = u64, Path, description = "The build's number."), ("key" = JobKey, Path, description = "The job's key.")),
+    request_body = Option<ApproveJob>,
+    responses((status = 200, description = "What became of it.", body = Approved), (status = 404), (status = 409))
+)]
 async fn approve_one(
     State(web): State<Arc<Web>>,
     Path((text, key)): Path<(String, String)>,
@@ -301,6 +338,17 @@ async fn approve_one(
     Ok(Json(said_at_gate(&web, &text, ApproveJob { job: Some(job), ..said }, &visitor, &headers).await?))
 }
 
+/// Follows a build until it is over and its logs are whole.
+///
+/// Each line is one JSON object, a `Follow`: where the build stands, first and after each change; the bytes by which a
+/// log grew; the end. An empty line says that the connection lives.
+#[utoipa::path(
+    get,
+    path = "/builds/{number}/follow",
+    operation_id = "follow_build",
+    params(("number" = u64, Path, description = "The build's number.")),
+    responses((status = 200, description = "Lines of JSON.", content_type = "application/x-ndjson", body = String), (status = 404))
+)]
 async fn follow(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<Response> {
     let number = number(&text)?;
     // Asked here, so that a build that is not there is a 404 and no broken stream.
@@ -313,33 +361,14 @@ pub(super) fn streamed(kind: &'static str, body: Body) -> Response {
     ([(header::CONTENT_TYPE, kind), (header::HeaderName::from_static("x-accel-buffering"), "no")], body).into_response()
 }
 
-/// What a person wrote, on one line and not without end; nothing when that leaves nothing.
-pub(super) fn said(text: Option<String>) -> Option<String> {
-    let text: String = text?.chars().filter(|c| !c.is_control()).take(500).collect();
-    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
-}
-
+/// What was not as it should be on the line to the agents, and the messages that were laid aside.
+#[utoipa::path(
+    get,
+    path = "/incidents",
+    responses((status = 200, description = "The newest first.", body = Incidents))
+)]
 async fn incidents(State(web): State<Arc<Web>>) -> Answer<Json<Incidents>> {
     let incidents = web.desk.store.incidents().await?;
     let (dead_letters, newest_dead) = web.desk.store.dead_letters().await?;
     Ok(Json(Incidents { incidents, dead_letters, newest_dead }))
-}
-
-pub(super) fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Answer<T> {
-    match query {
-        Ok(Query(query)) => Ok(query),
-        Err(rejection) => Err(Refusal::bad_request(rejection.body_text())),
-    }
-}
-
-pub(super) fn json<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
-    let body = body.map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
-    serde_json::from_slice(&body).map_err(|error| Refusal::bad_request(format!("the request cannot be read: {error}")))
-}
-
-pub(super) fn json_or_default<T: DeserializeOwned + Default>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
-    match body {
-        Ok(body) if body.is_empty() => Ok(T::default()),
-        body => json(body),
-    }
 }

@@ -3,18 +3,19 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::Json;
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use buildr::carry;
 use protocol::BuildNumber;
 use protocol::api::{ArtifactFiles, ArtifactView};
 use tokio::sync::Semaphore;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Web;
-use super::api::{Answer, no_such_build, number};
+use super::api::{Answer, Path, no_such_build, number};
 use super::depot;
 use super::pages::said::short_repo;
 use super::refusal::Refusal;
@@ -26,11 +27,8 @@ const LOOKS: usize = 2;
 /// The longest name that a file is saved by, in bytes, before its ending.
 const LONGEST_NAME: usize = 120;
 
-pub(super) fn router() -> Router<Arc<Web>> {
-    Router::new()
-        .route("/builds/{number}/artifacts", get(list))
-        .route("/builds/{number}/artifacts/{sha256}", get(download))
-        .route("/builds/{number}/artifacts/{sha256}/files", get(files))
+pub(super) fn router() -> OpenApiRouter<Arc<Web>> {
+    OpenApiRouter::default().routes(routes!(list)).routes(routes!(download)).routes(routes!(files))
 }
 
 /// Room for looking into archives.
@@ -42,6 +40,14 @@ impl Default for Looks {
     }
 }
 
+/// The archives that a build left, in the order of its plan.
+#[utoipa::path(
+    get,
+    path = "/builds/{number}/artifacts",
+    operation_id = "list_artifacts",
+    params(("number" = u64, Path, description = "The build's number.")),
+    responses((status = 200, description = "All of them, those too whose time is over.", body = Vec<ArtifactView>), (status = 404))
+)]
 async fn list(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<Json<Vec<ArtifactView>>> {
     let number = number(&text)?;
     let archives = web.desk.store.archives(number).await?;
@@ -51,6 +57,14 @@ async fn list(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<J
     Ok(Json(archives.into_iter().map(|one| one.view).collect()))
 }
 
+/// An archive: a tar compressed with zstd.
+#[utoipa::path(
+    get,
+    path = "/builds/{number}/artifacts/{sha256}",
+    operation_id = "download_artifacts",
+    params(("number" = u64, Path, description = "The build's number."), ("sha256" = String, Path, description = "The archive, by the SHA-256 of its bytes.")),
+    responses((status = 200, description = "Its bytes.", content_type = "application/zstd", body = String), (status = 404), (status = 410))
+)]
 async fn download(State(web): State<Arc<Web>>, Path((text, sha256)): Path<(String, String)>) -> Answer<Response> {
     let number = number(&text)?;
     let Archived { view, place } = archive(&web, number, &sha256).await?;
@@ -65,6 +79,14 @@ async fn download(State(web): State<Arc<Web>>, Path((text, sha256)): Path<(Strin
     Ok((head, depot::content(file)).into_response())
 }
 
+/// What is in an archive; of a long one its beginning.
+#[utoipa::path(
+    get,
+    path = "/builds/{number}/artifacts/{sha256}/files",
+    operation_id = "list_artifact_files",
+    params(("number" = u64, Path, description = "The build's number."), ("sha256" = String, Path, description = "The archive, by the SHA-256 of its bytes.")),
+    responses((status = 200, description = "Its files.", body = ArtifactFiles), (status = 404), (status = 410), (status = 422))
+)]
 async fn files(
     State(web): State<Arc<Web>>,
     Path((text, sha256)): Path<(String, String)>,

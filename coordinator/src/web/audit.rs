@@ -7,6 +7,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use protocol::api::Audit;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::Web;
 use super::api::{Answer, asked};
@@ -17,12 +18,26 @@ const PAGE: u32 = 50;
 /// How many it has at most.
 const PAGE_MOST: u32 = 1000;
 
-#[derive(Deserialize)]
+/// Which entries are asked for.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
+    /// Those before this one: `next` of the page before.
+    #[param(maximum = 18446744073709551615_u64)]
     before: Option<u64>,
+    /// How many, 50 when nothing is said, and 1000 at most.
+    #[param(maximum = 4294967295_u32)]
     limit: Option<u32>,
 }
 
+/// Who did what, the newest first, a page at a time.
+#[utoipa::path(
+    get,
+    path = "/audit",
+    operation_id = "audit",
+    params(PageQuery),
+    responses((status = 200, description = "A page of what was done.", body = Audit))
+)]
 pub(super) async fn entries(
     State(web): State<Arc<Web>>,
     query: Result<Query<PageQuery>, QueryRejection>,

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use buildr::process::clock::now_ms;
 use protocol::api::{Deliveries, DeliveryView, Received};
 use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Web;
-use super::api::{Answer, asked};
+use super::api::{Answer, Path, asked};
 use super::refusal::Refusal;
 use crate::feed::Change;
 use crate::store::{Delivery, NewDelivery, Stored};
@@ -21,18 +23,32 @@ use crate::store::{Delivery, NewDelivery, Stored};
 const PAGE: u32 = 50;
 const PAGE_MOST: u32 = 500;
 
-pub(super) fn router() -> Router<Arc<Web>> {
-    Router::new().route("/", get(list)).route("/{number}", get(show)).route("/{number}/redeliver", post(redeliver))
+pub(super) fn router() -> OpenApiRouter<Arc<Web>> {
+    OpenApiRouter::default().routes(routes!(list)).routes(routes!(show)).routes(routes!(redeliver))
 }
 
 /// Which deliveries are asked for.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
+    /// Those of this project, by its identity.
     pub(super) project: Option<String>,
+    /// Those with lower numbers: `next` of the page before.
+    #[param(maximum = 18446744073709551615_u64)]
     pub(super) before: Option<u64>,
+    /// How many, 50 when nothing is said, and 500 at most.
+    #[param(maximum = 4294967295_u32)]
     pub(super) limit: Option<u32>,
 }
 
+/// What forges delivered, the newest first, a page at a time.
+#[utoipa::path(
+    get,
+    path = "/",
+    operation_id = "list_deliveries",
+    params(ListQuery),
+    responses((status = 200, description = "A page of deliveries.", body = Deliveries))
+)]
 async fn list(
     State(web): State<Arc<Web>>,
     query: Result<Query<ListQuery>, QueryRejection>,
@@ -53,10 +69,25 @@ pub(super) async fn listed(web: &Web, query: &ListQuery) -> Answer<Deliveries> {
     Ok(Deliveries { deliveries, next })
 }
 
+/// One delivery.
+#[utoipa::path(
+    get,
+    path = "/{number}",
+    operation_id = "delivery",
+    params(("number" = u64, Path, description = "The delivery's number.")),
+    responses((status = 200, description = "The delivery.", body = DeliveryView), (status = 404))
+)]
 async fn show(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<Json<DeliveryView>> {
     Ok(Json(find(&web, &text).await?.view))
 }
 
+/// Takes a delivery once more, as if it came now.
+#[utoipa::path(
+    post,
+    path = "/{number}/redeliver",
+    params(("number" = u64, Path, description = "The delivery's number.")),
+    responses((status = 202, description = "The new delivery.", body = Received), (status = 404), (status = 409))
+)]
 async fn redeliver(State(web): State<Arc<Web>>, Path(text): Path<String>) -> Answer<(StatusCode, Json<Received>)> {
     Ok((StatusCode::ACCEPTED, Json(redelivered(&web, &text).await?)))
 }

@@ -3,19 +3,21 @@
 use std::io;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
-use axum::{Json, Router};
-use protocol::BuildNumber;
 use protocol::api::{LogCommand, LogCommands, LogHit, LogHits, LogLine, LogLines, LogState, LogTimes};
+use protocol::{BuildNumber, LogName};
 use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Web;
-use super::api::{Answer, asked, number, streamed, whole};
+use super::api::{Answer, Path, asked, number, streamed, whole};
 use super::follow::{LogReader, shorten, times};
 use super::refusal::Refusal;
 use crate::log_view::{self, Asked, Form, Known, Line, Wanted};
@@ -32,20 +34,22 @@ const SHOWN_MOST: usize = 4 << 20;
 const HITS: usize = 100;
 const HITS_MOST: usize = 1000;
 
-pub(super) fn router() -> Router<Arc<Web>> {
-    Router::new()
-        .route("/builds/{number}/logs/{log}", get(log))
-        .route("/builds/{number}/logs/{log}/times", get(log_times))
-        .route("/builds/{number}/logs/{log}/lines", get(lines))
-        .route("/builds/{number}/logs/{log}/commands", get(commands))
-        .route("/builds/{number}/logs/{log}/search", get(find))
-        .route("/builds/{number}/logs/{log}/raw", get(raw))
+pub(super) fn router() -> OpenApiRouter<Arc<Web>> {
+    OpenApiRouter::default()
+        .routes(routes!(log))
+        .routes(routes!(log_times))
+        .routes(routes!(lines))
+        .routes(routes!(commands))
+        .routes(routes!(find))
+        .routes(routes!(raw))
 }
 
 /// Which log is meant, besides by its build and name.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Which {
     /// By the number of its attempt.
+    #[param(maximum = 4294967295_u32)]
     pub(super) attempt: Option<u32>,
     /// By the key of its job.
     pub(super) job: Option<String>,
@@ -59,14 +63,28 @@ pub(super) struct Log {
     pub(super) mark: LogMark,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct LogQuery {
+    /// Of this attempt; of the last one that has it without.
+    #[param(maximum = 4294967295_u32)]
     attempt: Option<u32>,
+    /// Of the job with this key.
     job: Option<String>,
+    /// From this byte on.
+    #[param(maximum = 18446744073709551615_u64)]
     from: Option<u64>,
+    /// Whether to go on until the log is whole.
     follow: Option<bool>,
 }
 
+/// The bytes of a log.
+#[utoipa::path(
+    get,
+    path = "/builds/{number}/logs/{log}",
+    params(("number" = u64, Path, description = "The build's number."), ("log" = LogName, Path, description = "The log's name, as the build has it."), LogQuery),
+    responses((status = 200, description = "The bytes as they were printed.", content_type = "application/octet-stream", body = String), (status = 404))
+)]
 async fn log(
     State(web): State<Arc<Web>>,
     Path(path): Path<(String, String)>,
@@ -79,6 +97,12 @@ async fn log(
 }
 
 /// When the pieces of a log were printed.
+#[utoipa::path(
+    get,
+    path = "/builds/{number}/logs/{log}/times",
+    params(("number" = u64, Path, description = "The build's number."), ("log" = LogName, Path, description = "The log's name, as the build has it."), Which),
+    responses((status = 200, description = "Where each piece begins, and when.", body = LogTimes), (status = 404))
+)]
 async fn log_times(
     State(web): State<Arc<Web>>,
     Path(path): Path<(String, String)>,
@@ -112,22 +136,43 @@ pub(super) fn unreadable(error: impl std::fmt::Display) -> Refusal {
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the log cannot be read: {error}"))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct LinesQuery {
+    /// Of this attempt; of the last one that has it without.
+    #[param(maximum = 4294967295_u32)]
     attempt: Option<u32>,
+    /// Of the job with this key.
     job: Option<String>,
+    /// From the line with this number on; from the end when it is negative.
+    #[param(minimum = -9223372036854775808_i64, maximum = 9223372036854775807_i64)]
     from: Option<i64>,
+    /// How many, 500 when nothing is said, and 2000 at most.
+    #[param(maximum = 18446744073709551615_u64)]
     count: Option<u64>,
+    /// As HTML with colours when nothing is said.
+    #[param(inline)]
     format: Option<LinesFormat>,
 }
 
-#[derive(Deserialize)]
+/// How lines are written.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum LinesFormat {
+    /// As spans with classes, and links.
     Html,
+    /// Without colours.
     Text,
 }
 
+/// Lines of a log by their numbers.
+#[utoipa::path(
+    get,
+    path = "/builds/{number}/logs/{log}/lines",
+    operation_id = "log_lines",
+    params(("number" = u64, Path, description = "The build's number."), ("log" = LogName, Path, description = "The log's name, as the build has it."), LinesQuery),
+    responses((status = 200, description = "The lines, and where the log stands.", body = LogLines), (status = 404))
+)]
 async fn lines(
     State(web): State<Arc<Web>>,
     Path(path): Path<(String, String)>,
@@ -191,6 +236,14 @@ async fn state_of(web: &Web, log: &Log, known: &Known, began_ms: Option<u64>) ->
     })
 }
 
+/// The lines of a log that announce a command.
+#[utoipa::path(
+    get,
+    path = "/builds/{number}/logs/{log}/commands",
+    operation_id = "log_commands",
+    params(("number" = u64, Path, description = "The build's number."), ("log" = LogName, Path, description = "The log's name, as the build has it."), Which),
+    responses((status = 200, description = "In order.", body = LogCommands), (status = 404))
+)]
 async fn commands(
     State(web): State<Arc<Web>>,
     Path(path): Path<(String, String)>,
@@ -207,17 +260,36 @@ async fn commands(
     Ok(Json(LogCommands { commands }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct FindQuery {
+    /// Of this attempt; of the last one that has it without.
+    #[param(maximum = 4294967295_u32)]
     attempt: Option<u32>,
+    /// Of the job with this key.
     job: Option<String>,
+    /// What is looked for.
     q: Option<String>,
+    /// Whether that is a regular expression.
     regex: Option<bool>,
+    /// Whether capitals count.
     case: Option<bool>,
+    /// From the line with this number on: `next` of the answer before.
+    #[param(maximum = 18446744073709551615_u64)]
     from: Option<u64>,
+    /// How many hits, 100 when nothing is said, and 1000 at most.
+    #[param(maximum = 18446744073709551615_u64)]
     limit: Option<usize>,
 }
 
+/// The lines of a log in which something is found.
+#[utoipa::path(
+    get,
+    path = "/builds/{number}/logs/{log}/search",
+    operation_id = "search_log",
+    params(("number" = u64, Path, description = "The build's number."), ("log" = LogName, Path, description = "The log's name, as the build has it."), FindQuery),
+    responses((status = 200, description = "In order, and from which line to go on.", body = LogHits), (status = 404))
+)]
 async fn find(
     State(web): State<Arc<Web>>,
     Path(path): Path<(String, String)>,
@@ -237,14 +309,26 @@ async fn find(
     Ok(Json(LogHits { hits: found.hits.into_iter().map(hit).collect(), next: found.next }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct RawQuery {
+    /// Of this attempt; of the last one that has it without.
+    #[param(maximum = 4294967295_u32)]
     attempt: Option<u32>,
+    /// Of the job with this key.
     job: Option<String>,
+    /// Whether browsers are to keep it as a file, whatever the value is.
     download: Option<String>,
 }
 
-/// The bytes as they were printed, as far as they are there; a part of them when one is asked for.
+/// The bytes as they were printed, as far as they are there; a part of them when a `Range` asks for one.
+#[utoipa::path(
+    get,
+    path = "/builds/{number}/logs/{log}/raw",
+    operation_id = "raw_log",
+    params(("number" = u64, Path, description = "The build's number."), ("log" = LogName, Path, description = "The log's name, as the build has it."), RawQuery, ("range" = Option<String>, Header, description = "Which bytes, such as `bytes=0-99`.")),
+    responses((status = 200, description = "The bytes as they were printed.", content_type = "text/plain; charset=utf-8", body = String), (status = 206, description = "Some of the bytes.", content_type = "text/plain; charset=utf-8", body = String), (status = 404), (status = 416))
+)]
 async fn raw(
     State(web): State<Arc<Web>>,
     Path(path): Path<(String, String)>,

@@ -19,7 +19,8 @@ use protocol::api::AgentView;
 
 use super::Web;
 use super::agents;
-use super::api::{Answer, trouble};
+use super::api::Answer;
+use super::health::trouble;
 use super::refusal::Refusal;
 use crate::store::Measures;
 

@@ -4,6 +4,7 @@ mod access;
 mod agents;
 mod api;
 mod artifacts;
+mod asked;
 mod assets;
 mod badge;
 mod audit;
@@ -12,10 +13,12 @@ mod deeds;
 mod depot;
 mod doing;
 mod follow;
+mod health;
 mod hook;
 mod live;
 mod logs;
 mod measures;
+mod openapi;
 mod pages;
 mod projects;
 mod refusal;
@@ -34,7 +37,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::get;
 use buildr::process::{ProcessError, folders};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -151,7 +153,8 @@ fn reached_at(config: &Config, address: SocketAddr) -> String {
 
 fn router(web: Arc<Web>) -> Router {
     Router::new()
-        .nest("/api/v1", api::router().merge(looking_after()))
+        .nest("/api/v1/depot", depot::router())
+        .merge(openapi::router())
         .nest("/hooks", hook::router())
         .merge(pages::router())
         .merge(live::router())
@@ -164,15 +167,6 @@ fn router(web: Arc<Web>) -> Router {
         .layer(middleware::from_fn_with_state(web.clone(), access::guard))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(web)
-}
-
-/// What maintainers and admins of a farm ask for.
-fn looking_after() -> Router<Arc<Web>> {
-    Router::new()
-        .nest("/tokens", tokens::router())
-        .nest("/secrets", secrets::router())
-        .route("/key", get(secrets::key))
-        .route("/audit", get(audit::entries))
 }
 
 /// Where the command line of this machine's user finds the token: there as long as this lives.

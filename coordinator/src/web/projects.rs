@@ -2,22 +2,23 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use buildr::process::clock::now_ms;
 use protocol::RepoUrl;
 use protocol::api::{
     AddedProject, ChangeProject, CredentialsView, Forge, Keep, NewProject, ProjectKeeps, ProjectView, RemovedProject,
     SetCredentials,
 };
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Web;
 use super::access::fresh_token;
-use super::api::{Answer, json};
+use super::api::{Answer, Path, json};
 use super::refusal::Refusal;
 use crate::config::LocalRepos;
 use crate::credentials::{Unfit, fit, looked_at};
@@ -37,14 +38,21 @@ const MOST_ADDRESSES: usize = 20;
 
 type Body = Result<Bytes, BytesRejection>;
 
-pub(super) fn router() -> Router<Arc<Web>> {
-    Router::new()
-        .route("/", get(list).post(add))
-        .route("/{identity}", get(show))
-        .route("/{identity}/change", post(change))
-        .route("/{identity}/remove", post(remove))
+pub(super) fn router() -> OpenApiRouter<Arc<Web>> {
+    OpenApiRouter::default()
+        .routes(routes!(list, add))
+        .routes(routes!(show))
+        .routes(routes!(change))
+        .routes(routes!(remove))
 }
 
+/// The projects, in the order of their names.
+#[utoipa::path(
+    get,
+    path = "/",
+    operation_id = "list_projects",
+    responses((status = 200, description = "All of them.", body = Vec<ProjectView>))
+)]
 async fn list(State(web): State<Arc<Web>>) -> Answer<Json<Vec<ProjectView>>> {
     Ok(Json(listed(&web).await?))
 }
@@ -54,6 +62,14 @@ pub(super) async fn listed(web: &Web) -> Answer<Vec<ProjectView>> {
     Ok(web.desk.store.projects().await?.iter().map(|project| view(web, project)).collect())
 }
 
+/// One project.
+#[utoipa::path(
+    get,
+    path = "/{identity}",
+    operation_id = "project",
+    params(("identity" = String, Path, description = "What all ways to its repository have in common, such as `github.com/ada/cronline` with each `/` as `%2F`, or a URL of it.")),
+    responses((status = 200, description = "The project.", body = ProjectView), (status = 404))
+)]
 async fn show(State(web): State<Arc<Web>>, Path(identity): Path<String>) -> Answer<Json<ProjectView>> {
     Ok(Json(found(&web, &identity).await?))
 }
@@ -64,6 +80,14 @@ pub(super) async fn found(web: &Web, identity: &str) -> Answer<ProjectView> {
     Ok(view(web, &project.ok_or_else(|| no_such(identity))?))
 }
 
+/// Adds a project: its forge's webhooks begin builds from now on.
+#[utoipa::path(
+    post,
+    path = "/",
+    operation_id = "add_project",
+    request_body = NewProject,
+    responses((status = 201, description = "The project, and what its webhooks are to be signed with, this once.", body = AddedProject), (status = 409), (status = 422))
+)]
 async fn add(State(web): State<Arc<Web>>, body: Body) -> Answer<(StatusCode, Json<AddedProject>)> {
     Ok((StatusCode::CREATED, Json(added(&web, json(body)?).await?)))
 }
@@ -117,6 +141,15 @@ pub(super) fn fresh_key() -> String {
     fresh_token().chars().filter(char::is_ascii_alphanumeric).take(KEY_LENGTH).collect()
 }
 
+/// Changes a project; what is not given stays.
+#[utoipa::path(
+    post,
+    path = "/{identity}/change",
+    operation_id = "change_project",
+    params(("identity" = String, Path, description = "What all ways to its repository have in common, such as `github.com/ada/cronline` with each `/` as `%2F`, or a URL of it.")),
+    request_body = ChangeProject,
+    responses((status = 200, description = "The project.", body = ProjectView), (status = 404))
+)]
 async fn change(State(web): State<Arc<Web>>, Path(identity): Path<String>, body: Body) -> Answer<Json<ProjectView>> {
     Ok(Json(changed(&web, &identity, json(body)?).await?))
 }
@@ -203,6 +236,14 @@ fn unfit(why: Unfit) -> Refusal {
     Refusal::bad_request(why.to_string())
 }
 
+/// Removes a project; its builds stay in the history.
+#[utoipa::path(
+    post,
+    path = "/{identity}/remove",
+    operation_id = "remove_project",
+    params(("identity" = String, Path, description = "What all ways to its repository have in common, such as `github.com/ada/cronline` with each `/` as `%2F`, or a URL of it.")),
+    responses((status = 200, description = "What was done.", body = RemovedProject), (status = 404))
+)]
 async fn remove(State(web): State<Arc<Web>>, Path(identity): Path<String>) -> Answer<Json<RemovedProject>> {
     Ok(Json(removed(&web, &identity).await?))
 }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use buildr::process::clock::now_ms;
 use buildr::runner::SHORTEST_SECRET;
 use protocol::RepoUrl;
 use protocol::api::{RemoveSecret, SecretView, SetSecret};
 use protocol::job::TriggerKind;
 use protocol::secure::{FarmKey, LONGEST_VALUE};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Web;
 use super::access::Visitor;
@@ -34,23 +35,43 @@ const LONGEST: usize = 128;
 
 type Body = Result<Bytes, BytesRejection>;
 
-pub(super) fn router() -> Router<Arc<Web>> {
-    Router::new()
-        .route("/", get(secrets).post(set))
-        .route("/remove", post(remove))
+pub(super) fn router() -> OpenApiRouter<Arc<Web>> {
+    OpenApiRouter::default()
+        .routes(routes!(secrets, set))
+        .routes(routes!(remove))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
 /// What values in manifests are sealed with. It is no secret.
+#[utoipa::path(
+    get,
+    path = "/key",
+    responses((status = 200, description = "The public key.", body = FarmKey))
+)]
 pub(super) async fn key(State(web): State<Arc<Web>>) -> Json<FarmKey> {
     Json(web.desk.vault.public().clone())
 }
 
+/// The secrets by project and name, without their values.
+#[utoipa::path(
+    get,
+    path = "/",
+    operation_id = "list_secrets",
+    responses((status = 200, description = "All of them.", body = Vec<SecretView>))
+)]
 async fn secrets(State(web): State<Arc<Web>>) -> Answer<Json<Vec<SecretView>>> {
     let all = web.desk.store.secrets().await?;
     Ok(Json(all.iter().map(|secret| view(&web, secret)).collect()))
 }
 
+/// Keeps a secret, in place of one for the same builds.
+#[utoipa::path(
+    post,
+    path = "/",
+    operation_id = "set_secret",
+    request_body = SetSecret,
+    responses((status = 200, description = "The secret, without its value.", body = SecretView), (status = 409))
+)]
 async fn set(
     State(web): State<Arc<Web>>,
     Extension(visitor): Extension<Visitor>,
@@ -77,6 +98,14 @@ async fn set(
     Ok(Json(view(&web, &secret)))
 }
 
+/// Forgets the secret that was set for these very builds.
+#[utoipa::path(
+    post,
+    path = "/remove",
+    operation_id = "remove_secret",
+    request_body = RemoveSecret,
+    responses((status = 200, description = "The secret that was.", body = SecretView), (status = 404))
+)]
 async fn remove(State(web): State<Arc<Web>>, body: Body) -> Answer<Json<SecretView>> {
     let RemoveSecret { name, project, all, branch, events } = json(body)?;
     let scope = scope(name, whose(project, all)?, branch, events)?;

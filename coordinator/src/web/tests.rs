@@ -1,6 +1,7 @@
 //! The API over a real listener.
 
 mod artifacts;
+mod document;
 mod logs;
 mod measures;
 mod pages;

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use buildr::process::clock::now_ms;
 use protocol::api::{MadeToken, MakeToken, TokenView};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Web;
 use super::access::{PREFIX, SHOWN, Visitor, fresh_token, hash};
-use super::api::{Answer, json};
+use super::api::{Answer, Path, json};
 use super::refusal::Refusal;
 use crate::store::NewToken;
 
@@ -23,15 +24,30 @@ const LONGEST: usize = 64;
 /// The shortest time that a token holds, in milliseconds: less is a mistake.
 const SHORTEST_MS: u64 = 60_000;
 
-pub(super) fn router() -> Router<Arc<Web>> {
-    Router::new().route("/", get(tokens).post(make)).route("/{name}/revoke", post(revoke))
+pub(super) fn router() -> OpenApiRouter<Arc<Web>> {
+    OpenApiRouter::default().routes(routes!(tokens, make)).routes(routes!(revoke))
 }
 
+/// All API tokens, the newest first, without their texts.
+#[utoipa::path(
+    get,
+    path = "/",
+    operation_id = "list_tokens",
+    responses((status = 200, description = "All of them.", body = Vec<TokenView>))
+)]
 async fn tokens(State(web): State<Arc<Web>>) -> Answer<Json<Vec<TokenView>>> {
     web.access.recorder.written().await;
     Ok(Json(web.desk.store.tokens().await?))
 }
 
+/// Makes an API token.
+#[utoipa::path(
+    post,
+    path = "/",
+    operation_id = "make_token",
+    request_body = MakeToken,
+    responses((status = 201, description = "The token, with its text this once.", body = MadeToken), (status = 409))
+)]
 async fn make(
     State(web): State<Arc<Web>>,
     Extension(visitor): Extension<Visitor>,
@@ -64,6 +80,14 @@ async fn make(
     Ok((StatusCode::CREATED, Json(MadeToken { token, view })))
 }
 
+/// Ends a token, and the sessions that were made from it.
+#[utoipa::path(
+    post,
+    path = "/{name}/revoke",
+    operation_id = "revoke_token",
+    params(("name" = String, Path, description = "The token's name.")),
+    responses((status = 200, description = "The token.", body = TokenView), (status = 404))
+)]
 async fn revoke(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Answer<Json<TokenView>> {
     let mut tx = web.desk.store.write().await?;
     let revoked = tx.revoke_token(&name, now_ms()).await?;

@@ -3,12 +3,13 @@
 use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::id::{BuildNumber, JobKey, StageName};
 
 /// One archive: `GET /api/v1/builds/N/artifacts` gives a list, in the order of the plan. Its bytes, a tar compressed with
 /// zstd: `GET /api/v1/builds/N/artifacts/SHA256`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ArtifactView {
     /// Of which job.
     pub job: JobKey,
@@ -32,7 +33,7 @@ pub struct ArtifactView {
 }
 
 /// `GET /api/v1/builds/N/artifacts/SHA256/files`: what is in an archive.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ArtifactFiles {
     /// Its files, in the order in which they lie there.
     pub files: Vec<ArtifactFile>,
@@ -42,7 +43,7 @@ pub struct ArtifactFiles {
 }
 
 /// A file in an archive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ArtifactFile {
     /// Where it lay in the workspace, as the build named it: to be read, never to be followed.
     pub path: String,

@@ -5,11 +5,12 @@ use std::ops::Not;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::storage::Keeps;
 
 /// What a project's repository is to be fetched with. It is kept sealed, and never given again.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SetCredentials {
     /// Nothing of the project's own any more: the agents' keys and credentials.
@@ -37,7 +38,7 @@ impl fmt::Debug for SetCredentials {
 }
 
 /// What kind they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CredentialsKind {
     /// A key for ssh.
@@ -47,7 +48,7 @@ pub enum CredentialsKind {
 }
 
 /// What people see of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CredentialsView {
     /// What kind they are.
     pub kind: CredentialsKind,
@@ -81,7 +82,7 @@ impl fmt::Display for CredentialsView {
 }
 
 /// For how long something of a project is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
     /// As the farm's settings say.
@@ -106,7 +107,7 @@ impl FromStr for Keep {
 
 /// For how long a project's builds are kept, and what they leave. In a change, what is not given stays; in what is shown,
 /// it is as the farm's settings say. A project with a word on `builds` or `days` has its own rule for both.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProjectKeeps {
     /// The newest builds.
@@ -165,7 +166,7 @@ impl ProjectKeeps {
 }
 
 /// A project whose builds are kept otherwise than the farm's settings say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeptOtherwise {
     /// Which project.
     pub project: String,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use buildr::process::clock::now_ms;
@@ -28,10 +28,11 @@ use crate::config::Config;
 use crate::store::{Store, StoreError, Token};
 use hosts::{Hosts, is_cross_site};
 use record::Asked;
-use routes::{Need, need, reads};
+use routes::reads;
 use session::{cookies, csrf, field, is_like_token};
 
 pub(super) use record::{Recorder, recorder};
+pub(super) use routes::{Need, need};
 pub(super) use session::{PREFIX, SHOWN, TOKEN_LENGTH, fresh_token, hash};
 pub(super) use sign_in::router;
 pub(super) use visitor::Visitor;
@@ -122,6 +123,8 @@ impl Access {
         }
         let request = match how {
             _ if reads(request.method()) => request,
+            // Where no route has such a method, that is what it is told.
+            How::Token if !takes_a_body(request.method()) => request,
             How::Token => is_json(request)?,
             How::Cookie => is_ours(request, &visitor).await?,
         };
@@ -200,6 +203,10 @@ fn holds(token: &Token, now_ms: u64) -> Result<(), Refusal> {
         return Err(Refusal::new(StatusCode::FORBIDDEN, sentence));
     }
     Ok(())
+}
+
+fn takes_a_body(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 /// What programs send is JSON, which no form of a page elsewhere can be.

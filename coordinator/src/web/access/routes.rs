@@ -5,7 +5,7 @@ use protocol::api::Role;
 
 /// What a request needs to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Need {
+pub(in crate::web) enum Need {
     /// Nothing here: there is nothing to hide, or the route looks for itself at what it is shown.
     Nothing,
     /// That its sender may look at builds.
@@ -56,7 +56,7 @@ const RULES: [Rule; 21] = [
 ];
 
 /// What a request needs.
-pub(super) fn need(method: &Method, path: &str) -> Need {
+pub(in crate::web) fn need(method: &Method, path: &str) -> Need {
     let reads = reads(method);
     let fits = |(doing, below, _): &&Rule| {
         let same = match doing {

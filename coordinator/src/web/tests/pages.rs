@@ -6,7 +6,7 @@ use protocol::outcome::Ending;
 use tempfile::tempdir;
 
 use super::*;
-use crate::store::{NewDelivery, Stored};
+use crate::store::{NewDelivery, SealedFor, Stored};
 use crate::testing::Farm;
 
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
@@ -271,10 +271,11 @@ async fn a_project_is_added_and_removed_on_its_page_and_its_secret_said_once() {
     assert_eq!(maintainer.send(&farm, "/projects", "url=x%3A%2F%2F").await.0, 400);
     let (status, _, page) = maintainer.send(&farm, "/projects", asked).await;
     let kept = farm.desk.store.project("github.com/a/b").await.unwrap().unwrap();
-    assert!(status == 200 && page.contains(&kept.secret) && page.contains(&kept.key), "{status} {page}");
+    let secret = farm.desk.vault.open_text(SealedFor::Webhooks, "github.com/a/b", &kept.secret).unwrap();
+    assert!(status == 200 && page.contains(&secret) && page.contains(&kept.key), "{status} {page}");
     assert_eq!(maintainer.send(&farm, "/projects", asked).await.0, 409);
     for path in ["/projects", "/projects/github.com/a/b", "/deliveries"] {
-        assert!(!maintainer.look(&farm, path).await.contains(&kept.secret), "{path}");
+        assert!(!maintainer.look(&farm, path).await.contains(&secret), "{path}");
     }
     // What can be done with a schedule is a developer's to do; there is none as yet.
     let order = "project=github.com%2Fa%2Fb&name=nightly&order=run";
