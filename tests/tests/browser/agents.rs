@@ -54,6 +54,8 @@ async fn one_is_approved_with_what_is_ticked_and_revoked_and_forgotten() {
         says(browser, "#agent-oak .why", "stolen").await;
         assert!(!farm.until_known("oak").await.enrolled);
         says(browser, "#asked-oak", "Take it back").await;
+        // As long as it lives, it would be back with its next word.
+        farm.agent("oak").stop().await;
         browser.press("#rarely-oak form[action$='/forget'] button", true).await;
         browser.until("it to be forgotten", "return document.querySelector('#agent-oak') === null").await;
     })
