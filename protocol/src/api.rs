@@ -74,6 +74,7 @@ pub struct Submit {
     pub branch: Option<Branch>,
     /// Which tag, in place of a branch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Branch>)]
     pub tag: Option<String>,
     /// Which commit of it; the newest without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -339,6 +340,7 @@ impl LogView {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LogTimes {
     /// Where in the log a piece begins, and when its agent had it, in milliseconds since 1970; in order.
+    #[schema(value_type = Vec<[u64; 2]>)]
     pub pieces: Vec<(u64, u64)>,
 }
 

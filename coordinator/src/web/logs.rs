@@ -269,6 +269,7 @@ struct FindQuery {
     /// Of the job with this key.
     job: Option<String>,
     /// What is looked for.
+    #[param(required, min_length = 1, max_length = 999)]
     q: Option<String>,
     /// Whether that is a regular expression.
     regex: Option<bool>,

@@ -30,7 +30,7 @@ const BEARER: &str = "bearer";
 
 /// What the API is, for those who read the document.
 const ABOUT: &str = "The coordinator of a buildr farm. All answers are JSON but for logs; refusals are \
-`application/problem+json` with a sentence. What writes needs `content-type: application/json` and the token of \
+`application/problem+json` with a sentence. What writes is sent as `application/json` and needs the token of \
 somebody with the role for it; reading needs one only from elsewhere, unless the coordinator lets everybody look. New \
 fields may come at any time: leave alone what you do not know.";
 

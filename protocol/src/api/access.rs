@@ -60,11 +60,13 @@ impl FromStr for Role {
 pub struct MakeToken {
     /// What it is called: 1 to 64 letters, digits, `.`, `_`, `-` and `@`. What is done with it is written down under
     /// this name.
+    #[schema(pattern = "^[0-9A-Za-z._@-]{1,64}$")]
     pub name: String,
     /// What may be done with it.
     pub role: Role,
     /// For how long it holds from now on, in milliseconds; until it is revoked without this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 60000)]
     pub for_ms: Option<u64>,
 }
 

@@ -11,8 +11,10 @@ use crate::source::RepoUrl;
 #[serde(deny_unknown_fields)]
 pub struct SetSecret {
     /// Its name, by which stages ask for it: 1 to 128 letters, digits, `_`, `-`, `.` or `/`.
+    #[schema(pattern = "^(?!CI$)(?!BUILDR_)[0-9A-Za-z_./-]{1,128}$")]
     pub name: String,
     /// Its value: 4 characters or more, 100 KiB at most.
+    #[schema(min_length = 4, max_length = 102400, pattern = r"^[^\x00]*$")]
     pub value: String,
     /// For builds of this repository; either this, or `all`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -22,6 +24,7 @@ pub struct SetSecret {
     pub all: bool,
     /// For branches that this pattern means: `*` is any text without `/`, `**` any text. All without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128, pattern = r"^[^\s\x00-\x1F\x7F-\x9F]*$")]
     pub branch: Option<String>,
     /// For builds that began so; all without any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -39,6 +42,7 @@ impl std::fmt::Debug for SetSecret {
 #[serde(deny_unknown_fields)]
 pub struct RemoveSecret {
     /// Its name.
+    #[schema(pattern = "^(?!CI$)(?!BUILDR_)[0-9A-Za-z_./-]{1,128}$")]
     pub name: String,
     /// As it was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,6 +52,7 @@ pub struct RemoveSecret {
     pub all: bool,
     /// As it was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128, pattern = r"^[^\s\x00-\x1F\x7F-\x9F]*$")]
     pub branch: Option<String>,
     /// As they were set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -12,7 +12,7 @@ mod visitor;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -123,8 +123,8 @@ impl Access {
         }
         let request = match how {
             _ if reads(request.method()) => request,
-            // Where no route has such a method, that is what it is told.
-            How::Token if !takes_a_body(request.method()) => request,
+            // No route has another method, and that is what it is told.
+            How::Token if *request.method() != Method::POST => request,
             How::Token => is_json(request)?,
             How::Cookie => is_ours(request, &visitor).await?,
         };
@@ -205,13 +205,10 @@ fn holds(token: &Token, now_ms: u64) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn takes_a_body(method: &Method) -> bool {
-    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
-}
-
-/// What programs send is JSON, which no form of a page elsewhere can be.
+/// What programs send is JSON, which no form of a page elsewhere can be, or nothing.
 fn is_json(request: Request) -> Result<Request, Refusal> {
-    if kind(request.headers()) == Some("application/json") {
+    let says_nothing = !request.headers().contains_key(CONTENT_TYPE) && request.body().is_end_stream();
+    if says_nothing || kind(request.headers()) == Some("application/json") {
         return Ok(request);
     }
     Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "this needs `Content-Type: application/json`"))
