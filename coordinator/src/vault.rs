@@ -197,7 +197,11 @@ impl Vault {
             }
         }
         tx.commit().await?;
-        store.scrub().await?;
+        if let Err(error) = store.scrub().await {
+            tracing::error!(
+                "secrets that an older buildr kept as they are may still lie in unused parts of the database's files: {error}. It is tried again at the next start"
+            );
+        }
         if lost > 0 {
             tracing::error!(
                 "{lost} secrets of the farm were sealed with a key that is not here, and are of no use to anybody. Put the key's line back, or set them again (`buildr secret list`, `buildr project list` and `buildr statuses` mark them)"

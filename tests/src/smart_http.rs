@@ -112,6 +112,18 @@ impl Hosted {
         commit.to_string().parse().expect("a commit's name")
     }
 
+    /// Adds a submodule to a commit of this repository, under the same ref.
+    pub fn add_module(&self, reference: &str, path: &str, commit: &CommitId) -> CommitId {
+        let parent = self.git.find_reference(reference).and_then(|found| found.peel_to_commit()).expect("a parent");
+        let tree = parent.tree().expect("a tree");
+        let mut update = git2::build::TreeUpdateBuilder::new();
+        update.upsert(path, Oid::from_str(commit.as_str()).expect("a commit"), git2::FileMode::Commit);
+        let tree = update.create_updated(&self.git, &tree).and_then(|tree| self.git.find_tree(tree)).expect("a tree");
+        let author = Signature::now("Ada", "ada@example.org").expect("an author");
+        let commit = self.git.commit(Some(reference), &author, &author, "A submodule", &tree, &[&parent]);
+        commit.expect("a commit").to_string().parse().expect("a commit's name")
+    }
+
     /// Has git run this script after each push; it reads `OLD NEW REF` in lines.
     pub fn after_push(&self, script: &str) {
         let path = self.path.join("hooks/post-receive");

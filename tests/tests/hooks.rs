@@ -12,8 +12,8 @@ use farm::farm::{Farm, in_memory, until};
 use farm::smart_http::{Hosted, SmartHttp};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use protocol::api::{
-    AddedProject, Approval, ApproveJob, ChangeProject, DeliveryView, Forge, MakeToken, NewProject, Received, Restart,
-    Role, Status,
+    AddedProject, Approval, ApproveJob, ChangeProject, DeliveryView, Forge, Keep, Keeps, MakeToken, NewProject,
+    ProjectKeeps, Received, Restart, Role, Status,
 };
 use protocol::{BuildNumber, CommitId};
 use serde_json::json;
@@ -682,4 +682,36 @@ fn malformed(added: &AddedProject, all: &mut Vec<Hostile>) {
         let (what, url) = (format!("{forge}: {what}"), added.project.hook_url.clone());
         all.push(Hostile { what, url, headers, body, expect });
     }
+}
+
+#[tokio::test]
+async fn for_how_long_builds_are_kept_a_project_says_before_the_farm() {
+    in_memory(async |farm| {
+        farm.config.keeps = Keeps { builds: Some(50), logs_days: Some(30), ..Keeps::default() };
+        farm.start_coordinator().await;
+        let server = SmartHttp::start().await;
+        let hosted = server.make("ada/cronline");
+        let keeps = ProjectKeeps { builds: Some(Keep::Last(5)), ..ProjectKeeps::default() };
+        let new = NewProject { forge: Some(Forge::Generic), keeps, ..NewProject::new(hosted.url.clone()) };
+        let client = &farm.api().client;
+        let added = client.add_project(&new).await.unwrap().project;
+        assert_eq!((added.keeps, added.kept), (keeps, Keeps { builds: Some(5), ..farm.config.keeps }));
+        let change = async |keeps| {
+            let change = ChangeProject { keeps, ..ChangeProject::default() };
+            client.change_project(&added.identity, &change).await
+        };
+        let logs = ProjectKeeps { logs_days: Some(Keep::All), ..ProjectKeeps::default() };
+        let changed = change(logs).await.unwrap();
+        assert_eq!(changed.kept, Keeps { builds: Some(5), ..Keeps::default() }, "what is not said stays");
+        let storage = client.storage().await.unwrap();
+        assert_eq!((storage.keeps, storage.projects.len()), (farm.config.keeps, 1));
+        assert_eq!((&storage.projects[0].project, storage.projects[0].keeps), (&added.identity, changed.kept));
+        let none = ProjectKeeps { builds: Some(Keep::Last(0)), ..ProjectKeeps::default() };
+        assert!(change(none).await.unwrap_err().to_string().contains("at least one build"));
+        let back = ProjectKeeps { builds: Some(Keep::Farm), logs_days: Some(Keep::Farm), ..ProjectKeeps::default() };
+        let changed = change(back).await.unwrap();
+        assert_eq!((changed.keeps, changed.kept), (ProjectKeeps::default(), farm.config.keeps));
+        assert!(client.storage().await.unwrap().projects.is_empty());
+    })
+    .await;
 }

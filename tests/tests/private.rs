@@ -9,8 +9,9 @@ use farm::farm::{Farm, Repository, in_memory, until};
 use farm::processes::with_processes;
 use farm::smart_http::{Hosted, SmartHttp};
 use farm::sshd::Sshd;
+use protocol::CommitId;
 use protocol::api::{
-    AddedProject, BuildView, ChangeProject, CredentialsKind, Forge, NewProject, SetCredentials, Status,
+    AddedProject, Approval, BuildView, ChangeProject, CredentialsKind, Forge, NewProject, SetCredentials, Status,
 };
 use serde_json::json;
 
@@ -59,11 +60,11 @@ fn check_not_in(folder: &Path, text: &[u8]) {
 }
 
 /// Says what a forge would, and waits for the build that it begins.
-async fn push(farm: &Farm, added: &AddedProject, commit: &protocol::CommitId) -> BuildView {
+async fn push(farm: &Farm, added: &AddedProject, body: &serde_json::Value) -> BuildView {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let body = json!({"branch": "main", "commit": commit}).to_string();
     let count = farm.api().builds().await.len();
-    let answer = client.post(&added.project.hook_url).bearer_auth(&added.secret).body(body).send().await.unwrap();
+    let answer =
+        client.post(&added.project.hook_url).bearer_auth(&added.secret).body(body.to_string()).send().await.unwrap();
     assert_eq!(answer.status().as_u16(), 202);
     let build = until("the build", async || farm.api().builds().await.get(count).map(|row| row.number)).await;
     farm.api().until_over(build).await
@@ -83,7 +84,8 @@ async fn a_projects_token_opens_its_repository_for_all_its_builds() {
         let added = farm.api().client.add_project(&NewProject { credentials: token(TOKEN), ..new }).await.unwrap();
         let own = added.project.credentials.clone().unwrap();
         assert_eq!((own.kind, own.user.as_deref()), (CredentialsKind::Token, Some("farm")));
-        for view in [push(farm, &added, &commit).await, built(farm, &hosted).await] {
+        for view in [push(farm, &added, &json!({"branch": "main", "commit": commit})).await, built(farm, &hosted).await]
+        {
             assert_eq!(view.build.status, Status::Passed, "{view:#?}");
             assert_eq!(view.build.commit.as_ref(), Some(&commit));
             let log = farm.api().log(view.build.number, "test").await;
@@ -130,6 +132,41 @@ async fn an_owners_token_opens_each_repository_of_the_owner_and_no_other() {
 }
 
 #[tokio::test]
+async fn what_a_stranger_proposes_is_fetched_and_reads_nothing_else_by_the_token() {
+    in_memory(async |farm| {
+        farm.start_coordinator().await;
+        farm.start_agent("a", 1).await;
+        let server = SmartHttp::private("farm", TOKEN).await;
+        let (hosted, lib) = (server.make("ada/secret"), server.make("ada/lib"));
+        let library = lib.commit(Some("refs/heads/main"), &[], &[("lib.c", "lib")]);
+        let list = "[submodule \"lib\"]\n\tpath = lib\n\turl = ../lib.git\n";
+        let manifest = format!("clone: {{submodules: true}}\n{MANIFEST}");
+        hosted.commit(Some("refs/heads/main"), &[], &[(".buildr.yml", &manifest), (".gitmodules", list)]);
+        let with_module = hosted.add_module("refs/heads/main", "lib", &library);
+        let plain = hosted.commit(Some("refs/pull/8/head"), &[], &[(".buildr.yml", MANIFEST)]);
+        let new = NewProject { forge: Some(Forge::Generic), ..NewProject::new(hosted.url.clone()) };
+        let new = NewProject { credentials: token(TOKEN), approval: Some(Approval::None), ..new };
+        let added = farm.api().client.add_project(&new).await.unwrap();
+        let view = push(farm, &added, &json!({"branch": "main", "commit": with_module})).await;
+        assert_eq!(view.build.status, Status::Passed, "its own branch has the submodule: {view:#?}");
+
+        let proposed = |number: u64, commit: &CommitId| {
+            let request =
+                json!({"number": number, "action": "opened", "source": "topic", "target": "main", "fork": true});
+            json!({"commit": commit, "pull_request": request})
+        };
+        let view = push(farm, &added, &proposed(8, &plain)).await;
+        assert!(view.origin.fork);
+        assert_eq!(view.build.status, Status::Passed, "its code is offered here: {view:#?}");
+        let view = push(farm, &added, &proposed(9, &with_module)).await;
+        check_refused(&view);
+        let message = view.build.message.unwrap();
+        assert!(message.contains("submodule lib") && message.ends_with("Credentials tried: none"), "{message}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_is_of_no_use_is_refused_before_it_is_kept() {
     in_memory(async |farm| {
         farm.start_coordinator().await;
@@ -144,8 +181,8 @@ async fn what_is_of_no_use_is_refused_before_it_is_kept() {
             assert!(refused.to_string().contains(expect), "{url}: {refused}");
         }
         // Another way to the repository for which the token is of no use.
-        let added = client.add_project(&NewProject { credentials: token(TOKEN), ..new("https://example.org/a/b") });
-        let identity = added.await.unwrap().project.identity;
+        let plain = NewProject { credentials: token(TOKEN), ..new("https://example.org/a/b") };
+        let identity = client.add_project(&plain).await.unwrap().project.identity;
         let url = Some("git@example.org:a/b".parse().unwrap());
         let refused = client.change_project(&identity, &ChangeProject { url, ..ChangeProject::default() }).await;
         assert!(refused.unwrap_err().to_string().contains("over https"));

@@ -305,7 +305,7 @@ fn to_enter(added: &AddedProject, given: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use protocol::api::Keeps;
+    use protocol::api::{CredentialsKind, CredentialsView, Keeps};
 
     use super::*;
 
@@ -348,5 +348,36 @@ github.com/ada/cronline  github  main    yes      forks     takes no webhooks
         let given = to_enter(&added, true);
         assert!(!given.contains("0123456789abcdef"), "{given}");
         assert!(!told(&project()).contains("0123456789abcdef"));
+    }
+
+    #[test]
+    fn what_its_owners_set_is_told() {
+        let plain = told(&project());
+        for line in [
+            "cloned with       what the agents have",
+            "kept              as the farm's settings say: builds without end",
+            "mail goes to      those whom the farm names",
+        ] {
+            assert!(plain.contains(line), "{line} is not in\n{plain}");
+        }
+        let credentials = CredentialsView {
+            fingerprint: Some("SHA256:x".to_owned()),
+            ..CredentialsView::new(CredentialsKind::DeployKey)
+        };
+        let keeps = ProjectKeeps { builds: Some(Keep::Last(5)), ..ProjectKeeps::default() };
+        let own = told(&ProjectView {
+            credentials: Some(CredentialsView { lost: true, ..credentials }),
+            keeps,
+            kept: keeps.over(&Keeps::default()),
+            mail: vec!["a…@example.org".to_owned()],
+            ..project()
+        });
+        for line in [
+            "cloned with       a deploy key, SHA256:x; it was sealed with a key that is gone: set it again",
+            "kept              the newest 5 builds of each repository",
+            "mail goes to      a…@example.org, and those whom the farm names",
+        ] {
+            assert!(own.contains(line), "{line} is not in\n{own}");
+        }
     }
 }
