@@ -24,6 +24,23 @@ async fn findings(browser: &Browser, farm: &Farm, source: &str, path: &str) -> V
     found
 }
 
+/// Adds a project to which somebody without its secret has delivered something; gives its name.
+async fn a_project(farm: &Farm) -> String {
+    let new = NewProject {
+        url: "https://github.com/acme/widget".parse().unwrap(),
+        forge: Some(Forge::GitHub),
+        secret: None,
+        default_branch: None,
+        trusted: None,
+        approval: None,
+    };
+    let project = farm.api().client.add_project(&new).await.unwrap().project;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let refused = client.post(&project.hook_url).header("x-github-event", "push").body("{}").send().await.unwrap();
+    assert!(refused.status().is_client_error());
+    project.identity
+}
+
 #[tokio::test]
 async fn nothing_serious_is_found_on_any_page() {
     let Some(source) = axe() else { return };
@@ -46,18 +63,7 @@ async fn nothing_serious_is_found_on_any_page() {
         farm.api().until_is(matrix, Status::Passed).await;
         let asks = farm.api().begin(ASKS).await;
         farm.api().until(asks, |view| view.jobs.iter().any(|job| job.gate.as_ref().is_some_and(|it| it.open))).await;
-        let new = NewProject {
-            url: "https://github.com/acme/widget".parse().unwrap(),
-            forge: Some(Forge::GitHub),
-            secret: None,
-            default_branch: None,
-            trusted: None,
-            approval: None,
-        };
-        let project = farm.api().client.add_project(&new).await.unwrap().project;
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let refused = client.post(&project.hook_url).header("x-github-event", "push").body("{}").send().await.unwrap();
-        assert!(refused.status().is_client_error());
+        let project = a_project(farm).await;
         let runs = farm.api().begin(WAITS).await;
         farm.api().until_in_stage(runs, 1, "wait").await;
         let waits = farm.api().begin("image: x\nstages: [t]\nt: {agent: gpu, script: [print x]}\n").await;
@@ -79,7 +85,7 @@ async fn nothing_serious_is_found_on_any_page() {
             "/agents".to_owned(),
             "/deliveries".to_owned(),
             "/projects".to_owned(),
-            format!("/projects/{}", project.identity),
+            format!("/projects/{project}"),
             "/builds/99".to_owned(),
         ] {
             found.extend(findings(browser, farm, &source, &path).await);

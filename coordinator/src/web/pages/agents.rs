@@ -47,6 +47,8 @@ struct AgentShown {
     key: Option<String>,
     jobs: Vec<Running>,
     is_paused: bool,
+    /// It belongs to the farm, so that its taking jobs is a question.
+    is_enrolled: bool,
     /// What a person is asked to approve, and what there is to say to that.
     asked: Option<Asked>,
     /// It can be told to belong to the farm no longer.
@@ -61,6 +63,8 @@ struct Asked {
     sentence: &'static str,
     /// Whether its key is to be compared; else it is known.
     is_new_key: bool,
+    /// Whether a person has told it to go.
+    was_revoked: bool,
     /// Each that it offers, and whether it is ticked.
     labels: Vec<(String, bool)>,
     button: &'static str,
@@ -109,6 +113,7 @@ fn shown(is_own: bool, agent: AgentView, board: &Board) -> AgentShown {
         machine: agent.capacity.as_ref().map(|it| format!("{} cores, {} of memory", it.cores, size(it.memory_bytes))),
         jobs: board.runs.iter().filter(|job| job.agent == agent.name).cloned().collect(),
         is_paused: agent.pause.is_some(),
+        is_enrolled: agent.enrolled,
         key: match (&agent.enrolled_key, agent.enrolled) {
             (Some(key), _) => Some(key.clone()),
             (None, true) => Some(agent.fingerprint.clone()),
@@ -177,12 +182,14 @@ fn asked(agent: &AgentView) -> Option<Asked> {
             ("It offers labels that nobody approved; they count for nothing until then.", "Approve what is ticked")
         }
     };
-    // Of a new one all are ticked; of one that is known those that were approved.
-    let ticked = |label: &String| (label.clone(), is_new_key || !is_new(label));
+    // Of a new one all are ticked; of one that is known, or was, those that were approved.
+    let all = is_new_key && agent.revoked.is_none();
+    let ticked = |label: &String| (label.clone(), all || !is_new(label));
     let key: String = agent.fingerprint.chars().take(KEY_SHOWN).collect();
     Some(Asked {
         sentence,
         is_new_key,
+        was_revoked: agent.revoked.is_some(),
         labels: agent.offered.iter().map(ticked).collect(),
         button,
         command: format!("buildr agent approve {} --key {key}", agent.name),

@@ -91,7 +91,8 @@ async fn artifact(web: &Web, (text, sha256): (&str, &str), onlooker: &Onlooker) 
     };
     let view = &archived.view;
     let one = shown(&build, view, now_ms());
-    let word = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.=/".contains(c));
+    let word = |text: &str| if plain(text) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) };
     Ok(ArtifactPage {
         frame: Frame::new(format!("Artifacts of {}, #{}", one.stage, number.0), Here::Elsewhere).named(onlooker),
         build: number.0,

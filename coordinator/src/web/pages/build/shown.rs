@@ -68,7 +68,6 @@ struct Head {
     commit: String,
     short_commit: String,
     subject: String,
-    trigger: String,
     upstream: Vec<String>,
     by: Option<String>,
     asked: When,
@@ -191,8 +190,8 @@ fn head(Facts { view, why, now_ms, .. }: &Facts) -> Head {
         branch: build.branch.as_ref().map(ToString::to_string).unwrap_or_default(),
         short_commit: build.commit.as_ref().map(|commit| commit.short().to_owned()).unwrap_or_default(),
         commit,
-        subject: build.subject.clone().unwrap_or_default(),
-        trigger: build.trigger.clone(),
+        // The forge says it before the commit is there.
+        subject: build.subject.clone().or_else(|| view.origin.message.clone()).unwrap_or_default(),
         upstream: view.origin.upstream.clone(),
         by: why.by.clone(),
         asked: When::new(build.created_ms, *now_ms),

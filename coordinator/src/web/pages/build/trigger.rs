@@ -82,7 +82,9 @@ pub(super) fn trigger(view: &BuildView) -> TriggerShown {
     TriggerShown {
         event: view.build.trigger.replace('_', " "),
         author: author.clone(),
-        message: message.clone().filter(|message| view.build.subject.as_ref() != Some(message)),
+        message: message
+            .clone()
+            .filter(|message| view.build.subject.as_ref().is_some_and(|subject| subject != message)),
         request,
         tag: tag.clone(),
         schedule: schedule.clone(),
