@@ -172,7 +172,7 @@ mod tests {
         let expect = "\
 JOB             STAGE    FILES  PACKED   KEPT
 build           package  3      2.0 KiB  kept as long as the build
-unit (os=a)     unit     3      2.0 KiB  expires in 1m 0s
+unit (os=a)     unit     3      2.0 KiB  expires in 1m 00s
 x/unit (of #7)  unit     3      2.0 KiB  expired
 ";
         assert_eq!(text, expect);
