@@ -64,10 +64,10 @@ pub(super) fn json<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> 
     serde_json::from_slice(&body).map_err(|error| Refusal::bad_request(format!("the request cannot be read: {error}")))
 }
 
-/// A body that may be left out.
+/// A body that may be left out, or be `null`.
 pub(super) fn json_or_default<T: DeserializeOwned + Default>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
     match body {
         Ok(body) if body.is_empty() => Ok(T::default()),
-        body => json(body),
+        body => Ok(json::<Option<T>>(body)?.unwrap_or_default()),
     }
 }

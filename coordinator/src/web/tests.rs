@@ -82,6 +82,8 @@ async fn every_refusal_is_a_sentence() {
         ("GET /api/v1/builds/7/follow", "", "", 404, "no build #7"),
         ("GET /api/v1/builds/7/logs/x", "", "", 404, "no build #7"),
         ("POST /api/v1/builds/7/cancel", &w, "{}", 404, "no build #7"),
+        ("POST /api/v1/builds/7/cancel", &w, "null", 404, "no build #7"),
+        ("POST /api/v1/tokens", &w, r#"{"name": "x", "role": "viewer", "for_ms": 3155760000001}"#, 400, "hundred years"),
         ("POST /api/v1/agents/none/approve", &w, r#"{"fingerprint": "x"}"#, 404, "no agent called none"),
         ("POST /api/v1/agents/none/approve", &w, "{}", 400, "fingerprint"),
         ("POST /api/v1/agents/a.b/approve", &w, "", 400, "agent's name"),

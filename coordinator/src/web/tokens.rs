@@ -24,6 +24,9 @@ const LONGEST: usize = 64;
 /// The shortest time that a token holds, in milliseconds: less is a mistake.
 const SHORTEST_MS: u64 = 60_000;
 
+/// The longest, a hundred years: more is meant to have no end.
+const LONGEST_MS: u64 = 36_525 * 24 * 3_600_000;
+
 pub(super) fn router() -> OpenApiRouter<Arc<Web>> {
     OpenApiRouter::default().routes(routes!(tokens, make)).routes(routes!(revoke))
 }
@@ -58,6 +61,9 @@ async fn make(
     if for_ms.is_some_and(|time| time < SHORTEST_MS) {
         return Err(Refusal::bad_request("a token holds for a minute at least; write how long, such as 90d"));
     }
+    if for_ms.is_some_and(|time| time > LONGEST_MS) {
+        return Err(Refusal::bad_request("a token holds for a hundred years at most; leave it out, and it has no end"));
+    }
     let (token, now_ms) = (format!("{PREFIX}{}", fresh_token()), now_ms());
     let made = NewToken {
         name: name.clone(),
@@ -65,7 +71,7 @@ async fn make(
         prefix: token[..SHOWN].to_owned(),
         hash: hash(&token),
         made_by: visitor.who().to_owned(),
-        expires_ms: for_ms.map(|time| now_ms.saturating_add(time)),
+        expires_ms: for_ms.map(|time| now_ms + time),
     };
     let mut tx = web.desk.store.write().await?;
     if !tx.insert_token(&made, now_ms).await? {

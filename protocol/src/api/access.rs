@@ -66,7 +66,7 @@ pub struct MakeToken {
     pub role: Role,
     /// For how long it holds from now on, in milliseconds; until it is revoked without this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 60000)]
+    #[schema(minimum = 60000, maximum = 3155760000000_u64)]
     pub for_ms: Option<u64>,
 }
 
