@@ -1,5 +1,7 @@
 //! What a request says: in its path, its query, its headers and its body. What cannot be read is refused with a sentence.
 
+use std::num::IntErrorKind;
+
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequestParts, Query};
@@ -29,10 +31,13 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
-/// A build's number, as it stands in a path.
+/// A build's number, as it stands in a path. There is none that is too large to be read.
 pub(super) fn number(text: &str) -> Answer<BuildNumber> {
-    match text.parse() {
+    match text.parse::<u64>() {
         Ok(number) => Ok(BuildNumber(number)),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => {
+            Err(Refusal::not_found(format!("there is no build #{text}; `buildr builds` lists them")))
+        }
         Err(_) => Err(Refusal::bad_request(format!("{text:?} is not a build's number; write one such as 12"))),
     }
 }
@@ -61,6 +66,12 @@ pub(super) fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Answer<T> {
 /// A body, or what is wrong with it.
 pub(super) fn json<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
     let body = body.map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
+    // What is read by names would be read by its order too.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(Refusal::bad_request(
+            "the request cannot be read: it is a list; send an object, `{\"name\": value}`",
+        ));
+    }
     serde_json::from_slice(&body).map_err(|error| Refusal::bad_request(format!("the request cannot be read: {error}")))
 }
 

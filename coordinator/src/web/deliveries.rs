@@ -1,5 +1,6 @@
 //! `/api/v1/deliveries`: what forges delivered, and once more.
 
+use std::num::IntErrorKind;
 use std::sync::Arc;
 
 use axum::Json;
@@ -121,10 +122,10 @@ pub(super) async fn redelivered(web: &Web, text: &str) -> Answer<Received> {
 }
 
 async fn find(web: &Web, text: &str) -> Answer<Delivery> {
-    let number: u64 = text
-        .trim_start_matches('#')
-        .parse()
-        .map_err(|_| Refusal::bad_request(format!("{text:?} is not a delivery's number; write one such as 12")))?;
-    let found = web.desk.store.delivery(number).await?;
-    found.ok_or_else(|| Refusal::not_found(format!("there is no delivery {number}; `buildr deliveries` lists them")))
+    let missing = || Refusal::not_found(format!("there is no delivery {text}; `buildr deliveries` lists them"));
+    let number = text.trim_start_matches('#').parse::<u64>().map_err(|error| match error.kind() {
+        IntErrorKind::PosOverflow => missing(),
+        _ => Refusal::bad_request(format!("{text:?} is not a delivery's number; write one such as 12")),
+    })?;
+    web.desk.store.delivery(number).await?.ok_or_else(missing)
 }

@@ -114,7 +114,7 @@ fn its_schemas_are_schemas_and_its_references_lead_somewhere() {
         assert!(target.is_some(), "{reference} leads nowhere");
         used.insert(reference.rsplit('/').next().unwrap().to_owned());
     }
-    let known: BTreeSet<String> = schemas.keys().cloned().filter(|name| name != "Follow").collect();
+    let known: BTreeSet<String> = schemas.keys().filter(|name| *name != "Follow").cloned().collect();
     assert_eq!(known, used, "schemas that nothing names, or the other way round");
 }
 
@@ -172,6 +172,8 @@ async fn odd_paths_are_refused_with_a_problem() {
         ("GET /api/v1/agents/%ff", 400, "UTF-8"),
         ("GET /api/v1/builds/1/logs/%ff", 400, "UTF-8"),
         ("GET /api/v1/builds/18446744073709551615", 404, "no build #18446744073709551615"),
+        ("GET /api/v1/builds/18446744073709551616", 404, "no build #18446744073709551616"),
+        ("GET /api/v1/deliveries/18446744073709551616", 404, "no delivery 18446744073709551616"),
     ] {
         check_refused(&ask(&farm, request, "", "").await, status, sentence);
     }
