@@ -45,7 +45,7 @@ pub(crate) fn hearers(config: &Config) -> Hearers {
 /// How it is said.
 enum Way<'a> {
     Webhook(Http, &'a Notify),
-    Mail(Post),
+    Mail(Box<Post>),
 }
 
 /// Why it was not said.
@@ -93,7 +93,7 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
         }
     });
     let mail = desk.config.mail.as_ref().and_then(|settings| match Post::new(settings) {
-        Ok(post) => Some(Way::Mail(post)),
+        Ok(post) => Some(Way::Mail(Box::new(post))),
         Err(error) => {
             tracing::error!("no mail tells when a branch breaks: {error}");
             None
