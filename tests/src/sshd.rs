@@ -32,6 +32,8 @@ impl Sshd {
             eprintln!("skipped: there is no {PROGRAM}");
             return None;
         }
+        // Its service makes this at each start of the machine. Who may not make it runs a server that does without.
+        std::fs::create_dir_all("/run/sshd").ok();
         let folder = tempfile::tempdir().expect("a folder for keys");
         for name in ["host", "user", "stranger"] {
             let mut make = Command::new("ssh-keygen");

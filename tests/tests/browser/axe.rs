@@ -2,7 +2,7 @@
 
 use farm::browser::{Browser, Scripts, axe};
 use farm::farm::Farm;
-use protocol::api::{Forge, NewProject, Status};
+use protocol::api::{NewProject, Status};
 use serde_json::json;
 
 use super::{ASKS, FAILS, PASSES, WAITS, on_a_farm, page, sign_in, url};
@@ -26,14 +26,7 @@ async fn findings(browser: &Browser, farm: &Farm, source: &str, path: &str) -> V
 
 /// Adds a project to which somebody without its secret has delivered something; gives its name.
 async fn a_project(farm: &Farm) -> String {
-    let new = NewProject {
-        url: "https://github.com/acme/widget".parse().unwrap(),
-        forge: Some(Forge::GitHub),
-        secret: None,
-        default_branch: None,
-        trusted: None,
-        approval: None,
-    };
+    let new = NewProject::new("https://github.com/acme/widget".parse().unwrap());
     let project = farm.api().client.add_project(&new).await.unwrap().project;
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let refused = client.post(&project.hook_url).header("x-github-event", "push").body("{}").send().await.unwrap();

@@ -21,12 +21,9 @@ test: {script: [print hello]}
 
 async fn add(farm: &Farm, hosted: &Hosted) -> AddedProject {
     let new = NewProject {
-        url: hosted.url.clone(),
         forge: Some(Forge::Generic),
-        secret: None,
         default_branch: Some("main".parse().unwrap()),
-        trusted: None,
-        approval: None,
+        ..NewProject::new(hosted.url.clone())
     };
     farm.api().client.add_project(&new).await.unwrap()
 }
