@@ -90,14 +90,7 @@ async fn furnished(farm: &mut Farm) {
 }
 
 async fn add_project(farm: &Farm, url: &str) -> AddedProject {
-    let project = NewProject {
-        url: url.parse().unwrap(),
-        forge: Some(Forge::GitHub),
-        secret: None,
-        default_branch: None,
-        trusted: None,
-        approval: None,
-    };
+    let project = NewProject { forge: Some(Forge::GitHub), ..NewProject::new(url.parse().unwrap()) };
     farm.api().client.add_project(&project).await.unwrap()
 }
 
