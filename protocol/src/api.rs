@@ -12,6 +12,7 @@ mod schedules;
 mod statuses;
 mod storage;
 mod owners;
+mod problem;
 mod projects;
 mod lines;
 mod timeline;
@@ -38,6 +39,7 @@ pub use incidents::{DeadLetterView, IncidentKind, IncidentView, Incidents};
 pub use jobs::{ApproveJob, Approved, GateView, JobView, KeptView, TryView};
 pub use lines::{LogCommand, LogCommands, LogHit, LogHits, LogLine, LogLines, LogState};
 pub use owners::{CredentialsKind, CredentialsView, Keep, KeptOtherwise, ProjectKeeps, SetCredentials};
+pub use problem::Problem;
 pub use projects::{
     AddedProject, Approval, ChangeProject, Deliveries, DeliveryView, Forge, NewProject, ProjectView, Received,
     RemovedProject,
@@ -388,20 +390,4 @@ pub struct Cancelled {
     pub status: Status,
     /// What was done, as a sentence.
     pub message: String,
-}
-
-/// What comes back instead of an answer, with a status of 4xx or 5xx: `application/problem+json`, as RFC 9457 has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Problem {
-    /// What kind of problem it is: always `about:blank`, for the status says all that a program can go by.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The status in words.
-    pub title: String,
-    /// The status.
-    pub status: u16,
-    /// What is wrong and what to do, as a sentence.
-    pub detail: String,
-    /// The same, where command lines of earlier versions look for it.
-    pub error: String,
 }
