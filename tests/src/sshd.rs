@@ -22,7 +22,7 @@ pub struct Sshd {
 }
 
 impl Sshd {
-    /// Starts one that lets in the user of this process with the key that [`Sshd::key`] gives. None: this machine has no
+    /// Starts one that lets in the user of this process with the first key that [`Sshd::keys`] gives. None: this machine has no
     /// such server.
     ///
     /// # Panics

@@ -17,7 +17,7 @@ pub struct ClonePolicy {
     pub anonymous: bool,
     /// The `git` program, which is called for LFS and for partial clones alone.
     pub git: PathBuf,
-    /// How long a server may send nothing before the connection counts as hung: [`GitError::Stalled`].
+    /// How long a server may send nothing before the connection counts as hung: [`super::GitError::Stalled`].
     pub stall: Duration,
 }
 

@@ -309,3 +309,65 @@ async fn what_a_killed_farm_was_at_begins_again_at_once() {
     farm.end().await.check(0, &[]);
     place.nothing_is_left().await;
 }
+
+const ASKS_FOR_A_SECRET: &str = "image: IMAGE
+build:
+  secrets: [NPM_TOKEN]
+  script: ['test \"$NPM_TOKEN\" = for-npm', 'echo it is $NPM_TOKEN', mkdir out, echo made > out/made]
+  artifacts: [out/]
+";
+
+#[tokio::test]
+async fn a_secret_is_kept_and_what_a_build_left_is_fetched() {
+    let Some(place) = Place::with(ASKS_FOR_A_SECRET).await else { return };
+    place.commit().await;
+    let farm = Farm::up(&place).await;
+    farm.run(&["secret", "list"]).await.check(0, &[]).hides(&["NPM_TOKEN"]);
+    farm.run(&["submit", ".", "-w"]).await.check(3, &["NPM_TOKEN", "buildr secret set NPM_TOKEN"]);
+    std::fs::write(place.path("value"), "for-npm\n").unwrap();
+    let value = place.path("value");
+    let set = ["secret", "set", "NPM_TOKEN", "--all", "--from-file", value.to_str().unwrap()];
+    farm.run(&set).await.check(0, &["the secret NPM_TOKEN is kept for"]);
+    farm.run(&["secret", "list"]).await.check(0, &["NPM_TOKEN"]).hides(&["for-npm"]);
+    let watched = farm.run(&["submit", ".", "-w"]).await;
+    watched.check(0, &["build #2 passed", "it is ***"]).hides(&["it is for-npm"]);
+    farm.run(&["artifacts", "2"]).await.check(0, &["build", "buildr artifacts 2 --out artifacts"]);
+    let out = place.path("fetched");
+    farm.run(&["artifacts", "2", "--out", out.to_str().unwrap()]).await.check(0, &["1 file"]);
+    let fetched = std::fs::read_to_string(out.join("build/out/made")).unwrap();
+    assert_eq!(fetched, "made\n");
+    farm.run(&["secret", "rm", "NPM_TOKEN", "--all"]).await.check(0, &["is gone"]);
+    farm.run(&["submit", ".", "-w"]).await.check(3, &["NPM_TOKEN", "buildr secret set NPM_TOKEN"]);
+    let sealed = ["encrypt", "--project", "https://example.org/a/b", "KEY", "--from-file", value.to_str().unwrap()];
+    farm.run(&sealed).await.check(0, &["secrets:\n  KEY:\n    secure: "]).hides(&["for-npm"]);
+    farm.end().await.check(0, &[]);
+    place.nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn tokens_are_made_and_what_each_did_is_noted() {
+    let Some(place) = Place::with(GREETING).await else { return };
+    place.commit().await;
+    let farm = Farm::up(&place).await;
+    let made = farm.run(&["token", "create", "ada", "--role", "developer", "--expires", "90d"]).await;
+    made.check(0, &["this is the token ada, with the role developer, until"]);
+    let token = made.out.trim();
+    let by_ada = async |words: &[&str]| farm.run(&[&["--token", token], words].concat()).await;
+    farm.run(&["token", "list"]).await.check(0, &["ada", "developer", "d left"]).hides(&[token]);
+    by_ada(&["submit", ".", "-w"]).await.check(0, &["build #1 passed"]);
+    let refused = by_ada(&["project", "add", "https://github.com/ada/cronline"]).await;
+    refused.check(3, &["maintainer"]);
+    let added = farm.run(&["project", "add", "https://github.com/ada/cronline", "--keep-builds", "9"]).await;
+    added.check(0, &["/hooks/github/"]);
+    farm.run(&["project", "list"]).await.check(0, &["github.com/ada/cronline"]);
+    farm.run(&["project", "show", "github.com/ada/cronline"]).await.check(0, &["kept", "9"]);
+    let changed = ["project", "change", "github.com/ada/cronline", "--approval", "all"];
+    farm.run(&changed).await.check(0, &["all"]);
+    farm.run(&["project", "remove", "github.com/ada/cronline"]).await.check(0, &["no project any more"]);
+    let noted = farm.run(&["audit"]).await;
+    noted.check(0, &["ada", "start token", "POST /api/v1/builds", "POST /api/v1/projects", "403"]);
+    farm.run(&["token", "revoke", "ada"]).await.check(0, &["the token ada is revoked"]);
+    by_ada(&["submit", "."]).await.check(3, &["revoked"]);
+    farm.end().await.check(0, &[]);
+    place.nothing_is_left().await;
+}
