@@ -363,7 +363,7 @@ async fn agents_alone_are_a_farm() {
         for name in ["a", "b"] {
             farm.start_agent_with(name, |config| config.standalone = Standalone::Auto).await;
         }
-        let repository = Repository::with_manifest(WAITS);
+        let repository = Repository::with_manifest(&WAITS.replace("print begun", "write begun x"));
         let commit = repository.commit(&[("more", "x")]);
         publish(farm.vhost(), &repository.message(), json!({"reply_to": "mine", "correlation_id": "1"})).await;
         assert_eq!(said(&replies(farm.vhost(), "mine", 1).await), [("1", "running")]);
@@ -376,8 +376,12 @@ async fn agents_alone_are_a_farm() {
         })
         .await;
         farm.agent(first).kill().await;
-        until("the other to begin", async || farm.folders(second).is_busy().then_some(())).await;
-        farm.folders(second).let_go().await;
+        // Where it is planned the code lies too, and nobody waits for anything there.
+        let begun = until("the other to begin", async || {
+            let checkouts = farm.folders(second).workspaces().map(|workspace| workspace.join("app"));
+            checkouts.into_iter().find(|checkout| checkout.join("begun").exists())
+        });
+        std::fs::write(begun.await.join("go"), "").unwrap();
         let answers = replies(farm.vhost(), "mine", 2).await;
         assert_eq!(said(&answers), [("1", "running"), ("1", "passed")]);
         assert_eq!((answers[1].1.build, &answers[1].1.commit), (None, &Some(commit)));
