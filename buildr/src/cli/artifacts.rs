@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use protocol::api::ArtifactView;
-use protocol::plan::Kept;
 use protocol::{BuildNumber, JobKey, StageName};
 
 use super::globals::Globals;
@@ -130,15 +129,7 @@ async fn bring(farm: &Farm, build: BuildNumber, one: &ArtifactView, into: &Path)
     std::fs::create_dir_all(into).map_err(write)?;
     let aside = tempfile::Builder::new().prefix(".buildr-").tempdir_in(into).map_err(write)?;
     farm.artifact(build, &one.sha256, &aside.path().join(&one.sha256)).await?;
-    let kept = Kept {
-        job: one.job.clone(),
-        stage: one.stage.clone(),
-        files: one.files,
-        bytes: one.bytes,
-        sha256: one.sha256.clone(),
-        after: None,
-    };
-    let archive = Shelf::Folder(aside.path().to_owned()).fetch(&kept, aside.path()).await?;
+    let archive = Shelf::Folder(aside.path().to_owned()).fetch(&one.kept(), aside.path()).await?;
     let folder = into.to_owned();
     let restored = tokio::task::spawn_blocking(move || carry::restore(&archive, &folder)).await;
     Ok(restored.map_err(|error| write(std::io::Error::other(error)))??)

@@ -1,6 +1,5 @@
 //! Texts that the farm itself needs as they are: what webhooks are signed with, what forges are shown, what opens
-//! repositories. They lie sealed in
-//! the tables that they belong to; what seals and opens them is the vault's.
+//! repositories. They lie sealed in the tables that they belong to; what seals and opens them is the vault's.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection as _, Executor as _, Row as _};

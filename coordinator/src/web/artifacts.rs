@@ -157,6 +157,19 @@ fn file_name(repo: &str, number: BuildNumber, view: &ArtifactView) -> String {
 mod tests {
     use super::*;
 
+    fn left_by(job: &str, stage: &str) -> ArtifactView {
+        ArtifactView {
+            job: job.parse().unwrap(),
+            stage: stage.parse().unwrap(),
+            files: 1,
+            bytes: 1,
+            sha256: String::new(),
+            carried_from: None,
+            expires_ms: None,
+            expired: false,
+        }
+    }
+
     #[test]
     fn names_of_downloads() {
         for (repo, job, stage, expect) in [
@@ -166,29 +179,9 @@ mod tests {
             ("/srv/…", "\"; filename=../../x", "s", "12-filename-..-..-x-s.tar.zst"),
             ("", "a\u{202e}b", "s", "12-a-b-s.tar.zst"),
         ] {
-            let view = ArtifactView {
-                job: job.parse().unwrap(),
-                stage: stage.parse().unwrap(),
-                files: 1,
-                bytes: 1,
-                sha256: String::new(),
-                carried_from: None,
-                expires_ms: None,
-                expired: false,
-            };
-            assert_eq!(file_name(repo, BuildNumber(12), &view), expect);
+            assert_eq!(file_name(repo, BuildNumber(12), &left_by(job, stage)), expect);
         }
-        let long = "j".repeat(200).parse().unwrap();
-        let view = ArtifactView {
-            job: long,
-            stage: "s".parse().unwrap(),
-            files: 1,
-            bytes: 1,
-            sha256: String::new(),
-            carried_from: None,
-            expires_ms: None,
-            expired: false,
-        };
+        let view = left_by(&"j".repeat(200), "s");
         assert!(file_name("x", BuildNumber(1), &view).len() <= LONGEST_NAME + 8);
     }
 }

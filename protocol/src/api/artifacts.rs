@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::id::{BuildNumber, JobKey, StageName};
+use crate::plan::Kept;
 
 /// One archive: `GET /api/v1/builds/N/artifacts` gives a list, in the order of the plan. Its bytes, a tar compressed with
 /// zstd: `GET /api/v1/builds/N/artifacts/SHA256`.
@@ -30,6 +31,21 @@ pub struct ArtifactView {
     /// Whether its time is over: its bytes are gone.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub expired: bool,
+}
+
+impl ArtifactView {
+    /// The same as jobs hand it on.
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        Kept {
+            job: self.job.clone(),
+            stage: self.stage.clone(),
+            files: self.files,
+            bytes: self.bytes,
+            sha256: self.sha256.clone(),
+            after: None,
+        }
+    }
 }
 
 /// `GET /api/v1/builds/N/artifacts/SHA256/files`: what is in an archive.

@@ -3,7 +3,6 @@
 use buildr::carry::{self, Shelf};
 use farm::browser::Scripts;
 use protocol::api::Status;
-use protocol::plan::Kept;
 
 use super::{on_a_farm, page, says, url};
 
@@ -39,15 +38,7 @@ async fn what_a_build_left_is_found_and_brought_home() {
         let folder = tempfile::tempdir().unwrap();
         let shelf = Shelf::Folder(folder.path().to_owned());
         client.artifact(number, &one.sha256, &folder.path().join(&one.sha256)).await.unwrap();
-        let kept = Kept {
-            job: one.job.clone(),
-            stage: one.stage.clone(),
-            files: one.files,
-            bytes: one.bytes,
-            sha256: one.sha256.clone(),
-            after: None,
-        };
-        let archive = shelf.fetch(&kept, folder.path()).await.unwrap();
+        let archive = shelf.fetch(&one.kept(), folder.path()).await.unwrap();
         std::fs::create_dir(folder.path().join("home")).unwrap();
         assert_eq!(carry::restore(&archive, &folder.path().join("home")).unwrap(), 2);
         assert_eq!(std::fs::read_to_string(folder.path().join("home/out/app")).unwrap().trim(), "the program");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bollard::container::LogOutput;
+use bollard::errors::Error;
 use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::{ContainerCreateBody, ContainerState, ExecConfig};
 use bollard::query_parameters::{
@@ -76,21 +77,21 @@ impl Container {
 
     /// Whether a path is there as the container will see it.
     pub(super) async fn holds(&self, path: &str) -> Result<bool, ExecutorError> {
-        let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
-        match self.engine.quick.get_container_archive_info(&self.id, Some(options)).await {
-            Ok(_) => Ok(true),
-            Err(error) if engine::is_absent(&error) => Ok(false),
-            Err(error) => Err(self.failed(&format!("look for {path} in"), &error)),
-        }
+        self.looks(path, engine::is_absent).await
     }
 
     /// Whether a path is there as the container will see it, and the daemon may look at it.
     pub(super) async fn opens(&self, path: &str) -> Result<bool, ExecutorError> {
+        // Whatever it says of that: it does not have it.
+        self.looks(path, |error| engine::status(error).is_some()).await
+    }
+
+    /// Whether the daemon shows a path, where some of its errors mean that it does not.
+    async fn looks(&self, path: &str, means_no: impl Fn(&Error) -> bool) -> Result<bool, ExecutorError> {
         let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
         match self.engine.quick.get_container_archive_info(&self.id, Some(options)).await {
             Ok(_) => Ok(true),
-            // Whatever it says of that: it does not have it.
-            Err(error) if engine::status(&error).is_some() => Ok(false),
+            Err(error) if means_no(&error) => Ok(false),
             Err(error) => Err(self.failed(&format!("look for {path} in"), &error)),
         }
     }
