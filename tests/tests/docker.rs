@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
+use bollard::errors::Error;
 use bollard::models::{ContainerConfig, ContainerCreateBody, HealthConfig, VolumeCreateRequest};
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptions, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
@@ -1246,7 +1247,13 @@ async fn what_failed_is_kept_for_a_person_to_look_into() {
             for line in ["traces\r\n", "work\r\n", "of the stage\r\n", "22 77\r\n"] {
                 assert!(shown.contains(line), "{line:?} in {shown}");
             }
-            rig.docker.remove_image(&kept[0].image, None::<RemoveImageOptions>, None).await.unwrap();
+            // Another test may have a container of any image at hand for a moment.
+            let end = Instant::now() + farm::farm::PATIENCE;
+            while let Err(error) = rig.docker.remove_image(&kept[0].image, None::<RemoveImageOptions>, None).await {
+                let is_used = matches!(error, Error::DockerResponseServerError { status_code: 409, .. });
+                assert!(is_used && Instant::now() < end, "{error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         },
     )
     .await;
