@@ -230,7 +230,8 @@ mod tests {
                 capacity: None,
             }))
             .await;
-        assert!(matches!(agent.hear(|_| true).await, Control::Abort { .. }));
+        let next = agent.hear(|control| !matches!(control, Control::Beacon(_))).await;
+        assert!(matches!(next, Control::Abort { .. }), "{next:?}");
         let (seen, _) = farm.desk.presence.sighting(&agent.name, Instant::now()).unwrap();
         assert_eq!(seen.why_paused().as_deref(), Some("paused by a person: a new disk"));
         assert_eq!(seen.heard, seen.note);
