@@ -86,7 +86,7 @@ pub trait Executor: Send + Sync {
     /// When the daemon cannot be reached or refuses.
     async fn sweep(&self) -> Result<Swept, ExecutorError>;
 
-    /// Removes a folder in which containers may have left files that this process may not remove.
+    /// Removes a folder, or a file, in which containers may have left what this process may not remove.
     ///
     /// # Errors
     /// When something of it stays.

@@ -15,6 +15,7 @@ use crate::sink::SinkError;
 
 mod course;
 mod given;
+mod killed;
 mod overlay;
 mod walk;
 

@@ -225,11 +225,15 @@ impl WorkFolder {
             if is_being_made(&entry) {
                 continue;
             }
-            let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
+            let Ok(lock) = File::open(folder.join(LOCK)) else {
+                // Nothing, unless its process ended between its lock and itself. What is not empty is somebody else's.
+                removed += usize::from(is_workspace(&entry) && std::fs::remove_dir(&folder).is_ok());
+                continue;
+            };
             if lock.try_lock().is_ok() {
                 // The mounts of a process that was killed are still there.
                 overlay::unmount_below(&folder).map_err(problem)?;
-                match executor.discard(&folder).await {
+                match remove(&folder, executor).await {
                     Ok(()) => removed += 1,
                     Err(error) => failed = Some(error),
                 }
@@ -258,11 +262,30 @@ impl WorkFolder {
     }
 }
 
-/// Whether it has the name of a workspace that is not yet whole. No other name is ours to remove without its lock.
+/// Whether it has the name of a workspace that is not yet whole. No other name is ours to remove, with all that is in it,
+/// without its lock.
 fn is_being_made(entry: &DirEntry) -> bool {
     let name = entry.file_name();
     let digits = name.to_str().and_then(|name| name.strip_prefix('.'));
     digits.is_some_and(|digits| Uuid::try_parse(digits).is_ok())
+}
+
+/// Whether it has the name of a workspace.
+fn is_workspace(entry: &DirEntry) -> bool {
+    entry.file_name().to_str().is_some_and(|name| Uuid::try_parse(name).is_ok())
+}
+
+/// Removes a workspace from the disk, its lock last: whoever finds what is half removed sees by it whose that is.
+async fn remove(folder: &Path, executor: &dyn Executor) -> Result<(), ExecutorError> {
+    let doing = || format!("look through {}", folder.display());
+    let problem = |source| ExecutorError::Disk { doing: doing(), source };
+    for entry in std::fs::read_dir(folder).map_err(problem)? {
+        let entry = entry.map_err(problem)?;
+        if entry.file_name() != LOCK {
+            executor.discard(&entry.path()).await?;
+        }
+    }
+    executor.discard(folder).await
 }
 
 impl Workspace {
@@ -351,6 +374,6 @@ impl Workspace {
             let doing = || format!("unmount what is in {}", folder.display());
             unmounted.await.map_err(|source| ExecutorError::Disk { doing: doing(), source })?;
         }
-        executor.discard(&folder).await
+        remove(&folder, executor).await
     }
 }

@@ -35,7 +35,6 @@ mod script;
 mod services;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -136,12 +135,8 @@ impl Executor for ScriptedExecutor {
     }
 
     async fn discard(&self, folder: &Path) -> Result<(), ExecutorError> {
-        match tokio::fs::remove_dir_all(folder).await {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(ExecutorError::Disk { doing: format!("remove {}", folder.display()), source })
-            }
-            _ => Ok(()),
-        }
+        let doing = || format!("remove {}", folder.display());
+        crate::folder::remove(folder).map_err(|source| ExecutorError::Disk { doing: doing(), source })
     }
 }
 
