@@ -23,6 +23,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How often what other lives left behind is looked for, though there is room.
 const SWEEP_EVERY: Duration = Duration::from_secs(5 * 60);
 
+/// How long after its beginning an agent removes leftovers once more: what an earlier life asked the daemon for in the
+/// moment in which it was killed comes to be when the daemon gets to it, and that may be after the first sweep.
+const SWEEP_AGAIN: Duration = Duration::from_secs(10);
+
 /// How much more than the mark must be free before jobs are taken again, in percent of the disk: so that an agent at
 /// the mark does not waver.
 const MORE_PERCENT: u64 = 2;
@@ -79,12 +83,12 @@ enum Kept {
 impl Keeper {
     /// Looks and cleans up until the token is cancelled. `lacking` is what the first look gave.
     pub(crate) async fn keep(self, mut lacking: Vec<u64>, done: CancellationToken) {
-        let mut swept = Instant::now();
+        let mut next_sweep = Instant::now() + SWEEP_AGAIN;
         loop {
-            if swept.elapsed() >= SWEEP_EVERY {
+            if Instant::now() >= next_sweep {
                 self.sweep().await;
                 self.trim_mirrors().await;
-                swept = Instant::now();
+                next_sweep = Instant::now() + SWEEP_EVERY;
             }
             tokio::select! {
                 () = done.cancelled() => return,

@@ -117,6 +117,21 @@ pub async fn left_of(host: Option<&str>, owner: &str) -> Vec<String> {
     containers.chain(images).chain(networks).chain(volumes).collect()
 }
 
+/// What a killed life of an owner had asked the daemon for, and the daemon made after its death.
+///
+/// # Panics
+/// When the daemon refuses.
+pub async fn made_after_death_of(owner: &str) {
+    let labels = [("buildr.agent", owner), ("buildr.boot", "a life that was killed"), ("buildr.sandbox", "its place")];
+    let body = ContainerCreateBody {
+        image: Some(image()),
+        labels: Some(labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into()),
+        ..ContainerCreateBody::default()
+    };
+    let docker = Docker::connect_with_defaults().expect("the daemon answers");
+    docker.create_container(None::<CreateContainerOptions>, body).await.expect("the daemon answers");
+}
+
 /// Removes all that bears an owner's label and can be swept.
 ///
 /// # Panics

@@ -393,11 +393,24 @@ impl AgentProcess {
         docker::left_of(self.docker_host.as_deref(), &self.label).await
     }
 
+    /// Has the daemon make what a killed life of it had asked for.
+    pub async fn made_after_death(&self) {
+        docker::made_after_death_of(&self.label).await;
+    }
+
     /// Waits until nothing of its jobs is left.
+    ///
+    /// # Panics
+    /// When something stays, and then it says what.
     pub async fn until_clean(&self) {
-        until("the agent's things to be gone", async || {
-            (self.folders.left().is_empty() && self.containers().await.is_empty()).then_some(())
-        })
-        .await;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = [self.folders.left(), self.containers().await].concat();
+            if left.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < end, "agent {} leaves {left:#?}", self.name);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }

@@ -183,6 +183,20 @@ async fn an_agent_is_killed_with_a_result_that_is_not_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_agent_had_asked_the_daemon_for_goes_too() {
+    with_processes(30, async |farm| {
+        farm.start_coordinator().await;
+        farm.start_agent("a").await;
+        farm.agent("a").kill().await;
+        farm.start_agent("a").await;
+        farm.until_here("a").await;
+        farm.agent("a").made_after_death().await;
+        farm.until_clean().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_is_told_to_end_ends_its_job_first() {
     with_processes(30, async |farm| {
         let number = farm.in_stage().await;
