@@ -7,6 +7,7 @@ use protocol::report::JobEvent;
 use protocol::{Cause, Ending, Outcome, PlannedJob, Variable};
 
 use super::course::{self, Build};
+use super::given::Template;
 use super::redact::Redactor;
 use super::source::Sourced;
 use super::telling::{InTurn, JobLog};
@@ -124,14 +125,15 @@ pub async fn run_build(
         Err(error) => return Ending::errored(Cause::Daemon, error.to_string()),
     };
     let planned = planned(&planner, ways, &workspace, &log).await;
+    let jobs = planned.as_ref().map_or(0, |(_, jobs, _)| jobs.len());
+    let template = &Template::new(workspace, rooms, jobs);
     let ending = match planned {
         Ok((sourced, jobs, plan)) => {
             // What comes now is said by the jobs.
             let said = planner.finish(Ending::passed(), log).await;
             sink.spent(&ledger.spans());
             if said.outcome == Outcome::Passed {
-                let checkout = &rooms.source.checkout(&workspace).0;
-                let build = Build { order, rooms, ways, sink, stop, redactor: &redactor, checkout, sourced: &sourced };
+                let build = Build { order, rooms, ways, sink, stop, redactor: &redactor, template, sourced: &sourced };
                 course::carry_out(&build, &jobs, &plan).await
             } else {
                 said
@@ -139,7 +141,9 @@ pub async fn run_build(
         }
         Err(ending) => planner.finish(ending, log).await,
     };
-    if let Err(error) = workspace.discard(rooms.executor).await {
+    if let Some(workspace) = template.rest()
+        && let Err(error) = workspace.discard(rooms.executor).await
+    {
         tracing::warn!(%error, "a workspace stays until the next sweep");
     }
     ending

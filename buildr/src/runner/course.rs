@@ -13,7 +13,7 @@ use protocol::report::JobEvent;
 use protocol::{Cause, Ending, JobId, Outcome, PlannedJob, StageName, Variable};
 
 use super::build::{Answer, Place, Ways};
-use super::given::Given;
+use super::given::{Given, Template};
 use super::platform::look;
 use super::redact::Redactor;
 use super::rest::{Ended, Rest};
@@ -37,8 +37,8 @@ pub(super) struct Build<'a> {
     /// Ends all jobs but `finally`.
     pub(super) stop: &'a Stop,
     pub(super) redactor: &'a Redactor,
-    /// The checkout that the plan was made from.
-    pub(super) checkout: &'a std::path::Path,
+    /// Where the plan was made.
+    pub(super) template: &'a Template,
     pub(super) sourced: &'a Sourced,
 }
 
@@ -352,7 +352,7 @@ async fn run(build: &Build<'_>, job: &PlannedJob, place: usize, order: WorkOrder
         }
         return Step::Impossible(place, reason);
     }
-    let given = Given { checkout: build.checkout, sourced: build.sourced, log };
+    let given = Given { template: build.template, sourced: build.sourced, log };
     let (rooms, redactor, ledger) = (build.rooms, build.redactor, &Ledger::default());
     let runner = Runner { order: &order, rooms, sink: &turns, stop: &stop, redactor, ledger };
     let running = runner.run(Some(given));

@@ -157,12 +157,13 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
     let life = Life::begin(&folders::cache("run")?)?;
     let docker = args.containers.docker(&life.owner(), life.boot);
     let connect = DockerExecutor::connect(DockerSettings { offline: args.offline, ..docker });
-    let executor = connect.await.map_err(RunError::Executor)?;
+    let stop = Stop::new();
+    // Each waits for another: the one for the daemon, the other for the disk.
+    let (executor, seen) = tokio::join!(connect, git::describe_tree(&tree, stop.token()));
+    let (executor, seen) = (executor.map_err(RunError::Executor)?, seen.map_err(RunError::Tree)?);
     let work = args.containers.work_dir.clone().unwrap_or_else(|| life.folder.join("work"));
     let work = WorkFolder::at(&work).map_err(RunError::Work)?;
     sweep(&life, &work, &args.containers).await?;
-    let stop = Stop::new();
-    let seen = git::describe_tree(&tree, stop.token()).await.map_err(RunError::Tree)?;
     let header = header(&tree, &seen, executor.version());
     let platform = executor.platform();
     let (record, earlier) = results::begin(args.out.as_deref(), &tree, &life)?;
