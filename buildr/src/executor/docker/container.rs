@@ -103,7 +103,8 @@ impl Container {
         Ok(line)
     }
 
-    /// Tells it, which has begun, what to do, and stays until it has ended and all its output is passed on.
+    /// Tells it, which has begun, what to do, and stays until it has ended, or nothing in it can do anything any more, and
+    /// all its output is passed on.
     pub(super) async fn run(
         &self,
         line: Line,
@@ -115,13 +116,15 @@ impl Container {
         let Line { output: printed, input } = line;
         let (mut tail, silence) = (Tail::default(), Silence::new());
         let (phase, seen) = watch::channel(Phase::default());
-        let tidies = frame.mark.is_some();
-        let marks = Marks::of(frame.mark.as_deref());
+        let (tidies, marks) = (frame.tidies, Marks::of(&frame.mark));
         let ending = Ending { container: self, stop, bounds, silence: &silence, tidies, output, phase: seen };
         let mut reason = None;
         tokio::select! {
             drained = drain(printed, output, &mut tail, &silence, marks, &phase) => {
                 drained.map_err(|error| self.failed("read the output of", &error))?;
+                if *phase.borrow() == Phase::Alone {
+                    return Ok(reason.unwrap_or(StageEnd::Exited { code: 0 }));
+                }
             }
             error = ending.in_time(&mut reason) => return Err(error),
             never = feed(input, frame.bytes) => match never {},
@@ -235,7 +238,7 @@ async fn feed(mut input: std::pin::Pin<Box<dyn AsyncWrite + Send>>, frame: Bytes
     std::future::pending().await
 }
 
-/// Passes on everything that is printed, until its end, and tells the phases. When nobody listens any more it is read
+/// Passes on everything that is printed, until its end or until nobody is left to print, and tells the phases. When nobody listens any more it is read
 /// all the same, for a container that is not read stands still.
 async fn drain<S>(
     mut printed: S,
@@ -255,6 +258,9 @@ where
                 Piece::Bytes(bytes) => bytes,
                 Piece::Phase(reached) => {
                     phase.send_replace(reached);
+                    if reached == Phase::Alone {
+                        return Ok(());
+                    }
                     heading(reached, ends_line)
                 }
             };
@@ -278,7 +284,7 @@ where
 /// What stands over what is printed from here on.
 fn heading(phase: Phase, ends_line: bool) -> Bytes {
     let name = match phase {
-        Phase::Script | Phase::Over(_) => return Bytes::new(),
+        Phase::Script | Phase::Over(_) | Phase::Alone => return Bytes::new(),
         Phase::OnFailure(_) => "on_failure",
         Phase::After(_) => "after",
     };

@@ -12,6 +12,8 @@
 //!   children may still be tidying up, and all ends with the wrapper.
 //! - Where something runs after the script, the wrapper lives through what ends the script, and tells in its output,
 //!   by a mark that only this frame knows, how far it is ([`super::marks`]).
+//! - Where all has ended well and nobody is left in the container but its init and the wrapper, it tells that too: then
+//!   nothing can come any more, and nobody needs to wait until the daemon has seen to the container's end.
 
 use std::fmt::Write as _;
 
@@ -26,7 +28,7 @@ use super::super::{ExecutorError, StageOrder};
 ///
 /// Its variables have names that no image has in its environment, for a variable that came with that would be
 /// passed on with what is put into it. A shell reads byte by byte; what is long is therefore taken by `head` where there is one.
-pub(super) const WRAPPER: &str = r#"buildr_ended= buildr_status= buildr_on_failure= buildr_after=
+pub(super) const WRAPPER: &str = r#"buildr_ended= buildr_status= buildr_on_failure= buildr_after= buildr_early=
 trap 'buildr_ended=1' TERM
 trap 'buildr_status=cancelled' USR1
 trap 'buildr_status=timed_out' USR2
@@ -40,11 +42,18 @@ eval "$buildr_program"
 buildr_run() {
   printf '%s\n' "$buildr_environment" "$buildr_told" "$2" | /bin/sh $1 /dev/fd/3 3<&0 </dev/null 2>&1
 }
+buildr_leave() {
+  [ "$buildr_code$buildr_early" != 01 ] || [ $$ = 1 ] || {
+    set -- /proc/[0-9]*
+    [ $# != 2 ] || printf '%s=alone\n' "$buildr_mark"
+  }
+  exit $buildr_code
+}
 buildr_told=
 buildr_run -e "$buildr_script"
 buildr_code=$?
 [ -z "$buildr_ended" ] || while kill -0 -1; do sleep 0.1 || sleep 1; done 2>/dev/null
-[ -n "$buildr_on_failure$buildr_after" ] || exit $buildr_code
+[ -n "$buildr_on_failure$buildr_after" ] || buildr_leave
 printf '%s=%s\n' "$buildr_mark" $buildr_code
 case $buildr_status$buildr_code in 0) buildr_status=passed ;; [0-9]*) buildr_status=failed ;; *) ;; esac
 buildr_told="export BUILDR_STAGE_STATUS=$buildr_status"
@@ -52,7 +61,7 @@ case $buildr_status in failed|timed_out)
   [ -z "$buildr_on_failure" ] || { printf '%s=on_failure\n' "$buildr_mark"; buildr_run '' "$buildr_on_failure"; } ;;
 esac
 [ -z "$buildr_after" ] || { printf '%s=after\n' "$buildr_mark"; buildr_run '' "$buildr_after"; }
-exit $buildr_code
+buildr_leave
 "#;
 
 /// Finds the shell that runs [`WRAPPER`]: after the init it is the first process of its container.
@@ -103,15 +112,23 @@ const READONLY: [&str; 6] = ["UID", "EUID", "PPID", "SHELLOPTS", "BASHOPTS", "BA
 pub(super) struct Frame {
     /// For its standard input.
     pub(super) bytes: Bytes,
-    /// By which it marks how far it is; none when nothing runs after the script.
-    pub(super) mark: Option<String>,
+    /// By which it marks how far it is.
+    pub(super) mark: String,
+    /// Whether something runs after the script.
+    pub(super) tidies: bool,
 }
 
-/// One stage's frame, as [`WRAPPER`] reads it. `mount` is where it sees its workspace.
+/// One stage's frame, as [`WRAPPER`] reads it. `mount` is where it sees its workspace; `early` whether its end may be told
+/// before the container has ended.
 ///
 /// # Errors
 /// When something holds a NUL, which no shell can take.
-pub(super) fn frame(environment: &[Variable], stage: &StageOrder, mount: &str) -> Result<Frame, ExecutorError> {
+pub(super) fn frame(
+    environment: &[Variable],
+    stage: &StageOrder,
+    mount: &str,
+    early: bool,
+) -> Result<Frame, ExecutorError> {
     let mut exports = "exec 3<&-\n".to_owned();
     for variable in environment.iter().filter(|variable| is_name(&variable.name)) {
         export(&mut exports, variable);
@@ -122,6 +139,9 @@ pub(super) fn frame(environment: &[Variable], stage: &StageOrder, mount: &str) -
     };
     part("environment", &exports);
     part("script", &script(stage, mount));
+    if early {
+        part("early", "1");
+    }
     for (name, commands) in [("on_failure", &stage.on_failure), ("after", &stage.after)] {
         if !commands.is_empty() {
             part(name, &format!("{}{}", enter(stage, mount, Missing::IsFine), in_turn(commands)));
@@ -135,7 +155,7 @@ pub(super) fn frame(environment: &[Variable], stage: &StageOrder, mount: &str) -
     let _ = writeln!(program, "{mark}");
     let tidies = !(stage.on_failure.is_empty() && stage.after.is_empty());
     let bytes = Bytes::from(format!("{} {mark}\n{program}", program.len()));
-    Ok(Frame { bytes, mark: tidies.then_some(mark) })
+    Ok(Frame { bytes, mark, tidies })
 }
 
 /// The stage's own commands, in its folder, by its shell.
@@ -279,6 +299,33 @@ mod tests {
         (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// The same beside an init, in a process namespace of their own; nothing where that may not be made.
+    fn run_apart(shell: &[String], frame: &Frame) -> Option<(i32, String)> {
+        let apart = ["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"];
+        let made = Command::new("unshare").args(apart).arg("true").output();
+        if !made.is_ok_and(|made| made.status.success()) {
+            let required = std::env::var("BUILDR_TEST_REQUIRE").unwrap_or_default();
+            assert!(!required.split(',').any(|part| part == "mount"), "mounting is required and not allowed");
+            return None;
+        }
+        let wrapper = WRAPPER.replace("/bin/sh", &shell.join(" "));
+        let mut child = Command::new("unshare")
+            .args(apart)
+            .args(["\"$@\"; exit $?", "init"])
+            .args(shell)
+            .args(["-c", &wrapper])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(&frame.bytes).unwrap();
+        let output = child.wait_with_output().unwrap();
+        drop(input);
+        let printed = String::from_utf8_lossy(&output.stdout).replace(&frame.mark, "MARK");
+        Some((output.status.code().unwrap(), printed))
+    }
+
     fn stage(script: &[&str]) -> StageOrder {
         let script = script.iter().map(|command| (*command).to_owned()).collect();
         StageOrder::new("test".parse().unwrap(), script, std::time::Duration::from_secs(60))
@@ -286,7 +333,7 @@ mod tests {
 
     fn check(environment: &[(&str, &str)], script: &[&str], code: i32, printed: &str) {
         let environment: Vec<_> = environment.iter().map(|(name, value)| Variable::new(*name, *value)).collect();
-        let frame = frame(&environment, &stage(script), "/").unwrap().bytes;
+        let frame = frame(&environment, &stage(script), "/", true).unwrap().bytes;
         assert!(!shells().is_empty(), "this machine has no shell that is known");
         for shell in shells() {
             assert_eq!(run(&shell, &frame), (code, printed.to_owned()), "{shell:?} {script:?}");
@@ -326,7 +373,7 @@ mod tests {
 
     #[test]
     fn an_unclosed_quote_ends_instead_of_waiting() {
-        let frame = frame(&[], &stage(&["echo before", "echo 'x"]), "/").unwrap().bytes;
+        let frame = frame(&[], &stage(&["echo before", "echo 'x"]), "/", true).unwrap().bytes;
         for shell in shells() {
             let (code, printed) = run(&shell, &frame);
             assert_ne!(code, 0, "{shell:?}");
@@ -355,7 +402,7 @@ mod tests {
 
     #[test]
     fn half_a_frame_is_never_begun() {
-        let whole = frame(&[], &stage(&["echo no"]), "/").unwrap().bytes;
+        let whole = frame(&[], &stage(&["echo no"]), "/", true).unwrap().bytes;
         for shell in shells() {
             for length in [0, 3, whole.len() / 2, whole.len() - 2] {
                 let mut child = Command::new(&shell[0])
@@ -374,10 +421,10 @@ mod tests {
 
     /// How a whole stage ends in each shell, with its marks told by a plain word.
     fn check_stage(stage: &StageOrder, code: i32, printed: &str) {
-        let frame = frame(&[Variable::new("A", "a")], stage, "/").unwrap();
+        let frame = frame(&[Variable::new("A", "a")], stage, "/", true).unwrap();
         for shell in shells() {
             let (ended, text) = run(&shell, &frame.bytes);
-            let text = frame.mark.as_ref().map_or(text.clone(), |mark| text.replace(mark, "MARK"));
+            let text = text.replace(&frame.mark, "MARK");
             assert_eq!((ended, text.as_str()), (code, printed), "{shell:?}");
         }
     }
@@ -407,6 +454,25 @@ mod tests {
     }
 
     #[test]
+    fn only_who_is_alone_and_well_says_so() {
+        let after = StageOrder { after: vec!["echo x".to_owned()], ..stage(&["true"]) };
+        let left = "(sleep 0.3; echo late) &";
+        for (stage, early, code, printed) in [
+            (stage(&["true"]), true, 0, "$ true\nMARK=alone\n".to_owned()),
+            (stage(&["true"]), false, 0, "$ true\n".to_owned()),
+            (stage(&["exit 3"]), true, 3, "$ exit 3\n".to_owned()),
+            (after, true, 0, "$ true\nMARK=0\nMARK=after\n$ echo x\nx\nMARK=alone\n".to_owned()),
+            (stage(&[left]), true, 0, format!("$ {left}\n")),
+        ] {
+            let frame = frame(&[], &stage, "/", early).unwrap();
+            for shell in shells() {
+                let Some(ended) = run_apart(&shell, &frame) else { return };
+                assert_eq!(ended, (code, printed.clone()), "{shell:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_stage_begins_in_its_folder() {
         let within = |dir: &str| StageOrder { dir: Some(dir.to_owned()), ..stage(&["pwd"]) };
         check_stage(&within("/usr/lib"), 0, "$ pwd\n/usr/lib\n");
@@ -433,7 +499,7 @@ mod tests {
 
     #[test]
     fn a_nul_is_refused() {
-        assert!(frame(&[], &stage(&["echo \0"]), "/").is_err());
-        assert!(frame(&[Variable::new("A", "\0")], &stage(&[]), "/").is_err());
+        assert!(frame(&[], &stage(&["echo \0"]), "/", true).is_err());
+        assert!(frame(&[Variable::new("A", "\0")], &stage(&[]), "/", true).is_err());
     }
 }

@@ -21,8 +21,6 @@ pub(super) struct Joint {
     busy: AtomicBool,
     /// Somebody may have changed it so that nobody sees it.
     spoiled: AtomicBool,
-    /// A container that was not wanted may still be in it, although it has been told nothing.
-    lingers: AtomicBool,
 }
 
 /// What a container is told that joins a namespace.
@@ -48,16 +46,6 @@ impl Joint {
     pub(super) fn enter(&self) -> Option<Entered<'_>> {
         let was_busy = self.busy.swap(true, Ordering::AcqRel);
         (!was_busy).then(|| Entered(self))
-    }
-
-    /// A container in it is removed in the background.
-    pub(super) fn linger(&self) {
-        self.lingers.store(true, Ordering::Release);
-    }
-
-    /// Whether somebody may be in it until all that was removed in the background has gone.
-    pub(super) fn lingers(&self) -> bool {
-        self.lingers.load(Ordering::Acquire)
     }
 
     /// Nobody else shall have it.

@@ -18,6 +18,8 @@ pub(super) enum Phase {
     OnFailure(i64),
     /// What runs last.
     After(i64),
+    /// All has ended, the script well, and nobody is left in it.
+    Alone,
 }
 
 impl Phase {
@@ -26,12 +28,14 @@ impl Phase {
         match self {
             Self::Script => None,
             Self::Over(code) | Self::OnFailure(code) | Self::After(code) => Some(code),
+            Self::Alone => Some(0),
         }
     }
 
     /// What it is after this was told.
     fn after(self, told: &str) -> Option<Self> {
         match (told, self.code()) {
+            ("alone", None | Some(0)) => Some(Self::Alone),
             ("on_failure", Some(code)) => Some(Self::OnFailure(code)),
             ("after", Some(code)) => Some(Self::After(code)),
             (code, None) => code.parse().ok().map(Self::Over),
@@ -52,22 +56,21 @@ pub(super) enum Piece {
 /// Takes the marks out of an output.
 #[derive(Debug)]
 pub(super) struct Marks {
-    mark: Option<Vec<u8>>,
+    mark: Vec<u8>,
     phase: Phase,
     /// What may be the beginning of a mark.
     held: BytesMut,
 }
 
 impl Marks {
-    /// Looks for this mark; without one all is output.
-    pub(super) fn of(mark: Option<&str>) -> Self {
-        let mark = mark.map(|mark| format!("{mark}=").into_bytes());
-        Self { mark, phase: Phase::Script, held: BytesMut::new() }
+    /// Looks for this mark.
+    pub(super) fn of(mark: &str) -> Self {
+        Self { mark: format!("{mark}=").into_bytes(), phase: Phase::Script, held: BytesMut::new() }
     }
 
     /// What was printed next.
     pub(super) fn push(&mut self, bytes: Bytes) -> Vec<Piece> {
-        let Some(mark) = &self.mark else { return vec![Piece::Bytes(bytes)] };
+        let mark = &self.mark;
         let mut rest = if self.held.is_empty() {
             bytes
         } else {
@@ -124,7 +127,7 @@ mod tests {
 
     /// What comes of an output, with its phases told in brackets.
     fn seen(chunks: &[&str]) -> String {
-        let mut marks = Marks::of(Some("#MARK"));
+        let mut marks = Marks::of("#MARK");
         let mut seen = String::new();
         for chunk in chunks {
             for piece in marks.push(Bytes::copy_from_slice(chunk.as_bytes())) {
@@ -139,6 +142,8 @@ mod tests {
 
     #[test]
     fn marks_are_taken_out_wherever_chunks_are_cut() {
+        assert_eq!(seen(&["a\n#MARK=al", "one\n"]), "a\n[Alone]");
+        assert_eq!(seen(&["#MARK=0\n#MARK=after\n#MARK=alone\n"]), "[Over(0)][After(0)][Alone]");
         let all = "a#b##MARK\n#MARK=7\nc\n#MARK=on_failure\n#MARK=after\nd#MAR";
         let expected = "a#b##MARK\n[Over(7)]c\n[OnFailure(7)][After(7)]d#MAR";
         assert_eq!(seen(&[all]), expected);
@@ -154,7 +159,6 @@ mod tests {
         for text in ["#MARK=x\n", "#MARK=after\n", "#MARK=\n", &format!("#MARK={}", "1".repeat(100)), "#MARK"] {
             assert_eq!(seen(&[text]), text);
         }
-        let mut without = Marks::of(None);
-        assert_eq!(without.push(Bytes::from("#MARK=7\n")), [Piece::Bytes(Bytes::from("#MARK=7\n"))]);
+        assert_eq!(seen(&["#MARK=7\n#MARK=alone\n"]), "[Over(7)]#MARK=alone\n");
     }
 }

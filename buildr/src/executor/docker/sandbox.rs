@@ -169,7 +169,6 @@ impl DockerSandbox {
 
     /// Removes a container once it is there, while the job goes on.
     pub(super) fn remove_when_made(&self, making: JoinHandle<Option<Standing>>) {
-        self.joint.linger();
         let machine = Arc::clone(&self.machine);
         lock(&self.removals).push(task::spawn("container removal", async move {
             let Ok(Some(Standing { container, joined, .. })) = making.await else { return };
@@ -281,16 +280,13 @@ impl Sandbox for DockerSandbox {
         if let Some(ahead) = lock(&self.ahead).take() {
             self.remove_when_made(ahead.making);
         }
-        // All stages have ended; only one that has not begun may still be in the namespace.
-        if !self.joint.lingers() {
-            self.joint.leave(&self.machine).await;
-        }
         let removals: Vec<_> = lock(&self.removals).drain(..).collect();
         for removal in removals {
             if let Err(error) = removal.await {
                 tracing::warn!(%error, "the removal of a container ended unusually");
             }
         }
+        // Now nobody is in it any more.
         self.joint.leave(&self.machine).await;
         let removed = removal::all(&self.machine.engine, &self.labels.filter()).await;
         self.services.forget().await;

@@ -24,7 +24,8 @@ use super::standing::{Standing, Taken};
 
 impl DockerSandbox {
     /// Runs a stage's script in a fresh container over this folder, which keeps what was written to it when `keeps`
-    /// says so; gives the container, ended and not removed.
+    /// says so; gives the container, ended and not removed. One whose folder keeps what was written may still be about to
+    /// end, when its script has ended well and nobody else is left in it.
     pub(super) async fn live(
         &self,
         stage: &StageOrder,
@@ -42,7 +43,7 @@ impl DockerSandbox {
         let mut order = Order::of_stage(&machine.settings, powers, image, labels, workspace, stage, socket.as_deref());
         let mut environment = order.environment();
         environment.extend(stage.environment.iter().cloned());
-        let frame = handoff::frame(&environment, stage, &self.order.mount)?;
+        let frame = handoff::frame(&environment, stage, &self.order.mount, keeps)?;
         notice::warn_of_names(stage, output).await;
         let title = format!("stage {}", stage.name);
         let (container, line, entered) = match self.standing(&order, &title, keeps).await {
@@ -105,7 +106,6 @@ impl DockerSandbox {
                 lock(&self.copies).extend(standing.joined.take());
                 let entered = if joins { self.joint.enter() } else { None };
                 if joins && entered.is_none() {
-                    self.joint.linger();
                     self.remove_aside(standing.container.id);
                     return None;
                 }
