@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use protocol::StageName;
 use protocol::report::{MAX_SPANS, Part, Span};
+use tokio::sync::Notify;
 
 /// The spans of one job. Clones write to the same.
 #[derive(Debug, Clone)]
@@ -106,13 +107,15 @@ pub struct Begins<'a> {
     ledger: &'a Ledger,
     stage: &'a StageName,
     at: OnceLock<Instant>,
+    /// Hears of it.
+    begun: &'a Notify,
 }
 
 impl<'a> Begins<'a> {
-    /// Of a stage that is about to be started.
+    /// Of a stage that is about to be started; `begun` hears of it.
     #[must_use]
-    pub fn of(ledger: &'a Ledger, stage: &'a StageName) -> Self {
-        Self { ledger, stage, at: OnceLock::new() }
+    pub fn of(ledger: &'a Ledger, stage: &'a StageName, begun: &'a Notify) -> Self {
+        Self { ledger, stage, at: OnceLock::new(), begun }
     }
 
     /// Something was printed.
@@ -128,8 +131,8 @@ impl<'a> Begins<'a> {
             Some(Some(there)) => now.saturating_duration_since(*there) < SETTLING,
             None => false,
         };
-        if !pulls {
-            self.at.get_or_init(|| now);
+        if !pulls && self.at.set(now).is_ok() {
+            self.begun.notify_one();
         }
     }
 
@@ -180,7 +183,8 @@ mod tests {
     #[test]
     fn what_tells_of_a_pull_is_not_the_script() {
         let (ledger, stage) = (Ledger::default(), "test".parse().unwrap());
-        let begins = Begins::of(&ledger, &stage);
+        let begun = Notify::new();
+        let begins = Begins::of(&ledger, &stage, &begun);
         let pull = ledger.pull(&stage);
         begins.printed_at(Instant::now());
         drop(pull);
@@ -193,7 +197,8 @@ mod tests {
         // What it took to bring the image is no part of the start.
         let since = ledger.0.began;
         assert!(begins.with_image(since) > since);
-        assert_eq!(Begins::of(&ledger, &"other".parse().unwrap()).with_image(since), since);
+        let other = "other".parse().unwrap();
+        assert_eq!(Begins::of(&ledger, &other, &Notify::new()).with_image(since), since);
     }
 
     #[test]

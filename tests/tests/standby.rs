@@ -57,6 +57,11 @@ async fn stands(rig: &DockerRig) -> String {
     }
 }
 
+/// Waits until none runs: the container of a stage that has ended may go a little later.
+async fn nobody(rig: &DockerRig) {
+    farm::farm::until("the containers to go", async || running(rig).await.is_empty().then_some(())).await;
+}
+
 /// What stands ready in the rig's workspace for this stage.
 fn ready(rig: &DockerRig, stage: &StageOrder) -> StandbyOrder {
     StandbyOrder { place: SandboxOrder { job: String::new(), ..order(rig) }, stage: stage.clone(), prepared: None }
@@ -70,6 +75,7 @@ async fn the_container_that_stands_ready_is_the_one_that_is_used() {
             let stage = script(&[WHO]);
             let sandbox = open(&*rig).await;
             assert_ne!(prints(&*sandbox, &stage).await, "");
+            nobody(&rig).await;
             sandbox.stand_by(&stage);
             let mut second = stands(&rig).await;
             second.truncate(12);

@@ -217,7 +217,7 @@ impl<'a> StageRun<'a> {
         coverage: Option<&mut CoverageInLog>,
     ) -> Result<StageEnd, ExecutorError> {
         let (output, printed) = mpsc::channel(OUTPUT_BOUND);
-        let (since, begins) = (Instant::now(), Begins::of(self.job.ledger, &self.stage.name));
+        let (since, begins) = (Instant::now(), Begins::of(self.job.ledger, &self.stage.name, &self.begun));
         let work = async move { self.job.sandbox.run(order, &output, &self.stop).await };
         let ended = tokio::join!(work, log.pump(printed, coverage, Some(&begins), self.job.stop)).0;
         let (began, stage) = (begins.at(), Some(&self.stage.name));

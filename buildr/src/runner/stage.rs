@@ -1,11 +1,13 @@
 //! One stage of a job: its tries, each in a fresh container, and what is left of the last one.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::plan::{AllowFailure, RetryCause};
 use protocol::report::{JobEvent, Part};
 use protocol::{Cause, Ending, LogName, StageEnd, StageOutcome, StagePlan, Variable};
+use tokio::sync::Notify;
 
 use super::container::{Again, Attempt};
 use super::job::Job;
@@ -27,6 +29,8 @@ pub(super) struct StageRun<'a> {
     pub(super) copy_with: Option<Vec<PathBuf>>,
     /// What stages before it handed on.
     pub(super) handed: Vec<Variable>,
+    /// Hears when its script begins: then it has what was made for it ahead.
+    pub(super) begun: Arc<Notify>,
 }
 
 /// What became of a stage.

@@ -2,11 +2,13 @@
 //! none that need not run any more.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use protocol::plan::RunOn;
 use protocol::{Cause, Ending, Outcome, StageName, StageOutcome, StagePlan, Variable};
+use tokio::sync::Notify;
 
 use super::graph::Graph;
 use super::handing;
@@ -100,12 +102,14 @@ impl<'a> Walk<'a> {
         let at_once = self.job.stages_at_once();
         let mut running = FuturesUnordered::new();
         let (mut lost, mut foreseen) = (None, None);
+        let mut begun = Arc::<Notify>::default();
         loop {
             while lost.is_none() && running.len() < at_once {
                 let Some(place) = self.next() else { break };
                 match self.begin(place).await {
                     Ok(Some(run)) => {
                         self.fates[place] = Fate::Running;
+                        begun = Arc::clone(&run.begun);
                         running.push(async move { (place, run.run().await) });
                     }
                     Ok(None) => {}
@@ -113,14 +117,21 @@ impl<'a> Walk<'a> {
                 }
             }
             let next = if lost.is_none() { self.foreseen() } else { None };
-            if let Some(place) = next.filter(|_| next != foreseen) {
-                self.run_of(place, None).stand_by();
-                foreseen = next;
-            }
-            let Some((place, done)) = running.next().await else { break };
-            match done {
-                Ok(done) => self.ended(place, done),
-                Err(ending) => {
+            let unseen = next.filter(|_| next != foreseen);
+            let ended = tokio::select! {
+                biased;
+                ended = running.next() => ended,
+                // Not before: what is made ahead is for whoever comes first.
+                () = begun.notified(), if unseen.is_some() => {
+                    unseen.into_iter().for_each(|place| self.run_of(place, None).stand_by());
+                    foreseen = next;
+                    continue;
+                }
+            };
+            match ended {
+                None => break,
+                Some((place, Ok(done))) => self.ended(place, done),
+                Some((_, Err(ending))) => {
                     // It cannot be told what the others do either.
                     self.job.stop.cancel();
                     lost.get_or_insert(ending);
@@ -171,6 +182,7 @@ impl<'a> Walk<'a> {
             workspace: self.workspace.clone(),
             copy_with,
             handed: before.iter().flat_map(|&before| self.handed[before].iter().cloned()).collect(),
+            begun: Arc::default(),
         }
     }
 

@@ -21,6 +21,8 @@
 //! | `expect-file PATH` | ends with code 1 unless that file is there |
 //! | `wait-file PATH` | goes on until that file is in the workspace |
 //! | `wait-begun STAGE` | goes on until that stage has begun in the same place |
+//! | `stood` | prints for which stage a container stood ready that this one took when it began, or `nothing` |
+//! | `wait-stands STAGE` | goes on until a container stands ready for that stage |
 //! | `reach NAME` | prints where the service of this name is, and ends with code 1 when there is none |
 //! | `unpullable` | its image cannot be had |
 //! | `no-shell` | its image has no shell |
@@ -153,6 +155,10 @@ struct State {
     prepared: HashSet<PathBuf>,
     /// How often each stage has begun.
     begun: HashMap<StageName, u32>,
+    /// For which stage a container stands ready.
+    stands: Option<StageName>,
+    /// For which one stood ready when a stage began.
+    stood: HashMap<StageName, StageName>,
     /// The images that were used.
     used: BTreeSet<String>,
     services: Services,
@@ -200,14 +206,23 @@ impl Sandbox for ScriptedSandbox {
 
     async fn run(&self, stage: &StageOrder, output: &Output, stop: &Stop) -> Result<StageEnd, ExecutorError> {
         let mut script = self.script(stage, Keeps::Workspace, output)?;
-        *self.lock().begun.entry(stage.name.clone()).or_default() += 1;
+        {
+            let mut state = self.lock();
+            *state.begun.entry(stage.name.clone()).or_default() += 1;
+            // As a container is told nothing of its stage when it is made, it is for whoever comes.
+            if let Some(stood) = state.stands.take() {
+                state.stood.insert(stage.name.clone(), stood);
+            }
+        }
         let end = script.run_in_time(stop).await?;
         script.run_afterwards(end, stop).await;
         Ok(end)
     }
 
-    /// Its script is read when it runs.
-    fn stand_by(&self, _stage: &StageOrder) {}
+    /// Its script is read when it runs: that something would stand ready is all that is kept.
+    fn stand_by(&self, stage: &StageOrder) {
+        self.lock().stands = Some(stage.name.clone());
+    }
 
     async fn close(self: Box<Self>) -> Result<(), ExecutorError> {
         // A sweep may have closed it in between.

@@ -149,6 +149,13 @@ impl<'a> Script<'a> {
             "expect-file" if !self.holds(rest) => return self.fail(&format!("{rest}: no such file"), 1).await,
             "expect-file" => {}
             "wait-file" => until(|| self.holds(rest)).await,
+            "wait-stands" => {
+                until(|| self.place.lock().stands.as_ref().is_some_and(|name| name.as_str() == rest)).await
+            }
+            "stood" => {
+                let stood = self.place.lock().stood.get(&self.stage.name).map(ToString::to_string);
+                self.print(format!("{}\n", stood.unwrap_or_else(|| "nothing".to_owned()))).await;
+            }
             "wait-begun" => until(|| self.place.lock().begun.keys().any(|name| name.as_str() == rest)).await,
             "reach" => return self.reach(rest).await,
             // With a number, in the job's first attempts alone.

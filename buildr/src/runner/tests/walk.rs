@@ -286,6 +286,18 @@ async fn a_cancel_reaches_every_branch() {
 }
 
 #[tokio::test]
+async fn what_is_made_ahead_is_for_the_next_stage_and_not_for_the_one_that_begins() {
+    let ran = stages(vec![
+        stage("a", &["stood", "wait-stands b"]),
+        stage("b", &["stood", "wait-stands c"]),
+        stage("c", &["stood"]),
+    ])
+    .await;
+    ran.check("passed", "a passed, b passed, c passed");
+    assert_eq!((ran.log("a"), ran.log("b"), ran.log("c")), (vec!["nothing"], vec!["b"], vec!["c"]));
+}
+
+#[tokio::test]
 async fn a_stage_is_tried_again_on_the_workspace_as_it_was() {
     let retry = |max, on| Some(Retry { max, on, delay_ms: 0 });
     let flaky = |retry, until: &str| {
