@@ -70,6 +70,7 @@ use protocol::BuildNumber;
 use error::CliError;
 use globals::Globals;
 
+use crate::git;
 use crate::process::telemetry;
 
 /// The exit codes that are no build's outcome.
@@ -226,6 +227,10 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
         return forward::run(words, &globals);
     }
     telemetry::init("warn", globals.color())?;
+    if matches!(command, Command::Run(_) | Command::Repro(_)) {
+        // While there is one thread.
+        git::begin_without_authorities();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
     let code = runtime.block_on(async {
         match command {

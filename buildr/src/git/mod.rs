@@ -21,6 +21,7 @@ mod remote;
 mod objects;
 mod folder;
 mod mirror;
+mod authorities;
 mod bring;
 mod checkout;
 mod times;
@@ -42,9 +43,7 @@ mod tree;
 mod committed;
 mod changes;
 
-use std::ffi::{CStr, OsStr};
 use std::future::Future;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 
@@ -55,6 +54,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
+pub use authorities::begin_without as begin_without_authorities;
 pub use changes::Base;
 pub use elsewhere::{BranchAndCommit, FileAt};
 pub use error::GitError;
@@ -363,11 +363,6 @@ fn blocking<T: Send + 'static>(
 fn set_up_libgit2() {
     static SET_UP: Once = Once::new();
     SET_UP.call_once(|| {
-        if finds_authorities() {
-            // Before git2 does, who would first have OpenSSL read the whole bundle of authorities: 20 ms and 3 MB of each
-            // process, most of which never speak TLS with a git server.
-            libgit2_sys::init();
-        }
         // SAFETY: nothing else in buildr calls libgit2 or sets these, and every call of ours comes after this one.
         let set = unsafe {
             git2::opts::set_server_connect_timeout_in_milliseconds(CONNECT_TIMEOUT_MS)
@@ -379,18 +374,6 @@ fn set_up_libgit2() {
             tracing::warn!(%error, "libgit2 refused a setting; a silent git server may hold a build up");
         }
     });
-}
-
-/// Whether OpenSSL finds each authority in its own folder when it is asked for one, by the name of its hash. Where it was
-/// built for another system, or they are only in a bundle, git2 looks for them.
-#[expect(unsafe_code, reason = "a constant of the library that is linked")]
-fn finds_authorities() -> bool {
-    // SAFETY: a text that lives as long as the process.
-    let folder = unsafe { CStr::from_ptr(openssl_sys::X509_get_default_cert_dir()) };
-    let folder = Path::new(OsStr::from_bytes(folder.to_bytes()));
-    let is_hashed = |name: &OsStr| name.as_bytes().strip_suffix(b".0").is_some_and(|hash| hash.len() == 8);
-    std::fs::read_dir(folder)
-        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|e| is_hashed(&e.file_name()))))
 }
 
 #[cfg(test)]

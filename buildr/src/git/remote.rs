@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::authorities;
 use super::credentials::{Credentials, public_url};
 use super::error::GitError;
 use super::order::Order;
@@ -109,6 +110,7 @@ impl<'a> Session<'a> {
         remote: &'c mut Remote<'repo>,
     ) -> Result<Option<RemoteConnection<'repo, 'c, 'c>>, GitError> {
         self.go_on()?;
+        authorities::read();
         let before = self.credentials.borrow().offered();
         let mut proxy = ProxyOptions::new();
         proxy.auto();

@@ -9,10 +9,10 @@ use protocol::{Cause, Ending, Outcome, PlannedJob, Variable};
 use super::course::{self, Build};
 use super::given::Template;
 use super::redact::Redactor;
-use super::source::Sourced;
+use super::source::{Source, Sourced};
 use super::telling::{InTurn, JobLog};
 use super::workspace::Workspace;
-use super::{Rooms, Runner};
+use super::{Foreseen, Rooms, Runner, job, planning};
 use crate::executor::Stop;
 use crate::ledger::Ledger;
 use crate::plan::Planned;
@@ -74,6 +74,11 @@ pub trait Gatekeeper: Send + Sync {
     /// Whether a job that asks for labels or another platform runs here.
     fn place(&self, job: &PlannedJob) -> Place;
 
+    /// Whether less, or something else, is done than the manifest says.
+    fn narrows(&self) -> bool {
+        false
+    }
+
     /// Whether a person asked for this very job, so that it is an error when it cannot run here, and not only passed
     /// over.
     fn insists(&self, _job: &PlannedJob) -> bool {
@@ -124,6 +129,9 @@ pub async fn run_build(
         Ok(workspace) => workspace,
         Err(error) => return Ending::errored(Cause::Daemon, error.to_string()),
     };
+    if !ways.gatekeeper.narrows() {
+        begin_ahead(&planner, &workspace).await;
+    }
     let planned = planned(&planner, ways, &workspace, &log).await;
     let jobs = planned.as_ref().map_or(0, |(_, jobs, _)| jobs.len());
     let template = &Template::new(workspace, rooms, jobs);
@@ -141,12 +149,27 @@ pub async fn run_build(
         }
         Err(ending) => planner.finish(ending, log).await,
     };
-    if let Some(workspace) = template.rest()
-        && let Err(error) = workspace.discard(rooms.executor).await
-    {
-        tracing::warn!(%error, "a workspace stays until the next sweep");
+    if let Some(workspace) = template.rest() {
+        workspace.let_go(rooms.executor).await;
     }
     ending
+}
+
+/// Has the container of the only job's first stage begun, so that it starts while the code is brought: as the manifest is
+/// now in the person's tree. Whoever is wrong about that has begun a container in vain.
+async fn begin_ahead(planner: &Runner<'_>, workspace: &Workspace) {
+    let Runner { order, rooms, stop, .. } = *planner;
+    let (Source::Tree(tree) | Source::Committed(tree)) = rooms.source else { return };
+    let Some(Planned { jobs, .. }) = planning::foretell(order, rooms, tree, stop).await else { return };
+    let [job] = &*jobs else { return };
+    let waits =
+        job.gate.is_some() || job.downstream.is_some() || job.plan.stages.iter().all(|stage| stage.skip.is_some());
+    let place = if waits { None } else { job::place(order, rooms, &job.plan, workspace).ok() };
+    let foreseen = place.and_then(|place| Foreseen::of(&job.plan, &place, false)?.started_from(None));
+    let Some(Ok(standby)) = foreseen.map(|foreseen| foreseen.in_workspace(workspace)) else { return };
+    if let Err(error) = rooms.executor.stand_by(standby).await {
+        tracing::debug!(%error, "nothing stands ready");
+    }
 }
 
 /// The code and the plan, told before anything of it runs.

@@ -59,21 +59,9 @@ impl<'a> Job<'a> {
         rest: &'a mut Rest,
     ) -> Result<Self, Ending> {
         let Runner { order, rooms, sink, stop, redactor, ledger } = *runner;
-        let refused = |refusal: super::socket::Refusal| {
-            Ending::errored(Cause::Limit, refusal.to_string()).in_stage(&refusal.stage)
-        };
-        let docker_socket = rooms.socket.decide(order, plan).map_err(refused)?;
-        let privileged = rooms.socket.decide_privileged(order, plan).map_err(refused)?;
-        let (checkout, in_place) = rooms.source.checkout(workspace);
-        let sandbox_order = SandboxOrder {
-            job: order.job.to_string(),
-            workspace: checkout.clone(),
-            mount: plan.workspace.clone(),
-            image: plan.image.clone(),
-            docker_socket,
-            privileged,
-            keep: rooms.keep,
-        };
+        let in_place = rooms.source.checkout(workspace).1;
+        let sandbox_order = place(order, rooms, plan, workspace)?;
+        let checkout = sandbox_order.workspace.clone();
         rest.foreseen = Foreseen::of(plan, &sandbox_order, in_place);
         let opening = ledger.open(Part::Start, None);
         if workspace.has_turned() {
@@ -184,6 +172,29 @@ impl<'a> Job<'a> {
         }
         if values.is_empty() { Ok(()) } else { self.tell(JobEvent::HandedOn { values }).await }
     }
+}
+
+/// The place of a job, with what its owner lets it have.
+///
+/// # Errors
+/// The job's end, when it asks for more.
+pub(super) fn place(
+    order: &WorkOrder,
+    rooms: &Rooms<'_>,
+    plan: &Plan,
+    workspace: &Workspace,
+) -> Result<SandboxOrder, Ending> {
+    let refused =
+        |refusal: super::socket::Refusal| Ending::errored(Cause::Limit, refusal.to_string()).in_stage(&refusal.stage);
+    Ok(SandboxOrder {
+        job: order.job.to_string(),
+        workspace: rooms.source.checkout(workspace).0,
+        mount: plan.workspace.clone(),
+        image: plan.image.clone(),
+        docker_socket: rooms.socket.decide(order, plan).map_err(refused)?,
+        privileged: rooms.socket.decide_privileged(order, plan).map_err(refused)?,
+        keep: rooms.keep,
+    })
 }
 
 /// From an open sandbox to the job's end, once its code and its plan are there. What is to be closed and may be

@@ -13,7 +13,7 @@ use super::source::{Source, Sourced};
 use super::telling::{JobLog, sentence};
 use crate::executor::Stop;
 use crate::git::{self, Base, Checkouts};
-use crate::manifest::{self, Fetched, Includes, ManifestError, NoIncludes, RemoteFile};
+use crate::manifest::{self, Fetched, Includes, ManifestError, NoIncludes, ProjectReading, RemoteFile};
 use crate::plan::{self, Facts, Planned};
 
 /// The longest file of another repository that a manifest may include, in bytes.
@@ -55,6 +55,39 @@ pub(super) async fn plan(
     stop: &Stop,
     log: &JobLog<'_>,
 ) -> Result<Planned, Ending> {
+    let (reading, planned) = read(order, rooms, sourced, checkout, stop).await?;
+    for warning in reading.warnings.iter().chain(&planned.warnings) {
+        log.say(&format!("warning: {warning}")).await;
+    }
+    for included in reading.project.pipelines.iter().flat_map(|pipeline| &pipeline.included) {
+        let RemoteFile { repo, file, .. } = &included.file;
+        log.say(&format!("include {file} of {repo}, at {}", included.commit.short())).await;
+    }
+    Ok(planned)
+}
+
+/// The same of a person's own tree before its code is brought, and nothing is said of it: what will probably be planned.
+pub(super) async fn foretell(order: &WorkOrder, rooms: &Rooms<'_>, tree: &Path, stop: &Stop) -> Option<Planned> {
+    let sourced = Sourced {
+        commit: order.commit.clone(),
+        branch: order.branch.clone(),
+        subject: String::new(),
+        author: String::new(),
+        committed_s: None,
+        default_branch: order.default_branch.clone(),
+        changed: None,
+        is_whole_commit: false,
+    };
+    Some(read(order, rooms, &sourced, tree, stop).await.ok()?.1)
+}
+
+async fn read(
+    order: &WorkOrder,
+    rooms: &Rooms<'_>,
+    sourced: &Sourced,
+    checkout: &Path,
+    stop: &Stop,
+) -> Result<(ProjectReading, Planned), Ending> {
     let bad = |error: &dyn std::error::Error| Ending::errored(Cause::Manifest, sentence(error));
     let includes = match rooms.source {
         // Whoever may not write to the repository reads nothing by this machine's keys.
@@ -73,14 +106,7 @@ pub(super) async fn plan(
     let reading: Result<_, ManifestError> = reading.await.map_err(|error| bad(&error))?;
     let reading = reading.map_err(|error| bad(&error))?;
     let planned = plan::compile_project(&reading.project, &facts(order, sourced)).map_err(|error| bad(&error))?;
-    for warning in reading.warnings.iter().chain(&planned.warnings) {
-        log.say(&format!("warning: {warning}")).await;
-    }
-    for included in reading.project.pipelines.iter().flat_map(|pipeline| &pipeline.included) {
-        let RemoteFile { repo, file, .. } = &included.file;
-        log.say(&format!("include {file} of {repo}, at {}", included.commit.short())).await;
-    }
-    Ok(planned)
+    Ok((reading, planned))
 }
 
 fn facts(order: &WorkOrder, sourced: &Sourced) -> Facts {

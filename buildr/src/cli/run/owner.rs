@@ -86,6 +86,10 @@ impl Gatekeeper for Owner<'_> {
         place_here(job)
     }
 
+    fn narrows(&self) -> bool {
+        self.selection.is_partial()
+    }
+
     fn insists(&self, job: &PlannedJob) -> bool {
         self.selection.names(job)
     }

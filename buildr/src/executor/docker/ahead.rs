@@ -34,6 +34,8 @@ pub(super) struct Maker {
     pub(super) joint: Arc<Joint>,
     /// Whether a namespace is made for it to join, when there is none.
     pub(super) makes_namespace: bool,
+    /// Dropped when nothing but the container itself looks at its folders any more.
+    pub(super) looks: oneshot::Sender<()>,
 }
 
 impl Maker {
@@ -53,7 +55,8 @@ impl Maker {
     }
 
     async fn make(self, tell: oneshot::Sender<Made>) -> Result<Option<Standing>, ExecutorError> {
-        let Self { machine, images, place, labels, prepared, foreseen, stage, socket, joint, makes_namespace } = self;
+        let Self { machine, images, place, labels, prepared, foreseen, stage, socket, joint, makes_namespace, looks } =
+            self;
         // Only what is at the other end of a socket of this machine stays connected for as long as it may take.
         if machine.settings.socket().is_none() || machine.powers().await.podman {
             return Ok(None);
@@ -85,6 +88,7 @@ impl Maker {
         order.joined = joint.join(&machine, &order, makes_namespace).await;
         let joined = order.joined.as_ref().map(|joined| joined.files.clone());
         let container = machine.create(&mut order, &format!("stage {}", stage.name)).await?;
+        drop(looks);
         let begun = async {
             if !order.shared {
                 return Ok(None);

@@ -304,8 +304,11 @@ mod tests {
         let apart = ["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"];
         let made = Command::new("unshare").args(apart).arg("true").output();
         if !made.is_ok_and(|made| made.status.success()) {
-            let required = std::env::var("BUILDR_TEST_REQUIRE").unwrap_or_default();
-            assert!(!required.split(',').any(|part| part == "mount"), "mounting is required and not allowed");
+            let required = std::env::var_os("BUILDR_TEST_REQUIRE").unwrap_or_default();
+            assert!(
+                !required.to_string_lossy().split(',').any(|part| part == "mount"),
+                "mounting is required and not allowed"
+            );
             return None;
         }
         let wrapper = WRAPPER.replace("/bin/sh", &shell.join(" "));

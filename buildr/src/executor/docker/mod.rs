@@ -145,7 +145,7 @@ impl Executor for DockerExecutor {
     }
 
     async fn stand_by(&self, order: StandbyOrder) -> Result<(), ExecutorError> {
-        match DockerSandbox::keep_ready(Arc::clone(&self.machine), order) {
+        match DockerSandbox::keep_ready(Arc::clone(&self.machine), order).await {
             Some(before) => Box::new(before).close().await,
             None => Ok(()),
         }

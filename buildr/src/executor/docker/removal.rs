@@ -11,6 +11,7 @@ use bollard::query_parameters::{
     StartContainerOptions, WaitContainerOptions,
 };
 use futures_util::StreamExt as _;
+use tokio::time::timeout;
 
 use super::super::{ExecutorError, Swept};
 use super::engine::{self, Engine};
@@ -18,6 +19,9 @@ use super::labels;
 
 /// How often a removal is tried: the daemon may be busy with the same thing, or still starting it.
 const TRIES: u32 = 5;
+
+/// How long whoever is about to end may take for it.
+const ABOUT_TO_END: Duration = Duration::from_secs(2);
 
 /// How long to wait before the second try; each further wait is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -43,6 +47,15 @@ pub(super) async fn in_background(engine: &Engine, container: &str) {
     if let Err(error) = self::container(engine, container).await {
         tracing::warn!(%error, "a container is left to the closing of its job's place");
     }
+}
+
+/// The same of one that is about to end by itself, or has: it is let do so, which is less work for the daemon than to be
+/// told to end it.
+pub(super) async fn ended_in_background(engine: &Engine, container: &str) {
+    let mut end = engine.long.wait_container(container, None::<WaitContainerOptions>);
+    // However it ended, and also when it did not: then it is ended now.
+    let _ = timeout(ABOUT_TO_END, end.next()).await;
+    in_background(engine, container).await;
 }
 
 /// Removes an image by force. One that is gone already is fine.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use protocol::{StageEnd, task};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -62,11 +63,17 @@ impl DockerSandbox {
     }
 
     /// Keeps a place for a job that is not known yet, with a container that stands ready for this stage of it. Gives the
-    /// place that was kept before, if any.
-    pub(super) fn keep_ready(machine: Arc<Machine>, standby: StandbyOrder) -> Option<Self> {
+    /// place that was kept before, if any. Where nobody knows yet whether the daemon sees the place, that is found out
+    /// first: nobody writes there meanwhile.
+    pub(super) async fn keep_ready(machine: Arc<Machine>, standby: StandbyOrder) -> Option<Self> {
         let StandbyOrder { place, stage, prepared } = standby;
+        let looks_first = machine.is_shared(&place.workspace).is_none();
         let place = Self::of(Arc::clone(&machine), reserve(&machine, place));
-        place.make_ready(&stage, true, prepared);
+        let looks = place.make_ready(&stage, true, prepared);
+        if let Some(looks) = looks.filter(|_| looks_first) {
+            // It is never told: it is over when nobody could any more.
+            let _ = looks.await;
+        }
         let Self { order, labels, live, ahead, joint, .. } = place;
         let ahead = ahead.into_inner().unwrap_or_else(PoisonError::into_inner);
         let before = machine.reserve(Reserved { order, labels, live, ahead, joint });
@@ -167,6 +174,14 @@ impl DockerSandbox {
         }));
     }
 
+    /// The same of a container that has ended, or is about to.
+    fn remove_ended_aside(&self, id: String) {
+        let machine = Arc::clone(&self.machine);
+        lock(&self.removals).push(task::spawn("container removal", async move {
+            removal::ended_in_background(&machine.engine, &id).await;
+        }));
+    }
+
     /// Removes a container once it is there, while the job goes on.
     pub(super) fn remove_when_made(&self, making: JoinHandle<Option<Standing>>) {
         let machine = Arc::clone(&self.machine);
@@ -180,8 +195,14 @@ impl DockerSandbox {
     }
 
     /// Has the container of a stage started that will probably run next; in a namespace that is made for it, where
-    /// nobody waits for that.
-    fn make_ready(&self, stage: &StageOrder, makes_namespace: bool, foreseen: Option<String>) {
+    /// nobody waits for that. What is given ends when its folders are no longer looked at.
+    fn make_ready(
+        &self,
+        stage: &StageOrder,
+        makes_namespace: bool,
+        foreseen: Option<String>,
+    ) -> Option<oneshot::Receiver<()>> {
+        let (looks, looked) = oneshot::channel();
         let maker = match self.socket(stage) {
             Ok(socket) if self.allow(stage).is_ok() => Maker {
                 machine: Arc::clone(&self.machine),
@@ -194,13 +215,15 @@ impl DockerSandbox {
                 socket,
                 joint: Arc::clone(&self.joint),
                 makes_namespace,
+                looks,
             },
             // It will be refused.
-            _ => return,
+            _ => return None,
         };
         if let Some(before) = lock(&self.ahead).replace(maker.begin()) {
             self.remove_when_made(before.making);
         }
+        Some(looked)
     }
 
     /// Lets this image's user write to a folder.
@@ -260,12 +283,13 @@ impl Sandbox for DockerSandbox {
         let stage = &StageOrder { mounts, ..stage.clone() };
         let (container, end) = self.live(stage, &image, folder, true, output, stop).await?;
         let kept = self.keep(&container, stage, &image, &end, output).await;
-        self.remove_aside(container);
+        self.remove_ended_aside(container);
         kept.map(|()| end)
     }
 
     fn stand_by(&self, stage: &StageOrder) {
-        self.make_ready(stage, false, None);
+        // Its place has been looked at by the stage before it.
+        drop(self.make_ready(stage, false, None));
     }
 
     fn prepared(&self) -> Option<String> {

@@ -150,7 +150,8 @@ impl<'a> Script<'a> {
             "expect-file" => {}
             "wait-file" => until(|| self.holds(rest)).await,
             "wait-stands" => {
-                until(|| self.place.lock().stands.as_ref().is_some_and(|name| name.as_str() == rest)).await
+                let stands = || self.place.lock().stands.as_ref().is_some_and(|name| name.as_str() == rest);
+                until(stands).await;
             }
             "stood" => {
                 let stood = self.place.lock().stood.get(&self.stage.name).map(ToString::to_string);
