@@ -45,7 +45,7 @@ use home::{Home, HomeError};
 use jobs::Jobs;
 use listener::{Ears, LogMarks, Pulse};
 use presence::Presence;
-use reporter::Sender;
+use reporter::{Reads, Sender};
 use spool::Spool;
 use standalone::Console;
 use standing::Standing;
@@ -318,7 +318,7 @@ impl Agent {
             let kept = self.marks.follow(claim);
             // Nothing is known of what that coordinator reads.
             let (spool, link) = (Arc::new(spool), Arc::clone(&self.link));
-            self.send(Sender { spool, link, recorded, kept, reads_events: false }).await;
+            self.send(Sender { spool, link, recorded, kept, reads: Reads::default() }).await;
         }
         Ok(())
     }

@@ -20,8 +20,11 @@ use crate::spool::ClaimSpool;
 /// How much of a log travels in one message, in bytes.
 const CHUNK: usize = 64 << 10;
 
+/// The same where it travels packed, and is a fraction of that then.
+const PACKED_CHUNK: usize = 128 << 10;
+
 /// How many such messages are on their way at the same time: enough that the line is never idle for one that the
-/// broker has not confirmed, and half a megabyte of memory for each log that is sent.
+/// broker has not confirmed, and a megabyte of memory for each log that is sent.
 const CHUNKS_AT_ONCE: usize = 8;
 
 /// Up to how many bytes of JSON events travel together: a larger one travels alone.
@@ -120,8 +123,17 @@ pub(crate) struct Sender {
     pub(crate) recorded: watch::Receiver<bool>,
     /// What the store has of it.
     pub(crate) kept: Marks,
-    /// Whether the coordinator reads several events in one message.
-    pub(crate) reads_events: bool,
+    /// What the coordinator reads.
+    pub(crate) reads: Reads,
+}
+
+/// What a coordinator reads beyond what the first ones did.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Reads {
+    /// Several events in one message.
+    pub(crate) events: bool,
+    /// Pieces of logs that are packed.
+    pub(crate) packed: bool,
 }
 
 #[derive(Default)]
@@ -209,7 +221,7 @@ impl Sender {
 
     /// How many of these events, which are at least one, travel in the next message.
     fn together(&self, events: &[Progress]) -> usize {
-        if !self.reads_events || events.len() == 1 {
+        if !self.reads.events || events.len() == 1 {
             return 1;
         }
         let mut bytes = 0;
@@ -223,12 +235,14 @@ impl Sender {
     /// Sends the next pieces of a log, and moves `from` behind those that the line has taken.
     async fn send_log(&self, log: &LogName, from: &mut u64, length: u64) -> Result<(), LinkError> {
         let (mut chunks, mut offset) = (Vec::new(), *from);
+        let packed = self.reads.packed;
+        let most = if packed { PACKED_CHUNK } else { CHUNK };
         while offset < length && chunks.len() < CHUNKS_AT_ONCE {
             let (bytes, at_ms) = self
                 .spool
-                .read(log, offset, CHUNK)
+                .read(log, offset, most)
                 .map_err(|error| LinkError::Away(format!("a log cannot be read back from the disk: {error}")))?;
-            let chunk = LogChunk { claim: self.spool.claim(), log: log.clone(), offset, at_ms, bytes };
+            let chunk = LogChunk { claim: self.spool.claim(), log: log.clone(), offset, at_ms, bytes, packed };
             offset += chunk.bytes.len() as u64;
             chunks.push(chunk);
         }

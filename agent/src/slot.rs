@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::claims::Answer;
 use crate::presence::Presence;
 use crate::ready::Ready;
-use crate::reporter::{Reporter, Sender, Taken};
+use crate::reporter::{Reads, Reporter, Sender, Taken};
 use crate::spool::ClaimSpool;
 use crate::{Agent, standalone};
 
@@ -251,15 +251,16 @@ async fn run(
     agent: &Arc<Agent>,
     ready: &mut Ready,
     spool: Arc<ClaimSpool>,
-    Grant { order, reads_events, .. }: &Grant,
+    Grant { order, reads_events, reads_packed, .. }: &Grant,
     stop: Stop,
     recorded: tokio::sync::watch::Receiver<bool>,
     taken: Taken,
 ) {
     let kept = agent.marks.follow(spool.claim());
     let reporter = Reporter { spool: Arc::clone(&spool), claims: agent.claims.clone(), kept: kept.clone(), taken };
-    let (sent, link, reads_events) = (Arc::clone(&spool), Arc::clone(&agent.link), *reads_events);
-    agent.send(Sender { spool: sent, link, recorded, kept, reads_events }).await;
+    let (sent, link) = (Arc::clone(&spool), Arc::clone(&agent.link));
+    let reads = Reads { events: *reads_events, packed: *reads_packed };
+    agent.send(Sender { spool: sent, link, recorded, kept, reads }).await;
     if let Err(error) = spool.event(JobEvent::Settled { acknowledged: taken.acknowledged }) {
         tracing::error!(%error, "what became of the message could not be kept");
     }

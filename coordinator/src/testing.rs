@@ -284,7 +284,7 @@ impl Agent {
 
     pub(crate) async fn log(&self, claim: ClaimId, log: &str, offset: u64, text: &'static str) {
         let bytes = Bytes::from_static(text.as_bytes());
-        let chunk = LogChunk { claim, log: log.parse().unwrap(), offset, at_ms: 1, bytes };
+        let chunk = LogChunk { claim, log: log.parse().unwrap(), offset, at_ms: 1, bytes, packed: false };
         self.link.log(&chunk).await.unwrap();
     }
 

@@ -176,6 +176,9 @@ pub struct Grant {
     /// Whether this coordinator reads [`Report::Events`](crate::report::Report::Events); an older one passes them over.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reads_events: bool,
+    /// Whether this coordinator reads pieces of logs that are compressed; an older one would store them so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reads_packed: bool,
 }
 
 /// What is sealed: the grant with the coordinator's signature.

@@ -288,7 +288,14 @@ async fn a_forged_grant_starts_nothing() {
         let thief = Identity::generate().unwrap();
         let order =
             WorkOrder { trusted: true, ..WorkOrder::new(JobId::fresh(), TriggerKind::Manual, repository.url()) };
-        let grant = Grant { claim: claim.claim, order, lease_ms: 60_000, heartbeat_ms: 1_000, reads_events: false };
+        let grant = Grant {
+            claim: claim.claim,
+            order,
+            lease_ms: 60_000,
+            heartbeat_ms: 1_000,
+            reads_events: false,
+            reads_packed: false,
+        };
         let signed = Signed::new(&thief, &grant).unwrap();
         let (_, another) = OneTimeKey::generate();
         // Signed by nobody that the agent knows; and sealed for somebody else.

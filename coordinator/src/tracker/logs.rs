@@ -18,9 +18,9 @@ use crate::desk::Desk;
 use crate::feed::Change;
 use crate::store::{LogTarget, Piece, Sent, StoreError};
 
-/// How many pieces are written together, of up to 64 KiB each: half of what the broker sends ahead, so that the next come
-/// while these are written.
-const BATCH: usize = 64;
+/// How many pieces are written together, of up to 128 KiB each: a quarter of what the broker sends ahead, so that the next
+/// come while these are written.
+const BATCH: usize = 32;
 
 /// The queue that pieces come from, as it stands on incidents.
 const LOGS: &str = "buildr.logs.v1";
@@ -104,7 +104,7 @@ async fn report(desk: &Desk, odd: Vec<(IncidentKind, Option<String>, String)>) {
 
 async fn keep(desk: &Desk, chunks: Vec<LogChunk>) -> Result<Answers, LogError> {
     let mut by_log: BTreeMap<(ClaimId, LogName), Vec<Piece>> = BTreeMap::new();
-    for LogChunk { claim, log, offset, at_ms, bytes } in chunks {
+    for LogChunk { claim, log, offset, at_ms, bytes, packed: _ } in chunks {
         by_log.entry((claim, log)).or_default().push(Piece { offset, at_ms, bytes });
     }
     let mut work: Vec<(LogTarget, Vec<Piece>)> = Vec::new();

@@ -15,7 +15,8 @@ impl Turn<'_> {
         let milliseconds = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let (lease_ms, heartbeat_ms) = (milliseconds(config.lease), milliseconds(config.heartbeat));
         let order = self.order(attempt, job, build).await?;
-        let grant = Grant { claim: attempt.claim, order, lease_ms, heartbeat_ms, reads_events: true };
+        let grant =
+            Grant { claim: attempt.claim, order, lease_ms, heartbeat_ms, reads_events: true, reads_packed: true };
         self.answers.grant(&attempt.agent, attempt.sealing.clone(), grant);
         Ok(())
     }

@@ -10,7 +10,7 @@ pub const MAX_CHUNK_BYTES: usize = 256 << 10;
 /// Beyond this no log reaches, in bytes: what lies there is nonsense, and no file system has a place for it.
 pub const MAX_LOG_BYTES: u64 = 1 << 42;
 
-/// Some bytes of a log. They travel raw, with the rest in the message's headers.
+/// Some bytes of a log. They travel raw or as one zstd frame, with the rest in the message's headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogChunk {
     /// Under which claim.
@@ -23,4 +23,7 @@ pub struct LogChunk {
     pub at_ms: u64,
     /// The bytes.
     pub bytes: Bytes,
+    /// Whether they travel compressed, where that makes them fewer: only to a coordinator that reads them so
+    /// ([`Grant::reads_packed`](crate::control::Grant::reads_packed)).
+    pub packed: bool,
 }

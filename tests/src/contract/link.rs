@@ -395,7 +395,14 @@ pub async fn controls_go_to_one_or_all(rig: &dyn LinkRig) {
 
 fn chunk(offset: u64, bytes: &[u8]) -> LogChunk {
     let log = "build".parse().expect("a name");
-    LogChunk { claim: ClaimId::fresh(), log, offset, at_ms: 1_700_000_000_000, bytes: Bytes::copy_from_slice(bytes) }
+    LogChunk {
+        claim: ClaimId::fresh(),
+        log,
+        offset,
+        at_ms: 1_700_000_000_000,
+        bytes: Bytes::copy_from_slice(bytes),
+        packed: false,
+    }
 }
 
 /// Pieces of logs arrive byte by byte as they were sent.

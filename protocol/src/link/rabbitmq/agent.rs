@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use serde::Serialize;
+use std::borrow::Cow;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::RabbitSettings;
@@ -69,11 +70,11 @@ impl RabbitAgent {
     }
 
     fn outgoing_log<'c>(&self, key: &'c str, chunk: &'c LogChunk) -> Result<Outgoing<'c>, LinkError> {
-        let mut properties = message::log(chunk)?;
+        let (mut properties, body) = message::log(chunk)?;
         if let Some(user) = self.line.user() {
             properties = properties.with_user_id(user);
         }
-        let (exchange, body, unrouted) = (topology::EVENTS, &chunk.bytes[..], Unrouted::Returned);
+        let (exchange, unrouted) = (topology::EVENTS, Unrouted::Returned);
         Ok(Outgoing { exchange, key, body, properties, unrouted })
     }
 }
@@ -92,8 +93,13 @@ impl AgentLink for RabbitAgent {
         if let Some(user) = self.line.user() {
             properties = properties.with_user_id(user);
         }
-        let outgoing =
-            Outgoing { exchange: topology::EVENTS, key: &key, body: &body, properties, unrouted: Unrouted::Returned };
+        let outgoing = Outgoing {
+            exchange: topology::EVENTS,
+            key: &key,
+            body: Cow::Borrowed(&body),
+            properties,
+            unrouted: Unrouted::Returned,
+        };
         let delivered = publish(&self.line, outgoing).await?;
         if delivered == Delivered::Yes {
             self.controls.seek();
@@ -146,7 +152,7 @@ pub(super) async fn reply(line: &Line, to: &ReplyTo, status: &StatusMessage) -> 
             Err(trouble) => return Err(LinkError::Away(trouble.to_string())),
         }
     }
-    publish(line, Outgoing { exchange: "", key: &to.queue, body: &body, properties, unrouted }).await
+    publish(line, Outgoing { exchange: "", key: &to.queue, body: Cow::Borrowed(&body), properties, unrouted }).await
 }
 
 /// A message as JSON without an envelope, for readers who are not of the farm.

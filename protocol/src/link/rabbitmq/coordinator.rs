@@ -1,5 +1,6 @@
 //! The coordinator's end of the line.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -83,7 +84,7 @@ impl CoordinatorLink for RabbitCoordinator {
                 Outgoing {
                     exchange: "",
                     key: &queue,
-                    body: &body,
+                    body: Cow::Borrowed(&body),
                     properties: properties.clone(),
                     unrouted: Unrouted::Returned,
                 },
@@ -130,7 +131,13 @@ impl CoordinatorLink for RabbitCoordinator {
         let properties = message::passing_json();
         publish(
             &self.line,
-            Outgoing { exchange: topology::CONTROL, key: &key, body: &body, properties, unrouted: Unrouted::Returned },
+            Outgoing {
+                exchange: topology::CONTROL,
+                key: &key,
+                body: Cow::Borrowed(&body),
+                properties,
+                unrouted: Unrouted::Returned,
+            },
         )
         .await
     }
@@ -144,7 +151,7 @@ impl CoordinatorLink for RabbitCoordinator {
         let outgoing = Outgoing {
             exchange: "",
             key: topology::DEAD_QUEUE,
-            body: &dead.body,
+            body: Cow::Borrowed(&dead.body),
             properties,
             unrouted: Unrouted::Returned,
         };

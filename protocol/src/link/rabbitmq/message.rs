@@ -1,5 +1,6 @@
 //! Properties and headers: what stands beside a message's bytes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -44,17 +45,27 @@ pub(super) fn dead(dead: &DeadLetter) -> BasicProperties {
     BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers.into())
 }
 
-/// Of a piece of a log. The agent has its own copy until the coordinator's store does, so this one need not survive
+/// How the bytes of a piece are packed, as its property `content_encoding` says, and the header with how many they were.
+const PACKED: &str = "zstd";
+const SIZE: &str = "size";
+
+/// The quickest level that still takes most of a log away.
+const LEVEL: i32 = 1;
+
+/// From how many bytes on a piece is worth the work.
+const WORTH_PACKING: usize = 512;
+
+/// Of a piece of a log, and what it travels as. The agent has its own copy until the coordinator's store does, so this one need not survive
 /// the broker.
 ///
 /// # Errors
 /// [`LinkError::Unsendable`] for an offset that AMQP has no number for.
-pub(super) fn log(chunk: &LogChunk) -> Result<BasicProperties, LinkError> {
+pub(super) fn log(chunk: &LogChunk) -> Result<(BasicProperties, Cow<'_, [u8]>), LinkError> {
     let number = |value: u64| {
         let value = i64::try_from(value).map_err(|_| LinkError::Unsendable(format!("{value} is too large a number")));
         value.map(AMQPValue::LongLongInt)
     };
-    let headers = BTreeMap::from([
+    let mut headers = BTreeMap::from([
         ("v".into(), number(wire::VERSION.into())?),
         ("claim".into(), AMQPValue::LongString(chunk.claim.reveal().into())),
         ("log".into(), AMQPValue::LongString(chunk.log.as_str().into())),
@@ -62,7 +73,33 @@ pub(super) fn log(chunk: &LogChunk) -> Result<BasicProperties, LinkError> {
         ("at_ms".into(), number(chunk.at_ms)?),
     ]);
     let properties = BasicProperties::default().with_content_type("application/octet-stream".into());
-    Ok(properties.with_delivery_mode(TRANSIENT).with_headers(headers.into()))
+    let properties = properties.with_delivery_mode(TRANSIENT);
+    Ok(match packed(chunk) {
+        Some(packed) => {
+            headers.insert(SIZE.into(), number(chunk.bytes.len() as u64)?);
+            let properties = properties.with_content_encoding(PACKED.into()).with_headers(headers.into());
+            (properties, Cow::Owned(packed))
+        }
+        None => (properties.with_headers(headers.into()), Cow::Borrowed(&*chunk.bytes)),
+    })
+}
+
+/// The bytes of a piece in fewer, where they may travel so and there are fewer.
+fn packed(chunk: &LogChunk) -> Option<Vec<u8>> {
+    if !chunk.packed || chunk.bytes.len() < WORTH_PACKING {
+        return None;
+    }
+    let packed = zstd::bulk::compress(&chunk.bytes, LEVEL).ok()?;
+    (packed.len() < chunk.bytes.len()).then_some(packed)
+}
+
+/// The bytes of a piece as they were, from the headers' word that they are packed.
+fn unpacked(headers: &Headers<'_>, packed: &[u8]) -> Result<Bytes, String> {
+    let size = headers.number(SIZE)?;
+    let size = usize::try_from(size).ok().filter(|size| *size <= MAX_CHUNK_BYTES);
+    let size = size.ok_or_else(|| "the header \"size\" is more than any piece of a log".to_owned())?;
+    let bytes = zstd::bulk::decompress(packed, size).map_err(|error| format!("it cannot be unpacked: {error}"))?;
+    if bytes.len() == size { Ok(bytes.into()) } else { Err("it is not as long as the header \"size\" says".to_owned()) }
 }
 
 /// How long a message was of which only the beginning was handed on.
@@ -85,12 +122,17 @@ pub(super) fn read_log(properties: &BasicProperties, bytes: Bytes) -> Result<Log
     if bytes.len() > MAX_CHUNK_BYTES {
         return Err(format!("{} bytes are more than any piece of a log", bytes.len()));
     }
+    let (bytes, packed) = match properties.content_encoding().as_ref().map(|encoding| encoding.as_str()) {
+        Some(PACKED) => (unpacked(&headers, &bytes)?, true),
+        None | Some("" | "identity") => (bytes, false),
+        Some(other) => return Err(format!("the encoding {other:?} is not known")),
+    };
     if headers.number("offset")?.checked_add(bytes.len() as u64).is_none_or(|end| end > MAX_LOG_BYTES) {
         return Err("no log is as long as the header \"offset\" says".to_owned());
     }
     let claim: ClaimId = headers.text("claim")?.parse().map_err(|_| "the header \"claim\" is no claim".to_owned())?;
     let log = headers.text("log")?.parse().map_err(|error| format!("the header \"log\": {error}"))?;
-    Ok(LogChunk { claim, log, offset: headers.number("offset")?, at_ms: headers.number("at_ms")?, bytes })
+    Ok(LogChunk { claim, log, offset: headers.number("offset")?, at_ms: headers.number("at_ms")?, bytes, packed })
 }
 
 struct Headers<'a>(&'a FieldTable);
@@ -126,22 +168,59 @@ mod tests {
 
     fn chunk() -> LogChunk {
         let bytes = Bytes::from_static(b"a\0\xff\n");
-        LogChunk { claim: ClaimId::fresh(), log: "build".parse().unwrap(), offset: 1 << 40, at_ms: 17, bytes }
+        LogChunk {
+            claim: ClaimId::fresh(),
+            log: "build".parse().unwrap(),
+            offset: 1 << 40,
+            at_ms: 17,
+            bytes,
+            packed: false,
+        }
     }
 
     #[test]
     fn a_piece_of_a_log_comes_back_as_it_was() {
         let chunk = chunk();
-        assert_eq!(read_log(&log(&chunk).unwrap(), chunk.bytes.clone()).unwrap(), chunk);
+        let (properties, body) = log(&chunk).unwrap();
+        assert_eq!(read_log(&properties, body.into_owned().into()).unwrap(), chunk);
         let long = Bytes::from(vec![b'x'; MAX_CHUNK_BYTES + 1]);
-        assert!(read_log(&log(&chunk).unwrap(), long).unwrap_err().contains("more than any piece"));
+        assert!(read_log(&properties, long).unwrap_err().contains("more than any piece"));
         let far = LogChunk { offset: u64::MAX, ..chunk };
         assert!(matches!(log(&far), Err(LinkError::Unsendable(_))));
     }
 
+    #[test]
+    fn a_piece_that_travels_packed_comes_back_as_it_was() {
+        let text: String = (0..5_000).map(|line| format!("line {line}\n")).collect();
+        let chunk = LogChunk { bytes: text.into(), packed: true, ..chunk() };
+        let (properties, body) = log(&chunk).unwrap();
+        assert!(body.len() * 3 < chunk.bytes.len());
+        let body = Bytes::from(body.into_owned());
+        assert_eq!(read_log(&properties, body.clone()).unwrap(), chunk);
+        assert!(read_log(&properties, body.slice(..body.len() / 2)).unwrap_err().contains("cannot be unpacked"));
+        let says = |size: i64| {
+            let mut headers = properties.headers().clone().unwrap().inner().clone();
+            headers.insert(SIZE.into(), AMQPValue::LongLongInt(size));
+            read_log(&properties.clone().with_headers(headers.into()), body.clone()).unwrap_err()
+        };
+        assert!(says(7).contains("cannot be unpacked"));
+        assert!(says(250_000).contains("not as long"));
+        assert!(says(1 << 40).contains("more than any piece"));
+        let strange = properties.clone().with_content_encoding("br".into());
+        assert!(read_log(&strange, body.clone()).unwrap_err().contains("encoding \"br\" is not known"));
+        // What does not become shorter, and what is short, travels as it is.
+        let noise: [u8; 4096] = std::array::from_fn(|_| rand::random());
+        for bytes in [Bytes::from_static(b"short"), Bytes::copy_from_slice(&noise)] {
+            let chunk = LogChunk { bytes, ..chunk.clone() };
+            let (properties, body) = log(&chunk).unwrap();
+            assert!(body == &*chunk.bytes);
+            assert_eq!(read_log(&properties, body.into_owned().into()).unwrap().bytes, chunk.bytes);
+        }
+    }
+
     #[track_caller]
     fn check(key: &str, value: Option<AMQPValue>, expect: &str) {
-        let mut headers = log(&chunk()).unwrap().headers().clone().unwrap().inner().clone();
+        let mut headers = log(&chunk()).unwrap().0.headers().clone().unwrap().inner().clone();
         match value {
             Some(value) => headers.insert(key.into(), value),
             None => headers.remove(key),

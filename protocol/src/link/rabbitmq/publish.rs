@@ -3,6 +3,7 @@
 //! Each call has a channel for itself until its confirms are there. Many can be on their way at once, and still a
 //! returned message, a refusal or a timeout belongs to exactly one call.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -23,7 +24,7 @@ pub(super) struct Outgoing<'a> {
     /// The routing key; a queue's name on the default exchange.
     pub(super) key: &'a str,
     /// Its bytes.
-    pub(super) body: &'a [u8],
+    pub(super) body: Cow<'a, [u8]>,
     /// What stands beside them.
     pub(super) properties: BasicProperties,
     /// What becomes of it when it has nowhere to go.
@@ -102,7 +103,7 @@ async fn send(epoch: &Epoch, messages: Vec<Outgoing<'_>>, taken: &mut usize) -> 
         let key = ShortString::try_new(key).map_err(|error| Trouble::Differs(error.to_string()))?;
         let mandatory = unrouted == Unrouted::Returned;
         let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
-        confirms.push(lane.raw().basic_publish(exchange.into(), key, options, body, properties).await?);
+        confirms.push(lane.raw().basic_publish(exchange.into(), key, options, &body, properties).await?);
     }
     let mut confirms = confirms.into_iter();
     let mut last = Confirmation::NotRequested;
