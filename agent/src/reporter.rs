@@ -24,8 +24,8 @@ const CHUNK: usize = 64 << 10;
 const PACKED_CHUNK: usize = 128 << 10;
 
 /// How many such messages are on their way at the same time: enough that the line is never idle for one that the
-/// broker has not confirmed, and a megabyte of memory for each log that is sent.
-const CHUNKS_AT_ONCE: usize = 8;
+/// broker has not confirmed, and two megabytes of memory for each log that is sent.
+const CHUNKS_AT_ONCE: usize = 16;
 
 /// Up to how many bytes of JSON events travel together: a larger one travels alone.
 const EVENTS_BYTES: usize = 64 << 10;
