@@ -11,7 +11,7 @@ use buildr::cli::layers::{self, LayersError};
 use buildr::executor::docker::DockerExecutor;
 use buildr::process::color::Color;
 use buildr::process::signals::{Signals, Step, stop_in_steps};
-use buildr::process::{telemetry, tls};
+use buildr::process::{memory, telemetry, tls};
 use buildr::runner::WorkFolder;
 use protocol::BootId;
 use protocol::link::rabbitmq::{RabbitAgent, RabbitSettings};
@@ -58,9 +58,11 @@ async fn begin(cli: Cli) -> anyhow::Result<()> {
     let steps = stop_in_steps(Signals::listen()?, cli.drain_timeout(), move |step| stop(&asked, step));
     let signals = task::spawn("signals", steps);
     let line = task::spawn("line", tell_health(Arc::clone(&link)));
+    let spare = task::spawn("spare memory", memory::give_back_when_idle());
     let link_end: Arc<dyn AgentLink> = link.clone();
     let ended = run(config, home, boot, work, link_end, Arc::new(executor), shutdown).await;
     line.abort();
+    spare.abort();
     link.close().await;
     signals.abort();
     ended.context("the agent stopped")

@@ -10,7 +10,7 @@ use buildr::cli::jobs::JobArgs;
 use buildr::cli::layers::LayersError;
 use buildr::process::color::Color;
 use buildr::process::signals::{Signals, Step, stop_in_steps};
-use buildr::process::{telemetry, tls};
+use buildr::process::{memory, telemetry, tls};
 use coordinator::config::{self, Config, ConfigError, Farm};
 use coordinator::embedded::Embedded;
 use protocol::link::memory::MemoryBroker;
@@ -33,10 +33,12 @@ async fn main() -> ExitCode {
         Err(ConfigError::Layers(LayersError::Flags(error))) => error.exit(),
         Err(error) => return fail(&error.into(), USAGE),
     };
+    let spare = task::spawn("spare memory", memory::give_back_when_idle());
     let begun = match config.farm.clone() {
         Farm::Here(jobs) => farm_here(config, &jobs).await,
         Farm::Broker { url, ca_file } => farm_beyond_broker(config, RabbitSettings { uri: url, ca_file }).await,
     };
+    spare.abort();
     match begun {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, BROKEN),

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod color;
 pub mod disk;
 pub mod folders;
+pub mod memory;
 pub mod settings;
 pub mod signals;
 pub mod supervise;
