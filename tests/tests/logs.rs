@@ -9,7 +9,7 @@ use buildr::client::Followed;
 use farm::farm::{Farm, PATIENCE, in_memory, over_rabbitmq, until};
 use futures_util::StreamExt as _;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use protocol::BuildNumber;
 use protocol::api::{LogView, Status};
@@ -62,6 +62,15 @@ fn file(farm: &Farm) -> PathBuf {
     first(first(logs)).join("wait")
 }
 
+/// How many bytes of logs these messages have: those that are packed say it beside.
+fn log_bytes(messages: &[(serde_json::Value, Vec<u8>)]) -> usize {
+    let whole = |(properties, bytes): &(serde_json::Value, Vec<u8>)| {
+        let size = properties["headers"]["size"].as_u64().and_then(|size| usize::try_from(size).ok());
+        size.unwrap_or(bytes.len())
+    };
+    messages.iter().map(whole).sum()
+}
+
 #[tokio::test]
 async fn who_comes_late_sees_all_and_goes_on_through_a_restart() {
     over_rabbitmq(async |farm| {
@@ -110,7 +119,7 @@ async fn a_full_queue_of_logs_loses_nothing() {
         farm.folders("a").let_go().await;
         farm.folders("a").until_a_result().await;
         until("the queue to be full", async || {
-            let lying: usize = farm.vhost().peek("buildr.logs.v1").await.iter().map(|(_, bytes)| bytes.len()).sum();
+            let lying = log_bytes(&farm.vhost().peek("buildr.logs.v1").await);
             assert!(lying < 300_000, "{lying} bytes fit into the queue");
             (lying >= 60_000).then_some(())
         })
@@ -130,7 +139,7 @@ async fn what_was_purged_is_sent_again() {
         farm.folders("a").let_go().await;
         farm.folders("a").until_a_result().await;
         until("the log to be sent", async || {
-            let lying: usize = farm.vhost().peek("buildr.logs.v1").await.iter().map(|(_, bytes)| bytes.len()).sum();
+            let lying = log_bytes(&farm.vhost().peek("buildr.logs.v1").await);
             (lying >= BYTES).then_some(())
         })
         .await;
@@ -149,7 +158,7 @@ async fn what_is_lost_with_the_agents_disk_is_said_to_be_missing() {
         farm.folders("a").let_go().await;
         farm.folders("a").until_a_result().await;
         until("all that was said to lie at the broker", async || {
-            let logs: usize = farm.vhost().peek("buildr.logs.v1").await.iter().map(|(_, bytes)| bytes.len()).sum();
+            let logs = log_bytes(&farm.vhost().peek("buildr.logs.v1").await);
             let events = farm.vhost().peek("buildr.events.v1").await;
             let over = events.iter().any(|(_, body)| String::from_utf8_lossy(body).contains("finished"));
             (logs >= BYTES && over).then_some(())
@@ -283,7 +292,14 @@ async fn pieces_that_come_again_and_in_any_order_change_nothing() {
         let number = farm.api().begin(&manifest).await;
         farm.api().until_said(number, "wait", "last").await;
         let mut heard = Vec::new();
-        while heard.iter().map(|delivery: &lapin::message::Delivery| delivery.data.len()).sum::<usize>() < BYTES {
+        let whole = |delivery: &lapin::message::Delivery| {
+            let headers = delivery.properties.headers().as_ref();
+            match headers.and_then(|headers| headers.inner().get("size")) {
+                Some(AMQPValue::LongLongInt(size)) => usize::try_from(*size).unwrap(),
+                _ => delivery.data.len(),
+            }
+        };
+        while heard.iter().map(whole).sum::<usize>() < BYTES {
             heard.push(ear.next().await.unwrap().unwrap());
         }
         let back: Vec<_> = heard.iter().rev().chain(&heard).chain(heard.iter().rev()).collect();
@@ -292,7 +308,10 @@ async fn pieces_that_come_again_and_in_any_order_change_nothing() {
             let (key, options) = ("buildr.logs.v1", BasicPublishOptions::default());
             // Without its sender's name, which the broker would compare.
             let headers = delivery.properties.headers().clone().unwrap_or_default();
-            let properties = BasicProperties::default().with_headers(headers);
+            let mut properties = BasicProperties::default().with_headers(headers);
+            if let Some(encoding) = delivery.properties.content_encoding() {
+                properties = properties.with_content_encoding(encoding.clone());
+            }
             channel.basic_publish("".into(), key.into(), options, &delivery.data, properties).await.unwrap();
         }
         farm.folders("a").let_go().await;

@@ -231,6 +231,7 @@ async fn a_deploy_key_opens_its_repository_over_ssh() {
         // Nobody wrote it down.
         let line = key.lines().nth(2).unwrap().as_bytes();
         check_not_in(farm.folder.path(), line);
+        farm.agent("a").until_clean().await;
     })
     .await;
 }

@@ -92,7 +92,9 @@ async fn a_second_interrupt_kills_at_once() {
 async fn the_next_run_removes_what_a_killed_one_left() {
     let Some(place) = Place::with(LONG).await else { return };
     let name = place.own_image(|_| {}).await;
-    place.write(".buildr.yml", LONG.replace("IMAGE", &name));
+    // Without a stage that follows, whose container would stand ready beside the one that runs.
+    let alone = LONG.split_once("deploy:").unwrap().0;
+    place.write(".buildr.yml", alone.replace("IMAGE", &name));
     let mut killed = place.start(&["run"]);
     killed.until("build | running").await;
     killed.signal("KILL").await;

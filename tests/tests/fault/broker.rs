@@ -73,6 +73,7 @@ async fn a_broker_is_stopped_killed_closed_and_starved() {
         farm.agent("a").folders.let_go().await;
         assert_eq!(states(&farm.passes(next).await), ["passed"]);
         assert_eq!(farm.api().builds().await.len(), 8);
+        farm.agent("a").until_clean().await;
     })
     .await;
     broker.stop().await;
