@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Rooms;
 use super::places::blocking;
-use super::source::{Source, Sourced};
+use super::source::{self, Source, Sourced};
 use super::telling::{JobLog, sentence};
 use crate::executor::Stop;
-use crate::git::{self, Base, Checkouts};
+use crate::git::{self, Base, Checkouts, TreeCopy};
 use crate::manifest::{self, Fetched, Includes, ManifestError, NoIncludes, ProjectReading, RemoteFile};
 use crate::plan::{self, Facts, Planned};
 
@@ -68,16 +68,13 @@ pub(super) async fn plan(
 
 /// The same of a person's own tree before its code is brought, and nothing is said of it: what will probably be planned.
 pub(super) async fn foretell(order: &WorkOrder, rooms: &Rooms<'_>, tree: &Path, stop: &Stop) -> Option<Planned> {
-    let sourced = Sourced {
+    let seen = TreeCopy {
         commit: order.commit.clone(),
         branch: order.branch.clone(),
-        subject: String::new(),
-        author: String::new(),
-        committed_s: None,
         default_branch: order.default_branch.clone(),
-        changed: None,
-        is_whole_commit: false,
+        ..TreeCopy::default()
     };
+    let sourced = source::sourced(seen);
     Some(read(order, rooms, &sourced, tree, stop).await.ok()?.1)
 }
 

@@ -279,7 +279,8 @@ fn state_of(tree: &TreeCopy) -> String {
     }
 }
 
-fn sourced(tree: TreeCopy) -> Sourced {
+/// What a look at a person's tree tells.
+pub(super) fn sourced(tree: TreeCopy) -> Sourced {
     Sourced {
         commit: tree.commit,
         branch: tree.branch,

@@ -5,11 +5,13 @@ use std::sync::{LazyLock, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use protocol::plan::Image;
 use protocol::{JobId, LogName};
 use tempfile::TempDir;
 
 use super::*;
 use crate::executor::scripted::ScriptedExecutor;
+use crate::executor::{ExecutorError, Output, Sandbox, SandboxOrder, StandbyOrder, Suits, Swept};
 use crate::git::{Checkouts, ClonePolicy};
 use crate::sink::SinkError;
 
@@ -47,6 +49,46 @@ impl EventSink for Told<'_> {
             logs.push_str(&format!("{log}: {line}\n"));
         }
         Ok(())
+    }
+}
+
+type Removes = dyn Fn(&Path) -> std::io::Result<()> + Send + Sync;
+
+/// An executor that runs nothing: its containers would see what it says, and it removes as it is told.
+struct Inert {
+    sees: Option<bool>,
+    remove: Box<Removes>,
+}
+
+#[async_trait]
+impl Executor for Inert {
+    async fn open(&self, _order: SandboxOrder) -> Result<Box<dyn Sandbox>, ExecutorError> {
+        Err(ExecutorError::Refused("nothing is run here".to_owned()))
+    }
+
+    async fn stand_by(&self, _order: StandbyOrder) -> Result<(), ExecutorError> {
+        Ok(())
+    }
+
+    async fn stand_down(&self, _workspace: &Path) -> Result<(), ExecutorError> {
+        Ok(())
+    }
+
+    async fn suits(&self, _image: &Image, _output: &Output, _stop: &Stop) -> Result<Suits, ExecutorError> {
+        Ok(Suits::Own)
+    }
+
+    async fn sweep(&self) -> Result<Swept, ExecutorError> {
+        Ok(Swept::default())
+    }
+
+    async fn discard(&self, folder: &Path) -> Result<(), ExecutorError> {
+        (self.remove)(folder).map_err(|source| ExecutorError::Disk { doing: "remove it".to_owned(), source })
+    }
+
+    async fn sees(&self, folder: &Path) -> Option<bool> {
+        assert!(folder.is_dir(), "it is there while somebody is asked");
+        self.sees
     }
 }
 

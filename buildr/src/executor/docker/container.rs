@@ -238,8 +238,8 @@ async fn feed(mut input: std::pin::Pin<Box<dyn AsyncWrite + Send>>, frame: Bytes
     std::future::pending().await
 }
 
-/// Passes on everything that is printed, until its end or until nobody is left to print, and tells the phases. When nobody listens any more it is read
-/// all the same, for a container that is not read stands still.
+/// Passes on everything that is printed, until its end or until nobody is left to print, and tells the phases. When
+/// nobody listens any more it is read all the same, for a container that is not read stands still.
 async fn drain<S>(
     mut printed: S,
     output: &Output,

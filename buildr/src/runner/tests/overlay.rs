@@ -3,11 +3,9 @@
 use std::fs;
 
 use protocol::RepoUrl;
-use protocol::plan::Image;
 
 use super::super::places::copy_or_lay;
 use super::*;
-use crate::executor::{ExecutorError, Output, Sandbox, SandboxOrder, StandbyOrder, Suits, Swept};
 use crate::overlay::{self, Trial, Way};
 
 /// Whether this process may mount. A test that may not and need not says that it is skipped.
@@ -22,39 +20,8 @@ fn may_mount() -> bool {
 }
 
 /// An executor whose containers see what it says.
-struct Sees(Option<bool>);
-
-#[async_trait]
-impl Executor for Sees {
-    async fn open(&self, _order: SandboxOrder) -> Result<Box<dyn Sandbox>, ExecutorError> {
-        Err(ExecutorError::Refused("nothing is run here".to_owned()))
-    }
-
-    async fn stand_by(&self, _order: StandbyOrder) -> Result<(), ExecutorError> {
-        Ok(())
-    }
-
-    async fn stand_down(&self, _workspace: &Path) -> Result<(), ExecutorError> {
-        Ok(())
-    }
-
-    async fn suits(&self, _image: &Image, _output: &Output, _stop: &Stop) -> Result<Suits, ExecutorError> {
-        Ok(Suits::Own)
-    }
-
-    async fn sweep(&self) -> Result<Swept, ExecutorError> {
-        Ok(Swept::default())
-    }
-
-    async fn discard(&self, folder: &Path) -> Result<(), ExecutorError> {
-        let doing = "remove it".to_owned();
-        crate::folder::remove(folder).map_err(|source| ExecutorError::Disk { doing, source })
-    }
-
-    async fn sees(&self, folder: &Path) -> Option<bool> {
-        assert!(folder.is_dir(), "it is there while somebody is asked");
-        self.0
-    }
+fn seeing(sees: Option<bool>) -> Inert {
+    Inert { sees, remove: Box::new(crate::folder::remove) }
 }
 
 fn left(work: &WorkFolder) -> Vec<String> {
@@ -83,13 +50,13 @@ async fn overlays_are_taken_where_they_can_be_had() {
             return;
         }
         let work = WorkFolder::at(&folder.path().join("work")).unwrap().with(choice);
-        let settled = work.settle(&Sees(sees), &folder.path().join("cache")).await;
+        let settled = work.settle(&seeing(sees), &folder.path().join("cache")).await;
         assert_eq!(settled.as_ref().ok().map(|settled| settled.way), expect, "{choice:?} {sees:?} {settled:?}");
         assert_eq!(left(&work), Vec::<String>::new());
         assert_eq!(work.open().await.unwrap().ground().way(), expect.unwrap_or_default());
         if sees.is_none() {
             // It is asked again when it may be known.
-            let settled = work.settle(&Sees(Some(true)), &folder.path().join("cache")).await.unwrap();
+            let settled = work.settle(&seeing(Some(true)), &folder.path().join("cache")).await.unwrap();
             assert_eq!(settled.way, Way::Overlay);
         }
     }
@@ -107,10 +74,10 @@ async fn a_folder_that_carries_no_overlay_is_said_and_done_without() {
     overlay::lay(&[place.path().join("below")], &at).unwrap();
     // As in a container: the kernel lays no overlay over what is written to another.
     let work = WorkFolder::at(&at.join("work")).unwrap();
-    let auto = work.clone().with(WorkspaceChoice::Auto).settle(&Sees(Some(true)), &at.join("cache")).await.unwrap();
+    let auto = work.clone().with(WorkspaceChoice::Auto).settle(&seeing(Some(true)), &at.join("cache")).await.unwrap();
     assert_ne!(auto.way, Way::Overlay);
     assert!(auto.because.unwrap().contains("an overlay in"));
-    let asked = work.clone().with(WorkspaceChoice::Overlay).settle(&Sees(Some(true)), &at.join("cache")).await;
+    let asked = work.clone().with(WorkspaceChoice::Overlay).settle(&seeing(Some(true)), &at.join("cache")).await;
     assert!(asked.unwrap_err().to_string().contains("--workspace auto"));
     assert_eq!(left(&work), Vec::<String>::new());
     overlay::remove(&at).unwrap();
@@ -147,7 +114,7 @@ async fn what_a_killed_process_leaves_is_unmounted_and_removed() {
     let folder = tempfile::tempdir().unwrap();
     let (checkouts, url) = kept(folder.path()).await;
     let work = WorkFolder::at(&folder.path().join("work")).unwrap().with(WorkspaceChoice::Auto);
-    work.settle(&Sees(Some(true)), checkouts.folder()).await.unwrap();
+    work.settle(&seeing(Some(true)), checkouts.folder()).await.unwrap();
     let (dead, alive) = (work.open().await.unwrap(), work.open().await.unwrap());
     code(&checkouts, &url, &dead).await;
     code(&checkouts, &url, &alive).await;
@@ -161,10 +128,10 @@ async fn what_a_killed_process_leaves_is_unmounted_and_removed() {
     // So does one that dies over a trial.
     let half = work.path().join(".0123456789abcdef0123456789abcdef");
     std::mem::forget(Trial::make(half.clone()).unwrap());
-    assert_eq!(work.sweep(&Sees(None)).await.unwrap(), 2);
+    assert_eq!(work.sweep(&seeing(None)).await.unwrap(), 2);
     assert!(!gone.exists() && !half.exists());
     assert_eq!(fs::read_to_string(alive.checkout().join("file")).unwrap(), "kept");
-    alive.discard(&Sees(None)).await.unwrap();
+    alive.discard(&seeing(None)).await.unwrap();
     assert_eq!(left(&work), Vec::<String>::new());
 }
 
@@ -176,7 +143,7 @@ async fn views_of_a_workspace_see_it_as_it_was_and_nothing_of_each_other() {
     let folder = tempfile::tempdir().unwrap();
     let (checkouts, url) = kept(folder.path()).await;
     let work = WorkFolder::at(&folder.path().join("work")).unwrap().with(WorkspaceChoice::Auto);
-    work.settle(&Sees(Some(true)), checkouts.folder()).await.unwrap();
+    work.settle(&seeing(Some(true)), checkouts.folder()).await.unwrap();
     let workspace = work.open().await.unwrap();
     code(&checkouts, &url, &workspace).await;
     let app = workspace.checkout();
@@ -198,7 +165,7 @@ async fn views_of_a_workspace_see_it_as_it_was_and_nothing_of_each_other() {
     let further = view("further", &one);
     assert_eq!(fs::read_to_string(further.join("moved/a")).unwrap(), "a");
     assert!(!further.join("made").exists());
-    workspace.discard(&Sees(None)).await.unwrap();
+    workspace.discard(&seeing(None)).await.unwrap();
     assert_eq!(left(&work), Vec::<String>::new());
 }
 
