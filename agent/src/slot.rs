@@ -23,6 +23,7 @@ use crate::presence::Presence;
 use crate::ready::Ready;
 use crate::reporter::{Reads, Reporter, Sender, Taken};
 use crate::spool::ClaimSpool;
+use crate::standalone::Aside;
 use crate::{Agent, standalone};
 
 /// How long an unanswered claim waits before it is said again; it is said again and again.
@@ -48,6 +49,7 @@ pub(crate) async fn keep(agent: Arc<Agent>) {
 async fn take_jobs(agent: &Arc<Agent>, ready: &mut Ready) {
     let mut presence = agent.presence.clone();
     let mut standing = agent.standing.follow();
+    let mut aside = Aside::default();
     loop {
         let now = presence.borrow_and_update().clone();
         let paused = standing.borrow_and_update().sentence().is_some();
@@ -71,7 +73,7 @@ async fn take_jobs(agent: &Arc<Agent>, ready: &mut Ready) {
             taken = next => taken,
         };
         match taken {
-            Ok(delivery) if now == Presence::Alone => standalone::take(agent, delivery).await,
+            Ok(delivery) if now == Presence::Alone => standalone::take(agent, delivery, &mut aside).await,
             Ok(delivery) => take(agent, delivery, ready).await,
             Err(LinkError::Closed) => return,
             Err(error) => {

@@ -20,25 +20,50 @@ use protocol::link::{Delivered, JobDelivery};
 use protocol::plan::Gate;
 use protocol::report::JobEvent;
 use protocol::{Cause, ClaimId, Ending, JobId, JobKey, LabelSet, LogName, PlannedJob};
+use tokio::task::JoinSet;
 
 use crate::Agent;
 use crate::jobs::Watched;
+use crate::presence::Presence;
 
 /// How long a job that only a coordinator can grant is left alone.
 const NOT_OURS: Duration = Duration::from_secs(30);
 
+/// How many such jobs a slot keeps out of the way at once: each has a channel of its own, of which a connection has
+/// 2,047.
+const MOST_ASIDE: usize = 100;
+
+/// Jobs that only a coordinator can grant. They are kept from the queue for a while: put back at once they would stand
+/// at its head, and be all that the slots of this agent ever meet. This being dropped gives them back.
+#[derive(Default)]
+pub(crate) struct Aside(JoinSet<()>);
+
+impl Aside {
+    /// Keeps a job until a coordinator comes, the agent drains, or it has been long enough.
+    async fn put(&mut self, agent: &Arc<Agent>, delivery: JobDelivery) {
+        while self.0.try_join_next().is_some() {}
+        if self.0.len() >= MOST_ASIDE {
+            self.0.join_next().await;
+        }
+        let (mut presence, drain) = (agent.presence.clone(), agent.shutdown.drain.clone());
+        self.0.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(NOT_OURS) => {}
+                () = drain.cancelled() => {}
+                _ = presence.wait_for(|presence| *presence != Presence::Alone) => {}
+            }
+            delivery.requeue().await;
+        });
+    }
+}
+
 /// One message, from the queue to its end.
-pub(crate) async fn take(agent: &Arc<Agent>, delivery: JobDelivery) {
+pub(crate) async fn take(agent: &Arc<Agent>, delivery: JobDelivery, aside: &mut Aside) {
     let (repo, branch) = match delivery.message() {
         Ok(QueueMessage::Injected { repo, branch }) => (repo, branch),
         Ok(QueueMessage::Job(job)) => {
-            tracing::warn!(%job, "this job is a coordinator's, and there is none; it goes back to the queue");
-            delivery.requeue().await;
-            tokio::select! {
-                () = tokio::time::sleep(NOT_OURS) => {}
-                () = agent.shutdown.drain.cancelled() => {}
-            }
-            return;
+            tracing::warn!(%job, "this job is a coordinator's, and there is none; it is left alone");
+            return aside.put(agent, delivery).await;
         }
         Err(problem) => {
             tracing::warn!(queue = delivery.queue, %problem, "a message is no job; it is dropped");
