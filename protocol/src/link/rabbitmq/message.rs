@@ -1,11 +1,15 @@
 //! Properties and headers: what stands beside a message's bytes.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io;
+use std::thread::LocalKey;
 
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
+use zstd::bulk::{Compressor, Decompressor};
 
 use super::screen::WHOLE_SIZE;
 use crate::id::ClaimId;
@@ -55,6 +59,26 @@ const LEVEL: i32 = 1;
 /// From how many bytes on a piece is worth the work.
 const WORTH_PACKING: usize = 512;
 
+// Each thread has its own, made once: to make one takes half a megabyte of fresh memory, and longer than to use it.
+thread_local! {
+    static PACKER: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// Does something with a thread's own tool, which is made when it is first needed.
+fn with_own<T, R>(
+    own: &'static LocalKey<RefCell<Option<T>>>,
+    make: impl FnOnce() -> io::Result<T>,
+    work: impl FnOnce(&mut T) -> io::Result<R>,
+) -> io::Result<R> {
+    own.with_borrow_mut(|own| {
+        let mut tool = own.take().map_or_else(make, Ok)?;
+        let done = work(&mut tool)?;
+        *own = Some(tool);
+        Ok(done)
+    })
+}
+
 /// Of a piece of a log, and what it travels as. The agent has its own copy until the coordinator's store does, so this one need not survive
 /// the broker.
 ///
@@ -89,7 +113,7 @@ fn packed(chunk: &LogChunk) -> Option<Vec<u8>> {
     if !chunk.packed || chunk.bytes.len() < WORTH_PACKING {
         return None;
     }
-    let packed = zstd::bulk::compress(&chunk.bytes, LEVEL).ok()?;
+    let packed = with_own(&PACKER, || Compressor::new(LEVEL), |packer| packer.compress(&chunk.bytes)).ok()?;
     (packed.len() < chunk.bytes.len()).then_some(packed)
 }
 
@@ -98,7 +122,8 @@ fn unpacked(headers: &Headers<'_>, packed: &[u8]) -> Result<Bytes, String> {
     let size = headers.number(SIZE)?;
     let size = usize::try_from(size).ok().filter(|size| *size <= MAX_CHUNK_BYTES);
     let size = size.ok_or_else(|| "the header \"size\" is more than any piece of a log".to_owned())?;
-    let bytes = zstd::bulk::decompress(packed, size).map_err(|error| format!("it cannot be unpacked: {error}"))?;
+    let bytes = with_own(&UNPACKER, Decompressor::new, |unpacker| unpacker.decompress(packed, size));
+    let bytes = bytes.map_err(|error| format!("it cannot be unpacked: {error}"))?;
     if bytes.len() == size { Ok(bytes.into()) } else { Err("it is not as long as the header \"size\" says".to_owned()) }
 }
 
