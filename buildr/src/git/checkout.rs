@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use git2::build::CheckoutBuilder;
-use git2::{Commit, ErrorClass, FileMode, Repository, RepositoryInitOptions};
+use git2::{Commit, ErrorClass, FileMode, Repository};
 use protocol::{Branch, CommitId};
 
 use super::CheckedOut;
@@ -12,6 +12,7 @@ use super::bring::{Brought, bring};
 use super::error::GitError;
 use super::folder::Fresh;
 use super::listing::{Asked, Listing, Want};
+use super::made::{self, Head};
 use super::mirror::refs_of;
 use super::objects;
 use super::order::Order;
@@ -75,11 +76,7 @@ impl Write<'_> {
     /// A new repository with all objects.
     fn begin(&self) -> Result<Repository, GitError> {
         let Brought { order, mirror, want, .. } = *self.brought;
-        let mut options = RepositoryInitOptions::new();
-        // No template: it may bring hooks of the agent's user.
-        options.external_template(false);
-        options.initial_head(want.branch.as_ref().map_or("main", Branch::as_str));
-        let repository = Repository::init_opts(self.into, &options).map_err(|error| self.not_written(&error))?;
+        let repository = made::make(self.into, Head::On(&want.head()), "")?;
         let objects = repository.path().join("objects");
         objects::copy_objects(&mirror.folder().join("objects"), &objects, &order.stop)?;
         Ok(repository)

@@ -28,6 +28,13 @@ pub(super) struct Want {
     pub(super) pinned: Option<CommitId>,
 }
 
+impl Want {
+    /// The whole name of the branch that a new repository for it is on at first.
+    pub(super) fn head(&self) -> String {
+        format!("refs/heads/{}", self.branch.as_ref().map_or("main", Branch::as_str))
+    }
+}
+
 /// How that is asked for.
 #[derive(Debug, Clone)]
 pub(super) enum Asked {

@@ -3,8 +3,8 @@
 //! The only room that knows libgit2. Two promises hold for every folder that it makes: no inode in it is shared
 //! with anything that outlives the build (root in a container writes through hard links), and no password is in it.
 //!
-//! In a line: error, watch, status, policy, own (credentials of a project), credentials, order, listing, remote (talk), objects
-//! (files), folder, mirror, bring (mirror up to date), checkout, times (of an index), lower (kept checkouts), spare, change
+//! In a line: error, watch, status, policy, own (credentials of a project), credentials, order, listing, authorities, remote
+//! (talk), objects (files), made (an empty one), folder, mirror, bring (mirror up to date), checkout, times (of an index), lower (kept checkouts), spare, change
 //! (between commits), laid (a checkout over a kept one), elsewhere (other repositories), request (merges of pull
 //! requests), gitmodules, submodules, history, program (git's own), lfs, options, partial, onto (a ground), tree (a
 //! person's own), committed, changes.
@@ -17,11 +17,12 @@ mod own;
 mod credentials;
 mod order;
 mod listing;
+mod authorities;
 mod remote;
 mod objects;
+mod made;
 mod folder;
 mod mirror;
-mod authorities;
 mod bring;
 mod checkout;
 mod times;

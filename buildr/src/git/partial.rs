@@ -3,8 +3,7 @@
 
 use std::path::Path;
 
-use git2::{Repository, RepositoryInitOptions};
-use protocol::Branch;
+use git2::Repository;
 
 use super::CheckedOut;
 use super::bring::list;
@@ -13,6 +12,7 @@ use super::credentials::public_url;
 use super::error::GitError;
 use super::folder::Fresh;
 use super::listing::{Asked, Listing, Want};
+use super::made::{self, Head};
 use super::order::Order;
 use super::program::Program;
 use super::remote::Progress;
@@ -50,7 +50,9 @@ impl Partial<'_> {
     fn fill(&self, listing: &Listing, want: &Want) -> Result<CheckedOut, GitError> {
         let url = public_url(self.order.repo.reveal());
         let failed = |error| GitError::tree("write the checkout to", self.into)(error);
-        let repository = self.make(&url, listing, want).map_err(failed)?;
+        // The empty repository that git fills.
+        let repository = made::make(self.into, Head::On(&want.head()), "")?;
+        self.configure(&repository, &url, listing, want).map_err(failed)?;
         self.progress.say(format!("fetching {url}, filtered by {}", self.filter));
         self.fetch(&SPECS)?;
         if repository.find_commit(want.commit).is_err() {
@@ -70,18 +72,13 @@ impl Partial<'_> {
         Ok(CheckedOut { commit: commit_id(&commit), branch, subject, author, committed_s, default_branch })
     }
 
-    /// The empty repository that git fills.
-    fn make(&self, url: &str, listing: &Listing, want: &Want) -> Result<Repository, git2::Error> {
-        let mut options = RepositoryInitOptions::new();
-        options.external_template(false).initial_head(want.branch.as_ref().map_or("main", Branch::as_str));
-        let repository = Repository::init_opts(self.into, &options)?;
-        checkout::configure(&repository, url, listing, want)?;
+    fn configure(&self, repository: &Repository, url: &str, listing: &Listing, want: &Want) -> Result<(), git2::Error> {
+        checkout::configure(repository, url, listing, want)?;
         let mut config = repository.config()?;
         config.set_i64("core.repositoryformatversion", 1)?;
         config.set_str("extensions.partialclone", "origin")?;
         config.set_bool("remote.origin.promisor", true)?;
-        config.set_str("remote.origin.partialclonefilter", self.filter)?;
-        Ok(repository)
+        config.set_str("remote.origin.partialclonefilter", self.filter)
     }
 
     fn fetch(&self, specs: &[&str]) -> Result<(), GitError> {

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use git2::{ErrorCode, Repository, RepositoryInitOptions, RepositoryOpenFlags, StatusOptions};
+use git2::{ErrorCode, Repository, RepositoryOpenFlags, StatusOptions};
 use protocol::Branch;
 use tokio_util::sync::CancellationToken;
 
@@ -16,14 +16,15 @@ use super::checkout::{SUBMODULE, commit_id, told_of};
 use super::credentials::public_url;
 use super::error::GitError;
 use super::folder::Fresh;
+use super::made::{self, Head};
 use super::mirror::refs_of;
 use super::objects;
 
 /// What a build hands out to its user lies here, and is no source.
 const OUTPUT: &str = ".buildr-out";
 
-/// Settings that decide whether git sees a file as changed; the copy must agree with the original.
-const STATUS_SETTINGS: [&str; 4] = ["core.autocrlf", "core.eol", "core.filemode", "core.symlinks"];
+/// Settings of `core` that decide whether git sees a file as changed; the copy must agree with the original.
+const STATUS_SETTINGS: [&str; 4] = ["autocrlf", "eol", "filemode", "symlinks"];
 
 /// Copies the tree at `from` into the new or empty folder `into`, or leaves nothing.
 pub(super) fn copy(from: &Path, into: &Path, stop: &CancellationToken) -> Result<TreeCopy, GitError> {
@@ -286,22 +287,18 @@ pub(super) fn copy_history(
 ) -> Result<(), GitError> {
     let failed = |error| GitError::tree("copy the history of", from)(error);
     let head = source.find_reference("HEAD").map_err(failed)?;
-    let mut options = RepositoryInitOptions::new();
-    options.external_template(false);
-    if let Some(name) = head.symbolic_target().map_err(failed)? {
-        options.initial_head(name);
-    }
-    let copy = Repository::init_opts(into, &options).map_err(failed)?;
+    let settings = settings_of(source).map_err(failed)?;
+    let at = match (head.symbolic_target().map_err(failed)?, head.target()) {
+        (None, Some(commit)) => Head::At(commit),
+        (name, _) => Head::On(name.unwrap_or("refs/heads/main")),
+    };
+    let copy = made::make(into, at, &settings)?;
     objects::copy_objects(&source.commondir().join("objects"), &copy.path().join("objects"), stop)?;
     objects::copy_shallow(source.commondir(), copy.path())?;
 
     let mut refs = refs_of(source).map_err(failed)?;
     refs.retain(|name, _| ["refs/heads/", "refs/tags/", "refs/remotes/"].iter().any(|p| name.starts_with(p)));
     objects::write_refs(copy.path(), &refs)?;
-    if let Some(commit) = head.target() {
-        copy.set_head_detached(commit).map_err(failed)?;
-    }
-    copy_settings(source, &copy).map_err(failed)?;
     // Stat fields of the index do not fit the new files; git then compares contents, so its status is true.
     copy_if_there(&source.path().join("index"), &copy.path().join("index"))?;
     ["exclude", "attributes"].iter().try_for_each(|name| {
@@ -310,17 +307,19 @@ pub(super) fn copy_history(
     })
 }
 
-fn copy_settings(source: &Repository, copy: &Repository) -> Result<(), git2::Error> {
-    let (from, mut into) = (source.config()?.snapshot()?, copy.config()?);
-    for name in STATUS_SETTINGS {
-        if let Ok(value) = from.get_string(name) {
-            into.set_str(name, &value)?;
-        }
-    }
+/// What the copy has to be told as its original is.
+fn settings_of(source: &Repository) -> Result<String, git2::Error> {
+    let from = source.config()?.snapshot()?;
+    let told = STATUS_SETTINGS.iter().filter_map(|name| Some((*name, from.get_string(&format!("core.{name}")).ok()?)));
+    let told: Vec<(&str, String)> = told.collect();
+    let told: Vec<(&str, &str)> = told.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut text = made::section("core", None, &told);
     if let Ok(origin) = source.find_remote("origin") {
-        copy.remote("origin", &public_url(&String::from_utf8_lossy(origin.url_bytes())))?;
+        let url = public_url(&String::from_utf8_lossy(origin.url_bytes()));
+        let settings = [("url", url.as_str()), ("fetch", "+refs/heads/*:refs/remotes/origin/*")];
+        text.push_str(&made::section("remote", Some("origin"), &settings));
     }
-    Ok(())
+    Ok(text)
 }
 
 fn copy_if_there(from: &Path, into: &Path) -> Result<(), GitError> {
