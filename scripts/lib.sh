@@ -2,10 +2,12 @@
 # Sourced by the others, never run by itself.
 # shellcheck shell=bash
 
-# The checkout, and where cargo puts the release binaries.
+# The checkout, where cargo puts what is worked with, and where what is installed.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck disable=SC2034 # for those who source this
 built=${CARGO_TARGET_DIR:-$root/target}/release
+# shellcheck disable=SC2034
+shipped=${CARGO_TARGET_DIR:-$root/target}/dist
 
 # One line for each thing that is ready: "docker     running (20.10.24)".
 step() { printf '%-10s %s\n' "$1" "$2"; }

@@ -18,8 +18,13 @@ use protocol::link::rabbitmq::{RabbitAgent, RabbitSettings};
 use protocol::link::{AgentLink, Health};
 use protocol::task;
 
+fn main() -> ExitCode {
+    memory::share_pools();
+    run_program()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run_program() -> ExitCode {
     let cli: Cli = match layers::read("agent", "BUILDR_AGENT", std::env::args_os()) {
         Ok(cli) => cli,
         Err(LayersError::Flags(error)) => error.exit(),

@@ -26,8 +26,13 @@ const USAGE: u8 = 2;
 /// What everything else that goes wrong ends with.
 const BROKEN: u8 = 3;
 
+fn main() -> ExitCode {
+    memory::share_pools();
+    run_program()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run_program() -> ExitCode {
     let config = match config::read(std::env::args_os()) {
         Ok(config) => config,
         Err(ConfigError::Layers(LayersError::Flags(error))) => error.exit(),

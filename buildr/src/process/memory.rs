@@ -1,4 +1,4 @@
-//! Giving memory back that a program does not need while it has nothing to do.
+//! Taking little memory, and giving back what a program does not need while it has nothing to do.
 //!
 //! Most of what an idle program of the farm holds is its own code: what its start needed once, and what the last job
 //! did. The kernel keeps those pages mapped, for nobody asks for them back, and counts them as the program's. They are
@@ -21,6 +21,23 @@ const IDLE: Duration = Duration::from_millis(10);
 
 /// Who has used more than this since memory was given back may have mapped some of it again.
 const WORKED: Duration = Duration::from_millis(20);
+
+/// Has threads share the pools that they take memory from: one for two processors, where glibc has eight for each. What
+/// one thread gives back another can take then; else each pool keeps the most that it ever held. To be called before
+/// there are other threads.
+pub fn share_pools() {
+    #[cfg(target_env = "gnu")]
+    {
+        use nix::libc::{M_ARENA_MAX, c_int, mallopt};
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let pools = c_int::try_from(processors.div_ceil(2)).unwrap_or(c_int::MAX);
+        // SAFETY: it sets a number, and nobody else is there yet.
+        #[expect(unsafe_code, reason = "the allocator is told of it")]
+        unsafe {
+            mallopt(M_ARENA_MAX, pools);
+        }
+    }
+}
 
 /// Gives memory back whenever this process is idle after it has worked. It never ends.
 pub async fn give_back_when_idle() {

@@ -251,11 +251,13 @@ fn spawn(program: &Path, arguments: &[String], folder: &Path, who: &str) -> Resu
     command.spawn().with_context(|| format!("{} cannot be started", program.display()))
 }
 
-/// A program of this workspace: one folder above this one.
+/// A program of this workspace: in the folder that `BUILDR_BENCH_PROGRAMS` names, or one above this one.
 pub(crate) fn beside(name: &str) -> Result<PathBuf> {
     let here = std::env::current_exe()?;
-    let mut places = here.ancestors().skip(1).take(2).map(|folder| folder.join(name));
-    places.find(|place| place.exists()).with_context(|| format!("{name} is missing: run scripts/bench"))
+    let named = std::env::var_os("BUILDR_BENCH_PROGRAMS").map(PathBuf::from);
+    let folders = named.iter().map(PathBuf::as_path).chain(here.ancestors().skip(1).take(2));
+    let place = folders.map(|folder| folder.join(name)).find(|place| place.exists());
+    place.with_context(|| format!("{name} is missing: run scripts/bench"))
 }
 
 /// A figure of a process's memory in MB, by its name in /proc: `VmRSS`, or `VmHWM` since [`forget_peak`].
