@@ -37,6 +37,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
+use axum::serve::ListenerExt as _;
 use buildr::process::{ProcessError, folders};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -131,6 +132,13 @@ pub(crate) async fn serve(desk: Arc<Desk>, listener: TcpListener, shutdown: Canc
     let router = router(Arc::new(Web::new(desk.clone(), access, shutdown.clone())));
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let answered = CancellationToken::new();
+    // What is written goes at once: else the second piece of an answer waits for the other end's word that it has the
+    // first, and that may take it forty milliseconds.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "answers on a connection may be late");
+        }
+    });
     let answering = async {
         let served = axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await;
         answered.cancel();

@@ -83,7 +83,8 @@ pub(crate) fn svg(curve: &Curve) -> String {
         escaped(&curve.x)
     ));
     line(format_args!("<text x=\"{left}\" y=\"{:.1}\">{}</text>", top - 6.0, escaped(&curve.y)));
-    for (place, ((name, points), color)) in (0..).zip(curve.lines.iter().zip(COLORS)) {
+    let mut names = String::new();
+    for ((name, points), color) in curve.lines.iter().zip(COLORS) {
         let path: Vec<String> = points.iter().map(|(x, y)| format!("{:.1} {:.1}", across.at(*x), up.at(*y))).collect();
         line(format_args!("<path d=\"M{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"2\"/>", path.join("L")));
         for (x, y) in points {
@@ -94,28 +95,55 @@ pub(crate) fn svg(curve: &Curve) -> String {
                 short(*y)
             ));
         }
-        let y = top + 14.0 + 16.0 * f64::from(place);
-        line(format_args!(
-            "<text x=\"{:.1}\" y=\"{y:.1}\" text-anchor=\"end\" fill=\"{color}\">{}</text>",
-            WIDTH - right - 8.0,
-            escaped(name)
-        ));
+        names.push_str(&format!("<tspan fill=\"{color}\" dx=\"12\">{}</tspan>", escaped(name)));
     }
+    // Above the field, where no line runs through them.
+    line(format_args!(
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"11\">{names}</text>",
+        WIDTH - right,
+        top - 6.0
+    ));
     text.push_str("</svg>\n");
     text
 }
 
-/// A number of things: `10k`, `1M`.
+/// A number of things, by its first three digits: `10k`, `553M`.
 pub(crate) fn round(number: f64) -> String {
     let (number, unit) = match number {
-        n if n >= 1e6 => (n / 1e6, "M"),
-        n if n >= 1e3 => (n / 1e3, "k"),
+        n if n >= 999.5e6 => (n / 1e9, "G"),
+        n if n >= 999.5e3 => (n / 1e6, "M"),
+        n if n >= 999.5 => (n / 1e3, "k"),
         n => (n, ""),
     };
-    let text = format!("{number:.3}");
+    let text = match number {
+        n if n >= 100.0 => return format!("{n:.0}{unit}"),
+        n if n >= 10.0 => format!("{n:.1}"),
+        n if n >= 1.0 => format!("{n:.2}"),
+        n => format!("{n:.3}"),
+    };
     format!("{}{unit}", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        for (number, expect) in [
+            (1.0, "1"),
+            (0.001, "0.001"),
+            (1_022.0, "1.02k"),
+            (10_022.0, "10k"),
+            (553.5e6, "554M"),
+            (1e9, "1G"),
+            (0.0, "0"),
+        ] {
+            assert_eq!(round(number), expect);
+        }
+    }
 }
