@@ -28,9 +28,10 @@ use super::settings::DockerSettings;
 const HOLDER: &str = r#"while read -r what mark; do
   case $what in
     look)
-      # One process for all of them: each costs as much as what it reads.
-      cd /proc/net && tail -v -n +1 tcp tcp6 udp udp6 udplite udplite6 raw raw6 icmp icmp6 packet unix netlink route \
-        ipv6_route if_inet6 dev dev_mcast sockstat snmp snmp6 nf_conntrack ;;
+      # One process for all of them: each costs more than what it reads. Sockets of TCP are counted alone, for the kernel
+      # lists them by way of a table of the whole machine.
+      cd /proc/net && tail -v -n +1 udp udp6 udplite udplite6 raw raw6 icmp icmp6 packet unix netlink route ipv6_route \
+        if_inet6 dev dev_mcast sockstat sockstat6 snmp snmp6 nf_conntrack ;;
     *) cat "$what" ;;
   esac 2>/dev/null
   printf %s "$mark"
@@ -219,7 +220,10 @@ impl Namespace {
         }
         self.clean = self.look().await?;
         // What tells nothing proves nothing.
-        (self.clean.contains("==> tcp <==\n") && self.clean.contains("==> unix <==\n")).then_some(())
+        ["TCP: inuse 0 tw 0\n", "==> udp <==\n", "==> unix <==\n"]
+            .iter()
+            .all(|told| self.clean.contains(told))
+            .then_some(())
     }
 
     async fn look(&mut self) -> Option<String> {
@@ -293,9 +297,10 @@ fn telling(look: &str) -> String {
             "netlink" => fields.get(1..3).unwrap_or_default().join(" "),
             "ipv6_route" if fields.len() > 9 => [fields[0], fields[1], fields[4], fields[9]].join(" "),
             "unix" => fields.get(7..).unwrap_or_default().join(" "),
-            "sockstat" => match fields.first() {
-                Some(&"sockets:") => line.to_owned(),
-                Some(&"TCP:") => fields.get(..7).unwrap_or_default().join(" "),
+            "sockstat" | "sockstat6" => match fields[..] {
+                ["sockets:", ..] => line.to_owned(),
+                // Those that nobody owns any more are counted for the whole machine; they cannot be but for packets.
+                ["TCP:", "inuse", inuse, _, _, "tw", tw, ..] => format!("TCP: inuse {inuse} tw {tw}"),
                 _ => fields.get(..3).unwrap_or_default().join(" "),
             },
             "snmp" if fields.first() == Some(&"Ip:") => fields.get(OUT_REQUESTS).unwrap_or(&"").to_string(),
@@ -312,10 +317,11 @@ fn telling(look: &str) -> String {
 mod tests {
     use super::*;
 
-    const LOOK: &str = "==> tcp <==\n  sl  local_address\n==> unix <==\nNum       RefCount Protocol\n==> netlink <==\nsk Eth Pid\n\
+    const LOOK: &str = "==> udp <==\n  sl  local_address\n==> unix <==\nNum       RefCount Protocol\n==> netlink <==\nsk Eth Pid\n\
         00000000466f34d8 0 0 00000000 0 0 0 2 0 5106163\n0000000040f1e09e 0 309 0 0 0 0 2 0 5107\n==> dev <==\n face |bytes\n\
         lo: 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\neth0: 646 7 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n==> sockstat <==\nsockets: used 1\n\
-        TCP: inuse 0 orphan 0 tw 0 alloc 11 mem 72\nUDP: inuse 0 mem 0\n==> snmp <==\nIp: 1 64 7 0 0 0 0 0 7 20 0\nTcp: 1 200 0\n\
+        TCP: inuse 0 orphan 0 tw 0 alloc 11 mem 72\nUDP: inuse 0 mem 0\n\
+        ==> sockstat6 <==\nTCP6: inuse 0\n==> snmp <==\nIp: 1 64 7 0 0 0 0 0 7 20 0\nTcp: 1 200 0\n\
         ==> snmp6 <==\nIp6InReceives 4\nIp6OutRequests 0\n";
 
     #[track_caller]
@@ -326,8 +332,10 @@ mod tests {
 
     #[test]
     fn what_somebody_left_is_seen() {
-        check("local_address\n", "local_address\n   0: 0100007F:1F90 00000000:0000 0A\n", false);
-        check("local_address\n", "local_address\n   0: 0100007F:1F90 0100007F:9C40 06\n", false);
+        check("local_address\n", "local_address\n   0: 0100007F:1F90 00000000:0000 07\n", false);
+        check("TCP: inuse 0", "TCP: inuse 1", false);
+        check("TCP6: inuse 0", "TCP6: inuse 1", false);
+        check("UDP: inuse 0", "UDP: inuse 1", false);
         check("Protocol\n", "Protocol\n0000000000000000: 00000002 00000000 00010000 0001 01 5117 @left\n", false);
         check("2 0 5106163\n", "2 0 5106163\n0000000040f1e09e 0 77 0 0 0 0 2 0 5107\n", false);
         check("0000000040f1e09e 0 309 0 0 0 0 2 0 5107\n", "", false);
@@ -347,6 +355,7 @@ mod tests {
         check(&format!("{one}{other}"), &format!("{other}{one}"), true);
         check("eth0: 646 7", "eth0: 900 9", true);
         check("alloc 11 mem 72", "alloc 80 mem 9", true);
+        check("orphan 0", "orphan 3", true);
         check("466f34d8", "11111111", true);
         check("eth0: 646 7 0 0 0 0 0 0 0 0", "eth0: 688 8 0 0 0 0 0 0 42 1", true);
         check("Ip: 1 64 7", "Ip: 1 64 9", true);
