@@ -28,8 +28,8 @@ pub(super) fn make(into: &Path, head: Head<'_>, settings: &str) -> Result<Reposi
     let git = into.join(".git");
     let written = || -> io::Result<()> {
         fs::create_dir_all(&git)?;
-        // Git makes the others when it has something for them; programs put files into `hooks` that do not.
-        for folder in ["objects", "refs", "hooks"] {
+        // Git makes the others when it has something for them. Scripts put files into the last two, as every clone has them.
+        for folder in ["objects", "refs", "hooks", "info"] {
             fs::create_dir(git.join(folder))?;
         }
         fs::write(git.join("config"), [SETTINGS, settings].concat())?;

@@ -1,6 +1,7 @@
 //! How the image is made that later stages start from, or found where an earlier build has made it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use protocol::StageEnd;
@@ -79,6 +80,8 @@ impl DockerSandbox {
             Some(_) => labels::of_kept_for(KEPT_FOR, &self.labels.owner),
             None => self.labels.of_stage(order.stage.name.as_str()),
         };
+        // Before it is asked for: what comes of that may never be heard.
+        self.commits.store(true, Ordering::Relaxed);
         let (engine, powers) = (&self.machine.engine, self.machine.powers().await);
         let doing = "keep what prepare made as an image";
         let commit = Commit { container, name: REPOSITORY, tag: &tag, base: &base.config, labels, doing };

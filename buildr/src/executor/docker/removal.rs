@@ -89,10 +89,16 @@ pub(super) async fn network(engine: &Engine, id: &str) -> Result<(), ExecutorErr
     Ok(())
 }
 
-/// Removes everything that the filter finds, until nothing is found.
-pub(super) async fn all(engine: &Engine, filter: &HashMap<String, Vec<String>>) -> Result<(), ExecutorError> {
+/// Removes everything that the filter finds, until nothing is found. Images are looked for only where some may be: the
+/// daemon reads the settings of all that it has for that.
+pub(super) async fn all(
+    engine: &Engine,
+    filter: &HashMap<String, Vec<String>>,
+    may_have_images: bool,
+) -> Result<(), ExecutorError> {
+    let images = async || if may_have_images { images(engine, filter).await } else { Ok(Found::new()) };
     for _ in 0..TRIES {
-        let found = tokio::join!(containers(engine, filter), images(engine, filter), others(engine, filter));
+        let found = tokio::join!(containers(engine, filter), images(), others(engine, filter));
         let (containers, images, others) = (found.0?, found.1?, found.2?);
         for (id, _) in &containers {
             container(engine, id).await?;

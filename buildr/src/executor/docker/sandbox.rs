@@ -42,6 +42,8 @@ pub(super) struct DockerSandbox {
     pub(super) prepared: Mutex<Option<Base>>,
     /// By folder: the user whose containers may write to it as it now is.
     opened: Mutex<HashMap<PathBuf, String>>,
+    /// Whether an image was made for this place alone, or may have been.
+    pub(super) commits: AtomicBool,
     /// The network namespace of its stages.
     pub(super) joint: Arc<Joint>,
     /// Containers that are being removed while the job goes on.
@@ -92,6 +94,7 @@ impl DockerSandbox {
             labels,
             images: Arc::default(),
             ahead: Mutex::new(ahead),
+            commits: AtomicBool::new(false),
             joint,
             prepared: Mutex::default(),
             opened: Mutex::default(),
@@ -312,7 +315,8 @@ impl Sandbox for DockerSandbox {
         }
         // Now nobody is in it any more.
         self.joint.leave(&self.machine).await;
-        let removed = removal::all(&self.machine.engine, &self.labels.filter()).await;
+        let commits = self.commits.load(Ordering::Relaxed);
+        let removed = removal::all(&self.machine.engine, &self.labels.filter(), commits).await;
         self.services.forget().await;
         let copies: Vec<_> = lock(&self.copies).drain(..).collect();
         for copy in copies {
