@@ -23,15 +23,16 @@ use protocol::{Cause, ClaimId, Ending, JobId, JobKey, LabelSet, LogName, Planned
 use tokio::task::JoinSet;
 
 use crate::Agent;
+use crate::config::Standalone;
 use crate::jobs::Watched;
 use crate::presence::Presence;
 
 /// How long a job that only a coordinator can grant is left alone.
 const NOT_OURS: Duration = Duration::from_secs(30);
 
-/// How many such jobs a slot keeps out of the way at once: each has a channel of its own, of which a connection has
+/// How many such jobs an agent keeps out of the way at once: each has a channel of its own, of which a connection has
 /// 2,047.
-const MOST_ASIDE: usize = 100;
+const MOST_ASIDE: usize = 1_000;
 
 /// Jobs that only a coordinator can grant. They are kept from the queue for a while: put back at once they would stand
 /// at its head, and be all that the slots of this agent ever meet. This being dropped gives them back.
@@ -39,13 +40,21 @@ const MOST_ASIDE: usize = 100;
 pub(crate) struct Aside(JoinSet<()>);
 
 impl Aside {
-    /// Keeps a job until a coordinator comes, the agent drains, or it has been long enough.
+    /// Keeps a job until a coordinator comes, the agent drains, or it has been long enough. Who is told to heed no
+    /// coordinator gives it back at once, and rests: there may be one, and agents of its own.
     async fn put(&mut self, agent: &Arc<Agent>, delivery: JobDelivery) {
+        let drain = agent.shutdown.drain.clone();
+        if agent.config.standalone == Standalone::Always {
+            delivery.requeue().await;
+            drain.run_until_cancelled(tokio::time::sleep(NOT_OURS)).await;
+            return;
+        }
         while self.0.try_join_next().is_some() {}
-        if self.0.len() >= MOST_ASIDE {
+        let slots = usize::try_from(agent.config.slots).unwrap_or(MOST_ASIDE);
+        if self.0.len() >= (MOST_ASIDE / slots.max(1)).max(1) {
             self.0.join_next().await;
         }
-        let (mut presence, drain) = (agent.presence.clone(), agent.shutdown.drain.clone());
+        let mut presence = agent.presence.clone();
         self.0.spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(NOT_OURS) => {}

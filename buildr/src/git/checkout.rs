@@ -76,7 +76,7 @@ impl Write<'_> {
     /// A new repository with all objects.
     fn begin(&self) -> Result<Repository, GitError> {
         let Brought { order, mirror, want, .. } = *self.brought;
-        let repository = made::make(self.into, Head::On(&want.head()), "")?;
+        let repository = made::make(self.into, Head::On(&want.head()), &[], "")?;
         let objects = repository.path().join("objects");
         objects::copy_objects(&mirror.folder().join("objects"), &objects, &order.stop)?;
         Ok(repository)

@@ -1,17 +1,14 @@
 //! A new repository of the fewest files that git takes for one. libgit2's own beginning makes three times as many, and
 //! writes the settings anew for each of them: most of what it costs to copy a small tree.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use git2::{Oid, Repository};
 
 use super::error::GitError;
-
-/// What git would write at the beginning.
-const SETTINGS: &str =
-    "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n";
 
 /// Where `HEAD` is.
 #[derive(Debug, Clone, Copy)]
@@ -22,9 +19,9 @@ pub(super) enum Head<'a> {
     At(Oid),
 }
 
-/// Makes one in a folder, with its own settings behind those that each has; without a template, which may bring hooks of
-/// this user.
-pub(super) fn make(into: &Path, head: Head<'_>, settings: &str) -> Result<Repository, GitError> {
+/// Makes one in a folder, with these settings of `core` in the place of those that git would find out, and more sections
+/// behind them; without a template, which may bring hooks of this user.
+pub(super) fn make(into: &Path, head: Head<'_>, core: &[(&str, &str)], sections: &str) -> Result<Repository, GitError> {
     let git = into.join(".git");
     let written = || -> io::Result<()> {
         fs::create_dir_all(&git)?;
@@ -32,21 +29,42 @@ pub(super) fn make(into: &Path, head: Head<'_>, settings: &str) -> Result<Reposi
         for folder in ["objects", "refs", "hooks", "info"] {
             fs::create_dir(git.join(folder))?;
         }
-        fs::write(git.join("config"), [SETTINGS, settings].concat())?;
+        let file = git.join("HEAD");
         let head = match head {
             Head::On(name) => format!("ref: {name}\n"),
             Head::At(commit) => format!("{commit}\n"),
         };
-        fs::write(git.join("HEAD"), head)
+        fs::write(&file, head)?;
+        let filemode = if keeps_modes(&file)? { "true" } else { "false" };
+        let found =
+            [("repositoryformatversion", "0"), ("filemode", filemode), ("bare", "false"), ("logallrefupdates", "true")];
+        // Each once: git does not change what stands there twice.
+        let found = found.into_iter().filter(|(name, _)| core.iter().all(|(given, _)| given != name));
+        let core: Vec<(&str, &str)> = found.chain(core.iter().copied()).collect();
+        fs::write(git.join("config"), section("core", None, &core) + sections)
     };
     written().map_err(GitError::disk("make a repository in", into))?;
     Repository::open(into).map_err(GitError::tree("make a repository in", into))
 }
 
+/// Whether the disk knows which files may be executed: some of Windows or of a network do not.
+fn keeps_modes(file: &Path) -> io::Result<bool> {
+    let before = fs::metadata(file)?.permissions();
+    let other = Permissions::from_mode(before.mode() ^ 0o100);
+    if fs::set_permissions(file, other.clone()).is_err() {
+        return Ok(false);
+    }
+    let after = fs::metadata(file)?.permissions();
+    fs::set_permissions(file, before)?;
+    Ok(after.mode() & 0o100 == other.mode() & 0o100)
+}
+
 /// A section of a file of settings.
 pub(super) fn section(name: &str, subsection: Option<&str>, settings: &[(&str, &str)]) -> String {
     let within = subsection.map(|text| format!(" {}", quoted(text))).unwrap_or_default();
-    let lines = settings.iter().map(|(name, value)| format!("\t{name} = {}\n", quoted(value)));
+    let is_plain = |value: &str| value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:@+*".contains(&byte));
+    let value = |value: &str| if is_plain(value) { value.to_owned() } else { quoted(value) };
+    let lines = settings.iter().map(|(name, text)| format!("\t{name} = {}\n", value(text)));
     format!("[{name}{within}]\n{}", lines.collect::<String>())
 }
 
@@ -63,9 +81,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let into = folder.path().join("a/b");
         let odd = "https://example.org/a \"b\\c;#d.git";
-        let settings =
-            section("remote", Some("or\"ig\\in"), &[("url", odd)]) + &section("core", None, &[("eol", "lf")]);
-        let repository = make(&into, Head::On("refs/heads/new/one"), &settings).unwrap();
+        let sections = section("remote", Some("or\"ig\\in"), &[("url", odd)]);
+        let core = [("eol", "lf"), ("filemode", "false")];
+        let repository = make(&into, Head::On("refs/heads/new/one"), &core, &sections).unwrap();
         assert!(!repository.is_bare());
         let found = repository.find_reference("HEAD").unwrap();
         assert_eq!(found.symbolic_target().unwrap(), Some("refs/heads/new/one"));
@@ -82,13 +100,17 @@ mod tests {
         git(&["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "--quiet", "--message", "first"]);
         assert_eq!(git(&["symbolic-ref", "HEAD"]).trim(), "refs/heads/new/one");
         git(&["fsck", "--strict"]);
+        assert_eq!(git(&["config", "core.filemode"]), "false\n");
+        git(&["config", "core.filemode", "true"]);
+        git(&["init", "--quiet"]);
     }
 
     #[test]
     fn its_head_may_be_a_commit() {
         let folder = tempfile::tempdir().unwrap();
         let commit: Oid = "0123456789012345678901234567890123456789".parse().unwrap();
-        let repository = make(folder.path(), Head::At(commit), "").unwrap();
+        let repository = make(folder.path(), Head::At(commit), &[], "").unwrap();
+        assert!(repository.config().unwrap().get_bool("core.filemode").unwrap(), "a disk for tests keeps modes");
         assert_eq!(repository.find_reference("HEAD").unwrap().target(), Some(commit));
     }
 }

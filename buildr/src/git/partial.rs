@@ -51,7 +51,7 @@ impl Partial<'_> {
         let url = public_url(self.order.repo.reveal());
         let failed = |error| GitError::tree("write the checkout to", self.into)(error);
         // The empty repository that git fills.
-        let repository = made::make(self.into, Head::On(&want.head()), "")?;
+        let repository = made::make(self.into, Head::On(&want.head()), &[], "")?;
         self.configure(&repository, &url, listing, want).map_err(failed)?;
         self.progress.say(format!("fetching {url}, filtered by {}", self.filter));
         self.fetch(&SPECS)?;

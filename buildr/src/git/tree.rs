@@ -287,12 +287,13 @@ pub(super) fn copy_history(
 ) -> Result<(), GitError> {
     let failed = |error| GitError::tree("copy the history of", from)(error);
     let head = source.find_reference("HEAD").map_err(failed)?;
-    let settings = settings_of(source).map_err(failed)?;
+    let core = status_settings(source).map_err(failed)?;
+    let core: Vec<(&str, &str)> = core.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let at = match (head.symbolic_target().map_err(failed)?, head.target()) {
         (None, Some(commit)) => Head::At(commit),
         (name, _) => Head::On(name.unwrap_or("refs/heads/main")),
     };
-    let copy = made::make(into, at, &settings)?;
+    let copy = made::make(into, at, &core, &origin_of(source))?;
     objects::copy_objects(&source.commondir().join("objects"), &copy.path().join("objects"), stop)?;
     objects::copy_shallow(source.commondir(), copy.path())?;
 
@@ -307,19 +308,18 @@ pub(super) fn copy_history(
     })
 }
 
-/// What the copy has to be told as its original is.
-fn settings_of(source: &Repository) -> Result<String, git2::Error> {
+/// The settings of `core` that the copy has as its original.
+fn status_settings(source: &Repository) -> Result<Vec<(&'static str, String)>, git2::Error> {
     let from = source.config()?.snapshot()?;
     let told = STATUS_SETTINGS.iter().filter_map(|name| Some((*name, from.get_string(&format!("core.{name}")).ok()?)));
-    let told: Vec<(&str, String)> = told.collect();
-    let told: Vec<(&str, &str)> = told.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let mut text = made::section("core", None, &told);
-    if let Ok(origin) = source.find_remote("origin") {
-        let url = public_url(&String::from_utf8_lossy(origin.url_bytes()));
-        let settings = [("url", url.as_str()), ("fetch", "+refs/heads/*:refs/remotes/origin/*")];
-        text.push_str(&made::section("remote", Some("origin"), &settings));
-    }
-    Ok(text)
+    Ok(told.collect())
+}
+
+/// Where the copy comes from, as its original does.
+fn origin_of(source: &Repository) -> String {
+    let Ok(origin) = source.find_remote("origin") else { return String::new() };
+    let url = public_url(&String::from_utf8_lossy(origin.url_bytes()));
+    made::section("remote", Some("origin"), &[("url", &url), ("fetch", "+refs/heads/*:refs/remotes/origin/*")])
 }
 
 fn copy_if_there(from: &Path, into: &Path) -> Result<(), GitError> {

@@ -25,12 +25,16 @@ use super::removal;
 use super::settings::DockerSettings;
 
 /// Answers each line `WORD MARK` on its input with what it sees, and the mark. It ends with its input.
-const HOLDER: &str = r#"while read -r what mark; do
+const HOLDER: &str = r#"if tail -v -n +1 /proc/net/dev >/dev/null
+then each() { tail -v -n +1 "$@"; }
+else each() { for file; do echo "==> $file <=="; cat "$file"; done; }
+fi 2>/dev/null
+while read -r what mark; do
   case $what in
     look)
       # One process for all of them: each costs more than what it reads. Sockets of TCP are counted alone, for the kernel
       # lists them by way of a table of the whole machine.
-      cd /proc/net && tail -v -n +1 udp udp6 udplite udplite6 raw raw6 icmp icmp6 packet unix netlink route ipv6_route \
+      cd /proc/net && each udp udp6 udplite udplite6 raw raw6 icmp icmp6 packet unix netlink route ipv6_route \
         if_inet6 dev dev_mcast sockstat sockstat6 snmp snmp6 nf_conntrack ;;
     *) cat "$what" ;;
   esac 2>/dev/null
