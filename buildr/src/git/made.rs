@@ -1,5 +1,5 @@
-//! A new repository of the fewest files that git takes for one. libgit2's own beginning makes three times as many, and
-//! writes the settings anew for each of them: most of what it costs to copy a small tree.
+//! A new repository, as a clone's begins. libgit2's own beginning makes files to try the disk with, and some that nobody
+//! needs, and writes the settings anew for each of them: three times as many, most of what it costs to copy a small tree.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -25,8 +25,8 @@ pub(super) fn make(into: &Path, head: Head<'_>, core: &[(&str, &str)], sections:
     let git = into.join(".git");
     let written = || -> io::Result<()> {
         fs::create_dir_all(&git)?;
-        // Git makes the others when it has something for them. Scripts put files into the last two, as every clone has them.
-        for folder in ["objects", "refs", "hooks", "info"] {
+        // Git itself needs but two of them; scripts look into the others, and put files there, as every clone has them.
+        for folder in ["objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags", "hooks", "info"] {
             fs::create_dir(git.join(folder))?;
         }
         let file = git.join("HEAD");
