@@ -7,7 +7,9 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck disable=SC2034 # for those who source this
 built=${CARGO_TARGET_DIR:-$root/target}/release
 # shellcheck disable=SC2034
-shipped=${CARGO_TARGET_DIR:-$root/target}/dist
+profile=${BUILDR_PROFILE:-dist}
+# shellcheck disable=SC2034
+shipped=${CARGO_TARGET_DIR:-$root/target}/$profile
 
 # One line for each thing that is ready: "docker     running (20.10.24)".
 step() { printf '%-10s %s\n' "$1" "$2"; }
