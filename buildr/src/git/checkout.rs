@@ -50,7 +50,7 @@ impl Write<'_> {
         let Brought { session, mirror, want, .. } = *self.brought;
         let broken = |error: git2::Error| self.not_written(&error);
         let kept = mirror.open().and_then(|mirror| refs_of(&mirror)).map_err(broken)?;
-        let repository = self.begin()?;
+        let repository = self.begin(Head::On(&want.head()))?;
         objects::copy_shallow(mirror.folder(), repository.path())?;
         drop(shared);
 
@@ -65,18 +65,16 @@ impl Write<'_> {
 
     /// Writes the files of the commit and a `.git` on no branch and with no refs: what is kept for builds to lie over.
     pub(super) fn bare_of_names(&self) -> Result<(), GitError> {
-        let repository = self.begin()?;
+        let repository = self.begin(Head::At(self.brought.want.commit))?;
         let broken = |error: git2::Error| self.not_written(&error);
         repository.remote("origin", &self.brought.session.url).map_err(broken)?;
-        let head = repository.path().join("HEAD");
-        std::fs::write(&head, format!("{}\n", self.brought.want.commit)).map_err(GitError::disk("write", head))?;
         self.files(&repository).map(drop)
     }
 
     /// A new repository with all objects.
-    fn begin(&self) -> Result<Repository, GitError> {
-        let Brought { order, mirror, want, .. } = *self.brought;
-        let repository = made::make(self.into, Head::On(&want.head()), &[], "")?;
+    fn begin(&self, head: Head<'_>) -> Result<Repository, GitError> {
+        let Brought { order, mirror, .. } = *self.brought;
+        let repository = made::make(self.into, head, &[], "")?;
         let objects = repository.path().join("objects");
         objects::copy_objects(&mirror.folder().join("objects"), &objects, &order.stop)?;
         Ok(repository)

@@ -20,6 +20,7 @@ use super::checkout::{Write, refs_of_clone};
 use super::error::GitError;
 use super::listing::{Asked, Want};
 use super::lower::{Lower, Lowers, Spent};
+use super::made::{self, Head};
 use super::mirror::{Mirror, refs_of};
 use super::objects;
 use super::order::Order;
@@ -221,10 +222,8 @@ impl Laying<'_> {
     /// Last, for until then HEAD is on nothing.
     fn set_head(&self) -> Result<(), GitError> {
         let Want { commit, branch, .. } = self.brought.want;
-        let text = match branch {
-            Some(branch) => format!("ref: refs/heads/{branch}\n"),
-            None => format!("{commit}\n"),
-        };
+        let name = branch.as_ref().map(|branch| format!("refs/heads/{branch}"));
+        let text = name.as_deref().map_or(Head::At(*commit), Head::On).text();
         let head = self.ground.at().join(".git/HEAD");
         fs::write(&head, text).map_err(GitError::disk("write", head))
     }
@@ -257,8 +256,8 @@ impl Laying<'_> {
 
 /// What a clone's settings say of the branch that is checked out.
 fn of_branch(branch: &Branch) -> String {
-    let quoted = branch.as_str().replace('\\', "\\\\").replace('"', "\\\"");
-    format!("[branch \"{quoted}\"]\n\tremote = origin\n\tmerge = \"refs/heads/{quoted}\"\n")
+    let merge = format!("refs/heads/{branch}");
+    made::section("branch", Some(branch.as_str()), &[("remote", "origin"), ("merge", &merge)])
 }
 
 /// Takes out what came into a folder.

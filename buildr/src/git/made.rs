@@ -19,6 +19,16 @@ pub(super) enum Head<'a> {
     At(Oid),
 }
 
+impl Head<'_> {
+    /// What stands in the file.
+    pub(super) fn text(self) -> String {
+        match self {
+            Self::On(name) => format!("ref: {name}\n"),
+            Self::At(commit) => format!("{commit}\n"),
+        }
+    }
+}
+
 /// Makes one in a folder, with these settings of `core` in the place of those that git would find out, and more sections
 /// behind them; without a template, which may bring hooks of this user.
 pub(super) fn make(into: &Path, head: Head<'_>, core: &[(&str, &str)], sections: &str) -> Result<Repository, GitError> {
@@ -30,11 +40,7 @@ pub(super) fn make(into: &Path, head: Head<'_>, core: &[(&str, &str)], sections:
             fs::create_dir(git.join(folder))?;
         }
         let file = git.join("HEAD");
-        let head = match head {
-            Head::On(name) => format!("ref: {name}\n"),
-            Head::At(commit) => format!("{commit}\n"),
-        };
-        fs::write(&file, head)?;
+        fs::write(&file, head.text())?;
         let filemode = if keeps_modes(&file)? { "true" } else { "false" };
         let found =
             [("repositoryformatversion", "0"), ("filemode", filemode), ("bare", "false"), ("logallrefupdates", "true")];

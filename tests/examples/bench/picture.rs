@@ -115,13 +115,9 @@ pub(crate) fn round(number: f64) -> String {
         n if n >= 999.5 => (n / 1e3, "k"),
         n => (n, ""),
     };
-    let text = match number {
-        n if n >= 100.0 => return format!("{n:.0}{unit}"),
-        n if n >= 10.0 => format!("{n:.1}"),
-        n if n >= 1.0 => format!("{n:.2}"),
-        n => format!("{n:.3}"),
-    };
-    format!("{}{unit}", text.trim_end_matches('0').trim_end_matches('.'))
+    let text = short(number);
+    let digits = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{digits}{unit}")
 }
 
 fn escaped(text: &str) -> String {

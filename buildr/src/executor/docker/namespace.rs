@@ -224,10 +224,7 @@ impl Namespace {
         }
         self.clean = self.look().await?;
         // What tells nothing proves nothing.
-        ["TCP: inuse 0 tw 0\n", "==> udp <==\n", "==> unix <==\n"]
-            .iter()
-            .all(|told| self.clean.contains(told))
-            .then_some(())
+        ["sockstat TCP: inuse 0 tw 0\n", "udp \n", "unix \n"].iter().all(|told| self.clean.contains(told)).then_some(())
     }
 
     async fn look(&mut self) -> Option<String> {
@@ -283,20 +280,15 @@ impl Namespace {
 /// which are no packets of anybody here. Nor does the order of lines tell anything: some of the kernel's lists are tables
 /// that it lays out anew for what happens elsewhere.
 fn telling(look: &str) -> String {
-    let (mut file, mut of_file, mut told) = ("", Vec::new(), String::new());
-    let mut tell = |file: &str, of_file: &mut Vec<String>| {
-        of_file.sort_unstable();
-        told.push_str(&format!("==> {file} <==\n{}\n", of_file.join("\n")));
-        of_file.clear();
-    };
+    let (mut file, mut told) = ("", Vec::new());
     for line in look.lines() {
         if let Some(next) = line.strip_prefix("==> ").and_then(|line| line.strip_suffix(" <==")) {
-            tell(file, &mut of_file);
             file = next;
+            told.push(format!("{file} \n"));
             continue;
         }
         let fields: Vec<&str> = line.split_whitespace().collect();
-        of_file.push(match file {
+        let line = match file {
             "dev" if fields.first() != Some(&"lo:") => fields.first().map_or("", |name| *name).to_owned(),
             "netlink" => fields.get(1..3).unwrap_or_default().join(" "),
             "ipv6_route" if fields.len() > 9 => [fields[0], fields[1], fields[4], fields[9]].join(" "),
@@ -311,10 +303,11 @@ fn telling(look: &str) -> String {
             "snmp" if !matches!(fields.first(), Some(&"Tcp:" | &"Udp:" | &"UdpLite:")) => continue,
             "snmp6" if fields.first() != Some(&"Ip6OutRequests") => continue,
             _ => line.to_owned(),
-        });
+        };
+        told.push(format!("{file} {line}\n"));
     }
-    tell(file, &mut of_file);
-    told
+    told.sort_unstable();
+    told.concat()
 }
 
 #[cfg(test)]
