@@ -11,17 +11,16 @@ use git2::Repository;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
-use protocol::Branch;
 
 use super::CheckedOut;
 use super::bring::{Brought, bring};
 use super::change::{Change, unwritten};
-use super::checkout::{Write, refs_of_clone};
+use super::checkout::Write;
 use super::error::GitError;
-use super::listing::{Asked, Want};
-use super::lower::{Lower, Lowers, Spent};
-use super::made::{self, Head};
+use super::listing::Asked;
+use super::lower::{Lower, Lowers, Named, Spent};
 use super::mirror::{Mirror, refs_of};
+use super::names::Names;
 use super::objects;
 use super::order::Order;
 use super::remote::{Progress, Session};
@@ -90,13 +89,14 @@ impl Laying<'_> {
 
     /// The checkout; none when this ground takes none of this kind.
     fn out(&self) -> Result<Option<CheckedOut>, GitError> {
-        let Brought { order, mirror, want, .. } = *self.brought;
+        let Brought { order, mirror, want, session, .. } = *self.brought;
         if self.ground.way() == Way::Plain {
             return Ok(None);
         }
         let failed = |error: git2::Error| self.write().not_written(&error);
         let objects = mirror.open().map_err(failed)?;
         let ahead = self.ground.lower().map(|tree| self.lowers().under(&tree));
+        let names = &Names::of(self.brought, refs_of(&objects).map_err(failed)?)?;
         let (lower, change) = match ahead {
             Some(Some(lower)) => {
                 let change = self.change(&objects, &lower).map_err(failed)?;
@@ -105,9 +105,9 @@ impl Laying<'_> {
             // It lies over another repository.
             Some(None) => {
                 self.clear()?;
-                self.lower(&objects)?
+                self.lower(&objects, names)?
             }
-            None => self.lower(&objects)?,
+            None => self.lower(&objects, names)?,
         };
         let spent = Spent { files: change.files(), bytes: change.bytes, turned: change.written(), last: None };
         let before = self.spend(&lower, Spent { last: Some(want.commit.to_string()), ..spent })?;
@@ -115,11 +115,17 @@ impl Laying<'_> {
             self.lay(&lower, order)?;
         }
         let commit = objects.find_commit(want.commit).map_err(failed)?;
-        self.write_names(&objects)?;
-        if !change.is_empty() {
-            self.write_files(&change)?;
+        let git = self.ground.at().join(".git");
+        objects::copy_objects(&mirror.folder().join("objects"), &git.join("objects"), &order.stop)?;
+        // Names tell the commit too: where they are the same, nothing else is otherwise.
+        if lower.facts.names != names.digest() {
+            names.write(&git, lower.facts.settings_bytes)?;
+            if !change.is_empty() {
+                self.write_files(&change)?;
+            }
+            names.write_head(&git)?;
         }
-        self.set_head()?;
+        session.go_on()?;
         self.touch(&before, &change, &lower, &commit)?;
         if lower.is_open() && self.ground.way() == Way::Overlay {
             overlay::open_written(self.ground.at()).map_err(GitError::disk("open", self.ground.at()))?;
@@ -128,7 +134,7 @@ impl Laying<'_> {
     }
 
     /// The kept checkout to lie over, made when there is none that is worth it, and what is to be written over it.
-    fn lower(&self, objects: &Repository) -> Result<(Lower, Change), GitError> {
+    fn lower(&self, objects: &Repository, names: &Names) -> Result<(Lower, Change), GitError> {
         let Brought { order, want, .. } = *self.brought;
         let lowers = self.lowers();
         loop {
@@ -148,7 +154,12 @@ impl Laying<'_> {
                 // Somebody else may have made one while we looked.
                 Some(_turn) if lowers.current_name() == before => {
                     let lower = lowers.make(&want.commit.to_string(), turned, |tree| {
-                        Write { brought: self.brought, into: tree }.bare_of_names()
+                        Write { brought: self.brought, into: tree }.bare_of_names()?;
+                        let git = tree.join(".git");
+                        let settings = fs::metadata(git.join("config")).map_err(GitError::disk("read", &git))?.len();
+                        names.write(&git, settings)?;
+                        names.write_head(&git)?;
+                        Ok(Named { names: names.digest(), settings })
                     })?;
                     return Ok((lower, Change::default()));
                 }
@@ -185,30 +196,6 @@ impl Laying<'_> {
         }
     }
 
-    /// New objects, and the names of branches and tags.
-    fn write_names(&self, objects: &Repository) -> Result<(), GitError> {
-        let Brought { order, session, mirror, want, listing } = *self.brought;
-        let git = self.ground.at().join(".git");
-        objects::copy_objects(&mirror.folder().join("objects"), &git.join("objects"), &order.stop)?;
-        objects::copy_shallow(mirror.folder(), &git)?;
-        let kept = refs_of(objects).map_err(|error| self.write().not_written(&error))?;
-        objects::write_refs(&git, &refs_of_clone(kept, want))?;
-        if let Some(head) = listing.head_branch().filter(|head| listing.has_branch(head)) {
-            let file = git.join("refs/remotes/origin/HEAD");
-            let text = format!("ref: refs/remotes/origin/{head}\n");
-            let folder = git.join("refs/remotes/origin");
-            let written = fs::create_dir_all(folder).and_then(|()| fs::write(&file, text));
-            written.map_err(GitError::disk("write", file))?;
-        }
-        if let Some(branch) = &want.branch {
-            let (file, text) = (git.join("config"), of_branch(branch));
-            let opened = fs::OpenOptions::new().append(true).open(&file);
-            let written = opened.and_then(|mut config| io::Write::write_all(&mut config, text.as_bytes()));
-            written.map_err(GitError::disk("write", file))?;
-        }
-        session.go_on()
-    }
-
     fn write_files(&self, change: &Change) -> Result<(), GitError> {
         let (write, at) = (self.write(), self.ground.at());
         let failed = |error: &git2::Error| write.not_written(error);
@@ -217,15 +204,6 @@ impl Laying<'_> {
         write.look_at_gitmodules(&repository, &commit)?;
         change.apply(&repository, at, &commit, failed)?;
         self.brought.session.go_on()
-    }
-
-    /// Last, for until then HEAD is on nothing.
-    fn set_head(&self) -> Result<(), GitError> {
-        let Want { commit, branch, .. } = self.brought.want;
-        let name = branch.as_ref().map(|branch| format!("refs/heads/{branch}"));
-        let text = name.as_deref().map_or(Head::At(*commit), Head::On).text();
-        let head = self.ground.at().join(".git/HEAD");
-        fs::write(&head, text).map_err(GitError::disk("write", head))
     }
 
     /// Makes those files new that are here as they were kept, and that a build since saw otherwise. What comes with a
@@ -252,12 +230,6 @@ impl Laying<'_> {
     fn write(&self) -> Write<'_> {
         Write { brought: self.brought, into: self.ground.at() }
     }
-}
-
-/// What a clone's settings say of the branch that is checked out.
-fn of_branch(branch: &Branch) -> String {
-    let merge = format!("refs/heads/{branch}");
-    made::section("branch", Some(branch.as_str()), &[("remote", "origin"), ("merge", &merge)])
 }
 
 /// Takes out what came into a folder.

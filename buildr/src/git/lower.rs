@@ -32,7 +32,7 @@ const SPENT: &str = "spent";
 const CURRENT: &str = "current";
 
 /// How these folders are laid out; others are made anew.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// Files seem older than the list of them by at least this, so that git need not look into them to see that nothing
 /// has changed: it compares whole seconds.
@@ -63,6 +63,18 @@ pub(super) struct Facts {
     boot: String,
     /// What git's settings on this machine say about how files are written.
     settings: String,
+    /// The digest of the names that its `.git` has.
+    pub(super) names: String,
+    /// How many bytes of its own settings come before what they say of the branch.
+    pub(super) settings_bytes: u64,
+}
+
+/// What the `.git` of a new one says besides its commit.
+pub(super) struct Named {
+    /// The digest of its names.
+    pub(super) names: String,
+    /// How many bytes of its settings come before what they say of the branch.
+    pub(super) settings: u64,
 }
 
 /// What builds over it had to write to be what they are.
@@ -119,7 +131,7 @@ impl Lowers {
         &self,
         commit: &str,
         turned: BTreeSet<String>,
-        fill: impl FnOnce(&Path) -> Result<(), GitError>,
+        fill: impl FnOnce(&Path) -> Result<Named, GitError>,
     ) -> Result<Lower, GitError> {
         let old = self.current_name().map(|name| self.folder.join(name));
         let open = old.as_deref().is_some_and(wants_open_now);
@@ -133,11 +145,12 @@ impl Lowers {
             let lock = File::create(aside.join(LOCK)).map_err(failed)?;
             lock.lock_shared().map_err(failed)?;
             let tree = aside.join(TREE);
-            fill(&tree)?;
+            let Named { names, settings: settings_bytes } = fill(&tree)?;
             let (files, bytes) = settle(&tree, open, began - OLDER).map_err(failed)?;
             let boot = boot().map_err(failed)?;
             let settings = settings();
-            let facts = Facts { layout: LAYOUT, commit: commit.to_owned(), files, bytes, boot, settings };
+            let commit = commit.to_owned();
+            let facts = Facts { layout: LAYOUT, commit, files, bytes, boot, settings, names, settings_bytes };
             write(&aside.join(FACTS), &facts).map_err(failed)?;
             times::note(&tree)?;
             // From here on builds that begin wait, so nobody takes the old one after this look at it.

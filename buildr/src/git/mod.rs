@@ -5,7 +5,7 @@
 //!
 //! In a line: error, watch, status, policy, own (credentials of a project), credentials, order, listing, authorities, remote
 //! (talk), objects (files), made (an empty one), folder, mirror, bring (mirror up to date), checkout, times (of an index), lower (kept checkouts), spare, change
-//! (between commits), laid (a checkout over a kept one), elsewhere (other repositories), request (merges of pull
+//! (between commits), names (branches, HEAD, settings), laid (a checkout over a kept one), elsewhere (other repositories), request (merges of pull
 //! requests), gitmodules, submodules, history, program (git's own), lfs, options, partial, onto (a ground), tree (a
 //! person's own), committed, changes.
 
@@ -29,6 +29,7 @@ mod times;
 mod lower;
 mod spare;
 mod change;
+mod names;
 mod laid;
 mod elsewhere;
 mod request;

@@ -40,11 +40,16 @@ impl Ground_ {
     }
 
     pub(super) async fn lay(&self, floor: &Floor, branch: Option<&str>) -> CheckedOut {
+        self.lay_at(floor, branch, None).await
+    }
+
+    async fn lay_at(&self, floor: &Floor, branch: Option<&str>, commit: Option<Oid>) -> CheckedOut {
         let branch: Option<Branch> = branch.map(|b| b.parse().unwrap());
+        let commit: Option<CommitId> = commit.map(|c| c.to_string().parse().unwrap());
         let (sender, mut lines) = mpsc::channel(4);
         let stop = CancellationToken::new();
         let url = self.url();
-        let work = self.checkouts.check_out_onto(&url, branch.as_ref(), None, &floor.0, &stop, sender);
+        let work = self.checkouts.check_out_onto(&url, branch.as_ref(), commit.as_ref(), &floor.0, &stop, sender);
         let read = async { while lines.recv().await.is_some() {} };
         tokio::join!(work, read).0.unwrap()
     }
@@ -253,4 +258,38 @@ async fn branches_and_names_are_those_of_a_clone() {
         assert_eq!(done, ground.check_out(branch, None, &format!("fresh{number}")).await.unwrap());
         same(floor.path(), &ground.path(&format!("fresh{number}")), &format!("{branch:?}"));
     }
+}
+
+#[tokio::test]
+async fn a_build_like_the_one_before_writes_nothing_and_another_all_that_it_has_otherwise() {
+    if !may_mount() {
+        return;
+    }
+    let ground = Ground_::with_commit();
+    let first = ground.commit("main", "hello.txt", "second");
+    ground.source.reference("refs/heads/other", first, true, "test").unwrap();
+    ground.lay(&ground.floor("made", Way::Overlay), Some("main")).await;
+    let again = ground.floor("again", Way::Overlay);
+    ground.lay(&again, Some("main")).await;
+    let upper = crate::overlay::upper_of(again.path()).unwrap();
+    assert!(fs::read_dir(upper).unwrap().next().is_none(), "something was written for a build like the one before");
+    same(again.path(), &ground.fresh(Some("main"), "fresh").await, "again");
+    for (name, branch, commit) in [
+        ("another branch", Some("other"), None),
+        ("a commit alone", None, Some(first)),
+        ("the branch again", Some("main"), None),
+    ] {
+        let floor = ground.floor(name, Way::Overlay);
+        let done = ground.lay_at(&floor, branch, commit).await;
+        let fresh = format!("{name}, fresh");
+        assert_eq!(done, ground.check_out(branch, commit, &fresh).await.unwrap());
+        same(floor.path(), &ground.path(&fresh), name);
+    }
+    // What was pushed, and taken back: a script may ask for it by the name of the last commit that was green.
+    let taken_back = ground.commit("main", "hello.txt", "third");
+    ground.lay(&ground.floor("third", Way::Overlay), Some("main")).await;
+    ground.source.reference("refs/heads/main", first, true, "test").unwrap();
+    let back = ground.floor("back", Way::Overlay);
+    ground.lay(&back, Some("main")).await;
+    assert!(Repository::open(back.path()).unwrap().find_commit(taken_back).is_ok());
 }
