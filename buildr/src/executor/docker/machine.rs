@@ -40,9 +40,8 @@ const PROBE: &str = "seen";
 pub(super) struct Machine {
     pub(super) engine: Engine,
     pub(super) settings: DockerSettings,
-    /// Whether the daemon sees what lies two levels below a folder as this process does, where that was found out, by
-    /// the folder and the file system on which that lies.
-    shared: Mutex<HashMap<(PathBuf, u64), bool>>,
+    /// Whether the daemon sees what lies in a place as this process does, where that was found out.
+    shared: Mutex<HashMap<Place, bool>>,
     /// What the daemon can do.
     powers: OnceCell<Powers>,
     /// The prepared images that are being made, by their keys: whoever wants one waits for it.
@@ -254,24 +253,28 @@ impl Machine {
 
     /// Whether the daemon sees a folder; nothing while nobody knows.
     pub(super) fn is_shared(&self, folder: &Path) -> Option<bool> {
-        self.known_of(&place_of(folder))
+        self.known_of(&Place::of(folder))
     }
 
     /// Whether the daemon is known to see what lies beside a folder.
     pub(super) fn sees_beside(&self, folder: &Path) -> bool {
-        self.known_of(&place_beside(folder)) == Some(true)
+        self.known_of(&Place::beside(folder)) == Some(true)
     }
 
-    fn known_of(&self, place: &(PathBuf, u64)) -> Option<bool> {
+    fn known_of(&self, place: &Place) -> Option<bool> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).get(place).copied()
     }
 
     fn note_shared(&self, folder: &Path, is_shared: bool) {
+        let place = Place::of(folder);
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.insert(place_of(folder), is_shared);
+        // That one mount was not seen says nothing of the next.
+        if is_shared || !place.mounted {
+            shared.insert(place, is_shared);
+        }
         if is_shared {
             // Who sees what is mounted there sees where that is.
-            shared.insert(place_beside(folder), true);
+            shared.insert(Place::beside(folder), true);
         }
     }
 
@@ -306,19 +309,30 @@ impl Machine {
     }
 }
 
-/// Where workspaces lie, each in a folder of its job's; and on which file system, for one may be mounted there.
-fn place_of(folder: &Path) -> (PathBuf, u64) {
-    (above(folder), folder.metadata().map_or(0, |metadata| metadata.dev()))
+/// Where workspaces lie, each in a folder of its job's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Place {
+    folder: PathBuf,
+    /// The file system that the jobs' folders lie on.
+    disk: u64,
+    /// Whether each workspace is mounted in its job's folder. Each such mount is a file system of its own, and a daemon
+    /// that sees one of them sees the next.
+    mounted: bool,
 }
 
-/// The same of what lies beside a workspace, which nothing is mounted over.
-fn place_beside(folder: &Path) -> (PathBuf, u64) {
-    let parent = folder.parent().unwrap_or(folder);
-    (above(folder), parent.metadata().map_or(0, |metadata| metadata.dev()))
-}
+impl Place {
+    fn of(workspace: &Path) -> Self {
+        let parent = workspace.parent().unwrap_or(workspace);
+        let disk = |folder: &Path| folder.metadata().ok().map(|metadata| metadata.dev());
+        let (own, around) = (disk(workspace), disk(parent));
+        let mounted = own.is_some() && own != around;
+        Self { folder: parent.parent().unwrap_or(parent).to_owned(), disk: around.unwrap_or(0), mounted }
+    }
 
-fn above(folder: &Path) -> PathBuf {
-    folder.ancestors().nth(2).unwrap_or(folder).to_path_buf()
+    /// What lies beside a workspace, which nothing is mounted over.
+    fn beside(workspace: &Path) -> Self {
+        Self { mounted: false, ..Self::of(workspace) }
+    }
 }
 
 async fn remove(folder: &Path) -> std::io::Result<()> {
