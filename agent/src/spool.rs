@@ -196,14 +196,13 @@ impl ClaimSpool {
         self.lock().events.get(sent..).unwrap_or_default().to_vec()
     }
 
-    /// Whether there is one among the events after the first `sent` for which somebody waits: the job's end, its plan, or
-    /// a stage that begins only once the coordinator has it.
+    /// Whether there is one among the events after the first `sent` for which somebody waits: the job's end, a plan whose
+    /// jobs the coordinator has to offer, or a stage that begins only once the coordinator has it.
     pub(crate) fn is_urgent_after(&self, sent: usize) -> bool {
-        let urgent = |progress: &Progress| {
-            matches!(
-                progress.event,
-                JobEvent::Finished { .. } | JobEvent::Planned { .. } | JobEvent::StageStarted { not_twice: true, .. }
-            )
+        let urgent = |progress: &Progress| match &progress.event {
+            JobEvent::Finished { .. } | JobEvent::StageStarted { not_twice: true, .. } => true,
+            JobEvent::Planned { jobs, build } => !matches!(&jobs[..], [only] if only.goes_on(build)),
+            _ => false,
         };
         self.lock().events.get(sent..).unwrap_or_default().iter().any(urgent)
     }
