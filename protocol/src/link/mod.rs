@@ -119,6 +119,21 @@ pub trait CoordinatorLink: Send + Sync {
     /// [`LinkError::Away`] when it may not have arrived.
     async fn control(&self, to: &Address, control: &Control) -> Result<Delivered, LinkError>;
 
+    /// Says several things, in order and on their way at the same time. What became of the first that did not arrive is
+    /// given; those behind it may have arrived or not. [`Delivered::Yes`] when all did.
+    ///
+    /// # Errors
+    /// [`LinkError::Away`] when one of them may not have arrived.
+    async fn control_all(&self, to: &Address, controls: &[Control]) -> Result<Delivered, LinkError> {
+        for control in controls {
+            match self.control(to, control).await {
+                Ok(Delivered::Yes) => {}
+                other => return other,
+            }
+        }
+        Ok(Delivered::Yes)
+    }
+
     /// Tells the publisher of an injected job how it goes. [`Delivered::Unroutable`]: nobody listens any more.
     /// [`Delivered::Refused`]: the queue is one of the farm's own, or no possible queue.
     ///

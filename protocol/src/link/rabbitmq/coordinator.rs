@@ -15,7 +15,7 @@ use super::agent::{json, reply};
 use super::channel::Trouble;
 use super::connection::{Epoch, Line, Prepare, Tasks};
 use super::feed::Feed;
-use super::publish::{Outgoing, Unrouted, publish};
+use super::publish::{Outgoing, Unrouted, publish, publish_in_order};
 use super::{message, topology};
 use crate::control::Control;
 use crate::id::LabelSet;
@@ -123,23 +123,26 @@ impl CoordinatorLink for RabbitCoordinator {
     }
 
     async fn control(&self, to: &To, control: &Control) -> Result<Delivered, LinkError> {
-        let body = wire::encode(control).map_err(|error| LinkError::Unsendable(error.to_string()))?;
+        self.control_all(to, std::slice::from_ref(control)).await
+    }
+
+    async fn control_all(&self, to: &To, controls: &[Control]) -> Result<Delivered, LinkError> {
         let key = match to {
             To::Agent(agent) => topology::control_key(agent),
             To::All => topology::ALL_AGENTS.to_owned(),
         };
-        let properties = message::passing_json();
-        publish(
-            &self.line,
-            Outgoing {
+        let outgoing = |control: &Control| {
+            let body = wire::encode(control).map_err(|error| LinkError::Unsendable(error.to_string()))?;
+            Ok(Outgoing {
                 exchange: topology::CONTROL,
                 key: &key,
-                body: Cow::Borrowed(&body),
-                properties,
+                body: Cow::Owned(body),
+                properties: message::passing_json(),
                 unrouted: Unrouted::Returned,
-            },
-        )
-        .await
+            })
+        };
+        let outgoing = controls.iter().map(outgoing).collect::<Result<_, LinkError>>()?;
+        publish_in_order(&self.line, outgoing).await.1
     }
 
     async fn reply(&self, to: &ReplyTo, status: &StatusMessage) -> Result<Delivered, LinkError> {
