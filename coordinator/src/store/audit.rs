@@ -15,7 +15,7 @@ const KEPT_MS: u64 = 400 * 24 * 60 * 60 * 1000;
 impl Store {
     /// So many entries before this one, the newest first.
     pub(crate) async fn audit(&self, before: Option<u64>, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2")
+        let rows = sqlx::query("SELECT * FROM audit WHERE id < $1 ORDER BY id DESC LIMIT 0 + $2")
             .bind(before.map_or(i64::MAX, int))
             .bind(limit)
             .fetch_all(&self.readers)

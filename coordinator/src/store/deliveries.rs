@@ -70,10 +70,9 @@ impl Store {
         before: Option<u64>,
         limit: u32,
     ) -> Result<Vec<DeliveryView>, StoreError> {
-        let all =
-            "SELECT *, length(body) > 0 AS has_body FROM deliveries WHERE number < $1 ORDER BY number DESC LIMIT $2";
+        let all = "SELECT *, length(body) > 0 AS has_body FROM deliveries WHERE number < $1 ORDER BY number DESC LIMIT 0 + $2";
         let of_one = "SELECT *, length(body) > 0 AS has_body FROM deliveries
-                      WHERE number < $1 AND project = $3 ORDER BY number DESC LIMIT $2";
+                      WHERE number < $1 AND project = $3 ORDER BY number DESC LIMIT 0 + $2";
         let query = sqlx::query(if project.is_some() { of_one } else { all });
         let query = query.bind(before.map_or(i64::MAX, int)).bind(limit);
         let query = project.iter().fold(query, |query, project| query.bind(*project));

@@ -32,15 +32,15 @@ const LOOKED_THROUGH: i64 = 200;
 
 pub(super) const TIMES_ON_BRANCH: &str = "
     SELECT a.ended_ms - a.started_ms AS took_ms
-    FROM (SELECT number FROM builds WHERE repo = $1 AND branch = $2 ORDER BY number DESC LIMIT $4) AS b
+    FROM (SELECT number FROM builds WHERE repo = $1 AND branch = $2 ORDER BY number DESC LIMIT 0 + $4) AS b
     CROSS JOIN jobs j ON j.build = b.number AND ($3 IS NULL OR j.key = $3) CROSS JOIN attempts a ON a.job = j.id
-    WHERE a.state = 'passed' ORDER BY b.number DESC LIMIT $5";
+    WHERE a.state = 'passed' ORDER BY b.number DESC LIMIT 0 + $5";
 
 pub(super) const TIMES_ON_ANY: &str = "
     SELECT a.ended_ms - a.started_ms AS took_ms
-    FROM (SELECT number FROM builds WHERE repo = $1 AND $2 IS NULL ORDER BY number DESC LIMIT $4) AS b
+    FROM (SELECT number FROM builds WHERE repo = $1 AND $2 IS NULL ORDER BY number DESC LIMIT 0 + $4) AS b
     CROSS JOIN jobs j ON j.build = b.number AND ($3 IS NULL OR j.key = $3) CROSS JOIN attempts a ON a.job = j.id
-    WHERE a.state = 'passed' ORDER BY b.number DESC LIMIT $5";
+    WHERE a.state = 'passed' ORDER BY b.number DESC LIMIT 0 + $5";
 
 impl Store {
     /// How long such work took lately, in milliseconds: the middle one of the last times that it passed, on its

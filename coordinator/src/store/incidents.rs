@@ -44,7 +44,7 @@ impl Store {
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM dead_letters").fetch_one(&self.readers).await?;
         let rows = sqlx::query(
             "SELECT queue, reason, at_ms, length(body) AS bytes, substr(body, 1, $1) AS excerpt
-             FROM dead_letters ORDER BY id DESC LIMIT $2",
+             FROM dead_letters ORDER BY id DESC LIMIT 0 + $2",
         )
         .bind(EXCERPT)
         .bind(LISTED)
@@ -86,7 +86,7 @@ impl Transaction {
         if known == 1 {
             sqlx::query(
                 "DELETE FROM incidents WHERE last_ms < $3 OR kind = $1 AND id NOT IN
-                 (SELECT id FROM incidents WHERE kind = $1 ORDER BY last_ms DESC, id DESC LIMIT $2)",
+                 (SELECT id FROM incidents WHERE kind = $1 ORDER BY last_ms DESC, id DESC LIMIT 0 + $2)",
             )
             .bind(kind.name())
             .bind(KEPT)

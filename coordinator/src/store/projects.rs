@@ -74,7 +74,7 @@ impl Project {
     }
 }
 
-const BY_FORGE: &str = "SELECT * FROM projects WHERE forge IN ($1, $2) ORDER BY created_ms DESC, identity LIMIT $3";
+const BY_FORGE: &str = "SELECT * FROM projects WHERE forge IN ($1, $2) ORDER BY created_ms DESC, identity LIMIT 0 + $3";
 
 impl Store {
     /// All projects, in the order of their names.

@@ -66,7 +66,7 @@ impl Store {
              SELECT turns.*, a.agent AS lost_with, a.loss
              FROM turns LEFT JOIN attempts a ON turns.attempts > 0 AND a.rowid =
                   (SELECT max(rowid) FROM attempts WHERE job = turns.id AND state IN ('lost', 'errored'))
-             WHERE turns.state = 'queued' ORDER BY offered_ms IS NULL, offered_ms, turn, turns.id LIMIT $1",
+             WHERE turns.state = 'queued' ORDER BY offered_ms IS NULL, offered_ms, turn, turns.id LIMIT 0 + $1",
 
         )
         .bind(LOOKED_AT)

@@ -57,7 +57,7 @@ pub(super) const NEWEST_REPOS: &str = "
         UNION ALL SELECT (SELECT min(repo) FROM builds WHERE repo > repos.repo) FROM repos WHERE repos.repo IS NOT NULL
     )
     SELECT repo FROM repos WHERE repo IS NOT NULL
-    ORDER BY (SELECT max(number) FROM builds WHERE builds.repo = repos.repo) DESC LIMIT $1";
+    ORDER BY (SELECT max(number) FROM builds WHERE builds.repo = repos.repo) DESC LIMIT 0 + $1";
 
 /// The last builds of each branch of a repository. Their plans, which may be long, are not read for that.
 const LAST_OF_BRANCHES: &str = "
@@ -65,7 +65,7 @@ const LAST_OF_BRANCHES: &str = "
         SELECT *, row_number() OVER (PARTITION BY branch ORDER BY number DESC) AS place
         FROM (
             SELECT number, repo, branch, commit_id, subject, trigger, status, ending, created_ms, started_ms, ended_ms
-            FROM builds WHERE repo = $1 ORDER BY number DESC LIMIT $2
+            FROM builds WHERE repo = $1 ORDER BY number DESC LIMIT 0 + $2
         )
     ) WHERE place <= $3 ORDER BY number DESC";
 
@@ -73,7 +73,7 @@ const LAST_OF_BRANCHES: &str = "
 const WITH_HELD: &str = "
     SELECT number, repo, branch, commit_id, subject, trigger, status, ending, created_ms, started_ms, ended_ms
     FROM builds WHERE number IN (SELECT build FROM jobs WHERE state <> 'ended' AND state = 'queued' AND unmet > 0)
-    ORDER BY number LIMIT $1";
+    ORDER BY number LIMIT 0 + $1";
 
 impl Store {
     /// The last results of each branch of the repositories that were built last.

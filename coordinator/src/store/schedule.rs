@@ -81,7 +81,7 @@ pub(super) const NEXT_TO_OFFER: &str = "
                 ORDER BY priority DESC, id LIMIT 1) AS first
         FROM repos r WHERE r.repo IS NOT NULL
     ), near AS (
-        SELECT repo, busy FROM firsts WHERE first IS NOT NULL ORDER BY busy, first LIMIT $3
+        SELECT repo, busy FROM firsts WHERE first IS NOT NULL ORDER BY busy, first LIMIT 0 + $3
     )
     SELECT j.id, j.build, j.repo, b.branch,
            near.busy + row_number() OVER (PARTITION BY j.repo ORDER BY j.priority DESC, j.id) AS turn
@@ -90,9 +90,9 @@ pub(super) const NEXT_TO_OFFER: &str = "
         SELECT rowid FROM jobs
         WHERE state = 'queued' AND unmet = 0 AND offered_ms IS NULL AND labels = $2 AND jobs.repo = near.repo
               AND (not_before_ms <= $1 OR not_before_ms > $1 + $4)
-        ORDER BY priority DESC, id LIMIT $3)
+        ORDER BY priority DESC, id LIMIT 0 + $3)
     CROSS JOIN builds b ON b.number = j.build
-    ORDER BY turn, j.id LIMIT $3";
+    ORDER BY turn, j.id LIMIT 0 + $3";
 
 impl Waiting {
     /// Whether one of them was put there longer ago than `patience_ms`, or at a time that has not come: the clock was

@@ -50,22 +50,28 @@ pub(crate) struct Page {
 pub(super) fn page_statement(repo: bool, branch: bool, status: bool) -> &'static str {
     // `+status`: not by the index of what stands so, which knows nothing of repositories.
     match (repo, branch, status) {
-        (false, false, false) => "SELECT * FROM builds WHERE number < $1 ORDER BY number DESC LIMIT $2",
-        (false, false, true) => "SELECT * FROM builds WHERE number < $1 AND status = $3 ORDER BY number DESC LIMIT $2",
-        (true, false, false) => "SELECT * FROM builds WHERE number < $1 AND repo = $4 ORDER BY number DESC LIMIT $2",
-        (false, true, false) => "SELECT * FROM builds WHERE number < $1 AND branch = $5 ORDER BY number DESC LIMIT $2",
+        (false, false, false) => "SELECT * FROM builds WHERE number < $1 ORDER BY number DESC LIMIT 0 + $2",
+        (false, false, true) => {
+            "SELECT * FROM builds WHERE number < $1 AND status = $3 ORDER BY number DESC LIMIT 0 + $2"
+        }
+        (true, false, false) => {
+            "SELECT * FROM builds WHERE number < $1 AND repo = $4 ORDER BY number DESC LIMIT 0 + $2"
+        }
+        (false, true, false) => {
+            "SELECT * FROM builds WHERE number < $1 AND branch = $5 ORDER BY number DESC LIMIT 0 + $2"
+        }
         (true, true, false) => {
-            "SELECT * FROM builds WHERE number < $1 AND repo = $4 AND branch = $5 ORDER BY number DESC LIMIT $2"
+            "SELECT * FROM builds WHERE number < $1 AND repo = $4 AND branch = $5 ORDER BY number DESC LIMIT 0 + $2"
         }
         (true, false, true) => {
-            "SELECT * FROM builds WHERE number < $1 AND repo = $4 AND +status = $3 ORDER BY number DESC LIMIT $2"
+            "SELECT * FROM builds WHERE number < $1 AND repo = $4 AND +status = $3 ORDER BY number DESC LIMIT 0 + $2"
         }
         (false, true, true) => {
-            "SELECT * FROM builds WHERE number < $1 AND branch = $5 AND +status = $3 ORDER BY number DESC LIMIT $2"
+            "SELECT * FROM builds WHERE number < $1 AND branch = $5 AND +status = $3 ORDER BY number DESC LIMIT 0 + $2"
         }
         (true, true, true) => {
             "SELECT * FROM builds WHERE number < $1 AND repo = $4 AND branch = $5 AND +status = $3
-             ORDER BY number DESC LIMIT $2"
+             ORDER BY number DESC LIMIT 0 + $2"
         }
     }
 }
