@@ -73,7 +73,6 @@ async fn handle(desk: &Desk, number: u64) -> Result<(), StoreError> {
     answers.follow(tx.take_effects());
     tx.commit().await?;
     tracing::info!("delivery {number} of {}: {verdict}", project.identity);
-    answers.say(Change::Outbox);
     answers.give(desk).await;
     Ok(())
 }

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use protocol::job::OfferBody;
 use protocol::link::{Health, LinkError};
 use protocol::{JobId, LabelSet};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::desk::Desk;
@@ -24,6 +24,10 @@ use crate::why::behind;
 
 /// How often it looks even though nothing was said: for jobs whose time has come.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long after a look the next one begins at the soonest: what changes in between is seen by one look. Nobody waits for
+/// that where little happens, and where much does the queues have more on them than is taken meanwhile.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// How many jobs of a label set are on offer at least, so that an agent that is not known yet finds one at once.
 const WINDOW_LEAST: usize = 4;
@@ -36,6 +40,7 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
     let mut health = desk.link.health();
     loop {
         changes.catch_up();
+        let began = Instant::now();
         let line = health.borrow_and_update().clone();
         match round.go(&line).await {
             Ok(()) => {}
@@ -47,6 +52,10 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
             () = changes.next_of(|change| matches!(change, Change::Build(_) | Change::Agents)) => {}
             Ok(()) = health.changed() => {}
             () = sleep(LOOK_EVERY) => {}
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = sleep_until(began + BETWEEN_LOOKS) => {}
         }
     }
 }

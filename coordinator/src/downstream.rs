@@ -28,15 +28,13 @@ const LONGEST_CHAIN: usize = 8;
 /// Begins them until `shutdown`.
 pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
     let desk = &*desk;
-    let mut changes = desk.feed.listen();
     loop {
-        changes.catch_up();
         if let Err(error) = look(desk).await {
             tracing::warn!("builds wait to be begun by others: {error}");
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = changes.next_of(|change| matches!(change, Change::Build(_))) => {}
+            () = desk.store.errands().downstream.notified() => {}
             () = sleep(LOOK_EVERY) => {}
         }
     }
@@ -84,7 +82,6 @@ async fn send_on(desk: &Desk, id: JobId) -> Result<(), StoreError> {
     }
     answers.follow(tx.take_effects());
     tx.commit().await?;
-    answers.say(Change::Outbox);
     answers.give(desk).await;
     Ok(())
 }

@@ -16,8 +16,6 @@ pub(crate) enum Change {
     Log(BuildNumber),
     /// An agent came, went, or has other slots free.
     Agents,
-    /// Something lies in the outbox.
-    Outbox,
     /// A forge delivered something, or it was handled.
     Deliveries,
     /// A project, or a schedule of one.

@@ -74,7 +74,6 @@ pub(crate) async fn restart(
     tx.commit().await?;
     // The older one is shown with those that do it again.
     answers.say(Change::Build(of));
-    answers.say(Change::Outbox);
     answers.give(desk).await;
     Ok(told(of, build, &past, &carried))
 }

@@ -102,7 +102,6 @@ async fn let_happen(
         answers.tell(&attempt.agent, Control::Abort { claim, reason });
         answers.say(Change::Build(job.build));
         answers.say(Change::Log(job.build));
-        answers.say(Change::Outbox);
     }
     answers.follow(tx.take_effects());
     tx.commit().await?;

@@ -193,6 +193,18 @@ fn lints_are_expected_with_a_reason_and_never_allowed() {
     expect_none("write #[expect(lint, reason = \"…\")] instead of #[allow]:", &found);
 }
 
+/// SQLite plans a query anew each time a number is bound that its plan may depend on.
+#[test]
+fn no_query_is_planned_each_time_that_it_is_asked() {
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|source| source.path.starts_with("coordinator/src/store")) {
+        let lines = source.text.lines().enumerate();
+        let bare = lines.filter(|(_, line)| line.contains("LIMIT $") && !line.trim_start().starts_with("//"));
+        found.extend(bare.map(|(index, line)| format!("{}:{}: {}", source.path, index + 1, line.trim())));
+    }
+    expect_none("write LIMIT 0 + $1 instead of LIMIT $1:", &found);
+}
+
 #[test]
 fn names_say_something() {
     const EMPTY: [&str; 9] = ["manager", "helper", "helpers", "util", "utils", "common", "data", "info", "misc"];

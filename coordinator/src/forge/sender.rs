@@ -13,11 +13,13 @@ use tokio_util::sync::CancellationToken;
 use super::answer::verdict;
 use super::{Http, Kind, Verdict, http, request};
 use crate::desk::Desk;
-use crate::feed::Change;
 use crate::store::{SealedFor, StoreError, ToTell};
 
 /// How long it sleeps at most while something waits.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How long it sleeps when nothing does and nobody wakes it: whoever would have may have ended between its write and that.
+const LOOK_UNASKED: Duration = Duration::from_secs(60);
 
 /// How often something is told before it is given up: with the waits between, after most of a day.
 const TRIES: u32 = 30;
@@ -40,9 +42,7 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
             return shutdown.cancelled().await;
         }
     };
-    let mut changes = desk.feed.listen();
     loop {
-        changes.catch_up();
         let open = match tell(&desk, &http, now_ms()).await {
             Ok(open) => open,
             Err(error) => {
@@ -52,8 +52,8 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = changes.next_of(|change| matches!(change, Change::Build(_))) => {}
-            () = sleep(LOOK_EVERY), if open => {}
+            () = desk.store.errands().statuses.notified() => {}
+            () = sleep(if open { LOOK_EVERY } else { LOOK_UNASKED }) => {}
         }
     }
 }

@@ -120,11 +120,18 @@ impl Store {
 impl Transaction {
     /// The attempt of a claim, whether current or not.
     pub(crate) async fn attempt(&mut self, claim: ClaimId) -> Result<Option<Attempt>, StoreError> {
+        if let Some(known) = self.attempts.get(&claim) {
+            return Ok(Some(known.clone()));
+        }
         let row = sqlx::query("SELECT * FROM attempts WHERE claim = $1")
             .bind(claim.reveal())
             .fetch_optional(&mut *self.tx)
             .await?;
-        row.as_ref().map(attempt_of).transpose()
+        let attempt = row.as_ref().map(attempt_of).transpose()?;
+        if let Some(attempt) = &attempt {
+            self.attempts.insert(claim, attempt.clone());
+        }
+        Ok(attempt)
     }
 
     pub(super) async fn insert_attempt(
@@ -147,6 +154,17 @@ impl Transaction {
         .bind(int(now_ms))
         .execute(&mut *self.tx)
         .await?;
+        let made = Attempt {
+            claim: taking.claim,
+            job,
+            attempt,
+            agent: taking.agent.clone(),
+            sealing: taking.sealing.clone(),
+            state: AttemptState::Running,
+            last_seq: 0,
+            not_twice: false,
+        };
+        self.attempts.insert(taking.claim, made);
         Ok(())
     }
 
@@ -156,6 +174,7 @@ impl Transaction {
         state: AttemptState,
         now_ms: u64,
     ) -> Result<(), StoreError> {
+        self.attempts.remove(&claim);
         sqlx::query("UPDATE attempts SET state = $2, ended_ms = $3 WHERE claim = $1 AND state = 'running'")
             .bind(claim.reveal())
             .bind(state.name())
@@ -187,6 +206,7 @@ impl Transaction {
 
     /// Remembers how far an attempt's events were taken, so that a repetition is seen.
     pub(crate) async fn took_event(&mut self, claim: ClaimId, seq: u64) -> Result<(), StoreError> {
+        self.attempts.entry(claim).and_modify(|attempt| attempt.last_seq = seq);
         sqlx::query("UPDATE attempts SET last_seq = $2 WHERE claim = $1")
             .bind(claim.reveal())
             .bind(int(seq))
@@ -197,6 +217,7 @@ impl Transaction {
 
     /// A stage that must not run twice may begin from now on.
     pub(crate) async fn begins_not_twice(&mut self, claim: ClaimId) -> Result<(), StoreError> {
+        self.attempts.entry(claim).and_modify(|attempt| attempt.not_twice = true);
         sqlx::query("UPDATE attempts SET not_twice = 1 WHERE claim = $1")
             .bind(claim.reveal())
             .execute(&mut *self.tx)

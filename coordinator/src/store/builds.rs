@@ -172,17 +172,15 @@ impl Transaction {
         Ok(())
     }
 
-    /// Folds the jobs of a build into where it stands, and puts what its publisher wants to hear into the outbox. Gives
-    /// whether its end may be another job's too.
-    pub(super) async fn fold(&mut self, number: BuildNumber, now_ms: u64) -> Result<bool, StoreError> {
-        let rows = sqlx::query(
-            "SELECT state, cancelling, ending, child, skipped, ended_for, coalesce(terms ->> '$.finally', 0) AS finally
-             FROM jobs WHERE build = $1 ORDER BY rowid",
-        )
-        .bind(int(number.0))
-        .fetch_all(&mut *self.tx)
-        .await?;
-        let (status, ending) = folded(&rows)?;
+    /// Folds the jobs of a build, which [`members`](super::members::members) found, into where it stands, and puts what
+    /// its publisher wants to hear into the outbox. Gives whether its end may be another job's too.
+    pub(super) async fn fold(
+        &mut self,
+        number: BuildNumber,
+        members: &[SqliteRow],
+        now_ms: u64,
+    ) -> Result<bool, StoreError> {
+        let (status, ending) = folded(members)?;
         let (status, ending) = self.timed_out(number, status, ending).await?;
         let ended_ms = ending.is_some().then(|| int(now_ms));
         let begins = matches!(status, Status::Running | Status::Cancelling);

@@ -10,7 +10,9 @@ use protocol::state::{Happening, JobState};
 use protocol::{AgentId, BuildNumber, ClaimId, JobId, JobKey};
 use sqlx::Row as _;
 
-use super::members::{Course, Shared, courses, job_group, shared, shared_group, waiting_in_groups};
+use super::members::{
+    Course, Shared, courses, courses_of, job_group, members, shared, shared_group, waiting_in_groups,
+};
 use super::terms::Answer;
 use super::{StoreError, Transaction, int, json, json_or_none, to_json};
 
@@ -148,8 +150,11 @@ impl Transaction {
             }
             let Some(build) = open.builds.pop_first() else { return Ok(()) };
             self.effects.builds.insert(build);
-            self.take_turns(build, &mut open, now_ms).await?;
-            if self.fold(build, now_ms).await? {
+            let mut jobs = members(&mut self.tx, build).await?;
+            if self.take_turns(build, courses_of(&jobs)?, &mut open, now_ms).await? {
+                jobs = members(&mut self.tx, build).await?;
+            }
+            if self.fold(build, &jobs, now_ms).await? {
                 self.come_back(build, &mut open, now_ms).await?;
             }
             if !self.has_groups().await? {
@@ -174,17 +179,24 @@ impl Transaction {
         Ok(found)
     }
 
-    /// Gives turns to those of a build's jobs whose turn it is, and passes over those that never have one.
-    async fn take_turns(&mut self, build: BuildNumber, open: &mut Open, now_ms: u64) -> Result<(), StoreError> {
-        let mut jobs = courses(&mut self.tx, build).await?;
+    /// Gives turns to those of a build's jobs whose turn it is, and passes over those that never have one. Gives whether
+    /// it did.
+    async fn take_turns(
+        &mut self,
+        build: BuildNumber,
+        mut jobs: Vec<Course>,
+        open: &mut Open,
+        now_ms: u64,
+    ) -> Result<bool, StoreError> {
         if jobs.is_empty() {
             // It is yet to be planned.
-            return Ok(());
+            return Ok(false);
         }
         let waiting = self.take_shared(build).await?;
         let begun = |job: &Course| !waiting.iter().any(|shared| shared.is_of(job));
-        let mut changed = true;
+        let (mut changed, mut rounds) = (true, 0);
         while std::mem::take(&mut changed) {
+            rounds += 1;
             let members: Vec<Member> = jobs.iter().map(|job| job.member.clone()).collect();
             for (place, failed) in course::to_end(&members) {
                 let reason = format!("{failed} failed, and then the others beside it end too (fail_fast)");
@@ -214,7 +226,8 @@ impl Transaction {
                 }
             }
         }
-        Ok(())
+        // In the last round nothing changed any more.
+        Ok(rounds > 1)
     }
 
     /// Only its group stands before a job. Where that goes by who was ready first, it has its place from now on.
@@ -279,6 +292,7 @@ impl Transaction {
 
     async fn give_turn(&mut self, job: &Course) -> Result<(), StoreError> {
         let unmet = if job.terms.downstream.is_some() { -1 } else { 0 };
+        self.left.downstream |= unmet < 0;
         sqlx::query("UPDATE jobs SET unmet = $2 WHERE id = $1")
             .bind(job.id.to_string())
             .bind(unmet)

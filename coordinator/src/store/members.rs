@@ -24,19 +24,33 @@ pub(super) struct Course {
     pub(super) pipeline: String,
 }
 
-/// The planned jobs of a build, in the order of the plan; before that, the one that a maintainer must let plan it.
-pub(super) async fn courses(tx: &mut SqliteConnection, build: BuildNumber) -> Result<Vec<Course>, StoreError> {
+/// All jobs of a build, in the order of their making, as the course and the fold of the build read them.
+pub(super) async fn members(tx: &mut SqliteConnection, build: BuildNumber) -> Result<Vec<SqliteRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT id, key, needs, terms, answer, state, unmet, attempts, claim, agent, cancelling, ending, child, skipped,
-                pipeline,
+                pipeline, ended_for, coalesce(terms ->> '$.finally', 0) AS finally,
+                plan IS NOT NULL OR (unmet > 0 AND state = 'queued') AS takes_turns,
                 child IS NOT NULL OR carried IS NOT NULL
                 OR EXISTS (SELECT 1 FROM attempts a WHERE a.job = jobs.id AND a.state <> 'abandoned') AS ran
-         FROM jobs WHERE build = $1 AND (plan IS NOT NULL OR (unmet > 0 AND state = 'queued')) ORDER BY rowid",
-    )
-    .bind(int(build.0))
-    .fetch_all(tx)
-    .await?;
-    rows.iter().map(course_of).collect()
+         FROM jobs WHERE build = $1 ORDER BY rowid",
+    );
+    Ok(rows.bind(int(build.0)).fetch_all(tx).await?)
+}
+
+/// The planned jobs among them, in the order of the plan; before that, the one that a maintainer must let plan it.
+pub(super) fn courses_of(members: &[SqliteRow]) -> Result<Vec<Course>, StoreError> {
+    let mut courses = Vec::with_capacity(members.len());
+    for row in members {
+        if row.try_get("takes_turns")? {
+            courses.push(course_of(row)?);
+        }
+    }
+    Ok(courses)
+}
+
+/// The same, looked up.
+pub(super) async fn courses(tx: &mut SqliteConnection, build: BuildNumber) -> Result<Vec<Course>, StoreError> {
+    courses_of(&members(tx, build).await?)
 }
 
 fn course_of(row: &SqliteRow) -> Result<Course, StoreError> {

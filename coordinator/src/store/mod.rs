@@ -14,6 +14,8 @@ mod begun;
 mod builds;
 mod course;
 mod deliveries;
+mod errands;
+mod error;
 mod handed;
 mod history;
 mod incidents;
@@ -46,19 +48,19 @@ mod why;
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use protocol::AgentId;
+use protocol::{AgentId, ClaimId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
 use sqlx::{Connection as _, Row as _, Sqlite, SqliteConnection, SqlitePool};
+
+use errands::Left;
 
 pub(crate) use adoptions::{Adoption, Settled};
 pub(crate) use agents::Agent;
@@ -68,6 +70,8 @@ pub(crate) use begun::AskedFor;
 pub(crate) use builds::{Build, NewBuild};
 pub(crate) use course::{AskedToEnd, AtGate, Effects, Spare};
 pub(crate) use deliveries::{Delivery, NewDelivery, Stored};
+pub(crate) use errands::Errands;
+pub use error::StoreError;
 pub(crate) use handed::{Archive, Received};
 pub(crate) use history::Work;
 pub(crate) use job_views::Held;
@@ -91,83 +95,6 @@ pub(crate) use timed::Timed;
 pub(crate) use timeline::{AttemptTimes, Times};
 pub(crate) use tokens::{NewToken, Session, Token};
 pub(crate) use views::{Page, Snapshot};
-
-/// Why the store could not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// A folder or file.
-    #[error("{path} cannot be used: {source}; look at its owner and at the room on its disk")]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Another coordinator has it.
-    #[error("another coordinator works in {0}; end it first, or name another folder with --state-dir")]
-    InUse(PathBuf),
-    /// A newer program wrote it.
-    #[error(
-        "the database {path} was last used by a newer buildr (its schema has version {version}, this program knows {known}); use that version again, or restore a backup from before the update"
-    )]
-    TooNew {
-        /// Where it lies.
-        path: PathBuf,
-        /// The schema that it has.
-        version: i64,
-        /// The newest schema that this program knows.
-        known: i64,
-    },
-    /// It could not be brought up to date.
-    #[error(
-        "the database {path} cannot be brought up to date: {source}; restore a backup, or move it away to begin with an empty one"
-    )]
-    Migration {
-        /// Where it lies.
-        path: PathBuf,
-        /// Why not.
-        source: MigrateError,
-    },
-    /// The disk takes no more.
-    #[error("the disk that the farm's database lies on is full, so nothing can be stored; make room on it")]
-    Full,
-    /// The database failed.
-    #[error("the database failed: {0}; look at the disk that it lies on")]
-    Database(sqlx::Error),
-    /// What it holds is not what this program writes.
-    #[error("the database holds a {what} that cannot be read: {reason}; restore a backup")]
-    Damaged {
-        /// What kind of thing.
-        what: &'static str,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
-
-impl StoreError {
-    /// Whether it lies in what was to be written rather than in the disk: trying again does not help.
-    pub(crate) fn is_about_the_content(&self) -> bool {
-        use sqlx::error::ErrorKind;
-        match self {
-            Self::Damaged { .. } => true,
-            Self::Database(sqlx::Error::Database(error)) => !matches!(error.kind(), ErrorKind::Other),
-            Self::Database(error) => matches!(error, sqlx::Error::Encode(_) | sqlx::Error::ColumnDecode { .. }),
-            _ => false,
-        }
-    }
-}
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        match &error {
-            sqlx::Error::Database(found) if found.code().is_some_and(|code| FULL.contains(&&*code)) => Self::Full,
-            _ => Self::Database(error),
-        }
-    }
-}
-
-/// What SQLite says when the disk takes no more: SQLITE_FULL, and SQLITE_IOERR_SHMSIZE for the index of its log.
-const FULL: [&str; 2] = ["13", "4874"];
 
 /// What cannot be stored at present, each with why not.
 #[derive(Debug, Default)]
@@ -193,6 +120,7 @@ pub(crate) struct Store {
     begun: begun::Begun,
     trouble: Mutex<Trouble>,
     hearers: Arc<Hearers>,
+    errands: Arc<Errands>,
     /// Held while this coordinator lives, so that no second one works in the same folder.
     _lock: File,
 }
@@ -200,7 +128,9 @@ pub(crate) struct Store {
 /// How many may read at the same time: pages and followers, of which each reads for a moment.
 const READERS: u32 = 4;
 
-/// How many statements each connection keeps prepared: more than there are, so that none is read twice.
+/// How many statements each connection keeps prepared: more than there are, so that none is read twice. (A bare `LIMIT $1`
+/// would be all the same: SQLite plans a query anew each time a number is bound that its plan may depend on. So they are
+/// written `LIMIT 0 + $1`.)
 const STATEMENTS: usize = 256;
 
 /// How much of the database each reader keeps in memory, in KiB, as SQLite writes that: what lies in the system's own
@@ -240,7 +170,16 @@ impl Store {
         let readers = pool(READERS).connect_with(options).await?;
         let logs = LogFiles::new(folder.join("logs"));
         let begun = begun::Begun::new();
-        Ok(Self { writer, readers, logs, begun, trouble: Mutex::default(), hearers: Arc::default(), _lock: lock })
+        Ok(Self {
+            writer,
+            readers,
+            logs,
+            begun,
+            trouble: Mutex::default(),
+            hearers: Arc::default(),
+            errands: Arc::default(),
+            _lock: lock,
+        })
     }
 
     /// Begins to write. Whoever else wants to write waits until this is committed or dropped.
@@ -253,9 +192,12 @@ impl Store {
             tx,
             effects: Effects::default(),
             agents: HashMap::new(),
+            attempts: HashMap::new(),
             grouped: None,
             tells: None,
             hearers: Arc::clone(&self.hearers),
+            left: Left::default(),
+            errands: Arc::clone(&self.errands),
         })
     }
 
@@ -292,12 +234,17 @@ pub(crate) struct Transaction {
     effects: Effects,
     /// The agents that were looked up in it: nearly all reports of a batch are of the same few.
     agents: HashMap<AgentId, Option<Agent>>,
+    /// The attempts that were looked up in it, and have not changed since: several reports of a batch are of the same.
+    attempts: HashMap<ClaimId, Attempt>,
     /// Whether anything is in a group, once that was looked up.
     grouped: Option<bool>,
     /// Whether any forge is told how builds go, once that was looked up.
     tells: Option<bool>,
     /// Whether somebody wants to hear when a branch breaks or is fixed.
     hearers: Arc<Hearers>,
+    /// What it leaves to others to do.
+    left: Left,
+    errands: Arc<Errands>,
 }
 
 impl Transaction {
@@ -306,7 +253,9 @@ impl Transaction {
     /// # Errors
     /// When the database fails; then nothing was changed.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.tx.commit().await?)
+        self.tx.commit().await?;
+        self.errands.wake(&self.left);
+        Ok(())
     }
 }
 

@@ -46,7 +46,7 @@ impl Store {
     /// Status messages that wait, the oldest first.
     pub(crate) async fn open_replies(&self) -> Result<Vec<OpenReply>, StoreError> {
         let rows =
-            sqlx::query("SELECT * FROM replies ORDER BY id LIMIT $1").bind(PAGE).fetch_all(&self.readers).await?;
+            sqlx::query("SELECT * FROM replies ORDER BY id LIMIT 0 + $1").bind(PAGE).fetch_all(&self.readers).await?;
         let reply = |row: &SqliteRow| {
             let to = ReplyTo { queue: row.try_get("queue")?, correlation_id: row.try_get("correlation")? };
             Ok(OpenReply { id: row.try_get("id")?, to, status: json(row, "status")? })
@@ -56,7 +56,7 @@ impl Store {
 
     /// Messages that wait to be buried, the oldest first.
     pub(crate) async fn open_letters(&self) -> Result<Vec<OpenLetter>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM dead_letters WHERE buried = 0 ORDER BY id LIMIT $1")
+        let rows = sqlx::query("SELECT * FROM dead_letters WHERE buried = 0 ORDER BY id LIMIT 0 + $1")
             .bind(PAGE)
             .fetch_all(&self.readers)
             .await?;
@@ -72,6 +72,7 @@ impl Store {
 impl Transaction {
     /// Puts a status message into the outbox.
     pub(crate) async fn insert_reply(&mut self, to: &ReplyTo, status: &StatusMessage) -> Result<(), StoreError> {
+        self.left.outbox = true;
         sqlx::query("INSERT INTO replies (queue, correlation, status) VALUES ($1, $2, $3)")
             .bind(&to.queue)
             .bind(&to.correlation_id)
@@ -89,6 +90,7 @@ impl Transaction {
 
     /// Lays a message aside for people: of its bytes as many as they need to see what it was.
     pub(crate) async fn lay_aside(&mut self, letter: &DeadLetter, now_ms: u64) -> Result<(), StoreError> {
+        self.left.outbox = true;
         sqlx::query("INSERT INTO dead_letters (queue, body, reason, at_ms) VALUES ($1, $2, $3, $4)")
             .bind(&letter.queue)
             .bind(&letter.body[..letter.body.len().min(EXCERPT)])

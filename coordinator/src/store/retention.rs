@@ -46,7 +46,7 @@ const NOT_KEPT: &str = "
                     WHERE l.carried_from = b.number AND o.ended_ms IS NULL)
     AND NOT EXISTS (SELECT 1 FROM jobs p JOIN builds o ON o.number = p.build
                     WHERE p.child = b.number AND o.ended_ms IS NULL)
-    AND b.number NOT IN (SELECT n.number FROM builds n WHERE n.repo = b.repo ORDER BY n.number DESC LIMIT $2)
+    AND b.number NOT IN (SELECT n.number FROM builds n WHERE n.repo = b.repo ORDER BY n.number DESC LIMIT 0 + $2)
     AND (b.repo IN (SELECT value FROM json_each($4))) = $5";
 
 impl Store {
@@ -74,7 +74,7 @@ impl Store {
             }
         };
         let statement =
-            format!("SELECT b.number FROM builds b WHERE {NOT_KEPT} AND {still} ORDER BY b.ended_ms LIMIT $3");
+            format!("SELECT b.number FROM builds b WHERE {NOT_KEPT} AND {still} ORDER BY b.ended_ms LIMIT 0 + $3");
         // It is put together of what stands here.
         let rows = sqlx::query(sqlx::AssertSqlSafe(statement))
             .bind(int(old.before_ms))
@@ -158,6 +158,7 @@ impl Transaction {
     }
 
     async fn remove_build(&mut self, build: BuildNumber) -> Result<(), StoreError> {
+        self.attempts.clear();
         self.each_of(
             build,
             &[

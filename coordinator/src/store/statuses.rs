@@ -97,7 +97,7 @@ impl Store {
     pub(crate) async fn to_tell(&self, now_ms: u64) -> Result<Vec<ToTell>, StoreError> {
         let rows = sqlx::query(
             "SELECT s.*, r.forge, r.api, r.token_by, r.token_sealed FROM statuses s JOIN reporting r ON r.identity = s.identity
-             WHERE s.told < s.version AND s.not_before_ms <= $1 ORDER BY s.build, s.context LIMIT $2",
+             WHERE s.told < s.version AND s.not_before_ms <= $1 ORDER BY s.build, s.context LIMIT 0 + $2",
         )
         .bind(int(now_ms))
         .bind(PAGE)
@@ -146,6 +146,7 @@ impl Transaction {
         .execute(&mut *self.tx)
         .await?;
         // What the old token did not open may be told now.
+        self.left.statuses = true;
         sqlx::query("UPDATE statuses SET not_before_ms = 0, tries = 0 WHERE identity = $1 AND told < version")
             .bind(&reporting.identity)
             .execute(&mut *self.tx)
@@ -297,6 +298,7 @@ impl Transaction {
         build: BuildNumber,
         said: &Said,
     ) -> Result<(), StoreError> {
+        self.left.statuses = true;
         // Of two builds of one commit the newer one is meant.
         sqlx::query(
             "INSERT INTO statuses (identity, commit_id, context, build, wanted) VALUES ($1, $2, $3, $4, $5)

@@ -136,6 +136,11 @@ impl Answers {
 
     /// Says all of it. Controls are hints: one that does not arrive is said again after the next heartbeat.
     pub(crate) async fn give(self, desk: &Desk) {
+        self.say_here(desk).tell(desk).await;
+    }
+
+    /// Says what this process hears, at once. What agents are to hear is given back.
+    pub(super) fn say_here(self, desk: &Desk) -> Untold {
         let now = Instant::now();
         see(desk, self.sights, now);
         if self.announce {
@@ -144,7 +149,18 @@ impl Answers {
         for change in self.changes {
             desk.feed.say(change);
         }
-        join_all(self.controls.into_iter().map(|(agent, answers)| tell(desk, agent, answers))).await;
+        Untold(self.controls)
+    }
+}
+
+/// What agents are yet to hear, each in order.
+#[must_use = "agents wait for it"]
+pub(super) struct Untold(BTreeMap<AgentId, Vec<Answer>>);
+
+impl Untold {
+    /// Tells all of them.
+    pub(super) async fn tell(self, desk: &Desk) {
+        join_all(self.0.into_iter().map(|(agent, answers)| tell(desk, agent, answers))).await;
     }
 }
 
@@ -168,28 +184,19 @@ fn see(desk: &Desk, sights: Vec<Sight>, now: Instant) {
 }
 
 async fn tell(desk: &Desk, agent: AgentId, answers: Vec<Answer>) {
-    let address = Address::Agent(agent.clone());
+    let mut controls = Vec::with_capacity(answers.len());
     for answer in answers {
         let control = match answer {
-            Answer::Control(control) => control,
-            Answer::Grant(grant, sealing) => match sealed(desk, &grant, &sealing) {
-                Ok(control) => control,
-                Err(error) => {
-                    tracing::error!("agent {agent} cannot be granted a job: {error}");
-                    continue;
-                }
-            },
+            Answer::Control(control) => Ok(control),
+            Answer::Grant(grant, sealing) => sealed(desk, &grant, &sealing),
         };
-        let control = match signed(desk, &agent, control) {
-            Ok(control) => control,
-            Err(error) => {
-                tracing::error!("agent {agent} cannot be told something: {error}");
-                continue;
-            }
-        };
-        if let Err(error) = desk.link.control(&address, &control).await {
-            tracing::debug!("agent {agent} could not be told something, and will ask again: {error}");
+        match control.and_then(|control| signed(desk, &agent, control)) {
+            Ok(control) => controls.push(control),
+            Err(error) => tracing::error!("agent {agent} cannot be told something: {error}"),
         }
+    }
+    if let Err(error) = desk.link.control_all(&Address::Agent(agent.clone()), &controls).await {
+        tracing::debug!("agent {agent} could not be told something, and will ask again: {error}");
     }
 }
 

@@ -33,7 +33,6 @@ pub(crate) async fn cancel(desk: &Desk, build: BuildNumber, reason: &str) -> Res
     answers.follow(tx.take_effects());
     tx.commit().await?;
     answers.say(Change::Build(build));
-    answers.say(Change::Outbox);
     answers.give(desk).await;
     Ok(Some(Cancelled { status, changed }))
 }

@@ -70,7 +70,6 @@ impl Turn<'_> {
         if self.tx.apply(&job, &Happening::Abandoned { claim }, self.now_ms).await?.is_ok() {
             self.answers.gone(claim);
             self.answers.say(Change::Build(job.build));
-            self.answers.say(Change::Outbox);
         }
         Ok(())
     }
@@ -116,7 +115,6 @@ impl Turn<'_> {
         match self.tx.take(job, &taking, self.now_ms).await? {
             Ok(JobState::Running { .. }) => {
                 self.answers.say(Change::Build(job.build));
-                self.answers.say(Change::Outbox);
                 let Some(attempt) = self.tx.attempt(claim.claim).await? else { return Ok(()) };
                 // The first time alone: a claim that is played again is no sign of life.
                 self.answers.held(claim.claim, &claim.agent);

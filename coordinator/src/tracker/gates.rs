@@ -103,7 +103,6 @@ pub(crate) async fn answer(
     let mut answers = Answers::saying(Change::Build(build));
     answers.follow(tx.take_effects());
     tx.commit().await?;
-    answers.say(Change::Outbox);
     answers.give(desk).await;
     Ok(Approved { job: key, message })
 }

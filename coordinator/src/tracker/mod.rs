@@ -27,14 +27,15 @@ use protocol::api::IncidentKind;
 use protocol::job::{ReplyTo, StatusMessage};
 use protocol::link::{DeadLetter, Incoming, LinkError};
 use protocol::report::{Rejected, Report, Said};
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::desk::Desk;
-use crate::feed::Change;
 use crate::store::{Sent, StoreError, Transaction};
 
 pub(crate) use answers::Answers;
+use answers::Untold;
 pub(crate) use cancel::cancel;
 pub(crate) use enrolment::{Approval, approve};
 pub(crate) use gates::{GateRefusal, Person, answer};
@@ -56,9 +57,22 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The queue that reports come from, as it stands on messages that are laid aside.
 const EVENTS: &str = "buildr.events.v1";
 
+/// How many batches' answers may wait to be told: one is told while the next batch is stored.
+const UNTOLD: usize = 1;
+
 /// Applies reports until `shutdown`, or until the line is closed.
 pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
-    let desk = &*desk;
+    // One after the other, so that what an agent hears does not overtake itself.
+    let (tell, mut untold) = mpsc::channel::<Untold>(UNTOLD);
+    let telling = async {
+        while let Some(untold) = untold.recv().await {
+            untold.tell(&desk).await;
+        }
+    };
+    tokio::join!(apply_all(&desk, &shutdown, tell), telling);
+}
+
+async fn apply_all(desk: &Desk, shutdown: &CancellationToken, tell: mpsc::Sender<Untold>) {
     loop {
         let batch = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -69,23 +83,25 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
             Err(LinkError::Closed) => return,
             Err(error) => {
                 tracing::warn!("reports cannot be read at present: {error}");
-                pause(&shutdown).await;
+                pause(shutdown).await;
                 continue;
             }
         };
         match apply(desk, &reports).await {
             Ok(answers) => {
                 desk.store.note_trouble(Sent::Reports, None);
-                answers.give(desk).await;
+                let untold = answers.say_here(desk);
                 // When it does not count the reports come again, and change nothing then.
                 settle.ack().await;
+                // It is received as long as this goes on.
+                tell.send(untold).await.ok();
             }
             Err(error) => {
                 tracing::error!("{} reports wait to be stored: {error}", reports.len());
                 let waits = format!("what agents report waits to be stored: {error}");
                 desk.store.note_trouble(Sent::Reports, Some(waits));
                 settle.requeue().await;
-                pause(&shutdown).await;
+                pause(shutdown).await;
             }
         }
     }
@@ -138,7 +154,7 @@ async fn lay_aside(desk: &Desk, report: &Incoming, error: &StoreError) -> Result
     tx.lay_aside(&letter, now_ms()).await?;
     tx.note_incident(IncidentKind::Unreadable, EVENTS, &letter.reason, now_ms()).await?;
     tx.commit().await?;
-    Ok(Answers::saying(Change::Outbox))
+    Ok(Answers::default())
 }
 
 /// One transaction's worth of reports: where they are written, and what is to be said once they are.
@@ -207,7 +223,6 @@ impl Turn<'_> {
         tracing::warn!("a message from {queue} is laid aside: {reason}");
         let letter = DeadLetter { body, queue: queue.to_owned(), reason: reason.to_owned() };
         self.tx.lay_aside(&letter, self.now_ms).await?;
-        self.answers.say(Change::Outbox);
         self.tx.note_incident(kind, queue, reason, self.now_ms).await
     }
 
@@ -217,7 +232,6 @@ impl Turn<'_> {
         let status =
             StatusMessage { repo, branch: None, build: None, status: "rejected".to_owned(), message, commit: None };
         self.tx.insert_reply(&reply, &status).await?;
-        self.answers.say(Change::Outbox);
         Ok(())
     }
 }

@@ -9,7 +9,6 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::desk::Desk;
-use crate::feed::Change;
 use crate::store::StoreError;
 
 /// How often it tries to send a status message. Nobody may listen any more, and the others must not wait for that.
@@ -18,13 +17,14 @@ const TRIES: u32 = 3;
 /// How long it waits between two tries.
 const TRY_EVERY: Duration = Duration::from_secs(2);
 
+/// How often it looks even though nobody woke it: whoever would have may have ended between its write and that.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
 /// Sends until `shutdown`.
 pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
     let desk = &*desk;
-    let mut changes = desk.feed.listen();
     let mut tries = HashMap::new();
     loop {
-        changes.catch_up();
         let open = match send(desk, &mut tries).await {
             Ok(open) => open,
             Err(error) => {
@@ -34,8 +34,8 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = changes.next_of(|change| change == Change::Outbox) => {}
-            () = sleep(TRY_EVERY), if open => {}
+            () = desk.store.errands().outbox.notified() => {}
+            () = sleep(if open { TRY_EVERY } else { LOOK_EVERY }) => {}
         }
     }
 }
@@ -48,8 +48,10 @@ async fn send(desk: &Desk, tries: &mut HashMap<i64, u32>) -> Result<bool, StoreE
 }
 
 async fn send_replies(desk: &Desk, tries: &mut HashMap<i64, u32>) -> Result<bool, StoreError> {
-    let mut open = false;
-    for reply in desk.store.open_replies().await? {
+    let replies = desk.store.open_replies().await?;
+    // Behind as many as are looked at together there may be more.
+    let open = !replies.is_empty();
+    for reply in replies {
         let tried = tries.entry(reply.id).or_default();
         match desk.link.reply(&reply.to, &reply.status).await {
             Ok(Delivered::Yes) => {}
@@ -58,7 +60,6 @@ async fn send_replies(desk: &Desk, tries: &mut HashMap<i64, u32>) -> Result<bool
             result if *tried + 1 < TRIES => {
                 tracing::debug!("a reply to {:?} waits: {result:?}", reply.to.queue);
                 *tried += 1;
-                open = true;
                 continue;
             }
             result => tracing::warn!("a reply to {:?} is given up: {result:?}", reply.to.queue),
@@ -72,7 +73,9 @@ async fn send_replies(desk: &Desk, tries: &mut HashMap<i64, u32>) -> Result<bool
 }
 
 async fn bury(desk: &Desk) -> Result<bool, StoreError> {
-    for letter in desk.store.open_letters().await? {
+    let letters = desk.store.open_letters().await?;
+    let found = !letters.is_empty();
+    for letter in letters {
         match desk.link.bury(&letter.letter).await {
             Ok(()) => {}
             // It stays in the store, where people find it too.
@@ -83,5 +86,5 @@ async fn bury(desk: &Desk) -> Result<bool, StoreError> {
         tx.letter_buried(letter.id).await?;
         tx.commit().await?;
     }
-    Ok(false)
+    Ok(found)
 }

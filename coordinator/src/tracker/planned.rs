@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
+use protocol::JobKey;
 use protocol::outcome::{Cause, Ending};
 use protocol::plan::{BuildPlan, Concurrency, Downstream, Gate, MAX_JOBS, MAX_PLAN_BYTES, PlannedJob, Variable};
-use protocol::{BuildNumber, JobKey};
 
 use super::Turn;
 use crate::config::Supersede;
 use crate::intake::{check_variables, planning_key};
-use crate::store::{Attempt, Job, Spare, StoreError};
+use crate::store::{Attempt, Build, Job, Spare, StoreError};
 
 /// How long a build's `finally` may take.
 const FINALLY_MS: u64 = 5 * 60 * 1000;
@@ -42,8 +42,9 @@ impl Turn<'_> {
             return Ok(());
         }
         self.tx.plan_build(job.build, build, jobs).await?;
-        self.supersede(job.build, jobs, build).await?;
-        self.schedules(job.build, &build.schedules).await?;
+        let Some(known) = self.tx.build(job.build).await? else { return Ok(()) };
+        self.supersede(&known, jobs, build).await?;
+        self.schedules(&known, &build.schedules).await?;
         if let [only] = jobs
             && only.goes_on(build)
         {
@@ -62,13 +63,7 @@ impl Turn<'_> {
     }
 
     /// Ends the older builds that this one makes needless, but nothing of them that must not be cut short.
-    async fn supersede(
-        &mut self,
-        number: BuildNumber,
-        jobs: &[PlannedJob],
-        plan: &BuildPlan,
-    ) -> Result<(), StoreError> {
-        let Some(build) = self.tx.build(number).await? else { return Ok(()) };
+    async fn supersede(&mut self, build: &Build, jobs: &[PlannedJob], plan: &BuildPlan) -> Result<(), StoreError> {
         let usual = match self.desk.config.supersede {
             Supersede::Never => false,
             Supersede::PullRequests => build.origin.pull_request.is_some(),
@@ -77,8 +72,8 @@ impl Turn<'_> {
         if !plan.cancel_superseded.unwrap_or(usual) {
             return Ok(());
         }
-        for older in self.tx.superseded_by(&build, jobs).await? {
-            let reason = format!("superseded by {number}");
+        for older in self.tx.superseded_by(build, jobs).await? {
+            let reason = format!("superseded by {}", build.number);
             self.tx.cancel(older, &reason, Spare::Guarded, self.now_ms).await?;
         }
         Ok(())

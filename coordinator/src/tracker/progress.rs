@@ -53,7 +53,7 @@ impl Turn<'_> {
             return Ok(());
         };
         let before = at.attempt.last_seq;
-        for moment in moments {
+        for (place, moment) in moments.iter().enumerate() {
             if at.is_current() && moment.seq > at.attempt.last_seq + 1 {
                 // What lies between was lost on its way, such as with a queue that somebody emptied. Events are taken
                 // in order, so the agent goes back to where this store is.
@@ -62,7 +62,9 @@ impl Turn<'_> {
                 break;
             }
             self.moment(&mut at, moment).await?;
+            // Behind the last one nobody looks at them any more.
             if changes_the_job(&moment.event)
+                && place + 1 < moments.len()
                 && let Some(after) = self.at(claim).await?
             {
                 let last_seq = at.attempt.last_seq;
@@ -192,7 +194,6 @@ impl Turn<'_> {
     fn gone(&mut self, claim: ClaimId) {
         self.answers.gone(claim);
         self.answers.say(Change::Agents);
-        self.answers.say(Change::Outbox);
     }
 
     pub(super) fn abort(&mut self, attempt: &Attempt, reason: &str) {

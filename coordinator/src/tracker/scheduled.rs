@@ -3,12 +3,11 @@
 
 use std::collections::HashSet;
 
-use protocol::BuildNumber;
 use protocol::plan::{MAX_SCHEDULES, Schedule};
 
 use super::Turn;
 use crate::intake::check_variables;
-use crate::store::{Scheduled, StoreError};
+use crate::store::{Build, Scheduled, StoreError};
 
 /// The longest name of a schedule or pipeline, in characters.
 const LONGEST: usize = 200;
@@ -18,9 +17,8 @@ const MOST: usize = 4 * MAX_SCHEDULES;
 
 impl Turn<'_> {
     /// Takes a repository's schedules from the plan of a build, when that build is one of those that count.
-    pub(super) async fn schedules(&mut self, number: BuildNumber, said: &[Schedule]) -> Result<(), StoreError> {
-        let Some(build) = self.tx.build(number).await? else { return Ok(()) };
-        let origin = &build.origin;
+    pub(super) async fn schedules(&mut self, build: &Build, said: &[Schedule]) -> Result<(), StoreError> {
+        let (number, origin) = (build.number, &build.origin);
         let proposed = !build.trusted || origin.pull_request.is_some() || origin.tag.is_some();
         let (Some(branch), Some(default_branch)) = (&build.branch, &build.default_branch) else { return Ok(()) };
         if proposed || branch != default_branch || !self.tx.is_of_tip(number).await? {

@@ -122,7 +122,6 @@ async fn take_away(
     answers.tell(&agent, Control::Abort { claim, reason: "the agent was revoked".to_owned() });
     answers.say(Change::Build(job.build));
     answers.say(Change::Log(job.build));
-    answers.say(Change::Outbox);
     Ok(true)
 }
 

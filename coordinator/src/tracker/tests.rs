@@ -15,6 +15,7 @@ use tempfile::tempdir;
 
 use super::*;
 use crate::config::Enrolment;
+use crate::feed::Change;
 use crate::store::AttemptState;
 use crate::testing::{Agent, Farm, soon};
 
@@ -436,6 +437,25 @@ async fn events_in_one_message_are_taken_one_after_the_other() {
     let stages: Vec<_> =
         view.attempts[0].stages.iter().map(|stage| (stage.image.as_str(), stage.result.is_some())).collect();
     assert_eq!((view.build.status.name(), stages), ("passed", vec![("first", true), ("x", true)]));
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn more_messages_than_are_looked_at_together_are_all_sent() {
+    const MANY: usize = 150;
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    farm.broker.declare_replies("mine");
+    let to = reply().unwrap();
+    let (repo, status) = ("https://example.org/x.git".to_owned(), "running".to_owned());
+    let said = StatusMessage { repo, branch: None, build: None, status, message: None, commit: None };
+    let mut tx = farm.desk.store.write().await.unwrap();
+    for _ in 0..MANY {
+        tx.insert_reply(&to, &said).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    // Nothing else happens on the farm that would have it looked at again.
+    assert_eq!(until_replies(&farm, MANY).await.len(), MANY);
     farm.stop().await;
 }
 

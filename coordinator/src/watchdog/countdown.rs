@@ -10,7 +10,6 @@ use protocol::state::Happening;
 use tokio::time::Instant;
 
 use crate::desk::Desk;
-use crate::feed::Change;
 use crate::store::{Spare, StoreError, Timed};
 use crate::tracker::Answers;
 
@@ -88,7 +87,7 @@ async fn end(desk: &Desk, timed: Timed) -> Result<(), StoreError> {
             tx.cancel(number, &reason, Spare::Nothing, now_ms()).await?;
         }
     }
-    let mut answers = Answers::saying(Change::Outbox);
+    let mut answers = Answers::default();
     answers.follow(tx.take_effects());
     tx.commit().await?;
     answers.give(desk).await;

@@ -9,7 +9,7 @@ use protocol::control::{Control, Grant};
 use protocol::outcome::Outcome;
 use protocol::plan::{Downstream, GateInput, Lane, PipelineTurn, RunOn, StagePlan, TakeOrder};
 use protocol::report::{JobEvent, TestFailure, Tests};
-use protocol::{ClaimId, Plan};
+use protocol::{BuildNumber, ClaimId, Plan};
 use tempfile::{TempDir, tempdir};
 
 use super::*;
