@@ -81,9 +81,13 @@ fn closed(needs: &[BTreeSet<usize>]) -> Result<Vec<BTreeSet<usize>>, Vec<usize>>
             if before[place].is_some() || needs[place].iter().any(|&need| before[need].is_none()) {
                 continue;
             }
-            let mut all = needs[place].clone();
-            for &need in &needs[place] {
-                all.extend(before[need].iter().flatten());
+            let mut all = BTreeSet::new();
+            // The latest first: what lies before a stage of a plain list is found with the one just before it, and
+            // what has been found is not gone through again.
+            for &need in needs[place].iter().rev() {
+                if all.insert(need) {
+                    all.extend(before[need].iter().flatten());
+                }
             }
             before[place] = Some(all);
             went_on = true;
