@@ -5,16 +5,14 @@ use std::collections::BTreeSet;
 
 use protocol::course::{self, At, Member, Turn};
 use protocol::outcome::{Ending, Outcome};
-use protocol::plan::Gate;
 use protocol::state::{Happening, JobState};
-use protocol::{AgentId, BuildNumber, ClaimId, JobId, JobKey};
+use protocol::{AgentId, BuildNumber, ClaimId, JobId};
 use sqlx::Row as _;
 
 use super::members::{
     Course, Shared, courses, courses_of, job_group, members, shared, shared_group, waiting_in_groups,
 };
-use super::terms::Answer;
-use super::{StoreError, Transaction, int, json, json_or_none, to_json};
+use super::{StoreError, Transaction, int, json};
 
 /// Whether a job or a build that is not over is in a group.
 pub(super) const HAS_GROUPS: &str = "
@@ -48,23 +46,6 @@ pub(crate) enum Spare {
     Nothing,
     /// Besides, what is in work and must not be cut short: jobs with a gate or a group.
     Guarded,
-}
-
-/// A job and its gate.
-#[derive(Debug, Clone)]
-pub(crate) struct AtGate {
-    /// Which job.
-    pub(crate) id: JobId,
-    /// Its name within the build.
-    pub(crate) key: JobKey,
-    /// Its gate, when it has one.
-    pub(crate) gate: Option<Gate>,
-    /// Whether a person let it begin.
-    pub(crate) answered: bool,
-    /// Who, as that one said.
-    pub(crate) answered_by: Option<String>,
-    /// Whether it stands before the whole build, and a maintainer opens it.
-    pub(crate) whole: bool,
 }
 
 /// A build that is to be cancelled, and why.
@@ -107,39 +88,6 @@ impl Transaction {
         let changed = self.ask_to_end(&cancel, &mut open, now_ms).await?;
         self.follow_up(open, now_ms).await?;
         Ok(changed)
-    }
-
-    /// Writes down what a person said at a gate.
-    pub(crate) async fn answer(&mut self, job: JobId, answer: &Answer) -> Result<(), StoreError> {
-        sqlx::query("UPDATE jobs SET answer = $2 WHERE id = $1 AND answer IS NULL")
-            .bind(job.to_string())
-            .bind(to_json("answer", answer)?)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
-    }
-
-    /// The planned jobs of a build as they stand at their gates, each beside what the course knows of it.
-    pub(crate) async fn at_gates(&mut self, build: BuildNumber) -> Result<(Vec<AtGate>, Vec<Member>), StoreError> {
-        let jobs = courses(&mut self.tx, build).await?;
-        let members = jobs.iter().map(|job| job.member.clone()).collect();
-        let mut at_gates = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let row = sqlx::query("SELECT answer FROM jobs WHERE id = $1")
-                .bind(job.id.to_string())
-                .fetch_one(&mut *self.tx)
-                .await?;
-            let answer: Option<Answer> = json_or_none(&row, "answer")?;
-            at_gates.push(AtGate {
-                id: job.id,
-                key: job.member.key,
-                whole: job.terms.whole,
-                gate: job.terms.gate,
-                answered: answer.is_some(),
-                answered_by: answer.and_then(|answer| answer.by),
-            });
-        }
-        Ok((at_gates, members))
     }
 
     async fn follow_up(&mut self, mut open: Open, now_ms: u64) -> Result<(), StoreError> {
