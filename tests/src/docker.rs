@@ -6,14 +6,13 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use bollard::Docker;
-use bollard::models::{ContainerCreateBody, HostConfig};
+use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
     CreateContainerOptions, ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
-    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions, WaitContainerOptions,
+    ListVolumesOptionsBuilder,
 };
 use buildr::executor::Executor;
 use buildr::executor::docker::{DockerExecutor, DockerSettings};
-use futures_util::StreamExt as _;
 use uuid::Uuid;
 
 use crate::contract::executor::{Do, ExecutorRig};
@@ -141,35 +140,6 @@ pub async fn remove_all_of(host: Option<&str>, owner: &str) {
     settings.host = host.map(str::to_owned).or(settings.host);
     let executor = DockerExecutor::connect(settings).await.expect("the daemon answers");
     executor.sweep().await.expect("what a test leaves is removed");
-}
-
-/// Whether the daemon says of a container of its own that it ended for want of memory.
-///
-/// # Panics
-/// When the daemon refuses, or it ended otherwise.
-pub async fn want_of_memory_by_the_daemon(script: &str, memory: i64) -> bool {
-    let docker = Docker::connect_with_defaults().expect("the daemon answers");
-    let body = ContainerCreateBody {
-        image: Some(image()),
-        entrypoint: Some(vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned()]),
-        host_config: Some(HostConfig {
-            network_mode: Some("none".to_owned()),
-            memory: Some(memory),
-            memory_swap: Some(memory),
-            ..HostConfig::default()
-        }),
-        ..ContainerCreateBody::default()
-    };
-    let id = docker.create_container(None::<CreateContainerOptions>, body).await.expect("the daemon answers").id;
-    docker.start_container(&id, None::<StartContainerOptions>).await.expect("the daemon answers");
-    let mut waiting = docker.wait_container(&id, None::<WaitContainerOptions>);
-    while waiting.next().await.is_some() {}
-    let state =
-        docker.inspect_container(&id, None).await.expect("the daemon answers").state.expect("the daemon answers");
-    let forced = RemoveContainerOptionsBuilder::default().force(true).build();
-    docker.remove_container(&id, Some(forced)).await.expect("the daemon answers");
-    assert_eq!(state.exit_code, Some(137), "the kernel ends what eats more than it may");
-    state.oom_killed == Some(true)
 }
 
 impl DockerRig {

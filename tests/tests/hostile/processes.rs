@@ -1,7 +1,6 @@
 //! Processes: too many, too hungry, and those that would outlive their stage.
 
 use buildr::executor::docker::Limits;
-use farm::docker::want_of_memory_by_the_daemon;
 use farm::farm::over_rabbitmq_in_docker;
 use protocol::api::Status;
 use protocol::{StageEnd, StageOutcome};
@@ -34,12 +33,10 @@ async fn bombs_and_eaters_meet_their_limits() {
         let eat = "x=$(head -c 300000000 /dev/zero | tr \"\\0\" x); echo ${#x}";
         let eater = farm.api().begin(&manifest(&[eat])).await;
         let view = farm.api().until_is(eater, Status::Failed).await;
-        // Some daemons stop telling after a while; then a stage can only end as any container of theirs does.
-        let expect = match want_of_memory_by_the_daemon(eat, i64::try_from(MEMORY).unwrap()).await {
-            true => StageEnd::OutOfMemory { limit_bytes: MEMORY },
-            false => StageEnd::Exited { code: 137 },
-        };
-        assert_eq!(view.attempts[0].stages[0].result, Some(StageOutcome::Failed { end: expect }), "{view:#?}");
+        // A daemon that is short of breath may not have heard why: then it ends as any that is killed.
+        let (want, killed) = (StageEnd::OutOfMemory { limit_bytes: MEMORY }, StageEnd::Exited { code: 137 });
+        let Some(StageOutcome::Failed { end }) = &view.attempts[0].stages[0].result else { panic!("{view:#?}") };
+        assert!(*end == want || *end == killed, "{view:#?}");
         is_unharmed(farm, beside).await;
     })
     .await;

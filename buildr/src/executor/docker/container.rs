@@ -1,5 +1,6 @@
 //! One container's life: made, attached to, started, told what to do. `ending` ends it; removing it is the caller's.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::container::LogOutput;
@@ -8,7 +9,7 @@ use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::{ContainerCreateBody, ContainerState, ExecConfig};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder,
-    KillContainerOptionsBuilder, StartContainerOptions, WaitContainerOptions,
+    EventsOptionsBuilder, KillContainerOptionsBuilder, StartContainerOptions, WaitContainerOptions,
 };
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
@@ -28,6 +29,12 @@ use super::marks::{Marks, Phase, Piece};
 
 /// How long the daemon may take to tell of an end that must already have happened.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a process that was sent SIGKILL ends with, as a shell tells it.
+const KILLED: i64 = 128 + 9;
+
+/// How long after such an end the daemon's word is waited for that it was for want of memory.
+const LATE_WORD: Duration = Duration::from_secs(1);
 
 /// What is said to a container and what it says.
 pub(super) use bollard::container::AttachContainerResults as Line;
@@ -212,10 +219,22 @@ impl Container {
             return Err(ExecutorError::Daemon { doing: format!("follow the container of {}", self.title), reason });
         }
         let code = state.exit_code.unwrap_or_default();
-        Ok(match state.oom_killed {
-            Some(true) if code != 0 => StageEnd::OutOfMemory { limit_bytes: memory },
-            _ => StageEnd::Exited { code },
-        })
+        let wanted_memory = match state.oom_killed {
+            Some(true) => code != 0,
+            _ => code == KILLED && self.wanted_memory_late().await,
+        };
+        Ok(if wanted_memory { StageEnd::OutOfMemory { limit_bytes: memory } } else { StageEnd::Exited { code } })
+    }
+
+    /// Whether the daemon heard after the end that memory was what it ended for: the two come to it by different ways, and
+    /// what it heard second stands among its events alone.
+    async fn wanted_memory_late(&self) -> bool {
+        let filters = HashMap::from([("container", vec![self.id.as_str()]), ("event", vec!["oom"])]);
+        // All that it remembers of this container.
+        let order = EventsOptionsBuilder::default().since("0").filters(&filters).build();
+        let mut events = self.engine.long.events(Some(order));
+        // Where nothing comes, and where it cannot be asked, what is known is the code.
+        matches!(timeout(LATE_WORD, events.next()).await, Ok(Some(Ok(_))))
     }
 
     pub(super) fn failed(&self, doing: &str, error: &bollard::errors::Error) -> ExecutorError {
