@@ -145,6 +145,12 @@ impl Container {
             (StageEnd::Exited { .. }, Some(code)) => StageEnd::Exited { code },
             (other, _) => other,
         };
+        let end = match end {
+            StageEnd::Exited { code: KILLED } if self.wanted_memory_late().await => {
+                StageEnd::OutOfMemory { limit_bytes: bounds.memory }
+            }
+            end => end,
+        };
         if end == (StageEnd::Exited { code: 127 }) && !self.holds("/bin/sh").await? {
             return Err(ExecutorError::NoShell { image: self.image.clone() });
         }
@@ -219,11 +225,10 @@ impl Container {
             return Err(ExecutorError::Daemon { doing: format!("follow the container of {}", self.title), reason });
         }
         let code = state.exit_code.unwrap_or_default();
-        let wanted_memory = match state.oom_killed {
-            Some(true) => code != 0,
-            _ => code == KILLED && self.wanted_memory_late().await,
-        };
-        Ok(if wanted_memory { StageEnd::OutOfMemory { limit_bytes: memory } } else { StageEnd::Exited { code } })
+        Ok(match state.oom_killed {
+            Some(true) if code != 0 => StageEnd::OutOfMemory { limit_bytes: memory },
+            _ => StageEnd::Exited { code },
+        })
     }
 
     /// Whether the daemon heard after the end that memory was what it ended for: the two come to it by different ways, and
