@@ -44,7 +44,7 @@ pub(crate) async fn trivial(rounds: u32) -> Result<Vec<Row>> {
             let (took, number) = rested(rig.timed_build(&repo)).await?;
             figures.ours.push(took);
             parts.add(&rig.api.timeline(number).await?);
-            let ahead = raw.ahead().await?;
+            let ahead = raw.ahead("bridge", None).await?;
             figures.bound.push(rested(raw.hand_off(ahead, "true")).await?);
         }
         Ok((figures, parts.medians()))
@@ -128,7 +128,7 @@ pub(crate) async fn stage(rounds: u32) -> Result<Vec<Row>> {
                 let short = rested(rig.timed(&one)).await?;
                 let long = rested(rig.timed(&several)).await?;
                 figures.ours.push((long - short) / f64::from(more) - own);
-                let ahead = raw.ahead().await?;
+                let ahead = raw.ahead("bridge", None).await?;
                 figures.bound.push(rested(raw.hand_off(ahead, script)).await? - own);
             }
             Ok(figures)

@@ -1,6 +1,7 @@
 //! The floors: what Docker itself takes, asked by its command and by a thin client of its API.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -56,7 +57,7 @@ impl Raw {
         Ok(Self { docker: Docker::connect_with_defaults()? })
     }
 
-    async fn create(&self, network: &str, cmd: &[&str], speaks: bool) -> Result<String> {
+    async fn create(&self, network: &str, cmd: &[&str], speaks: bool, folder: Option<&Path>) -> Result<String> {
         let quiet = HostConfigLogConfig { typ: Some("none".to_owned()), config: None };
         let body = ContainerCreateBody {
             image: Some(farm::docker::image()),
@@ -67,6 +68,7 @@ impl Raw {
             attach_stdin: Some(speaks),
             host_config: Some(HostConfig {
                 network_mode: Some(network.to_owned()),
+                binds: folder.map(|folder| vec![format!("{}:/work", folder.display())]),
                 log_config: Some(quiet),
                 ..HostConfig::default()
             }),
@@ -99,22 +101,18 @@ impl Raw {
     /// Create, start, wait, remove of `true`, in milliseconds.
     pub(crate) async fn whole(&self, network: &str) -> Result<f64> {
         let began = Instant::now();
-        let id = self.create(network, &["true"], false).await?;
+        let id = self.create(network, &["true"], false, None).await?;
         self.start(&id).await?;
         self.wait(&id).await?;
         self.remove(&id).await?;
         Ok(ms_since(began))
     }
 
-    /// How many times a second that goes with so many at once.
-    pub(crate) async fn many(&self, network: &str, count: usize, at_once: usize) -> Result<f64> {
-        let began = Instant::now();
-        let mut all = futures_util::stream::iter((0..count).map(|_| self.whole(network))).buffer_unordered(at_once);
-        while let Some(one) = all.next().await {
-            one?;
-        }
-        #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
-        Ok(count as f64 / began.elapsed().as_secs_f64())
+    /// The least that a stage of a build is: a container on a network and with a folder, which is told its script and
+    /// whose output and end are heard. From the telling to the end, in milliseconds.
+    pub(crate) async fn stage(&self, network: &str, folder: &Path, script: &str) -> Result<f64> {
+        let waiting = self.ahead(network, Some(folder)).await?;
+        self.hand_off(waiting, script).await
     }
 
     /// Removes what an end in the midst of something left.
@@ -129,7 +127,7 @@ impl Raw {
 
     /// A container that sleeps on the bridge network, for others to join; remove it by [`Raw::end`].
     pub(crate) async fn sleeper(&self) -> Result<String> {
-        let id = self.create("bridge", &["sleep", "3600"], false).await?;
+        let id = self.create("bridge", &["sleep", "3600"], false, None).await?;
         self.start(&id).await?;
         Ok(id)
     }
@@ -139,9 +137,10 @@ impl Raw {
         self.remove(id).await
     }
 
-    /// A container that was made and started ahead, with a shell that waits for its script.
-    pub(crate) async fn ahead(&self) -> Result<Waiting> {
-        let id = self.create("bridge", &["sh"], true).await?;
+    /// A container that was made and started ahead, with a shell that waits for its script; with a folder mounted,
+    /// where there is one.
+    pub(crate) async fn ahead(&self, network: &str, folder: Option<&Path>) -> Result<Waiting> {
+        let id = self.create(network, &["sh"], true, folder).await?;
         let attached = self.attach(&id, true).await?;
         self.start(&id).await?;
         Ok(Waiting { id, attached })
@@ -164,7 +163,7 @@ impl Raw {
 
     /// Runs a script and gives what it prints to `read`, which is told at once.
     pub(crate) async fn printed(&self, script: &str, mut read: impl FnMut(&[u8])) -> Result<()> {
-        let id = self.create("none", &["sh", "-c", script], false).await?;
+        let id = self.create("none", &["sh", "-c", script], false, None).await?;
         let AttachContainerResults { mut output, .. } = self.attach(&id, false).await?;
         self.start(&id).await?;
         while let Some(printed) = output.next().await {
@@ -173,4 +172,18 @@ impl Raw {
         self.wait(&id).await?;
         self.remove(&id).await
     }
+}
+
+/// How many times a second something can be done, with so many at once.
+pub(crate) async fn rate<F: Future<Output = Result<f64>>>(
+    count: u32,
+    at_once: usize,
+    once: impl Fn() -> F,
+) -> Result<f64> {
+    let began = Instant::now();
+    let mut all = futures_util::stream::iter((0..count).map(|_| once())).buffer_unordered(at_once);
+    while let Some(one) = all.next().await {
+        one?;
+    }
+    Ok(f64::from(count) / began.elapsed().as_secs_f64())
 }
