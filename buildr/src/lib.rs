@@ -7,6 +7,7 @@ pub mod manifest;
 pub mod import;
 pub mod init;
 pub mod plan;
+mod closure;
 mod folder;
 pub mod overlay;
 pub mod git;

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use protocol::{StageName, StagePlan};
 
+use crate::closure::closed;
+
 /// The edges between the stages of one job, by their places in the plan.
 #[derive(Debug)]
 pub(super) struct Graph {
@@ -70,34 +72,6 @@ impl Graph {
     pub(super) fn is_alone(&self, place: usize) -> bool {
         (0..self.needs.len()).all(|other| other == place || !self.planned[other] || self.are_ordered(place, other))
     }
-}
-
-/// What lies before each, directly or not; or those that wait for each other.
-fn closed(needs: &[BTreeSet<usize>]) -> Result<Vec<BTreeSet<usize>>, Vec<usize>> {
-    let mut before: Vec<Option<BTreeSet<usize>>> = vec![None; needs.len()];
-    loop {
-        let mut went_on = false;
-        for place in 0..needs.len() {
-            if before[place].is_some() || needs[place].iter().any(|&need| before[need].is_none()) {
-                continue;
-            }
-            let mut all = BTreeSet::new();
-            // The latest first: what lies before a stage of a plain list is found with the one just before it, and
-            // what has been found is not gone through again.
-            for &need in needs[place].iter().rev() {
-                if all.insert(need) {
-                    all.extend(before[need].iter().flatten());
-                }
-            }
-            before[place] = Some(all);
-            went_on = true;
-        }
-        if !went_on {
-            break;
-        }
-    }
-    let left: Vec<usize> = (0..needs.len()).filter(|&place| before[place].is_none()).collect();
-    if left.is_empty() { Ok(before.into_iter().flatten().collect()) } else { Err(left) }
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use protocol::plan::{KeepWhen, Kept, PlannedJob, StagePlan};
 use protocol::{JobKey, StageName};
 
+use crate::closure::closed;
+
 /// Which stages are run.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct SelectionArgs {
@@ -77,8 +79,9 @@ impl SelectionArgs {
             wanted.extend(found);
         }
         if self.from.is_some() {
-            let after: Vec<usize> =
-                (0..graph.nodes.len()).filter(|node| !graph.before[*node].is_disjoint(&wanted)).collect();
+            let after: Vec<usize> = (0..graph.nodes.len())
+                .filter(|node| graph.before[*node].iter().any(|before| wanted.contains(before)))
+                .collect();
             wanted.extend(after);
         }
         let mut selected = Selected::default();
@@ -141,7 +144,7 @@ struct Graph {
     /// Each stage's job and its place there.
     nodes: Vec<(usize, usize)>,
     /// All that stands before each stage, at any distance.
-    before: Vec<HashSet<usize>>,
+    before: Vec<BTreeSet<usize>>,
 }
 
 impl Graph {
@@ -153,10 +156,10 @@ impl Graph {
             .collect();
         let of_job =
             |wanted: usize| -> Vec<usize> { (0..nodes.len()).filter(|node| nodes[*node].0 == wanted).collect() };
-        let mut direct: Vec<HashSet<usize>> = Vec::new();
+        let mut direct: Vec<BTreeSet<usize>> = Vec::new();
         for &(job, stage) in &nodes {
             let planned = &jobs[job];
-            let mut needs: HashSet<usize> = HashSet::new();
+            let mut needs = BTreeSet::new();
             for node in of_job(job) {
                 let other = nodes[node].1;
                 let is_before = match &planned.plan.stages[stage].needs {
@@ -175,7 +178,8 @@ impl Graph {
             }
             direct.push(needs);
         }
-        let before = (0..nodes.len()).map(|node| all_before(node, &direct)).collect();
+        // What waits for each other never runs, and is said so where it would.
+        let before = closed(&direct).unwrap_or(direct);
         Self { nodes, before }
     }
 
@@ -270,14 +274,6 @@ impl Graph {
         }
         jobs.retain(|job| !job.plan.stages.is_empty());
     }
-}
-
-fn all_before(node: usize, direct: &[HashSet<usize>]) -> HashSet<usize> {
-    let (mut found, mut next) = (HashSet::new(), vec![node]);
-    while let Some(node) = next.pop() {
-        next.extend(direct[node].iter().copied().filter(|need| found.insert(*need)));
-    }
-    found
 }
 
 /// What is needed when those that do not stay are looked through.

@@ -1,12 +1,14 @@
 //! What has happened in a build so far, as those who show it need it: its stages with their ends, in order of their
 //! beginning, and what each left.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use protocol::plan::{PlannedJob, StagePlan};
 use protocol::report::{JobEvent, Tests};
 use protocol::{JobKey, LogName, StageName, StageOutcome};
+
+use crate::closure::closed;
 
 /// One stage of one job; `None` is a build whose jobs are not known yet.
 pub(crate) type Place = (Option<JobKey>, StageName);
@@ -222,7 +224,7 @@ pub(crate) fn stage_of(log: &LogName) -> &str {
 /// The stages beside which no other runs: those that are ordered against all others.
 fn alone(jobs: &[PlannedJob]) -> HashSet<(JobKey, StageName)> {
     let keys: Vec<&JobKey> = jobs.iter().map(|job| &job.key).collect();
-    let needs: Vec<Vec<usize>> = jobs
+    let needs: Vec<BTreeSet<usize>> = jobs
         .iter()
         .map(|job| job.needs.iter().filter_map(|need| keys.iter().position(|key| *key == need)).collect())
         .collect();
@@ -230,7 +232,8 @@ fn alone(jobs: &[PlannedJob]) -> HashSet<(JobKey, StageName)> {
     let mut alone = HashSet::new();
     for (job, _) in jobs.iter().zip(of_jobs).filter(|(job, ordered)| *ordered || job.finally) {
         let stages = &job.plan.stages;
-        let needs: Vec<Vec<usize>> = stages.iter().enumerate().map(|(at, stage)| needs_of(stages, at, stage)).collect();
+        let needs: Vec<BTreeSet<usize>> =
+            stages.iter().enumerate().map(|(at, stage)| needs_of(stages, at, stage)).collect();
         let of_stages = ordered(&needs);
         let names = stages.iter().zip(of_stages).filter(|(_, ordered)| *ordered);
         alone.extend(names.map(|(stage, _)| (job.key.clone(), stage.name.clone())));
@@ -238,30 +241,22 @@ fn alone(jobs: &[PlannedJob]) -> HashSet<(JobKey, StageName)> {
     alone
 }
 
-fn needs_of(stages: &[StagePlan], at: usize, stage: &StagePlan) -> Vec<usize> {
+fn needs_of(stages: &[StagePlan], at: usize, stage: &StagePlan) -> BTreeSet<usize> {
     match &stage.needs {
         None => (0..at).collect(),
         Some(names) => names.iter().filter_map(|name| stages.iter().position(|stage| stage.name == *name)).collect(),
     }
 }
 
-/// Which nodes of a graph are before or after each of the others.
-fn ordered(needs: &[Vec<usize>]) -> Vec<bool> {
-    let before: Vec<HashSet<usize>> = (0..needs.len()).map(|node| all_before(node, needs)).collect();
+/// Which nodes of a graph are before or after each of the others; none where some wait for each other.
+fn ordered(needs: &[BTreeSet<usize>]) -> Vec<bool> {
+    let Ok(before) = closed(needs) else { return vec![false; needs.len()] };
     (0..needs.len())
         .map(|node| {
             (0..needs.len())
                 .all(|other| other == node || before[node].contains(&other) || before[other].contains(&node))
         })
         .collect()
-}
-
-fn all_before(node: usize, needs: &[Vec<usize>]) -> HashSet<usize> {
-    let (mut found, mut next) = (HashSet::new(), vec![node]);
-    while let Some(node) = next.pop() {
-        next.extend(needs[node].iter().copied().filter(|need| found.insert(*need)));
-    }
-    found
 }
 
 #[cfg(test)]
