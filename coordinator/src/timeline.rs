@@ -34,7 +34,10 @@ pub(crate) fn timeline(times: &Times, now_ms: u64) -> Timeline {
 
 fn spans(attempt: &AttemptTimes, ready_ms: u64, asked_ms: u64) -> Vec<Span> {
     let claim_ms = attempt.spent.iter().find(|span| span.part == Part::Claim).map_or(0, |span| span.ms);
-    let taken_ms = attempt.started_ms.saturating_sub(claim_ms / 2).max(ready_ms);
+    let last = attempt.spent.iter().map(|span| span.at_ms.saturating_add(span.ms)).max();
+    // The grant was made somewhere between the claim's two ends, and nothing was done after the end.
+    let latest_ms = attempt.ended_ms.zip(last).map_or(u64::MAX, |(ended_ms, last)| ended_ms.saturating_sub(last));
+    let taken_ms = attempt.started_ms.saturating_sub(claim_ms / 2).min(latest_ms).max(ready_ms);
     let between = |part, from: u64, to: u64| Span {
         part,
         stage: None,
@@ -48,7 +51,6 @@ fn spans(attempt: &AttemptTimes, ready_ms: u64, asked_ms: u64) -> Vec<Span> {
     // A span is written down when it is over, so one that holds others comes after them.
     own.sort_by_key(|span| span.at_ms);
     spans.extend(own);
-    let last = attempt.spent.iter().map(|span| span.at_ms.saturating_add(span.ms)).max();
     if let (Some(last), Some(ended_ms)) = (last, attempt.ended_ms) {
         spans.push(between(Part::Report, taken_ms.saturating_add(last).min(ended_ms), ended_ms));
     }
@@ -113,6 +115,16 @@ mod tests {
             vec![attempt("build", &[], 1_012, Some(1_120), &spent)],
             Some(1_120),
             "120 ms; build over: queue 0+10 claim 10+4 checkout 15+10 script 25+80 report 105+15",
+        );
+    }
+
+    #[test]
+    fn nothing_was_done_after_the_end() {
+        let spent = [(Part::Claim, 0, 24), (Part::Script, 24, 60)];
+        check(
+            vec![attempt("build", &[], 1_030, Some(1_100), &spent)],
+            Some(1_100),
+            "100 ms; build over: queue 0+16 claim 16+24 script 40+60 report 100+0",
         );
     }
 
