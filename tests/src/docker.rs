@@ -16,6 +16,7 @@ use buildr::executor::docker::{DockerExecutor, DockerSettings};
 use uuid::Uuid;
 
 use crate::contract::executor::{Do, ExecutorRig};
+use crate::farm::PATIENCE;
 use crate::rabbit::setting;
 
 /// The image that tests run in, unless `BUILDR_TEST_IMAGE` names another.
@@ -53,7 +54,9 @@ pub async fn with_docker<F: Future<Output = ()> + Send + 'static>(
         }
     };
     let outcome = protocol::task::spawn("test", test(rig.clone())).await;
-    rig.another_life().await.sweep().await.expect("what a test leaves is removed");
+    let after = rig.another_life().await;
+    after.sweep().await.expect("what a test leaves is removed");
+    remove_kept_by(&after, &rig.settings.owner).await;
     let left = rig.left().await;
     if let Err(error) = outcome {
         std::panic::resume_unwind(error.into_panic());
@@ -140,6 +143,28 @@ pub async fn remove_all_of(host: Option<&str>, owner: &str) {
     settings.host = host.map(str::to_owned).or(settings.host);
     let executor = DockerExecutor::connect(settings).await.expect("the daemon answers");
     executor.sweep().await.expect("what a test leaves is removed");
+    remove_kept_by(&executor, owner).await;
+}
+
+/// Removes the images that an owner keeps for builds to come. Nobody else's builds are of the same files.
+///
+/// # Panics
+/// When the daemon does not answer, or somebody uses one of them for long.
+async fn remove_kept_by(executor: &DockerExecutor, owner: &str) {
+    // Another test may have a container of any image at hand for a moment.
+    let end = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let mut kept = executor.outliving().await.expect("the daemon answers");
+        kept.retain(|image| image.keeper.as_deref() == Some(owner));
+        if kept.is_empty() {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < end, "somebody uses {kept:?}");
+        for image in &kept {
+            executor.remove_outliving(image).await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
 }
 
 impl DockerRig {

@@ -209,13 +209,16 @@ async fn secrets_come_from_files_and_from_the_environment() {
 }
 
 #[tokio::test]
-async fn what_runs_keep_can_be_removed() {
-    let Some(place) = Place::with("image: IMAGE\nbuild:\n  script: [echo made >file, exit 1]\n").await else { return };
+async fn what_runs_keep_is_named_and_there() {
+    let Some(place) = Place::new().await else { return };
+    // What is kept of it is known by this image, and goes with the place.
+    let image = place.own_image(|_| {}).await;
+    place.write(".buildr.yml", format!("image: {image}\nbuild:\n  script: [echo made >file, exit 1]\n"));
     place.run(&["run", "--shell"]).await.check(2, &["--shell needs a terminal", "try: buildr run --keep"]);
     let ran = place.run(&["run", "--keep"]).await;
     ran.check(1, &["build is kept; look into it with: docker run --rm -it -v "]);
     let kept = place.path("cache/buildr/run/kept");
     let workspace = fs::read_dir(&kept).unwrap().next().unwrap().unwrap().path();
     assert_eq!(fs::read_to_string(workspace.join("file")).unwrap(), "made\n");
-    place.nothing_is_left().await;
+    assert_eq!((place.containers().await.len(), place.images().await.len()), (0, 1), "its container, as an image");
 }
