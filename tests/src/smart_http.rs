@@ -1,11 +1,13 @@
 //! A git server over smart HTTP, for cloning and pushing: `git http-backend` behind a few lines of HTTP. Its
-//! repositories are bare, and lie in a folder of its own.
+//! repositories are bare, and lie in a folder of its own. Which branches there are it says from memory as long as none
+//! has changed, as a forge does: two programs would else be started for each build, on the machine that is measured.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
@@ -49,7 +51,7 @@ impl SmartHttp {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let base = folder.path().to_owned();
-        let serving = task::spawn("git server", admit(listener, base, authorization));
+        let serving = task::spawn("git server", admit(listener, base.into(), authorization));
         Self { folder, address, serving }
     }
 
@@ -154,28 +156,77 @@ fn index_entry(path: &str, id: Oid) -> git2::IndexEntry {
 
 /// Serves the bare repositories below a folder to whoever connects, until this is dropped.
 pub async fn serve(listener: TcpListener, base: PathBuf) {
-    admit(listener, base, None).await;
+    admit(listener, base.into(), None).await;
+}
+
+/// Where repositories lie, and what was said of their branches.
+struct Base {
+    folder: PathBuf,
+    said: Mutex<HashMap<Asked, Said>>,
+}
+
+/// A question for the branches of a repository: path, query, and the protocol's version.
+type Asked = [String; 3];
+
+/// What was answered, and the refs that it came from.
+struct Said {
+    refs: Vec<Ref>,
+    answer: Vec<u8>,
+}
+
+/// A file in which a ref stands, and what is in it.
+type Ref = (PathBuf, Option<Vec<u8>>);
+
+impl From<PathBuf> for Base {
+    fn from(folder: PathBuf) -> Self {
+        Self { folder, said: Mutex::default() }
+    }
+}
+
+impl Base {
+    /// The files in which the refs of a repository stand, as they are now.
+    fn refs(&self, path: &str) -> Vec<Ref> {
+        let repository = self.folder.join(path.trim_start_matches('/').trim_end_matches("/info/refs"));
+        let mut refs = Vec::new();
+        let mut open: Vec<PathBuf> = ["HEAD", "config", "packed-refs", "refs"].map(|name| repository.join(name)).into();
+        while let Some(path) = open.pop() {
+            if let Ok(entries) = std::fs::read_dir(&path) {
+                open.extend(entries.flatten().map(|entry| entry.path()));
+            }
+            let content = std::fs::read(&path).ok();
+            refs.push((path, content));
+        }
+        refs.sort();
+        refs
+    }
+
+    /// What was answered, where that is still so.
+    fn remembered(&self, asked: &Asked, refs: &[Ref]) -> Option<Vec<u8>> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.get(asked).filter(|said| said.refs == refs).map(|said| said.answer.clone())
+    }
 }
 
 /// The same for whoever shows this authorization, where there is one.
-async fn admit(listener: TcpListener, base: PathBuf, authorization: Option<String>) {
+async fn admit(listener: TcpListener, base: Base, authorization: Option<String>) {
+    let base = Arc::new(base);
     while let Ok((stream, _)) = listener.accept().await {
         stream.set_nodelay(true).ok();
-        let (base, authorization) = (base.clone(), authorization.clone());
+        let (base, authorization) = (Arc::clone(&base), authorization.clone());
         // It ends with its connection, and a client that goes away is its own business.
         task::spawn("git request", async move { answer(stream, &base, authorization.as_deref()).await.ok() });
     }
 }
 
 /// One request after the other, on one connection.
-async fn answer(stream: TcpStream, base: &Path, authorization: Option<&str>) -> Result<()> {
+async fn answer(stream: TcpStream, base: &Base, authorization: Option<&str>) -> Result<()> {
     let mut reader = BufReader::new(stream);
     while answer_one(&mut reader, base, authorization).await? {}
     Ok(())
 }
 
 /// One request; `false` when there is no other.
-async fn answer_one(reader: &mut BufReader<TcpStream>, base: &Path, authorization: Option<&str>) -> Result<bool> {
+async fn answer_one(reader: &mut BufReader<TcpStream>, base: &Base, authorization: Option<&str>) -> Result<bool> {
     let mut line = String::new();
     if reader.read_line(&mut line).await? == 0 {
         return Ok(false);
@@ -199,8 +250,17 @@ async fn answer_one(reader: &mut BufReader<TcpStream>, base: &Path, authorizatio
         return Ok(true);
     }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let asked = [path.to_owned(), query.to_owned(), field("git-protocol")];
+    // Before git is asked: what changes meanwhile is another answer's.
+    let refs = (method == "GET" && path.ends_with("/info/refs")).then(|| base.refs(path));
+    if let Some(answer) = refs.as_ref().and_then(|refs| base.remembered(&asked, refs)) {
+        reader.get_mut().write_all(&answer).await?;
+        return Ok(true);
+    }
     let mut git = Command::new("git");
-    git.args(["-c", "safe.directory=*", "http-backend"]).env("GIT_PROJECT_ROOT", base).env("GIT_HTTP_EXPORT_ALL", "1");
+    git.args(["-c", "safe.directory=*", "http-backend"])
+        .env("GIT_PROJECT_ROOT", &base.folder)
+        .env("GIT_HTTP_EXPORT_ALL", "1");
     // Somebody who is known may push.
     git.env("REMOTE_USER", "ada").env("REMOTE_ADDR", "127.0.0.1");
     git.env("REQUEST_METHOD", method).env("PATH_INFO", path).env("QUERY_STRING", query);
@@ -221,6 +281,10 @@ async fn answer_one(reader: &mut BufReader<TcpStream>, base: &Path, authorizatio
     let length = body.len();
     let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n");
     // Together: half a packet would wait for the other's acknowledgement.
-    reader.get_mut().write_all(&[head.as_bytes(), body].concat()).await?;
+    let answer = [head.as_bytes(), body].concat();
+    reader.get_mut().write_all(&answer).await?;
+    if let Some(refs) = refs {
+        base.said.lock().unwrap_or_else(PoisonError::into_inner).insert(asked, Said { refs, answer });
+    }
     Ok(true)
 }
