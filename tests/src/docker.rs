@@ -1,6 +1,6 @@
 //! A real Docker daemon, and an owner of its own for one test, of whom nothing is left afterwards.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::path::Path;
 
@@ -164,6 +164,28 @@ async fn remove_kept_by(executor: &DockerExecutor, owner: &str) {
             executor.remove_outliving(image).await;
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+/// The names of all images that outlive their builds, whoever keeps them; none where there is no daemon.
+///
+/// # Panics
+/// When there is one and it refuses.
+pub async fn outliving() -> HashSet<String> {
+    let Ok(executor) = DockerExecutor::connect(settings("nobody", "nowhere")).await else { return HashSet::new() };
+    executor.outliving().await.expect("the daemon answers").into_iter().map(|image| image.name).collect()
+}
+
+/// Removes those that were not there before, for tests whose builds share what one of them has prepared.
+///
+/// # Panics
+/// When the daemon refuses.
+pub async fn remove_outliving_but(before: &HashSet<String>) {
+    let Ok(executor) = DockerExecutor::connect(settings("nobody", "nowhere")).await else { return };
+    let mut new = executor.outliving().await.expect("the daemon answers");
+    new.retain(|image| !before.contains(&image.name));
+    for image in &new {
+        executor.remove_outliving(image).await;
     }
 }
 

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use expected::Scenario;
+use farm::docker;
 use ways::Way;
 
 fn main() {
@@ -36,7 +37,11 @@ fn main() {
             Trial::test(name, move || run(&path, way))
         })
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let kept = runtime.block_on(docker::outliving());
+    let ended = libtest_mimic::run(&arguments, trials.collect());
+    runtime.block_on(docker::remove_outliving_but(&kept));
+    ended.exit();
 }
 
 /// How many at once, as in all other tests.
