@@ -250,6 +250,7 @@ fn side_by_side_only_what_failed_is_shown() {
     let shown = side_by_side(Frame::Live, false);
     shown.summary(&ending("unit failed: exit code 101"));
     insta::assert_snapshot!(mask(&screen(&shown.text())), @"
+
     ── build/unit ──
     test a … ok
     test b … FAILED
