@@ -82,9 +82,23 @@ pub(crate) async fn clean() {
     vhost.remove().await;
 }
 
+/// Where all of a farm lies.
+struct Ground(tempfile::TempDir);
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        // An agent that was killed unmounts nothing, and what is mounted cannot be removed.
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let places = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+        for place in places.filter(|place| place.starts_with(self.0.path())) {
+            std::process::Command::new("umount").arg("--lazy").arg(place).status().ok();
+        }
+    }
+}
+
 async fn in_vhost<T>(vhost: Vhost, parts: Parts<'_>, work: impl AsyncFnOnce(&Rig) -> Result<T>) -> Result<T> {
-    let folder = tempfile::tempdir()?;
-    let place = folder.path();
+    let folder = Ground(tempfile::tempdir()?);
+    let place = folder.0.path();
     let name: AgentId = "bench".parse()?;
     let folders = Folders::at(place.join("agent"));
     let label = Home::open(&folders.state(), Some(name.clone())).context("an agent's folder")?.label();
