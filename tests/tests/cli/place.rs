@@ -204,6 +204,15 @@ impl Place {
         made
     }
 
+    /// Removes those; gives how many there were.
+    pub(crate) async fn remove_images(&self) -> usize {
+        let made = self.images().await;
+        for image in &made {
+            remove_image(&self.docker, image).await;
+        }
+        made.len()
+    }
+
     /// Fails when something of a run is still there.
     #[track_caller]
     pub(crate) fn nothing_is_left(&self) -> impl Future<Output = ()> {
@@ -254,13 +263,17 @@ impl Drop for Place {
                     }
                     let (own, made) = images(&docker, &self.mark).await;
                     for image in made.into_iter().chain(own) {
-                        let options = RemoveImageOptionsBuilder::default().force(true).build();
-                        docker.remove_image(&image, Some(options), None).await.ok();
+                        remove_image(&docker, &image).await;
                     }
                 });
             });
         });
     }
+}
+
+async fn remove_image(docker: &Docker, id: &str) {
+    let options = RemoveImageOptionsBuilder::default().force(true).build();
+    docker.remove_image(id, Some(options), None).await.ok();
 }
 
 async fn remove_container(docker: &Docker, id: &str) {

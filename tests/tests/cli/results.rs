@@ -209,9 +209,9 @@ async fn secrets_come_from_files_and_from_the_environment() {
 }
 
 #[tokio::test]
-async fn what_runs_keep_is_named_and_there() {
+async fn what_runs_keep_can_be_removed() {
     let Some(place) = Place::new().await else { return };
-    // What is kept of it is known by this image, and goes with the place.
+    // What is kept is known by this image.
     let image = place.own_image(|_| {}).await;
     place.write(".buildr.yml", format!("image: {image}\nbuild:\n  script: [echo made >file, exit 1]\n"));
     place.run(&["run", "--shell"]).await.check(2, &["--shell needs a terminal", "try: buildr run --keep"]);
@@ -220,5 +220,6 @@ async fn what_runs_keep_is_named_and_there() {
     let kept = place.path("cache/buildr/run/kept");
     let workspace = fs::read_dir(&kept).unwrap().next().unwrap().unwrap().path();
     assert_eq!(fs::read_to_string(workspace.join("file")).unwrap(), "made\n");
-    assert_eq!((place.containers().await.len(), place.images().await.len()), (0, 1), "its container, as an image");
+    assert_eq!(place.remove_images().await, 1, "its container, as an image");
+    place.nothing_is_left().await;
 }
