@@ -15,6 +15,18 @@ pub struct Disk {
     folder: tempfile::TempDir,
 }
 
+/// Unmounts what a process mounted in a folder and did not unmount before it died, the last first. Lazily: somebody may
+/// still hold a file of it.
+pub fn unmount_below(folder: &Path) {
+    // As the kernel names it.
+    let Ok(folder) = folder.canonicalize() else { return };
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new);
+    for place in places.filter(|place| place.starts_with(&folder)).collect::<Vec<_>>().into_iter().rev() {
+        Command::new("umount").arg("--lazy").arg(place).status().ok();
+    }
+}
+
 impl Disk {
     /// A disk with so many bytes. A test that may not have one says that it is skipped.
     ///

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use bollard::Docker;
 use tokio::process::{Child, Command};
 
+use crate::disk::unmount_below;
 use crate::docker;
 use crate::farm::{PATIENCE, until};
 use crate::rabbit::setting;
@@ -148,10 +149,6 @@ impl Drop for OwnDocker {
                 std::process::Command::new("kill").args(["-KILL", process]).stderr(Stdio::null()).status().ok();
             }
         }
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let ours = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|place| place.starts_with(&here));
-        for place in ours.collect::<Vec<_>>().into_iter().rev() {
-            std::process::Command::new("umount").args(["--lazy", place]).status().ok();
-        }
+        unmount_below(self.folder.path());
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use agent::home::Home;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use buildr::client::{self, Followed};
+use farm::disk::unmount_below;
 use farm::farm::Folders;
 use farm::rabbit::{Vhost, with_vhost};
 use protocol::api::{BuildView, Status, Submit};
@@ -88,11 +89,7 @@ struct Ground(tempfile::TempDir);
 impl Drop for Ground {
     fn drop(&mut self) {
         // An agent that was killed unmounts nothing, and what is mounted cannot be removed.
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let places = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
-        for place in places.filter(|place| place.starts_with(self.0.path())) {
-            std::process::Command::new("umount").arg("--lazy").arg(place).status().ok();
-        }
+        unmount_below(self.0.path());
     }
 }
 
