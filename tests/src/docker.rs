@@ -11,12 +11,12 @@ use bollard::query_parameters::{
     CreateContainerOptions, ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
     ListVolumesOptionsBuilder,
 };
-use buildr::executor::Executor;
-use buildr::executor::docker::{DockerExecutor, DockerSettings};
+use buildr::executor::docker::{DockerExecutor, DockerSettings, OutlivingImage};
+use buildr::executor::{Executor, ExecutorError};
 use uuid::Uuid;
 
 use crate::contract::executor::{Do, ExecutorRig};
-use crate::farm::PATIENCE;
+use crate::farm::until;
 use crate::rabbit::setting;
 
 /// The image that tests run in, unless `BUILDR_TEST_IMAGE` names another.
@@ -75,7 +75,7 @@ pub fn image() -> String {
 /// # Panics
 /// When a daemon is required (`BUILDR_TEST_REQUIRE`) and does not answer.
 pub async fn is_there() -> bool {
-    let Err(reason) = DockerExecutor::connect(settings("nobody", "nowhere")).await else { return true };
+    let Err(reason) = anybody().await else { return true };
     let required = setting("BUILDR_TEST_REQUIRE", "").split(',').any(|part| part == "docker");
     assert!(!required, "Docker is required and not there: {reason}");
     eprintln!("skipped: no Docker daemon ({reason})");
@@ -151,20 +151,21 @@ pub async fn remove_all_of(host: Option<&str>, owner: &str) {
 /// # Panics
 /// When the daemon does not answer, or somebody uses one of them for long.
 async fn remove_kept_by(executor: &DockerExecutor, owner: &str) {
+    let is_kept = |image: &OutlivingImage| image.keeper.as_deref() == Some(owner);
     // Another test may have a container of any image at hand for a moment.
-    let end = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let mut kept = executor.outliving().await.expect("the daemon answers");
-        kept.retain(|image| image.keeper.as_deref() == Some(owner));
-        if kept.is_empty() {
-            return;
-        }
-        assert!(tokio::time::Instant::now() < end, "somebody uses {kept:?}");
-        for image in &kept {
-            executor.remove_outliving(image).await;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    until("the images that a test has kept to be free", async || {
+        remove_outliving(executor, is_kept).await.then_some(())
+    })
+    .await;
+}
+
+/// Removes some of the images that outlive their builds; says whether all of those are gone.
+async fn remove_outliving(executor: &DockerExecutor, which: impl Fn(&OutlivingImage) -> bool) -> bool {
+    let mut are_gone = true;
+    for image in executor.outliving().await.expect("the daemon answers").iter().filter(|image| which(image)) {
+        are_gone &= executor.remove_outliving(image).await;
     }
+    are_gone
 }
 
 /// The names of all images that outlive their builds, whoever keeps them; none where there is no daemon.
@@ -172,21 +173,23 @@ async fn remove_kept_by(executor: &DockerExecutor, owner: &str) {
 /// # Panics
 /// When there is one and it refuses.
 pub async fn outliving() -> HashSet<String> {
-    let Ok(executor) = DockerExecutor::connect(settings("nobody", "nowhere")).await else { return HashSet::new() };
+    let Ok(executor) = anybody().await else { return HashSet::new() };
     executor.outliving().await.expect("the daemon answers").into_iter().map(|image| image.name).collect()
 }
 
-/// Removes those that were not there before, for tests whose builds share what one of them has prepared.
+/// Removes those that were not there before, for tests whose builds share what one of them has prepared. One that
+/// somebody uses stays.
 ///
 /// # Panics
 /// When the daemon refuses.
 pub async fn remove_outliving_but(before: &HashSet<String>) {
-    let Ok(executor) = DockerExecutor::connect(settings("nobody", "nowhere")).await else { return };
-    let mut new = executor.outliving().await.expect("the daemon answers");
-    new.retain(|image| !before.contains(&image.name));
-    for image in &new {
-        executor.remove_outliving(image).await;
-    }
+    let Ok(executor) = anybody().await else { return };
+    remove_outliving(&executor, |image| !before.contains(&image.name)).await;
+}
+
+/// The daemon as somebody sees it who makes nothing there.
+async fn anybody() -> Result<DockerExecutor, ExecutorError> {
+    DockerExecutor::connect(settings("nobody", "nowhere")).await
 }
 
 impl DockerRig {
