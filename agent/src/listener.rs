@@ -35,19 +35,25 @@ impl LogMarks {
     }
 
     fn kept(&self, claim: ClaimId, log: LogName, bytes: u64) {
-        if let Some(marks) = self.by_claim.lock().unwrap_or_else(PoisonError::into_inner).get(&claim) {
-            marks.send_modify(|kept| {
-                kept.logs.insert(log, bytes);
-            });
-        }
+        self.change(claim, |kept| {
+            kept.logs.insert(log, bytes);
+        });
     }
 
     fn noted(&self, claim: ClaimId, seq: u64) {
+        self.change(claim, |kept| {
+            kept.events = kept.events.max(seq);
+            kept.said += 1;
+        });
+    }
+
+    fn forgotten(&self, claim: ClaimId) {
+        self.change(claim, |kept| kept.forgotten = true);
+    }
+
+    fn change(&self, claim: ClaimId, change: impl FnOnce(&mut Kept)) {
         if let Some(marks) = self.by_claim.lock().unwrap_or_else(PoisonError::into_inner).get(&claim) {
-            marks.send_modify(|kept| {
-                kept.events = kept.events.max(seq);
-                kept.said += 1;
-            });
+            marks.send_modify(change);
         }
     }
 }
@@ -107,6 +113,14 @@ impl Ears {
                 claims.abort(claim);
             }
             Control::Recorded { claim } => claims.recorded(claim),
+            Control::Forgotten { claim } => {
+                tracing::warn!(
+                    ?claim,
+                    "the coordinator's store knows nothing of a claim: what is left of it is dropped"
+                );
+                self.marks.forgotten(claim);
+                claims.abort(claim);
+            }
             Control::LogKept { claim, log, bytes } => self.marks.kept(claim, log, bytes),
             Control::Noted { claim, seq } => self.marks.noted(claim, seq),
             Control::Told(_) | Control::Unknown => {}

@@ -110,6 +110,8 @@ pub(crate) struct Kept {
     pub(crate) events: u64,
     /// How often it spoke of events: it does so when it misses some.
     pub(crate) said: u64,
+    /// Whether it knows nothing of the claim, and will never take anything of it.
+    pub(crate) forgotten: bool,
 }
 
 /// What of a claim is in the coordinator's store, now and from now on.
@@ -257,11 +259,11 @@ impl Sender {
         usize::try_from(logs.iter().map(left).sum::<u64>()).unwrap_or(usize::MAX)
     }
 
-    /// Whether the coordinator's store has it all.
+    /// Whether the coordinator's store has it all, or never will.
     fn is_done(&self) -> bool {
         let kept = self.kept.borrow();
-        *self.recorded.borrow()
-            && self.spool.logs().iter().all(|(log, length)| kept.logs.get(log).is_some_and(|kept| kept >= length))
+        let has = |(log, length): &(LogName, u64)| kept.logs.get(log).is_some_and(|kept| kept >= length);
+        *self.recorded.borrow() && (kept.forgotten || self.spool.logs().iter().all(has))
     }
 
     /// Whether something that was said is to be answered by now: a result, a log of which there will be no more (also
@@ -280,11 +282,10 @@ impl Sender {
     }
 
     /// Nothing was heard for a while, and something should have been: a queue may have been purged. What the store does not
-    /// have for sure is sent again, which does no harm when it has it after all.
+    /// have for sure is sent again, which does no harm when it has it after all. An event is among it in any case: it is
+    /// signed, and one of a claim that the store knows nothing of is answered.
     fn rewind(&self, sent: &mut Sent) {
-        if !*self.recorded.borrow() {
-            sent.events = 0;
-        }
+        sent.events = if *self.recorded.borrow() { sent.events.saturating_sub(1) } else { 0 };
         let kept = self.kept.borrow();
         for (log, from) in &mut sent.logs {
             *from = kept.logs.get(log).copied().unwrap_or(0).min(*from);

@@ -66,6 +66,12 @@ pub enum Control {
         /// Which claim.
         claim: ClaimId,
     },
+    /// The store knows nothing of the claim, such as one that was set back to an older backup, or whose build was
+    /// removed: nothing of it will ever be taken, its logs included, and the agent need not keep any of it.
+    Forgotten {
+        /// Which claim.
+        claim: ClaimId,
+    },
     /// What happened in a job is in the store up to here.
     Noted {
         /// Under which claim.
@@ -117,6 +123,7 @@ impl Control {
             | Self::Cancel { .. }
             | Self::Abort { .. }
             | Self::Recorded { .. }
+            | Self::Forgotten { .. }
             | Self::Noted { .. }
             | Self::Standing { .. }
             | Self::LogKept { .. } => true,

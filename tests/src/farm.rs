@@ -33,7 +33,7 @@ use crate::{docker, ports};
 
 pub use agent::{Agent, Runs};
 pub use api::Api;
-pub use folders::Folders;
+pub use folders::{Folders, copy};
 pub use gate::Lost;
 pub use repository::Repository;
 pub use rough::{Breaker, Rough};

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use farm::farm::{Farm, Lost, Repository, in_memory, until};
+use farm::farm::{Farm, Lost, Repository, copy, in_memory, until};
 use protocol::api::{BuildView, Loss, Status};
 use protocol::{Cause, StageEnd, StageOutcome};
 use tokio::net::TcpListener;
@@ -734,6 +734,56 @@ async fn what_a_killed_agent_had_printed_is_not_kept_for_ever() {
         farm.api().until_is(number, Status::Cancelled).await;
         farm.folders("a").until_all_said().await;
         assert!(farm.agent("a").has_lost_all());
+    })
+    .await;
+}
+
+/// The coordinator's state as a backup has it: from before the first build.
+async fn with_backup(farm: &mut Farm) {
+    farm.start_coordinator().await;
+    farm.stop_coordinator().await;
+    copy(&farm.config.state_dir, &farm.folder("backup"));
+    with_agent(farm, 1).await;
+}
+
+/// The backup takes the state's place, and nobody knows the builds since.
+fn set_back(farm: &Farm) {
+    std::fs::remove_dir_all(&farm.config.state_dir).unwrap();
+    copy(&farm.folder("backup"), &farm.config.state_dir);
+}
+
+#[tokio::test]
+async fn what_a_store_that_was_set_back_does_not_know_is_not_kept_for_it() {
+    let goes_on = "image: x\nstages: [wait]\nwait: {script: [print begun, wait-file go, print let go, hang]}\n";
+    for manifest in [WAITS, goes_on] {
+        in_memory(async |farm| {
+            with_backup(farm).await;
+            let number = farm.api().begin(manifest).await;
+            farm.api().until_said(number, "wait", "begun\n").await;
+            farm.stop_coordinator().await;
+            // What it prints now no store will ever take.
+            farm.folders("a").let_go().await;
+            set_back(farm);
+            farm.start_coordinator().await;
+            farm.folders("a").until_all_said().await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_of_a_build_that_a_store_had_before_it_was_set_back_is_not_kept_for_it() {
+    in_memory(async |farm| {
+        with_backup(farm).await;
+        for _ in 0..1000 {
+            farm.agent("a").lose(Lost::Kept);
+        }
+        let number = farm.api().begin(PASSES).await;
+        farm.api().until_is(number, Status::Passed).await;
+        farm.stop_coordinator().await;
+        set_back(farm);
+        farm.start_coordinator().await;
+        farm.folders("a").until_all_said().await;
     })
     .await;
 }

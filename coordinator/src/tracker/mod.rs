@@ -192,8 +192,8 @@ impl Turn<'_> {
             Report::Bye { agent, boot } => self.bye(agent, *boot).await,
             Report::Abandoned { agent, claim } => self.abandoned(agent, *claim).await,
             Report::Rejected(rejected) => self.rejected(rejected).await,
-            Report::Progress(progress) => self.progress(progress).await,
-            Report::Events(events) => self.events(events).await,
+            Report::Progress(progress) => self.progress(&said.agent, progress).await,
+            Report::Events(events) => self.events(&said.agent, events).await,
             Report::Claim(_) | Report::Said(_) | Report::Unknown => Ok(()),
         }
     }

@@ -1,11 +1,11 @@
 //! What happens in a job. Events of a claim that is not current are kept under its attempt and change nothing else.
 
-use protocol::ClaimId;
 use protocol::api::Loss;
 use protocol::control::Control;
 use protocol::outcome::{Ending, Outcome};
 use protocol::report::{Events, JobEvent, Moment, Progress};
 use protocol::state::{Happening, JobState};
+use protocol::{AgentId, ClaimId};
 
 use super::Turn;
 use crate::feed::Change;
@@ -35,21 +35,22 @@ fn changes_the_job(event: &JobEvent) -> bool {
 }
 
 impl Turn<'_> {
-    pub(super) async fn progress(&mut self, progress: &Progress) -> Result<(), StoreError> {
+    pub(super) async fn progress(&mut self, speaker: &AgentId, progress: &Progress) -> Result<(), StoreError> {
         let Progress { claim, seq, at_ms, event } = progress;
         let moment = Moment { seq: *seq, at_ms: *at_ms, event: event.clone() };
-        self.moments(*claim, std::slice::from_ref(&moment)).await
+        self.moments(speaker, *claim, std::slice::from_ref(&moment)).await
     }
 
     /// Several of one claim: what is known of it is looked up once, and again after what may have changed it.
-    pub(super) async fn events(&mut self, events: &Events) -> Result<(), StoreError> {
-        self.moments(events.claim, &events.events).await
+    pub(super) async fn events(&mut self, speaker: &AgentId, events: &Events) -> Result<(), StoreError> {
+        self.moments(speaker, events.claim, &events.events).await
     }
 
-    async fn moments(&mut self, claim: ClaimId, moments: &[Moment]) -> Result<(), StoreError> {
+    async fn moments(&mut self, speaker: &AgentId, claim: ClaimId, moments: &[Moment]) -> Result<(), StoreError> {
         let Some(mut at) = self.at(claim).await? else {
-            // Whose it is nobody knows; its agent's next heartbeat names it, and is answered.
             tracing::warn!("an event of the unknown claim {claim:?} changes nothing");
+            // Else it would keep what it has of it, and say it again and again.
+            self.answers.tell(speaker, Control::Forgotten { claim });
             return Ok(());
         };
         let before = at.attempt.last_seq;

@@ -382,6 +382,8 @@ async fn heartbeats_keep_a_lease_and_heal_what_was_lost() {
     agent.hear(|control| matches!(control, Control::Abort { claim, .. } if *claim == unknown)).await;
     agent.heartbeat(&[(unknown, ClaimPhase::Ended)]).await;
     agent.hear_recorded(unknown).await;
+    agent.happened(unknown, JobEvent::Settled { acknowledged: true }).await;
+    agent.hear(|control| matches!(control, Control::Forgotten { claim } if *claim == unknown)).await;
     agent.repeat(&claimed).await;
     agent.hear_recorded(claimed.claim).await;
     farm.stop().await;

@@ -154,6 +154,22 @@ fn stands_ready(workspace: &Path) -> bool {
     workspace.join("hand-ahead").exists() && written.is_none_or(|folder| files(&folder).is_empty())
 }
 
+/// Copies a folder with all that is in it to another place, such as the state of a coordinator that is stopped.
+///
+/// # Panics
+/// When the disk refuses.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder for the copy");
+    for entry in std::fs::read_dir(from).expect("a folder to copy").flatten() {
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a kind of file").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("a file is copied");
+        }
+    }
+}
+
 /// What lies in a folder, which may not be there.
 fn files(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use farm::farm::copy;
 use farm::processes::{recovered, states, with_processes};
 use farm::proxy::Network;
 use protocol::api::{BuildView, Status};
@@ -210,16 +211,4 @@ async fn a_store_that_is_set_back_stops_what_it_does_not_know() {
         farm.until_clean().await;
     })
     .await;
-}
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().flatten() {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }

@@ -41,8 +41,6 @@
 //! A message by hand that is not persistent (RabbitMQ's own page sends such by default) is lost with the broker that
 //! is restarted before an agent has it: the farm never saw it.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in what its cases share")]
-
 mod agent;
 mod broker;
 mod clock;
