@@ -243,6 +243,13 @@ impl Processes {
         .await;
     }
 
+    /// Waits until an agent has heard that it may take jobs, and waits for them: who freezes the coordinator sooner may
+    /// freeze that word with it.
+    pub async fn until_taking(&self, name: &str) {
+        self.until_here(name).await;
+        self.vhost.until_consumed("build_queue").await;
+    }
+
     /// Ends the coordinator where it stands.
     pub async fn kill_coordinator(&mut self) {
         let child = self.coordinator.take().expect("the coordinator runs");

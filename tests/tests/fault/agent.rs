@@ -27,8 +27,7 @@ pub(crate) async fn behind_a_proxy(farm: &mut Processes) -> Proxy {
     farm.start_coordinator().await;
     let proxy = farm.through_proxy("a").await;
     farm.start_agent("a").await;
-    farm.until_here("a").await;
-    farm.vhost.until_consumed("build_queue").await;
+    farm.until_taking("a").await;
     proxy
 }
 
@@ -60,7 +59,7 @@ async fn an_agent_is_killed_before_its_claim_is_answered() {
     with_processes(3, async |farm| {
         farm.start_coordinator().await;
         farm.start_agent("a").await;
-        farm.until_here("a").await;
+        farm.until_taking("a").await;
         farm.signal_coordinator("-STOP").await;
         hand_to_agent(farm, json!({"message_id": "only-one"})).await;
         farm.agent("a").kill().await;

@@ -69,7 +69,7 @@ async fn a_coordinator_is_killed_with_a_claim_that_it_has_not_read() {
     with_processes(10, async |farm| {
         farm.start_coordinator().await;
         farm.start_agent("a").await;
-        farm.until_here("a").await;
+        farm.until_taking("a").await;
         farm.signal_coordinator("-STOP").await;
         hand_to_agent(farm, json!({})).await;
         farm.kill_coordinator().await;
