@@ -24,8 +24,10 @@ impl Store {
     pub(crate) async fn timed(&self) -> Result<Vec<(Timed, u64)>, StoreError> {
         let mut tx = self.readers.begin().await?;
         let rows = sqlx::query(
+            // Of a job behind a gate it is the time for the answer, and none of the job's own.
             "SELECT id, key, build, state, left_ms FROM jobs
-             WHERE state <> 'ended' AND left_ms > 0 AND (state = 'running' OR (unmet > 0 AND answer IS NULL))",
+             WHERE state <> 'ended' AND left_ms > 0
+               AND ((state = 'running' AND terms ->> '$.finally') OR (unmet > 0 AND answer IS NULL))",
         )
         .fetch_all(&mut *tx)
         .await?;

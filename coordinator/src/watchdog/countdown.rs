@@ -76,6 +76,10 @@ async fn end(desk: &Desk, timed: Timed) -> Result<(), StoreError> {
     match timed {
         Timed::Gate(id) => {
             let Some(job) = tx.job(id).await? else { return Ok(()) };
+            if job.answer.is_some() {
+                // Since it was looked at: whoever answered was told that it counts.
+                return Ok(());
+            }
             let limit = job.terms.gate.as_ref().and_then(|gate| gate.timeout_ms).unwrap_or(0);
             let reason = format!("nobody approved it within {}", span(limit));
             tx.apply(&job, &Happening::PassedOver { reason }, now_ms()).await?.ok();

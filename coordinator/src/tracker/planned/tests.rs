@@ -14,6 +14,7 @@ use tempfile::{TempDir, tempdir};
 
 use super::*;
 use crate::intake::{self, Trigger};
+use crate::store::Timed;
 use crate::testing::{Agent, Farm, soon};
 use crate::tracker::{GateRefusal, Person, answer, cancel};
 use crate::why;
@@ -307,6 +308,22 @@ async fn a_person_passes_a_job_over_and_so_does_time() {
     course.farm.until_status(build, "passed").await;
     assert_eq!(course.stand(build).await, "passed: a skipped, b passed");
     assert!(course.message(build, "a").await.starts_with("nobody approved it within"));
+    course.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_left_of_the_time_for_an_answer_is_no_limit_of_the_job() {
+    let course = Course::new().await;
+    let gate = Gate { timeout_ms: Some(600_000), ..Gate::default() };
+    let build = course.begin(&[gated("deploy", &[], gate), last()]).await;
+    let timed = async || course.farm.desk.store.timed().await.unwrap();
+    assert!(matches!(timed().await[..], [(Timed::Gate(_), 600_000)]));
+    course.approve(build, ApproveJob::default()).await.unwrap();
+    let (claim, _) = course.take_job("deploy").await;
+    assert_eq!(timed().await, []);
+    course.agent.finish(claim, Ending::passed()).await;
+    course.take_job("finally").await;
+    assert!(matches!(timed().await[..], [(Timed::Last(_), _)]));
     course.stop().await;
 }
 
