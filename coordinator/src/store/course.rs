@@ -10,7 +10,7 @@ use protocol::{AgentId, BuildNumber, ClaimId, JobId};
 use sqlx::Row as _;
 
 use super::members::{
-    Course, Shared, courses, courses_of, job_group, members, shared, shared_group, waiting_in_groups,
+    Course, Shared, at, courses, courses_of, job_group, members, shared, shared_group, waiting_in_groups,
 };
 use super::{StoreError, Transaction, int, json};
 
@@ -148,8 +148,7 @@ impl Transaction {
             let members: Vec<Member> = jobs.iter().map(|job| job.member.clone()).collect();
             for (place, failed) in course::to_end(&members) {
                 let reason = format!("{failed} failed, and then the others beside it end too (fail_fast)");
-                self.end_for(&jobs[place], failed.as_str(), &reason, open, now_ms).await?;
-                jobs[place].member.at = At::Begun { ending: true };
+                jobs[place].member.at = self.end_for(&jobs[place], failed.as_str(), &reason, open, now_ms).await?;
                 changed = true;
             }
             for place in 0..jobs.len() {
@@ -257,7 +256,8 @@ impl Transaction {
         Ok(())
     }
 
-    /// A job ends because another one failed: that it is cancelled makes its build no worse.
+    /// A job ends because another one failed: that it is cancelled makes its build no worse. Gives where it stands now:
+    /// one that nobody has is over at once.
     async fn end_for(
         &mut self,
         course: &Course,
@@ -265,17 +265,19 @@ impl Transaction {
         reason: &str,
         open: &mut Open,
         now_ms: u64,
-    ) -> Result<(), StoreError> {
-        let Some(job) = self.job(course.id).await? else { return Ok(()) };
+    ) -> Result<At, StoreError> {
+        let ending = At::Begun { ending: true };
+        let Some(job) = self.job(course.id).await? else { return Ok(ending) };
         sqlx::query("UPDATE jobs SET ended_for = $2 WHERE id = $1")
             .bind(course.id.to_string())
             .bind(failed)
             .execute(&mut *self.tx)
             .await?;
         let asked = Happening::CancelAsked { reason: reason.to_owned() };
-        let after = self.step(&job, &asked, now_ms).await?;
-        self.asked_to_end(after.ok(), reason, open);
-        Ok(())
+        let after = self.step(&job, &asked, now_ms).await?.ok();
+        let stands = after.as_ref().map_or(ending, at);
+        self.asked_to_end(after, reason, open);
+        Ok(stands)
     }
 
     /// What is to be done about whoever has a job that was asked to end.

@@ -53,18 +53,25 @@ pub(super) async fn courses(tx: &mut SqliteConnection, build: BuildNumber) -> Re
     courses_of(&members(tx, build).await?)
 }
 
-fn course_of(row: &SqliteRow) -> Result<Course, StoreError> {
-    let terms: Terms = json_or_none(row, "terms")?.unwrap_or_default();
-    let approved = row.try_get::<Option<&str>, _>("answer")?.is_some();
-    let has_turn = row.try_get::<i64, _>("unmet")? <= 0;
-    let at = match state_of(row)? {
-        JobState::Queued { .. } if !has_turn => At::Waiting { approved },
+/// Where a job stands whose turn has come.
+pub(super) fn at(state: &JobState) -> At {
+    match state {
         JobState::Queued { .. } => At::Begun { ending: false },
         JobState::Running { cancelling, .. } | JobState::Elsewhere { cancelling, .. } => {
             At::Begun { ending: cancelling.is_some() }
         }
         JobState::Ended(ending) => At::Ended(ending.outcome),
         JobState::Skipped { .. } => At::Skipped,
+    }
+}
+
+fn course_of(row: &SqliteRow) -> Result<Course, StoreError> {
+    let terms: Terms = json_or_none(row, "terms")?.unwrap_or_default();
+    let approved = row.try_get::<Option<&str>, _>("answer")?.is_some();
+    let has_turn = row.try_get::<i64, _>("unmet")? <= 0;
+    let at = match state_of(row)? {
+        JobState::Queued { .. } if !has_turn => At::Waiting { approved },
+        state => at(&state),
     };
     let member = Member {
         key: name(row, "key")?,

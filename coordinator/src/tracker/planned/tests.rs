@@ -537,6 +537,27 @@ async fn a_lane_runs_so_many_at_once_and_ends_with_its_first_failure() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_lane_goes_on_when_a_job_of_it_ends_that_nobody_had() {
+    let course = Course::new().await;
+    let lane = Lane { name: "test".to_owned(), max: None, fail_fast: true };
+    let cell = |key: &str| PlannedJob { lane: Some(lane.clone()), ..work(key, &[]) };
+    let build = course.begin(&[cell("a"), cell("b"), on(RunOn::Always, "c", &["b"]), last()]).await;
+    let (first, _) = course.take_job("a").await;
+    course.agent.finish(first, failed()).await;
+    assert_eq!(course.stand(build).await, "running: a failed, b cancelled, c queued, finally queued");
+    // What was offered of b meanwhile is nobody's job any more.
+    let delivery = course.agent.take().await;
+    let claimed = course.agent.claim(&delivery).await;
+    let denied = course.agent.answer(&claimed, &course.farm.desk.identity.public()).await.unwrap_err();
+    assert_eq!(denied, "the job is over");
+    assert!(delivery.ack().await);
+    course.pass("c").await;
+    course.pass("finally").await;
+    assert_eq!(course.stand(build).await, "failed: a failed, b cancelled, c passed, finally passed");
+    course.stop().await;
+}
+
+#[tokio::test]
 async fn a_newer_build_makes_older_ones_needless_but_cuts_nothing_short() {
     let course = Course::new().await;
     let begin = async || {
