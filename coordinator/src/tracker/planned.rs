@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use protocol::JobKey;
 use protocol::outcome::{Cause, Ending};
 use protocol::plan::{BuildPlan, Concurrency, Downstream, Gate, MAX_JOBS, MAX_PLAN_BYTES, PlannedJob, Variable};
+use protocol::state::JobState;
 
 use super::Turn;
 use crate::config::Supersede;
@@ -35,6 +36,13 @@ impl Turn<'_> {
     ) -> Result<(), StoreError> {
         if job.plan.is_some() {
             return Ok(());
+        }
+        let goes_on = matches!(jobs, [only] if only.goes_on(build));
+        if let JobState::Running { cancelling: Some(reason), .. } = &job.state
+            && !goes_on
+        {
+            // Its agent had made the plan when the word came. An only job that goes on is ended by its agent.
+            return self.end(attempt, job, Ending::cancelled(reason.clone())).await;
         }
         if let Err(message) = check_plan(jobs, build) {
             self.end(attempt, job, Ending::errored(Cause::Limit, message)).await?;

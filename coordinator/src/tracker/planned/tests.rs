@@ -558,6 +558,19 @@ async fn what_waits_for_a_lane_goes_on_when_a_job_of_it_ends_that_nobody_had() {
 }
 
 #[tokio::test]
+async fn a_cancel_while_a_build_is_planned_is_not_lost() {
+    let course = Course::new().await;
+    let build = course.farm.submit().await;
+    let (planning, _) = course.take().await;
+    course.cancel(build).await;
+    course.hear_cancel(planning).await;
+    // The plan was made when the word came.
+    course.plan_as(planning, &[work("a", &[]), work("b", &["a"]), last()], BuildPlan::default()).await;
+    assert_eq!(course.stand(build).await, "cancelled: ");
+    course.stop().await;
+}
+
+#[tokio::test]
 async fn a_newer_build_makes_older_ones_needless_but_cuts_nothing_short() {
     let course = Course::new().await;
     let begin = async || {
