@@ -118,7 +118,7 @@ impl Work<'_> {
                 Verdict::Ignored(why) => format!("ignored: {why}"),
                 _ if !self.project.allowed => "ignored: the project takes no webhooks at present".to_owned(),
                 Verdict::Cancel { pull_request, reason } => self.cancel(pull_request, &reason).await?,
-                Verdict::Build(facts) => self.begin(*facts).await?,
+                Verdict::Build(facts) => self.begin(*facts, self.delivery.view.redelivers.is_some()).await?,
                 Verdict::Again(commit) => self.again(&commit).await?,
             });
         }
@@ -139,7 +139,8 @@ impl Work<'_> {
         })
     }
 
-    async fn begin(&mut self, facts: TriggerFacts) -> Result<String, StoreError> {
+    /// `again`: somebody asked once more for what was pushed or proposed before.
+    async fn begin(&mut self, facts: TriggerFacts, again: bool) -> Result<String, StoreError> {
         if self.project.is_owner() {
             return Ok("ignored: it names no repository of the owner's".to_owned());
         }
@@ -156,6 +157,9 @@ impl Work<'_> {
         let who = facts.origin.author.as_ref().map(|who| format!(" ({who})")).unwrap_or_default();
         self.tx.asked_by(build, &format!("a webhook from {}, delivery {}{who}", view.forge, view.number)).await?;
         self.builds.push(build);
+        if again {
+            self.tx.pushed_again(build).await?;
+        }
         if let Some(pull_request) = facts.origin.pull_request {
             self.supersede(pull_request, build).await?;
         }
@@ -172,7 +176,7 @@ impl Work<'_> {
         let branch = old.branch.filter(|_| old.trigger == TriggerKind::Push);
         let facts =
             TriggerFacts { kind: old.trigger, branch, commit, origin: old.origin, short: None, unless_built: false };
-        self.begin(facts).await
+        self.begin(facts, true).await
     }
 
     async fn built(&mut self, facts: &TriggerFacts) -> Result<Option<BuildNumber>, StoreError> {

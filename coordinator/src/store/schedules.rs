@@ -177,6 +177,25 @@ impl Transaction {
         Ok(())
     }
 
+    /// A push is done again, for somebody asked for that: it is of its branch's tip no longer where another commit was
+    /// pushed since.
+    pub(crate) async fn pushed_again(&mut self, build: BuildNumber) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE builds AS b SET of_tip = 0 WHERE number = $1 AND EXISTS (
+                 SELECT 1 FROM builds n
+                 WHERE n.repo = b.repo AND n.branch = b.branch AND n.of_tip = 1 AND n.trigger = 'push'
+                       AND n.commit_id <> b.commit_id
+                       AND n.number < b.number AND n.number > (
+                           SELECT max(o.number) FROM builds o
+                           WHERE o.repo = b.repo AND o.branch = b.branch AND o.trigger = 'push'
+                                 AND o.commit_id = b.commit_id AND o.number < b.number))",
+        )
+        .bind(int(build.0))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
     /// Whether a build is of what its branch had when it began, and not of a commit that somebody named.
     pub(crate) async fn is_of_tip(&mut self, build: BuildNumber) -> Result<bool, StoreError> {
         let row = sqlx::query("SELECT of_tip FROM builds WHERE number = $1")

@@ -5,7 +5,7 @@ use protocol::job::{Origin, TriggerKind};
 use protocol::outcome::{Outcome, StageOutcome};
 use protocol::report::Hello;
 use protocol::state::{Happening, JobState};
-use protocol::{BootId, BuildNumber, ClaimId, JobId, LabelSet, Plan, PlannedJob};
+use protocol::{BootId, BuildNumber, ClaimId, CommitId, JobId, LabelSet, Plan, PlannedJob};
 
 use super::jobs::Applied;
 use super::*;
@@ -309,6 +309,29 @@ async fn builds_that_are_asked_for_together_begin_each_by_itself() {
     let builds = store.builds(&Page { limit: 50, ..Page::default() }).await.unwrap();
     assert_eq!(builds.len(), 4);
     assert_eq!(store.next_to_offer(&LabelSet::default(), 9, 9).await.unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn a_commit_that_is_built_again_after_the_next_was_pushed_is_not_the_tip() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    let [old, new] = ["0", "1"].map(|digit| digit.repeat(40).parse::<CommitId>().unwrap());
+    let mut pushed = async |commit: &CommitId, again: bool| {
+        let push = NewBuild { trigger: TriggerKind::Push, commit: Some(commit.clone()), ..build() };
+        let number = tx.insert_build(&push, 1).await.unwrap();
+        if again {
+            tx.pushed_again(number).await.unwrap();
+        }
+        tx.is_of_tip(number).await.unwrap()
+    };
+    assert!(pushed(&old, false).await);
+    assert!(pushed(&old, true).await, "nothing was pushed since");
+    assert!(pushed(&new, false).await);
+    assert!(!pushed(&old, true).await);
+    assert!(pushed(&new, true).await);
+    assert!(pushed(&old, false).await, "the branch was set back");
+    assert!(pushed(&old, true).await);
 }
 
 #[tokio::test]

@@ -80,6 +80,10 @@ impl Turn<'_> {
         if !plan.cancel_superseded.unwrap_or(usual) {
             return Ok(());
         }
+        if build.origin.pull_request.is_none() && !self.tx.is_of_tip(build.number).await? {
+            // An older commit that somebody wants to have again makes nothing needless.
+            return Ok(());
+        }
         for older in self.tx.superseded_by(build, jobs).await? {
             let reason = format!("superseded by {}", build.number);
             self.tx.cancel(older, &reason, Spare::Guarded, self.now_ms).await?;
