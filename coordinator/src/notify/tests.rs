@@ -1,5 +1,7 @@
 //! What is said of branches, and how it is signed.
 
+use std::collections::BTreeMap;
+
 use protocol::BuildNumber;
 use protocol::job::{Origin, TriggerKind};
 use protocol::outcome::{Cause, Ending, Outcome};
@@ -13,12 +15,16 @@ fn failed() -> Ending {
     Ending::of(Outcome::Failed, Some("test failed: exit code 1".to_owned()))
 }
 
-async fn over(farm: &Farm, agent: &Agent, branch: &str, pull_request: Option<u64>, ending: Ending) -> BuildNumber {
+async fn begin(farm: &Farm, branch: &str, pull_request: Option<u64>) -> BuildNumber {
     let branch = Some(branch.parse().unwrap());
     let origin = Origin { pull_request, ..Origin::default() };
     let repo = "https://example.org/x".parse().unwrap();
     let trigger = Trigger { branch, origin, ..Trigger::new(repo, TriggerKind::Manual) };
-    let build = intake::submit(&farm.desk, &trigger, None).await.unwrap();
+    intake::submit(&farm.desk, &trigger, None).await.unwrap()
+}
+
+async fn over(farm: &Farm, agent: &Agent, branch: &str, pull_request: Option<u64>, ending: Ending) -> BuildNumber {
+    let build = begin(farm, branch, pull_request).await;
     let (claimed, _) = agent.work(farm).await;
     agent.finish(claimed.claim, ending).await;
     build
@@ -57,6 +63,30 @@ async fn a_branch_breaks_and_is_fixed() {
         over(&farm, &agent, branch, pull_request, ending).await;
     }
     assert_eq!(said(&farm).await, ["#2 fixed after #1", "#7 broken after #3", "#9 fixed after #4"]);
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_build_that_a_newer_one_has_overtaken_says_nothing_of_its_branch() {
+    let folder = tempdir().unwrap();
+    let notify = Notify { url: "http://127.0.0.1:9/".to_owned(), key: b"key".to_vec() };
+    let farm = Farm::with(&folder, |config| config.notify = Some(notify)).await;
+    let agent = farm.agent("a1").await;
+    over(&farm, &agent, "main", None, Ending::passed()).await;
+    for (older, newer) in [(failed(), Ending::passed()), (Ending::passed(), failed())] {
+        begin(&farm, "main", None).await;
+        begin(&farm, "main", None).await;
+        let mut claims = BTreeMap::new();
+        for _ in 0..2 {
+            let (claimed, grant) = agent.work(&farm).await;
+            claims.insert(grant.order.build, claimed.claim);
+        }
+        let claims: Vec<_> = claims.into_values().collect();
+        agent.finish(claims[1], newer).await;
+        agent.finish(claims[0], older).await;
+    }
+    over(&farm, &agent, "main", None, Ending::passed()).await;
+    assert_eq!(said(&farm).await, ["#5 broken after #3", "#6 fixed after #5"]);
     farm.stop().await;
 }
 

@@ -95,7 +95,8 @@ impl Store {
 
 impl Transaction {
     /// Writes down that a branch broke or was fixed by a build that has just ended, for each who wants to hear of it.
-    /// What was cancelled says nothing, and neither do pull requests and tags.
+    /// What was cancelled says nothing of a branch, and neither do pull requests and tags, a build that a newer one has
+    /// overtaken, and one that is done again of a commit that the branch has left behind.
     pub(super) async fn want_notice(&mut self, number: BuildNumber, now_ms: u64) -> Result<(), StoreError> {
         let recipients = self.recipients(number).await?;
         if recipients.is_empty() {
@@ -104,16 +105,14 @@ impl Transaction {
         sqlx::query(
             "INSERT INTO notices (message, build, before, kind, at_ms, recipient)
              SELECT $2, b.number, p.number, CASE b.status WHEN 'passed' THEN 'fixed' ELSE 'broken' END, $3, r.value
-             FROM builds b JOIN builds p ON p.number = (
-                 SELECT o.number FROM builds o
+             FROM branch_states b JOIN branch_states p ON p.number = (
+                 SELECT o.number FROM branch_states o
                  WHERE o.repo = b.repo AND o.branch = b.branch AND o.number < b.number
-                       AND o.status IN ('passed', 'failed', 'errored')
-                       AND o.origin ->> '$.pull_request' IS NULL AND o.origin ->> '$.tag' IS NULL
                  ORDER BY o.number DESC LIMIT 1)
              JOIN json_each($4) r
-             WHERE b.number = $1 AND b.status IN ('passed', 'failed', 'errored')
-                   AND b.origin ->> '$.pull_request' IS NULL AND b.origin ->> '$.tag' IS NULL
-                   AND (b.status = 'passed') <> (p.status = 'passed')",
+             WHERE b.number = $1 AND (b.status = 'passed') <> (p.status = 'passed')
+                   AND NOT EXISTS (SELECT 1 FROM branch_states n
+                                   WHERE n.repo = b.repo AND n.branch = b.branch AND n.number > b.number)",
         )
         .bind(int(number.0))
         .bind(format!("msg_{}", uuid::Uuid::new_v4().simple()))
