@@ -20,9 +20,19 @@ use crate::store::{Scheduled, StoreError, Transaction};
 /// How long it sleeps at most: for schedules that are new, and clocks that were set.
 const LONGEST: Duration = Duration::from_secs(5);
 
+/// How much later than it should a schedule may come due next: a clock that was set by less is no matter.
+const AHEAD_MS: u64 = 3600 * 1000;
+
 /// Begins them until `shutdown`.
 pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
+    let mut before_ms = u64::MAX;
     loop {
+        let set_back = now_ms().saturating_add(AHEAD_MS) < before_ms;
+        if set_back && let Err(error) = set_right(&desk, now_ms()).await {
+            tracing::warn!("schedules may wait for a time that a wrong clock gave them: {error}");
+        } else {
+            before_ms = now_ms();
+        }
         let wait = match look(&desk, now_ms()).await {
             Ok(next) => next.map_or(LONGEST, |next| Duration::from_millis(next.saturating_sub(now_ms())).min(LONGEST)),
             Err(error) => {
@@ -35,6 +45,25 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
             () = sleep(wait) => {}
         }
     }
+}
+
+/// Gives those their next time that have one of a clock that was ahead, by years perhaps: as if they came due today.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn set_right(desk: &Desk, now_ms: u64) -> Result<(), StoreError> {
+    let mut tx = desk.store.write().await?;
+    for schedule in tx.schedules_beyond(now_ms.saturating_add(AHEAD_MS)).await? {
+        // What came due a moment ago, by a clock that was set back by less than that, has had its build.
+        let near = schedule.last_due_ms.filter(|due| *due <= now_ms.saturating_add(AHEAD_MS));
+        let from_ms = near.map_or(now_ms, |due| due.max(now_ms));
+        let Some(next) = schedule.said.times().ok().and_then(|times| times.after(from_ms)) else { continue };
+        if schedule.next_ms.is_some_and(|known| known > next.saturating_add(AHEAD_MS)) {
+            tracing::warn!(schedule = %schedule.said.name, "the clock was ahead; its next time is the usual one again");
+            tx.pause_schedule(&schedule, schedule.paused_by.as_deref(), Some(next)).await?;
+        }
+    }
+    tx.commit().await
 }
 
 /// Begins all whose time has come by now, and says when the next one comes.

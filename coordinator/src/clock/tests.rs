@@ -110,6 +110,26 @@ async fn each_time_begins_one_build_and_missed_ones_are_made_up_for_by_one() {
 }
 
 #[tokio::test]
+async fn a_clock_that_was_a_year_ahead_silences_no_schedule() {
+    let folder = tempdir().unwrap();
+    let (farm, agent) = with_agent(&folder).await;
+    planned(&farm, &agent, Of::default(), daily()).await;
+    let first = next(&farm).await;
+    set_right(&farm.desk, first - 1).await.unwrap();
+    assert_eq!(next(&farm).await, first);
+    assert_eq!(look(&farm.desk, first + 365 * DAY).await.unwrap(), Some(first + 366 * DAY));
+    // This time has had its build, whenever that was.
+    set_right(&farm.desk, first - 1).await.unwrap();
+    assert_eq!(look(&farm.desk, first).await.unwrap(), Some(first + DAY));
+    assert_eq!(look(&farm.desk, first + DAY).await.unwrap(), Some(first + 2 * DAY));
+    assert_eq!(count(&farm).await, 3);
+    // A second back is no reason to begin a build twice.
+    set_right(&farm.desk, first + DAY - 1000).await.unwrap();
+    assert_eq!(next(&farm).await, first + 2 * DAY);
+    farm.stop().await;
+}
+
+#[tokio::test]
 async fn what_came_due_stays_so_over_restarts_and_new_plans() {
     let folder = tempdir().unwrap();
     let (farm, agent) = with_agent(&folder).await;

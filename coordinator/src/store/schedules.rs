@@ -21,7 +21,8 @@ pub(crate) struct Scheduled {
     pub(crate) next_ms: Option<u64>,
     /// Who paused it, as that one said.
     pub(crate) paused_by: Option<String>,
-    last_due_ms: Option<u64>,
+    /// When it came due last, in milliseconds since 1970.
+    pub(crate) last_due_ms: Option<u64>,
     last_build: Option<BuildNumber>,
 }
 
@@ -133,6 +134,13 @@ impl Transaction {
         .fetch_optional(&mut *self.tx)
         .await?;
         row.as_ref().map(scheduled_of).transpose()
+    }
+
+    /// Those that come due later than that.
+    pub(crate) async fn schedules_beyond(&mut self, ms: u64) -> Result<Vec<Scheduled>, StoreError> {
+        let rows =
+            sqlx::query("SELECT * FROM schedules WHERE next_ms > $1").bind(int(ms)).fetch_all(&mut *self.tx).await?;
+        rows.iter().map(scheduled_of).collect()
     }
 
     /// A schedule came due, and began a build unless that was refused; it comes due again at `next_ms`.
