@@ -88,16 +88,22 @@ async fn clear_among(
     for (what, old) in rules(keeps, now_ms) {
         loop {
             let builds = desk.store.old_builds(what, old, among, PAGE).await?;
-            let mut gone = 0;
+            let mut stays = false;
             for build in &builds {
                 if shutdown.is_cancelled() {
-                    return Ok(removed + gone);
+                    return Ok(removed);
                 }
-                gone += usize::from(remove(desk, *build, what, now_ms).await?);
+                if !desk.store.is_old(*build, what, old, among).await? {
+                    continue;
+                }
+                if remove(desk, *build, what, now_ms).await? {
+                    removed += 1;
+                } else {
+                    stays = true;
+                }
             }
-            removed += gone;
             // What the disk does not let go would be found again.
-            if gone < builds.len() || builds.is_empty() {
+            if stays || builds.is_empty() {
                 break;
             }
         }

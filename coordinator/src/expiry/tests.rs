@@ -64,6 +64,22 @@ fn files(farm: &Farm, what: &str) -> usize {
 }
 
 #[tokio::test]
+async fn what_was_pinned_since_it_was_looked_up_stays() {
+    let folder = tempdir().unwrap();
+    let (farm, agent) = with_agent(&folder, Keeps { days: Some(1), ..Keeps::default() }).await;
+    let build = over(&farm, &agent, ("x", "main"), failed()).await;
+    let (what, old) = rules(&farm.desk.config.keeps, now_ms() + 2 * DAY_MS)[0];
+    let among = Among::Others(Vec::new());
+    assert_eq!(farm.desk.store.old_builds(what, old, &among, PAGE).await.unwrap(), [build]);
+    assert!(farm.desk.store.is_old(build, what, old, &among).await.unwrap());
+    let mut tx = farm.desk.store.write().await.unwrap();
+    tx.pin_build(build, true).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(!farm.desk.store.is_old(build, what, old, &among).await.unwrap());
+    farm.stop().await;
+}
+
+#[tokio::test]
 async fn everything_is_kept_unless_somebody_says_otherwise() {
     let folder = tempdir().unwrap();
     let (farm, agent) = with_agent(&folder, Keeps::default()).await;

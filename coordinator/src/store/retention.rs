@@ -47,7 +47,7 @@ const NOT_KEPT: &str = "
     AND NOT EXISTS (SELECT 1 FROM jobs p JOIN builds o ON o.number = p.build
                     WHERE p.child = b.number AND o.ended_ms IS NULL)
     AND b.number NOT IN (SELECT n.number FROM builds n WHERE n.repo = b.repo ORDER BY n.number DESC LIMIT 0 + $2)
-    AND (b.repo IN (SELECT value FROM json_each($4))) = $5";
+    AND (b.repo IN (SELECT value FROM json_each($3))) = $4";
 
 impl Store {
     /// Some builds of which something is kept no longer, the oldest first; at most so many.
@@ -57,6 +57,31 @@ impl Store {
         old: Old,
         among: &Among,
         most: u32,
+    ) -> Result<Vec<BuildNumber>, StoreError> {
+        self.find_old(what, old, among, "1", "ORDER BY b.ended_ms LIMIT 0 + $5", most.into()).await
+    }
+
+    /// Whether one of them still is what it was found to be: while others went, somebody may have pinned it, or begun a
+    /// build that takes over what it did.
+    pub(crate) async fn is_old(
+        &self,
+        build: BuildNumber,
+        what: Removed,
+        old: Old,
+        among: &Among,
+    ) -> Result<bool, StoreError> {
+        Ok(!self.find_old(what, old, among, "b.number = $5", "", int(build.0)).await?.is_empty())
+    }
+
+    /// Builds of which something is kept no longer. `which` and `order` say which of them, by a fifth value.
+    async fn find_old(
+        &self,
+        what: Removed,
+        old: Old,
+        among: &Among,
+        which: &str,
+        order: &str,
+        fifth: i64,
     ) -> Result<Vec<BuildNumber>, StoreError> {
         let (repos, are) = match among {
             Among::These(repos) => (repos, true),
@@ -73,15 +98,14 @@ impl Store {
                                                             JOIN jobs j ON j.id = a.job WHERE j.build = b.number)"
             }
         };
-        let statement =
-            format!("SELECT b.number FROM builds b WHERE {NOT_KEPT} AND {still} ORDER BY b.ended_ms LIMIT 0 + $3");
+        let statement = format!("SELECT b.number FROM builds b WHERE {which} AND {NOT_KEPT} AND {still} {order}");
         // It is put together of what stands here.
         let rows = sqlx::query(sqlx::AssertSqlSafe(statement))
             .bind(int(old.before_ms))
             .bind(int(old.newest))
-            .bind(most)
             .bind(to_json("repositories", repos)?)
             .bind(are)
+            .bind(fifth)
             .fetch_all(&self.readers)
             .await?;
         rows.iter().map(|row| Ok(BuildNumber(natural(row.try_get("number")?)))).collect()
