@@ -13,6 +13,10 @@ const STAGE: &str = "buildr.stage";
 const SANDBOX: &str = "buildr.sandbox";
 /// Until when an image is kept that outlives its job, in seconds since 1970.
 const UNTIL: &str = "buildr.until";
+
+/// How long after its time something may still be in use: a job that took it goes on for as long, and between two of its
+/// stages no container shows that.
+const IN_USE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Who made an image that outlives its job.
 const KEEPER: &str = "buildr.keeper";
 
@@ -60,9 +64,18 @@ pub(super) fn keeper(labels: &HashMap<String, String>) -> Option<String> {
     labels.get(KEEPER).cloned()
 }
 
-/// Whether the time is over for which something was kept; never for what was not.
+/// Whether the time is over for which something was kept, so that nobody takes it any more; never for what was not.
 pub(super) fn is_over(labels: &HashMap<String, String>) -> bool {
-    labels.get(UNTIL).is_some_and(|until| until.parse::<u64>().map_or(true, |until| until <= now()))
+    was_over(labels, Duration::ZERO)
+}
+
+/// Whether it was over so long ago that nobody has it in use either who took it at its last moment.
+pub(super) fn may_go(labels: &HashMap<String, String>) -> bool {
+    was_over(labels, IN_USE)
+}
+
+fn was_over(labels: &HashMap<String, String>, ago: Duration) -> bool {
+    labels.get(UNTIL).is_some_and(|until| until.parse::<u64>().map_or(true, |until| until.saturating_add(ago.as_secs()) <= now()))
 }
 
 fn now() -> u64 {
@@ -117,6 +130,8 @@ mod tests {
     #[test]
     fn what_is_kept_is_kept_for_its_time() {
         assert!(!is_over(&HashMap::new()));
+        assert!(!may_go(&of_kept_for(Duration::ZERO, "a")), "a job may have taken it a moment ago");
+        assert!(may_go(&HashMap::from([(UNTIL.to_owned(), "1".to_owned())])));
         assert!(!is_over(&of_kept_for(Duration::from_secs(60), "a")) && is_over(&of_kept_for(Duration::ZERO, "a")));
         assert_eq!(keeper(&of_kept_for(Duration::ZERO, "a")).as_deref(), Some("a"));
         assert!(is_over(&HashMap::from([(UNTIL.to_owned(), "?".to_owned())])));

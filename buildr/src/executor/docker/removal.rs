@@ -171,12 +171,12 @@ pub(super) async fn remove_outliving(engine: &Engine, image: &OutlivingImage) ->
     engine.long.remove_image(&image.name, Some(options), None).await.is_ok()
 }
 
-/// Removes the images that were kept for a time which is over, whoever made them; one that is in use stays until it is
-/// not. Gives how many.
+/// Removes the images that were kept for a time which is long over, whoever made them; one that is in use stays until it
+/// is not. Gives how many.
 async fn expired(engine: &Engine) -> Result<usize, ExecutorError> {
     let mut removed = 0;
     for (id, labels) in images(engine, &labels::of_kept()).await? {
-        if labels::is_over(&labels) {
+        if labels::may_go(&labels) {
             let options = RemoveImageOptionsBuilder::default().force(true).build();
             removed += usize::from(engine.long.remove_image(&id, Some(options), None).await.is_ok());
         }
