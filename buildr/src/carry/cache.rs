@@ -4,23 +4,19 @@
 //! so that no build can change what another one finds; what it leaves becomes the entry, whole, when its stage passed.
 //! A branch finds its own entries first, then the default branch's. A build that is not trusted finds and never keeps.
 
-use std::fs::{self, File};
-use std::io;
+mod entry;
+mod naming;
+
+use std::fs;
 use std::path::{Component, Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use data_encoding::HEXLOWER;
-use nix::sys::stat::SFlag;
 use protocol::plan::{Cache, CachePolicy};
-use sha2::{Digest as _, Sha256};
 
-use super::digest::Digesting;
 use super::{CarryError, disk};
 use crate::executor::MountOrder;
-use crate::folder::{self, Entry, Globs, walk};
-
-/// Written last into an entry, with the bytes that it takes: one without it is not whole.
-const WHOLE: &str = "whole";
+use crate::folder;
+use entry::{Reading, WHOLE, Writing, is_whole, shown, size, used, walked_size};
+use naming::{branch_folder, entry_name, legal};
 
 /// A folder of this machine in which caches are kept.
 #[derive(Debug, Clone)]
@@ -220,73 +216,6 @@ impl CacheStore {
     }
 }
 
-/// An entry that is being read: it is not removed meanwhile.
-struct Reading {
-    entry: PathBuf,
-    _lock: File,
-}
-
-impl Reading {
-    /// Nothing when it went away first.
-    fn of(entry: PathBuf) -> io::Result<Option<Self>> {
-        let lock = lock_file(&entry)?;
-        lock.lock_shared()?;
-        if !is_whole(&entry) {
-            return Ok(None);
-        }
-        // That it was used is known by the mark's time.
-        File::open(entry.join(WHOLE))?.set_modified(SystemTime::now())?;
-        Ok(Some(Self { entry, _lock: lock }))
-    }
-}
-
-/// An entry that is being replaced.
-struct Writing(#[expect(dead_code, reason = "held, and let go of when dropped")] File);
-
-impl Writing {
-    fn of(entry: &Path) -> io::Result<Self> {
-        let lock = lock_file(entry)?;
-        lock.lock()?;
-        Ok(Self(lock))
-    }
-}
-
-fn lock_file(entry: &Path) -> io::Result<File> {
-    let name = entry.file_name().unwrap_or_default().to_string_lossy();
-    File::create(entry.with_file_name(format!(".lock-{name}")))
-}
-
-fn is_whole(entry: &Path) -> bool {
-    entry.join(WHOLE).is_file()
-}
-
-/// When it was used last, in milliseconds since 1970.
-fn used(entry: &Path) -> u64 {
-    let time = fs::metadata(entry.join(WHOLE)).and_then(|mark| mark.modified());
-    let since = time.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    since.and_then(|since| u64::try_from(since.as_millis()).ok()).unwrap_or(0)
-}
-
-/// How many bytes an entry takes, as it was found when it was kept: nobody writes to it since.
-fn size(entry: &Path) -> u64 {
-    let written = fs::read_to_string(entry.join(WHOLE)).ok().and_then(|text| text.parse().ok());
-    written.unwrap_or_else(|| walked_size(entry))
-}
-
-fn walked_size(entry: &Path) -> u64 {
-    let mut bytes = 0;
-    // What cannot be read counts as nothing.
-    let walked = walk(entry, &mut |entry: &Entry<'_>| {
-        bytes += u64::try_from(entry.stat.st_blocks).unwrap_or(0) * 512;
-        Ok(())
-    });
-    walked.map_or(0, |()| bytes)
-}
-
-fn shown(entry: &Path) -> String {
-    entry.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
 /// A path below the workspace, as it lies there; nothing for one that is elsewhere.
 fn below(path: &str) -> Option<PathBuf> {
     if path.starts_with('/') || path == "~" || path.starts_with("~/") {
@@ -294,59 +223,6 @@ fn below(path: &str) -> Option<PathBuf> {
     }
     // `..` cannot lead out: the manifest's reader refuses it, and here it is left out.
     Some(Path::new(path).components().filter(|part| matches!(part, Component::Normal(_))).collect())
-}
-
-/// The folder of a branch's entries, below the store's.
-fn branch_folder(repo: &str, branch: &str) -> PathBuf {
-    PathBuf::from(short_hash(&[repo.as_bytes()])).join(format!(
-        "{}-{}",
-        legal(branch),
-        short_hash(&[branch.as_bytes()])
-    ))
-}
-
-/// A text as part of a file's name.
-fn legal(text: &str) -> String {
-    let legal = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-    let text: String = text.chars().map(legal).take(80).collect();
-    text.trim_start_matches('.').to_owned()
-}
-
-/// The name of a cache's entry: what it is called, and a hash of its paths and of the files that it depends on.
-fn entry_name(cache: &Cache, workspace: &Path) -> Result<String, CarryError> {
-    let mut parts: Vec<Vec<u8>> = cache.paths.iter().map(|path| path.clone().into_bytes()).collect();
-    parts.push(b"key".to_vec());
-    if !cache.key.is_empty() {
-        let wanted = Globs::new(&cache.key)?;
-        let mut files = Vec::new();
-        walk(workspace, &mut |entry: &Entry<'_>| {
-            if entry.kind() == SFlag::S_IFREG && wanted.matches(entry.path) {
-                let mut digesting = Digesting::looking();
-                io::copy(&mut entry.open()?, &mut digesting)?;
-                files.push((entry.path.to_path_buf(), digesting.finish().2));
-            }
-            Ok(())
-        })
-        .map_err(disk("read the files of a cache's key"))?;
-        files.sort();
-        for (path, digest) in files {
-            parts.push(path.into_os_string().into_encoded_bytes());
-            parts.push(digest);
-        }
-    }
-    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-    let name = cache.name.as_deref().map(legal).filter(|name| !name.is_empty());
-    Ok(format!("{}-{}", name.as_deref().unwrap_or("cache"), short_hash(&parts)))
-}
-
-/// 16 digits of a hash over parts, none of which can run into the next.
-fn short_hash(parts: &[&[u8]]) -> String {
-    let mut digest = Sha256::new();
-    for part in parts {
-        digest.update((part.len() as u64).to_le_bytes());
-        digest.update(part);
-    }
-    HEXLOWER.encode(&digest.finalize()[..8])
 }
 
 #[cfg(test)]
