@@ -8,13 +8,14 @@ mod entry;
 mod naming;
 
 use std::fs;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use protocol::plan::{Cache, CachePolicy};
 
 use super::{CarryError, disk};
 use crate::executor::MountOrder;
-use crate::folder;
+use crate::folder::{self, Barred, Opened};
 use entry::{Reading, WHOLE, Writing, is_whole, shown, size, used, walked_size};
 use naming::{branch_folder, entry_name, legal};
 
@@ -45,20 +46,21 @@ pub struct TakenCache {
     pub mounts: Vec<MountOrder>,
     /// The entry that was found, for people; nothing was without it.
     pub found: Option<String>,
+    /// What a person should know of it, in sentences: which of its paths were passed over, and why.
+    pub said: Vec<String>,
     /// Where it is kept when the stage passed; nowhere without it.
     entry: Option<PathBuf>,
-    /// Each path, and where its content lies now.
-    places: Vec<Place>,
+    /// Where the stage reads and writes its paths, in their order: an entry has them under their numbers.
+    places: Vec<(String, Place)>,
+    workspace: PathBuf,
 }
 
 #[derive(Debug)]
-struct Place {
-    /// Its number within the cache: the name of its folder in an entry.
-    number: usize,
-    /// Where the stage reads and writes it.
-    at: PathBuf,
-    /// Whether it lies in the workspace, whose stages go on with it.
-    in_workspace: bool,
+enum Place {
+    /// A path below the workspace, whose stages go on with it.
+    Workspace(PathBuf),
+    /// A folder of the job's own.
+    Private(PathBuf),
 }
 
 impl CacheStore {
@@ -87,54 +89,72 @@ impl CacheStore {
             found: found.as_ref().map(|(shown, _)| shown.clone()),
             entry: (scope.trusted && cache.policy != CachePolicy::Pull)
                 .then(|| self.folder.join(branch_folder(&scope.repo, &scope.branch)).join(&name)),
+            said: Vec::new(),
             places: Vec::new(),
+            workspace: workspace.to_owned(),
         };
         let shared = found.map(|(_, entry)| Reading::of(entry)).transpose().map_err(disk("open a cache"))?.flatten();
         for (number, path) in cache.paths.iter().enumerate() {
-            let (at, in_workspace) = match below(path) {
-                Some(relative) => (workspace.join(relative), true),
-                None => (private.join(format!("cache-{number}")), false),
-            };
             let kept = shared.as_ref().map(|reading| reading.entry.join(number.to_string())).filter(|it| it.exists());
             let doing = || disk(format!("bring the cache of {path}"));
-            if !in_workspace || (kept.is_some() && !at.exists()) {
-                fs::create_dir_all(&at).map_err(doing())?;
-                if let Some(kept) = kept {
-                    folder::copy(&kept, &at, &|| false).map_err(doing())?;
+            if let Some(relative) = below(path) {
+                if let Some(kept) = kept
+                    && let Some(refused) = bring(&kept, workspace, &relative).map_err(doing())?
+                {
+                    taken.said.push(format!("the cache of {path} was not brought: {refused}"));
                 }
+                taken.places.push((path.clone(), Place::Workspace(relative)));
+                continue;
             }
-            if !in_workspace {
-                let source = at.clone();
-                taken.mounts.push(MountOrder { source, target: path.clone(), read_only: false });
+            let at = private.join(format!("cache-{number}"));
+            fs::create_dir_all(&at).map_err(doing())?;
+            if let Some(kept) = kept {
+                folder::copy(&kept, &at, &|| false).map_err(doing())?;
             }
-            taken.places.push(Place { number, at, in_workspace });
+            let source = at.clone();
+            taken.mounts.push(MountOrder { source, target: path.clone(), read_only: false });
+            taken.places.push((path.clone(), Place::Private(at)));
         }
         Ok(taken)
     }
 
-    /// Keeps what a stage that passed has left, in the place of what was kept before.
+    /// Keeps what a stage that passed has left, in the place of what was kept before. Gives what a person should know of
+    /// it, in sentences.
     ///
     /// # Errors
     /// When the disk fails; what was kept before then stays.
-    pub fn keep(&self, taken: &TakenCache) -> Result<(), CarryError> {
-        let Some(entry) = &taken.entry else { return Ok(()) };
+    pub fn keep(&self, taken: &TakenCache) -> Result<Vec<String>, CarryError> {
+        let mut said = Vec::new();
+        let Some(entry) = &taken.entry else { return Ok(said) };
         let doing = || disk(format!("keep the cache {}", shown(entry)));
         let parent = entry.parent().unwrap_or(&self.folder);
         fs::create_dir_all(parent).map_err(doing())?;
         let made = tempfile::Builder::new().prefix(".new-").tempdir_in(parent).map_err(doing())?;
         let mut anything = false;
-        for place in taken.places.iter().filter(|place| place.at.is_dir()) {
-            let target = made.path().join(place.number.to_string());
-            // What lies in the workspace is still worked with.
-            let moved = !place.in_workspace && fs::rename(&place.at, &target).is_ok();
-            if !moved {
-                fs::create_dir(&target).map_err(doing())?;
-                folder::copy(&place.at, &target, &|| false).map_err(doing())?;
+        for (number, (path, place)) in taken.places.iter().enumerate() {
+            let target = made.path().join(number.to_string());
+            let left = match place {
+                Place::Workspace(relative) => left_in(&taken.workspace, relative),
+                // Nobody needs it any more: most often it need not be copied.
+                Place::Private(at) if fs::rename(at, &target).is_ok() => {
+                    anything = true;
+                    continue;
+                }
+                Place::Private(at) => Opened::at(at).map(Some).map(Ok),
+            };
+            match left.map_err(doing())? {
+                Ok(Some(left)) => {
+                    fs::create_dir(&target).map_err(doing())?;
+                    let target = Opened::at(&target).map_err(doing())?;
+                    folder::copy_opened(&left, &target, &|| false).map_err(doing())?;
+                    anything = true;
+                }
+                Ok(None) => {}
+                Err(refused) => said.push(format!("the cache of {path} was not kept: {refused}")),
             }
-            anything = true;
         }
         if !anything {
-            return Ok(());
+            return Ok(said);
         }
         // What making room goes by, so that it need not walk through every entry each time.
         let bytes = walked_size(made.path());
@@ -148,7 +168,8 @@ impl CacheStore {
         if had {
             folder::remove(&old).map_err(doing())?;
         }
-        self.make_room(entry)
+        self.make_room(entry)?;
+        Ok(said)
     }
 
     /// An entry for this cache: of its own name, else the newest that a fallback names; on the branch, else on the
@@ -216,6 +237,34 @@ impl CacheStore {
     }
 }
 
+/// Copies what is kept to below the workspace, unless something is there. What stands in its way is given as a
+/// sentence: a repository, or a stage, could else choose what is written on this machine.
+fn bring(kept: &Path, workspace: &Path, relative: &Path) -> io::Result<Option<String>> {
+    match Opened::at(workspace)?.make(relative) {
+        Ok(Some(at)) => folder::copy_opened(&Opened::at(kept)?, &at, &|| false).map(|_| None),
+        Ok(None) => Ok(None),
+        Err(barred) => refused(barred).map(Some),
+    }
+}
+
+/// What a stage has left below the workspace, if that is a folder; or a sentence about what stands in its way, by which
+/// it could else choose what is read of this machine.
+fn left_in(workspace: &Path, relative: &Path) -> io::Result<Result<Option<Opened>, String>> {
+    match Opened::at(workspace)?.below(relative) {
+        Ok(left) => Ok(Ok(left)),
+        Err(Barred::NoFolder(_)) => Ok(Ok(None)),
+        Err(barred) => refused(barred).map(Err),
+    }
+}
+
+fn refused(barred: Barred) -> io::Result<String> {
+    match barred {
+        Barred::Disk { source, .. } => Err(source),
+        Barred::Link(_) => Ok(format!("{barred}, and no cache follows a link; name the folder that it leads to")),
+        barred => Ok(format!("{barred}; name a folder of the workspace")),
+    }
+}
+
 /// A path below the workspace, as it lies there; nothing for one that is elsewhere.
 fn below(path: &str) -> Option<PathBuf> {
     if path.starts_with('/') || path == "~" || path.starts_with("~/") {
@@ -227,6 +276,8 @@ fn below(path: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     struct Rig {
@@ -280,6 +331,49 @@ mod tests {
             assert_eq!(rig.build(&cache, "main", true, "2", "other"), None);
             let with_fallback = Cache { fallback: vec!["deps-".to_owned()], ..cache };
             assert!(rig.build(&with_fallback, "main", true, "3", "new").is_some());
+        }
+    }
+
+    /// What is found and said of a cache of this path when a stage begins, and said when it has ended.
+    fn through(rig: &Rig, path: &str, workspace: &Path, script: impl FnOnce()) -> (Vec<String>, Vec<String>) {
+        let private = tempfile::tempdir_in(rig.folder.path()).unwrap();
+        let scope = CacheScope { repo: "r".to_owned(), branch: "main".to_owned(), default_branch: None, trusted: true };
+        let cache = Cache { key: Vec::new(), ..cache(path, CachePolicy::Both) };
+        let taken = rig.store.take(&cache, &scope, workspace, private.path()).unwrap();
+        script();
+        let kept = rig.store.keep(&taken).unwrap();
+        (taken.said, kept)
+    }
+
+    #[test]
+    fn no_link_leads_a_cache_out_of_the_workspace() {
+        for (path, link) in [("out/.ssh", "out"), ("a/out/.ssh", "a/out"), ("out", "out"), ("./a/../out/x/", "a/out")] {
+            let rig = Rig::new(u64::MAX);
+            let at = |name: &str| rig.folder.path().join(name);
+            for folder in ["first/a", "second/a", "host/.ssh", "host/x"] {
+                fs::create_dir_all(at(folder)).unwrap();
+            }
+            fs::write(at("host/.ssh/key"), "secret").unwrap();
+            let refused = format!("{link} is a link, and no cache follows a link; name the folder that it leads to");
+            // A script puts a link there: nothing of the machine is kept.
+            let (begins, ends) =
+                through(&rig, path, &at("first"), || symlink(at("host"), at("first").join(link)).unwrap());
+            assert!(begins.is_empty() && ends.len() == 1 && ends[0].ends_with(&refused), "{begins:?} {ends:?}");
+            assert!(rig.store.entries().is_empty(), "{path}");
+            // Something is kept, and then a commit has a link there: nothing is written to the machine.
+            fs::remove_file(at("first").join(link)).unwrap();
+            let real = at("first").join(below(path).unwrap());
+            let (_, ends) = through(&rig, path, &at("first"), || {
+                fs::create_dir_all(&real).unwrap();
+                fs::write(real.join("evil"), "x").unwrap();
+            });
+            assert!(ends.is_empty() && rig.store.entries().len() == 1, "{ends:?}");
+            fs::remove_dir_all(at("host")).unwrap();
+            fs::create_dir(at("host")).unwrap();
+            symlink(at("host"), at("second").join(link)).unwrap();
+            let (begins, _) = through(&rig, path, &at("second"), || {});
+            assert!(begins.len() == 1 && begins[0].ends_with(&refused), "{begins:?}");
+            assert_eq!(fs::read_dir(at("host")).unwrap().count(), 0, "{path}");
         }
     }
 

@@ -1,14 +1,23 @@
 //! A folder as another one: the same contents, modes and times, and no inode that both have.
 
-use std::fs::{self, File, FileTimes, Permissions};
+use std::ffi::OsStr;
+use std::fs::{File, FileTimes, Permissions};
 use std::io;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use nix::sys::stat::SFlag;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, SFlag, mkdirat};
+use nix::unistd::symlinkat;
 
-use super::walk::{Entry, walk};
+use super::opened::Opened;
+use super::walk::Entry;
+
+/// Only what is not there: neither a file nor a link is written over, or through.
+const NEW: OFlag =
+    OFlag::O_WRONLY.union(OFlag::O_CREAT).union(OFlag::O_EXCL).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// Copies files, folders and links into a folder that is there and empty, each as it is, until it is told to stop.
 /// Where the file system shares blocks between files, no byte is copied. Gives what it may not read, and has left out.
@@ -16,17 +25,34 @@ use super::walk::{Entry, walk};
 /// # Errors
 /// When the disk refuses anything else.
 pub(crate) fn copy(from: &Path, to: &Path, stopped: &dyn Fn() -> bool) -> io::Result<Vec<PathBuf>> {
+    copy_opened(&Opened::at(from)?, &Opened::at(to)?, stopped)
+}
+
+/// The same of folders that are open: whatever a build does there meanwhile, nothing outside is read or written.
+///
+/// # Errors
+/// When the disk refuses anything else.
+pub(crate) fn copy_opened(from: &Opened, to: &Opened, stopped: &dyn Fn() -> bool) -> io::Result<Vec<PathBuf>> {
     let (mut folders, mut left_out) = (Vec::new(), Vec::new());
-    walk(from, &mut |entry: &Entry<'_>| {
-        let target = to.join(entry.path);
+    // The one in which the last thing was made: the next is most often in it too.
+    let mut last: Option<(PathBuf, Opened)> = None;
+    from.walk(&mut |entry: &Entry<'_>| {
+        if stopped() {
+            return Ok(());
+        }
+        let (Some(above), Some(name)) = (entry.path.parent(), entry.path.file_name()) else { return Ok(()) };
+        let folder = match last.take() {
+            Some((path, folder)) if path == above => folder,
+            _ => to.below(above)?.ok_or(io::ErrorKind::NotFound)?,
+        };
+        let (_, folder) = last.insert((above.to_owned(), folder));
         match entry.kind() {
-            _ if stopped() => {}
-            SFlag::S_IFLNK => symlink(entry.target()?, &target)?,
+            SFlag::S_IFLNK => symlinkat(&entry.target()?, &*folder, name)?,
             SFlag::S_IFDIR => {
-                fs::create_dir(&target)?;
-                folders.push((target, entry.mode(), written_at(entry)));
+                mkdirat(&*folder, name, Mode::from_bits_truncate(0o777))?;
+                folders.push((entry.path.to_owned(), entry.mode(), written_at(entry)));
             }
-            SFlag::S_IFREG => match file(entry, &target) {
+            SFlag::S_IFREG => match file(entry, folder.as_fd(), name) {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => left_out.push(entry.path.to_owned()),
                 done => done?,
             },
@@ -35,18 +61,19 @@ pub(crate) fn copy(from: &Path, to: &Path, stopped: &dyn Fn() -> bool) -> io::Re
         Ok(())
     })?;
     // One that may not be written to could not have been filled, and one that is filled has a new time.
-    for (folder, mode, time) in folders.iter().rev() {
+    for (path, mode, time) in folders.iter().rev() {
+        let folder = to.below(path)?.ok_or(io::ErrorKind::NotFound)?.into_file();
         if let Some(time) = time {
-            File::open(folder)?.set_times(FileTimes::new().set_modified(*time))?;
+            folder.set_times(FileTimes::new().set_modified(*time))?;
         }
-        fs::set_permissions(folder, Permissions::from_mode(*mode))?;
+        folder.set_permissions(Permissions::from_mode(*mode))?;
     }
     Ok(left_out)
 }
 
-fn file(entry: &Entry<'_>, target: &Path) -> io::Result<()> {
+fn file(entry: &Entry<'_>, folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     let mut original = entry.open()?;
-    let mut copied = File::create_new(target)?;
+    let mut copied = File::from(openat(folder, name, NEW, Mode::from_bits_truncate(0o666))?);
     io::copy(&mut original, &mut copied)?;
     // Tools such as make and cargo go by it.
     if let Some(time) = written_at(entry) {
@@ -64,7 +91,8 @@ fn written_at(entry: &Entry<'_>) -> Option<SystemTime> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt as _;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
 
     use super::*;
 
@@ -94,6 +122,26 @@ mod tests {
         for folder in [&from, &to] {
             fs::set_permissions(folder.join("a/b"), Permissions::from_mode(0o755)).unwrap();
         }
+    }
+
+    #[test]
+    fn a_link_that_is_put_in_the_way_of_a_copy_leads_nowhere() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        for folder in ["from/a", "to", "outside"] {
+            fs::create_dir_all(at(folder)).unwrap();
+        }
+        fs::write(at("from/a/file"), "x").unwrap();
+        // Asked between any two steps, as a container may run that writes to where the copy goes.
+        let interferes = || {
+            if at("to/a").is_dir() && !at("to/a").is_symlink() {
+                fs::rename(at("to/a"), at("to/moved")).unwrap();
+                symlink(at("outside"), at("to/a")).unwrap();
+            }
+            false
+        };
+        assert_eq!(copy(&at("from"), &at("to"), &interferes).unwrap_err().to_string(), "a is a link");
+        assert_eq!(fs::read_dir(at("outside")).unwrap().count(), 0);
     }
 
     #[test]

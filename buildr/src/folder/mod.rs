@@ -4,12 +4,14 @@
 //! All of it blocks: it is called on a thread of its own.
 
 mod walk;
+mod opened;
 mod globs;
 mod copy;
 
-pub(crate) use copy::copy;
+pub(crate) use copy::{copy, copy_opened};
 pub use globs::GlobError;
 pub(crate) use globs::Globs;
+pub(crate) use opened::{Barred, Opened};
 pub(crate) use walk::{Entry, remove, walk};
 
 /// The permission bits of what had `mode`, when every user may read and write it, and go where somebody may go

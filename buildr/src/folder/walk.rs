@@ -21,7 +21,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 /// How many folders are open at once; how deep they lie has no limit.
 const OPEN: usize = 32;
 
-const FOLDER: OFlag =
+pub(super) const FOLDER: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK);
 
 /// Something in a folder, as it is itself: a link is a link.
@@ -111,11 +111,14 @@ struct Level {
 
 /// Visits all that is in a folder, but not itself, and nothing of other file systems.
 pub(crate) fn walk(root: &Path, visitor: &mut impl Visitor) -> io::Result<()> {
-    let opened = openat(AT_FDCWD, root, FOLDER, Mode::empty());
-    let opened = match opened {
-        Ok(opened) => opened,
-        Err(error) => return visitor.closed(error),
-    };
+    match openat(AT_FDCWD, root, FOLDER, Mode::empty()) {
+        Ok(opened) => walk_opened(opened, visitor),
+        Err(error) => visitor.closed(error),
+    }
+}
+
+/// The same of a folder that is open.
+pub(super) fn walk_opened(opened: OwnedFd, visitor: &mut impl Visitor) -> io::Result<()> {
     let mut path = PathBuf::new();
     let mut levels = vec![level(opened, &mut path, visitor)?];
     while let Some(depth) = levels.len().checked_sub(1) {
@@ -195,7 +198,7 @@ fn level(folder: OwnedFd, path: &mut PathBuf, visitor: &mut impl Visitor) -> io:
     Ok(Level { folder: Some(folder), identity: (stat.st_dev, stat.st_ino), left })
 }
 
-fn kind(stat: &FileStat) -> SFlag {
+pub(super) fn kind(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
 

@@ -172,6 +172,7 @@ impl<'a> StageRun<'a> {
             });
             match taken.await {
                 Ok(taken) => {
+                    log.say_all(&taken.said).await;
                     attempt.caches.push(taken);
                     attempt.also(private);
                 }
@@ -185,8 +186,9 @@ impl<'a> StageRun<'a> {
         let Some(store) = self.job.rooms.caches.filter(|_| *outcome == StageOutcome::Passed) else { return };
         for taken in std::mem::take(&mut attempt.caches) {
             let store = store.clone();
-            if let Err(error) = in_thread(move || store.keep(&taken)).await {
-                log.say(&format!("the cache could not be kept: {}", sentence(&error))).await;
+            match in_thread(move || store.keep(&taken)).await {
+                Ok(said) => log.say_all(&said).await,
+                Err(error) => log.say(&format!("the cache could not be kept: {}", sentence(&error))).await,
             }
         }
     }

@@ -95,6 +95,13 @@ impl<'a> Pen<'a> {
         self.write(bytes).await;
     }
 
+    /// Adds lines of buildr's own.
+    pub(super) async fn say_all(&mut self, lines: &[String]) {
+        for line in lines {
+            self.say(line).await;
+        }
+    }
+
     async fn write(&mut self, bytes: Bytes) {
         if self.failed.is_some() || bytes.is_empty() {
             return;
