@@ -3,44 +3,75 @@
 mod junit;
 mod coverage;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::stat::SFlag;
 use protocol::report::Tests;
 
 use super::{CarryError, disk};
-use crate::folder::{Entry, Globs, walk};
+use crate::folder::{Barred, Entry, Globs, Opened, walk};
 
 pub use coverage::CoverageInLog;
 
-/// The longest report that is read, in bytes: a hundred thousand tests with their output fit in it.
-const MAX_BYTES: u64 = 64 << 20;
+/// How much is read, whatever a stage has left: one report is in memory at a time.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Of all reports together: a hundred thousand tests with their output fit in it.
+    bytes: u64,
+    files: usize,
+}
+
+const LIMITS: Limits = Limits { bytes: 64 << 20, files: 10_000 };
+
+/// The longest path of a report, in bytes, as with every program.
+const LONGEST_PATH: usize = 4096;
+
+/// How many of those that were not read are named one by one.
+const NAMED: usize = 5;
+
+/// What reports say.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Told<T> {
+    /// Together, as far as they were read.
+    pub said: T,
+    /// Which of them were not, as a sentence.
+    pub left_out: Option<String>,
+}
 
 /// What all reports that are meant say together; nothing when none is there.
 ///
 /// # Errors
 /// When a pattern cannot be understood or a report cannot be read.
-pub fn tests(workspace: &Path, globs: &[String]) -> Result<Option<Tests>, CarryError> {
+pub fn tests(workspace: &Path, globs: &[String]) -> Result<Told<Option<Tests>>, CarryError> {
+    tests_within(workspace, globs, LIMITS)
+}
+
+fn tests_within(workspace: &Path, globs: &[String], limits: Limits) -> Result<Told<Option<Tests>>, CarryError> {
     let mut all: Option<Tests> = None;
-    for (path, content) in contents(workspace, globs)? {
-        junit::add(all.get_or_insert_default(), &path, &content)?;
-    }
-    Ok(all)
+    let left_out =
+        each(workspace, globs, limits, &mut |path, content| junit::add(all.get_or_insert_default(), path, content))?;
+    Ok(Told { said: all, left_out })
 }
 
 /// The covered part of the lines in a file of lcov's or Cobertura's, in hundredths of a per cent.
 ///
 /// # Errors
 /// When no such file is there, or it cannot be read.
-pub fn coverage(workspace: &Path, file: &str) -> Result<u32, CarryError> {
-    let found = contents(workspace, &[file.to_owned()])?;
-    if found.is_empty() {
-        let reason = "it is not there; the stage wrote no such file".to_owned();
-        return Err(CarryError::Report { path: file.to_owned(), reason });
+pub fn coverage(workspace: &Path, file: &str) -> Result<Told<u32>, CarryError> {
+    let mut covered = coverage::Covered::default();
+    let mut found = false;
+    let left_out = each(workspace, &[file.to_owned()], LIMITS, &mut |path, content| {
+        found = true;
+        covered.add(path, content)
+    })?;
+    if found {
+        return Ok(Told { said: covered.part(), left_out });
     }
-    coverage::of_files(&found)
+    let not_there = || "it is not there; the stage wrote no such file".to_owned();
+    Err(CarryError::Report { path: file.to_owned(), reason: left_out.unwrap_or_else(not_there) })
 }
 
 /// Copies the files that are meant into a folder, by the paths that they have in the workspace; nothing that is longer
@@ -53,7 +84,7 @@ pub fn copy(workspace: &Path, globs: &[String], into: &Path) -> Result<(), Carry
     walk(workspace, &mut |entry: &Entry<'_>| {
         if entry.kind() == SFlag::S_IFREG && wanted.matches(entry.path) {
             let (mut from, to) = (entry.open()?, into.join(entry.path));
-            if from.metadata()?.len() <= MAX_BYTES {
+            if from.metadata()?.len() <= LIMITS.bytes {
                 to.parent().map_or(Ok(()), fs::create_dir_all)?;
                 io::copy(&mut from, &mut fs::File::create(to)?)?;
             }
@@ -63,29 +94,96 @@ pub fn copy(workspace: &Path, globs: &[String], into: &Path) -> Result<(), Carry
     .map_err(disk("copy the reports"))
 }
 
-/// The files that are meant, in the order of their names, with what is in them.
-fn contents(workspace: &Path, globs: &[String]) -> Result<Vec<(String, Vec<u8>)>, CarryError> {
-    let wanted = Globs::new(globs)?;
-    let (mut found, mut too_long) = (Vec::new(), None);
+/// Goes through the files that are meant, in the order of their names, with what is in each. Gives a sentence about
+/// those that were passed over.
+fn each(
+    workspace: &Path,
+    globs: &[String],
+    limits: Limits,
+    with: &mut dyn FnMut(&str, &[u8]) -> Result<(), CarryError>,
+) -> Result<Option<String>, CarryError> {
+    let doing = || disk("read the reports");
+    let mut left_out = LeftOut::default();
+    let paths = meant(workspace, &Globs::new(globs)?, limits.files, &mut left_out).map_err(doing())?;
+    let (opened, mut left) = (Opened::at(workspace).map_err(doing())?, limits.bytes);
+    for path in paths {
+        let file = match opened.file(&path) {
+            Ok(Some(file)) => file,
+            // It went away meanwhile.
+            Ok(None) | Err(Barred::Link(_) | Barred::NoFolder(_)) => continue,
+            Err(barred) => return Err(doing()(barred.into())),
+        };
+        let mut content = Vec::new();
+        // A file with holes is long and takes no place on the disk: none of one that is too long is read.
+        if file.metadata().map_err(doing())?.len() <= left {
+            file.take(left + 1).read_to_end(&mut content).map_err(doing())?;
+        } else {
+            left_out.note(&path);
+            continue;
+        }
+        let Some(still) = left.checked_sub(content.len() as u64) else {
+            left_out.note(&path);
+            continue;
+        };
+        left = still;
+        with(&path.display().to_string(), &content)?;
+    }
+    Ok(left_out.sentence(limits))
+}
+
+/// The paths of the files that are meant; of too many those that come first by their names.
+fn meant(workspace: &Path, wanted: &Globs, most: usize, left_out: &mut LeftOut) -> io::Result<BTreeSet<PathBuf>> {
+    let mut paths = BTreeSet::new();
     walk(workspace, &mut |entry: &Entry<'_>| {
-        if entry.kind() == SFlag::S_IFREG && wanted.matches(entry.path) {
-            let mut content = Vec::new();
-            entry.open()?.take(MAX_BYTES + 1).read_to_end(&mut content)?;
-            let path = entry.path.display().to_string();
-            if content.len() as u64 > MAX_BYTES {
-                too_long = Some(path);
-            } else {
-                found.push((path, content));
-            }
+        if entry.kind() != SFlag::S_IFREG || !wanted.matches(entry.path) {
+            return Ok(());
+        }
+        if entry.path.as_os_str().len() > LONGEST_PATH {
+            left_out.note(entry.path);
+        } else if paths.insert(entry.path.to_owned())
+            && paths.len() > most
+            && let Some(last) = paths.pop_last()
+        {
+            left_out.note(&last);
         }
         Ok(())
-    })
-    .map_err(disk("read the reports"))?;
-    if let Some(path) = too_long {
-        return Err(CarryError::Report { path, reason: format!("it is longer than {} MiB", MAX_BYTES >> 20) });
+    })?;
+    Ok(paths)
+}
+
+/// Files that were not read.
+#[derive(Debug, Default)]
+struct LeftOut {
+    names: Vec<String>,
+    more: usize,
+}
+
+impl LeftOut {
+    fn note(&mut self, path: &Path) {
+        if self.names.len() < NAMED {
+            self.names.push(cut(&path.display().to_string()));
+        } else {
+            self.more += 1;
+        }
     }
-    found.sort();
-    Ok(found)
+
+    fn sentence(mut self, limits: Limits) -> Option<String> {
+        if self.more > 0 {
+            self.names.push(format!("{} more", self.more));
+        }
+        let (files, mib) = (limits.files, limits.bytes >> 20);
+        (!self.names.is_empty()).then(|| {
+            format!(
+                "not read as a report, for of a stage's no more than {files} files and {mib} MiB in all are: {}",
+                self.names.join(", ")
+            )
+        })
+    }
+}
+
+/// At most the first KiB of a text.
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(1 << 10)].to_owned()
 }
 
 #[cfg(test)]
@@ -106,12 +204,51 @@ mod test {
         fs::write(folder.path().join("r/a.xml"), PYTEST).unwrap();
         let suite = r#"<testsuite name="s"><testcase name="x"><error/></testcase><testcase name="y"/></testsuite>"#;
         fs::write(folder.path().join("r/b.xml"), suite).unwrap();
-        let got = tests(folder.path(), &["r/*.xml".to_owned()]).unwrap().unwrap();
+        let got = tests(folder.path(), &["r/*.xml".to_owned()]).unwrap().said.unwrap();
         assert_eq!((got.passed, got.failed, got.skipped, got.duration_ms), (2, 2, 1, 375));
         assert_eq!(got.failures[0].name, "tests.test_a::test_two");
         assert_eq!(got.failures[0].message, "assert 1 == 2");
         assert_eq!(got.failures[0].file.as_deref(), Some("tests/test_a.py:7"));
-        assert_eq!(tests(folder.path(), &["none/*.xml".to_owned()]).unwrap(), None);
+        assert_eq!(tests(folder.path(), &["none/*.xml".to_owned()]).unwrap(), Told { said: None, left_out: None });
+    }
+
+    #[test]
+    fn files_with_holes_are_left_out_and_named() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in 0..12 {
+            let file = fs::File::create(folder.path().join(format!("b{name:02}.xml"))).unwrap();
+            file.set_len(LIMITS.bytes - 1).unwrap();
+        }
+        fs::write(folder.path().join("a.xml"), PYTEST).unwrap();
+        fs::write(folder.path().join("z.xml"), PYTEST).unwrap();
+        let Told { said, left_out } = tests(folder.path(), &["*.xml".to_owned()]).unwrap();
+        assert_eq!(said.unwrap().failed, 2, "what is short is read, before and after");
+        assert_eq!(
+            left_out.unwrap(),
+            "not read as a report, for of a stage's no more than 10000 files and 64 MiB in all are: b00.xml, b01.xml, \
+             b02.xml, b03.xml, b04.xml, 7 more"
+        );
+        fs::File::create(folder.path().join("lcov.info")).unwrap().set_len(LIMITS.bytes + 1).unwrap();
+        let error = coverage(folder.path(), "lcov.info").unwrap_err().to_string();
+        assert!(error.starts_with("the report lcov.info cannot be read: not read as a report, for of"), "{error}");
+    }
+
+    #[test]
+    fn of_many_files_the_first_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["d", "b", "a", "c"] {
+            let suite = format!("<testsuite><testcase name=\"{name}\"><error/></testcase></testsuite>");
+            fs::write(folder.path().join(name), suite).unwrap();
+        }
+        let read = |limits| tests_within(folder.path(), &["?".to_owned()], limits).unwrap();
+        let names = |tests: Option<Tests>| tests.unwrap().failures.into_iter().map(|it| it.name).collect::<Vec<_>>();
+        let Told { said, left_out } = read(Limits { files: 3, ..LIMITS });
+        assert_eq!(names(said), ["a", "b", "c"]);
+        assert!(left_out.unwrap().ends_with("no more than 3 files and 64 MiB in all are: d"));
+        // Two of them fit.
+        let Told { said, left_out } = read(Limits { bytes: 130, ..LIMITS });
+        assert_eq!(names(said), ["a", "b"]);
+        assert!(left_out.unwrap().ends_with(": c, d"));
     }
 
     #[test]

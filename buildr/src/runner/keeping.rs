@@ -15,7 +15,7 @@ use super::places::blocking;
 use super::stage::{Logs, StageRun};
 use super::telling::{Pen, sentence};
 use crate::carry::cache::CacheScope;
-use crate::carry::reports::{self, CoverageInLog};
+use crate::carry::reports::{self, CoverageInLog, Told};
 use crate::carry::{self, CarryError, Collected};
 
 impl<'a> StageRun<'a> {
@@ -111,12 +111,15 @@ impl<'a> StageRun<'a> {
         if !stage.reports.junit.is_empty() {
             let (folder, globs) = (attempt.folder().to_owned(), stage.reports.junit.clone());
             match in_thread(move || reports::tests(&folder, &globs)).await {
-                Ok(Some(tests)) => {
-                    job.tell(JobEvent::TestsRead { stage: stage.name.clone(), tests: job.masked(tests) }).await?;
-                }
-                Ok(None) => {
-                    let globs = stage.reports.junit.join(", ");
-                    logs.own.say(&format!("no test report was read: no file matches {globs}")).await;
+                Ok(Told { said, left_out }) => {
+                    if said.is_none() && left_out.is_none() {
+                        let globs = stage.reports.junit.join(", ");
+                        logs.own.say(&format!("no test report was read: no file matches {globs}")).await;
+                    }
+                    logs.own.say_all(left_out.as_slice()).await;
+                    if let Some(tests) = said {
+                        job.tell(JobEvent::TestsRead { stage: stage.name.clone(), tests: job.masked(tests) }).await?;
+                    }
                 }
                 Err(error) => logs.own.say(&sentence(&error)).await,
             }
@@ -125,7 +128,10 @@ impl<'a> StageRun<'a> {
             Some(Coverage::File(file)) => {
                 let (folder, file) = (attempt.folder().to_owned(), file.clone());
                 match in_thread(move || reports::coverage(&folder, &file)).await {
-                    Ok(lines) => Some(lines),
+                    Ok(Told { said, left_out }) => {
+                        logs.own.say_all(left_out.as_slice()).await;
+                        Some(said)
+                    }
                     Err(error) => {
                         logs.own.say(&sentence(&error)).await;
                         None

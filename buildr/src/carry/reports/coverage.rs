@@ -13,11 +13,17 @@ const MAX_LINE: usize = 4 << 10;
 /// A regular expression may take so many bytes of memory: it comes from a user's file.
 const MAX_EXPRESSION: usize = 1 << 20;
 
-/// The covered part of all lines in these files, in hundredths of a per cent.
-pub(super) fn of_files(files: &[(String, Vec<u8>)]) -> Result<u32, CarryError> {
-    let (mut covered, mut all) = (0_u64, 0_u64);
-    for (path, content) in files {
-        let bad = |reason: &str| CarryError::Report { path: path.clone(), reason: reason.to_owned() };
+/// The lines of some files, and those of them that tests covered.
+#[derive(Debug, Default)]
+pub(super) struct Covered {
+    covered: u64,
+    all: u64,
+}
+
+impl Covered {
+    /// Adds what one file says.
+    pub(super) fn add(&mut self, path: &str, content: &[u8]) -> Result<(), CarryError> {
+        let bad = |reason: &str| CarryError::Report { path: path.to_owned(), reason: reason.to_owned() };
         let is_xml = content.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<')
             || content.starts_with(b"\xef\xbb\xbf<");
         let (of, lines) = if is_xml {
@@ -26,13 +32,16 @@ pub(super) fn of_files(files: &[(String, Vec<u8>)]) -> Result<u32, CarryError> {
         } else {
             lcov(content).ok_or_else(|| bad("it is neither what lcov nor what Cobertura writes"))?
         };
-        covered += of;
-        all += lines;
+        self.covered = self.covered.saturating_add(of);
+        self.all = self.all.saturating_add(lines);
+        Ok(())
     }
-    if all == 0 {
-        return Ok(0);
+
+    /// The covered part of all lines, in hundredths of a per cent.
+    pub(super) fn part(&self) -> u32 {
+        let part = self.covered.saturating_mul(10_000).checked_div(self.all).unwrap_or(0);
+        u32::try_from(part).unwrap_or(10_000).min(10_000)
     }
-    Ok(u32::try_from(covered.saturating_mul(10_000) / all).unwrap_or(10_000).min(10_000))
 }
 
 /// Covered lines and all lines: what each record sums up, else its lines.
@@ -148,7 +157,8 @@ mod tests {
 
     #[track_caller]
     fn check(content: &str, expect: Result<u32, &str>) {
-        let got = of_files(&[("c".to_owned(), content.as_bytes().to_vec())]);
+        let mut covered = Covered::default();
+        let got = covered.add("c", content.as_bytes()).map(|()| covered.part());
         match (got, expect) {
             (Ok(got), Ok(expect)) => assert_eq!(got, expect, "{content}"),
             (Err(got), Err(expect)) => assert!(got.to_string().contains(expect), "{got}"),
