@@ -22,6 +22,9 @@ use super::watch::Held;
 /// The mode of an index entry that is another repository's commit.
 pub(super) const SUBMODULE: u32 = 0o160_000;
 
+/// The most that is told of a commit's subject or author, in bytes.
+const LONGEST: usize = 1 << 10;
+
 /// Checks out what is asked for into the new or empty folder `into`, or leaves it as it was. On a thread that may
 /// block.
 pub(super) fn run(order: &Order, asked: &Asked, into: &Path, progress: &Progress) -> Result<CheckedOut, GitError> {
@@ -154,11 +157,14 @@ pub(super) fn default_branch(listing: &Listing) -> Option<Branch> {
     listing.head_branch().filter(|head| listing.has_branch(head))
 }
 
-/// What a commit is called, and who wrote it.
+/// What a commit is called, and who wrote it, each up to its first KiB: git itself knows no limit, and what tells of a
+/// build has one.
 pub(super) fn told_of(commit: &Commit<'_>) -> (String, String) {
-    let subject = commit.summary_bytes().unwrap_or_default();
-    let author = commit.author();
-    (String::from_utf8_lossy(subject).into_owned(), String::from_utf8_lossy(author.name_bytes()).into_owned())
+    let cut = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        text[..text.floor_char_boundary(LONGEST)].to_owned()
+    };
+    (cut(commit.summary_bytes().unwrap_or_default()), cut(commit.author().name_bytes()))
 }
 
 /// The commit's name in the words of the farm.

@@ -529,6 +529,19 @@ fn a_lived_in_tree(ground: &Ground) {
 }
 
 #[tokio::test]
+async fn of_a_long_subject_and_author_the_beginning_is_told() {
+    let ground = Ground::new();
+    let long = "\u{e9}".repeat(1 << 20);
+    let author = Signature::now(&format!("A{long}"), "ada@example.org").unwrap();
+    let tree = ground.source.find_tree(ground.source.treebuilder(None).unwrap().write().unwrap()).unwrap();
+    let subject = format!("s{long}\n\nmore");
+    ground.source.commit(Some("refs/heads/long"), &author, &author, &subject, &tree, &[]).unwrap();
+    let done = ground.check_out(Some("long"), None, "a").await.unwrap();
+    let cut = "\u{e9}".repeat(511);
+    assert_eq!((done.subject, done.author), (format!("s{cut}"), format!("A{cut}")));
+}
+
+#[tokio::test]
 async fn a_clean_tree_is_copied_with_its_history() {
     let ground = Ground::new();
     a_lived_in_tree(&ground);

@@ -4,6 +4,7 @@ use junit_parser::{TestCase, TestSuite};
 use protocol::report::{MAX_FAILURES, TestFailure, Tests};
 
 use super::super::CarryError;
+use super::cut;
 
 /// The longest message of a failing test that is kept, in bytes.
 const MAX_MESSAGE: usize = 2 << 10;
@@ -43,8 +44,8 @@ fn add_case(tests: &mut Tests, case: &TestCase) {
 }
 
 fn failure(case: &TestCase) -> TestFailure {
-    // With its class's or suite's, as the reader puts it together.
-    let name = case.name.clone();
+    // With its class's or suite's, as the reader puts it together. Whoever writes it may make it as long as a report.
+    let name = cut(&case.name);
     let (said, text) = match &case.status {
         junit_parser::TestStatus::Failure(failure) => (&failure.message, &failure.text),
         junit_parser::TestStatus::Error(error) => (&error.message, &error.text),
@@ -52,9 +53,29 @@ fn failure(case: &TestCase) -> TestFailure {
     };
     let message = if said.trim().is_empty() { text.trim() } else { said.trim() };
     let message = message[..message.floor_char_boundary(MAX_MESSAGE)].to_owned();
-    let file = case.file.clone().map(|file| match case.line {
-        Some(line) => format!("{file}:{line}"),
-        None => file,
+    let file = case.file.as_deref().map(|file| match case.line {
+        Some(line) => format!("{}:{line}", cut(file)),
+        None => cut(file),
     });
     TestFailure { name, message, file }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_are_cut_between_two_letters() {
+        let long = "\u{e9}".repeat(3 << 20);
+        let report = format!(
+            "<testsuite><testcase name=\"x{long}\" file=\"y{long}\" line=\"7\"><failure message=\"z{long}\"/>\
+             </testcase></testsuite>"
+        );
+        let mut tests = Tests::default();
+        add(&mut tests, "r.xml", report.as_bytes()).unwrap();
+        let TestFailure { name, message, file } = &tests.failures[0];
+        assert_eq!(name, &format!("x{}", "\u{e9}".repeat(511)));
+        assert_eq!(file.as_deref(), Some(&*format!("y{}:7", "\u{e9}".repeat(511))));
+        assert_eq!(message.len(), MAX_MESSAGE - 1);
+    }
 }
