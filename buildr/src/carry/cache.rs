@@ -162,12 +162,14 @@ impl CacheStore {
         let made = made.keep();
         // A reader that is still in the old one keeps it open until it has finished.
         let old = parent.join(format!(".old-{}", uuid::Uuid::new_v4().simple()));
-        let _alone = Writing::of(entry).map_err(doing())?;
+        let alone = Writing::of(entry).map_err(doing())?;
         let had = fs::rename(entry, &old).is_ok();
         fs::rename(&made, entry).map_err(doing())?;
         if had {
             folder::remove(&old).map_err(doing())?;
         }
+        // Whoever waits for it may hold another one, which room is made of.
+        drop(alone);
         self.make_room(entry)?;
         Ok(said)
     }
@@ -198,7 +200,8 @@ impl CacheStore {
         None
     }
 
-    /// Removes those that were used longest ago, until all fit. The one that was just kept stays.
+    /// Removes those that were used longest ago, until all fit. The one that was just kept stays, and so do those that
+    /// somebody reads or replaces: they are waited for by nobody, and are found again the next time.
     fn make_room(&self, just_kept: &Path) -> Result<(), CarryError> {
         let mut entries: Vec<(u64, u64, PathBuf)> = Vec::new();
         for entry in self.entries() {
@@ -210,12 +213,15 @@ impl CacheStore {
             if all <= self.cap_bytes {
                 break;
             }
-            if entry != just_kept {
-                let alone = Writing::of(&entry).map_err(disk("make room among the caches"))?;
-                folder::remove(&entry).map_err(disk("make room among the caches"))?;
-                drop(alone);
-                all = all.saturating_sub(bytes);
+            if entry == just_kept {
+                continue;
             }
+            let Some(alone) = Writing::unless_in_use(&entry).map_err(disk("make room among the caches"))? else {
+                continue;
+            };
+            folder::remove(&entry).map_err(disk("make room among the caches"))?;
+            drop(alone);
+            all = all.saturating_sub(bytes);
         }
         Ok(())
     }
@@ -407,5 +413,28 @@ mod tests {
         rig.build(&cache, "main", true, "2", "two");
         assert_eq!(rig.store.entries().len(), 1, "the one that was just kept stays");
         assert_eq!(rig.build(&cache, "main", true, "2", "two").as_deref(), Some("two"));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_cache_that_is_in_use_to_make_room() {
+        let (rig, cache) = (Rig::new(1), cache("deps", CachePolicy::Both));
+        rig.build(&cache, "main", true, "1", "one");
+        let first = rig.store.entries().remove(0);
+        let reading = Reading::of(first.clone()).unwrap().unwrap();
+        std::thread::scope(|scope| {
+            let (sender, done) = std::sync::mpsc::channel();
+            let rig = &rig;
+            let cache = &cache;
+            scope.spawn(move || {
+                rig.build(cache, "main", true, "2", "two");
+                sender.send(()).unwrap();
+            });
+            let soon = done.recv_timeout(std::time::Duration::from_secs(20));
+            assert!(first.is_dir(), "nobody takes it away from its reader");
+            drop(reading);
+            assert!(soon.is_ok(), "what is kept waits for nobody who reads another cache");
+        });
+        rig.build(&cache, "main", true, "3", "three");
+        assert_eq!(rig.store.entries().len(), 1, "all that is not in use makes room");
     }
 }

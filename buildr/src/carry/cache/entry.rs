@@ -1,6 +1,6 @@
 //! One entry of the caches: a folder with a mark in it, and a lock beside it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -38,6 +38,16 @@ impl Writing {
         let lock = lock_file(entry)?;
         lock.lock()?;
         Ok(Self(lock))
+    }
+
+    /// Nothing when somebody reads or replaces it.
+    pub(super) fn unless_in_use(entry: &Path) -> io::Result<Option<Self>> {
+        let lock = lock_file(entry)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(Self(lock))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 }
 
