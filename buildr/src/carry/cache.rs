@@ -11,12 +11,13 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use nix::unistd::Uid;
 use protocol::plan::{Cache, CachePolicy};
 
 use super::{CarryError, disk};
 use crate::executor::MountOrder;
-use crate::folder::{self, Barred, Opened};
-use entry::{Reading, WHOLE, Writing, is_whole, shown, size, used, walked_size};
+use crate::folder::{self, Barred, Opened, is_removable};
+use entry::{Making, Reading, Writing, is_aside, is_in_the_making, is_whole, shown, size, used};
 use naming::{branch_folder, entry_name, legal};
 
 /// A folder of this machine in which caches are kept.
@@ -24,6 +25,8 @@ use naming::{branch_folder, entry_name, legal};
 pub struct CacheStore {
     folder: PathBuf,
     cap_bytes: u64,
+    /// As whom it works.
+    user: Uid,
 }
 
 /// Whose caches a build finds.
@@ -67,7 +70,7 @@ impl CacheStore {
     /// Caches in this folder; when they are larger than `cap_bytes` together, those go that were used longest ago.
     #[must_use]
     pub fn at(folder: PathBuf, cap_bytes: u64) -> Self {
-        Self { folder, cap_bytes }
+        Self { folder, cap_bytes, user: Uid::effective() }
     }
 
     /// Brings what is kept to where a stage expects it. Below the workspace it is put there, unless the path is there
@@ -129,14 +132,14 @@ impl CacheStore {
         let doing = || disk(format!("keep the cache {}", shown(entry)));
         let parent = entry.parent().unwrap_or(&self.folder);
         fs::create_dir_all(parent).map_err(doing())?;
-        let made = tempfile::Builder::new().prefix(".new-").tempdir_in(parent).map_err(doing())?;
+        let made = Making::below(parent).map_err(doing())?;
         let mut anything = false;
         for (number, (path, place)) in taken.places.iter().enumerate() {
             let target = made.path().join(number.to_string());
             let left = match place {
                 Place::Workspace(relative) => left_in(&taken.workspace, relative),
-                // Nobody needs it any more: most often it need not be copied.
-                Place::Private(at) if fs::rename(at, &target).is_ok() => {
+                // Nobody needs it any more: it need not be copied, if the store can get rid of it again.
+                Place::Private(at) if is_removable(at, self.user) && fs::rename(at, &target).is_ok() => {
                     anything = true;
                     continue;
                 }
@@ -156,21 +159,8 @@ impl CacheStore {
         if !anything {
             return Ok(said);
         }
-        // What making room goes by, so that it need not walk through every entry each time.
-        let bytes = walked_size(made.path());
-        fs::write(made.path().join(WHOLE), bytes.to_string()).map_err(doing())?;
-        let made = made.keep();
-        // A reader that is still in the old one keeps it open until it has finished.
-        let old = parent.join(format!(".old-{}", uuid::Uuid::new_v4().simple()));
-        let alone = Writing::of(entry).map_err(doing())?;
-        let had = fs::rename(entry, &old).is_ok();
-        fs::rename(&made, entry).map_err(doing())?;
-        if had {
-            folder::remove(&old).map_err(doing())?;
-        }
-        // Whoever waits for it may hold another one, which room is made of.
-        drop(alone);
-        self.make_room(entry)?;
+        made.complete().and_then(|()| made.put_at(entry)).map_err(doing())?;
+        self.make_room(entry);
         Ok(said)
     }
 
@@ -190,8 +180,8 @@ impl CacheStore {
             for folder in &folders {
                 let entries = fs::read_dir(folder).ok().into_iter().flatten().flatten();
                 let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&wanted));
-                let newest =
-                    named.map(|entry| entry.path()).filter(|path| is_whole(path)).max_by_key(|path| used(path));
+                let whole = named.map(|entry| entry.path()).filter(|path| !is_aside(path) && is_whole(path));
+                let newest = whole.max_by_key(|path| used(path));
                 if let Some(entry) = newest {
                     return Some((shown(&entry), entry));
                 }
@@ -202,7 +192,7 @@ impl CacheStore {
 
     /// Removes those that were used longest ago, until all fit. The one that was just kept stays, and so do those that
     /// somebody reads or replaces: they are waited for by nobody, and are found again the next time.
-    fn make_room(&self, just_kept: &Path) -> Result<(), CarryError> {
+    fn make_room(&self, just_kept: &Path) {
         let mut entries: Vec<(u64, u64, PathBuf)> = Vec::new();
         for entry in self.entries() {
             entries.push((used(&entry), size(&entry), entry));
@@ -216,24 +206,38 @@ impl CacheStore {
             if entry == just_kept {
                 continue;
             }
-            let Some(alone) = Writing::unless_in_use(&entry).map_err(disk("make room among the caches"))? else {
-                continue;
-            };
-            folder::remove(&entry).map_err(disk("make room among the caches"))?;
-            drop(alone);
-            all = all.saturating_sub(bytes);
+            match Writing::unless_in_use(&entry).and_then(|alone| alone.map(|it| it.set_aside(&entry)).transpose()) {
+                Ok(Some(())) => all = all.saturating_sub(bytes),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, cache = %shown(&entry), "a cache cannot make room for others"),
+            }
         }
-        Ok(())
+        self.sweep();
+    }
+
+    /// Removes what was set aside, and what those left behind who were killed while they made an entry.
+    fn sweep(&self) {
+        for path in self.folders().into_iter().filter(|path| is_aside(path) && !is_in_the_making(path)) {
+            if let Err(error) = folder::remove(&path) {
+                // Such as another user's: it is tried again the next time.
+                tracing::debug!(%error, folder = %path.display(), "what was left of a cache stays");
+            }
+        }
     }
 
     /// All entries of all repositories, in no order.
     fn entries(&self) -> Vec<PathBuf> {
+        self.folders().into_iter().filter(|path| !is_aside(path) && is_whole(path)).collect()
+    }
+
+    /// All that lies where entries do.
+    fn folders(&self) -> Vec<PathBuf> {
         let below = |folder: &Path| -> Vec<PathBuf> {
             let entries = fs::read_dir(folder).ok().into_iter().flatten().flatten();
             entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
         };
         let branches = below(&self.folder).into_iter().flat_map(|repo| below(&repo));
-        branches.flat_map(|branch| below(&branch)).filter(|path| is_whole(path)).collect()
+        branches.flat_map(|branch| below(&branch)).collect()
     }
 
     /// How many bytes all of them take.
@@ -436,5 +440,50 @@ mod tests {
         });
         rig.build(&cache, "main", true, "3", "three");
         assert_eq!(rig.store.entries().len(), 1, "all that is not in use makes room");
+    }
+
+    /// Keeps a folder of the job's own, as `user`. Says whether it was moved.
+    fn moved(rig: &mut Rig, user: Uid) -> bool {
+        rig.store.user = user;
+        let (workspace, private) = (rig.folder.path().join("w"), tempfile::tempdir_in(rig.folder.path()).unwrap());
+        fs::create_dir_all(&workspace).unwrap();
+        let scope = CacheScope { repo: "r".to_owned(), branch: "main".to_owned(), default_branch: None, trusted: true };
+        let cache = cache("/var/cache/deps", CachePolicy::Both);
+        let taken = rig.store.take(&cache, &scope, &workspace, private.path()).unwrap();
+        fs::write(taken.mounts[0].source.join("x"), "x").unwrap();
+        assert_eq!(rig.store.keep(&taken).unwrap(), Vec::<String>::new());
+        assert!(rig.store.entries()[0].join("0/x").is_file());
+        !taken.mounts[0].source.exists()
+    }
+
+    #[test]
+    fn what_could_not_be_removed_again_is_copied() {
+        let mut rig = Rig::new(u64::MAX);
+        let own = Uid::effective();
+        assert!(moved(&mut rig, own), "all of it is ours");
+        assert!(!moved(&mut rig, Uid::from_raw(own.as_raw() + 1)), "somebody else's");
+        assert!(moved(&mut rig, Uid::from_raw(0)), "root may remove all");
+    }
+
+    #[test]
+    fn what_nobody_uses_is_swept() {
+        let (rig, cache) = (Rig::new(u64::MAX), cache("deps", CachePolicy::Both));
+        rig.build(&cache, "main", true, "1", "one");
+        let parent = rig.store.entries()[0].parent().unwrap().to_owned();
+        let count = || fs::read_dir(&parent).unwrap().filter(|it| it.as_ref().unwrap().path().is_dir()).count();
+        for left in [".old-x/0", ".new-x/0", ".new-y"] {
+            fs::create_dir_all(parent.join(left)).unwrap();
+        }
+        fs::write(parent.join(".old-x/whole"), "1").unwrap();
+        let making = Making::below(&parent).unwrap();
+        fs::create_dir(making.path().join("0")).unwrap();
+        making.complete().unwrap();
+        assert_eq!(rig.store.entries().len(), 1, "what is made is no entry yet");
+        rig.build(&cache, "main", true, "1", "two");
+        assert_eq!(count(), 2, "the entry, and the one that is being made");
+        making.put_at(&parent.join("other")).unwrap();
+        assert_eq!(rig.store.entries().len(), 2);
+        drop(Making::below(&parent).unwrap());
+        assert_eq!(count(), 2, "one that is not completed goes at once");
     }
 }

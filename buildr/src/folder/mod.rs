@@ -12,7 +12,7 @@ pub(crate) use copy::{copy, copy_opened};
 pub use globs::GlobError;
 pub(crate) use globs::Globs;
 pub(crate) use opened::{Barred, Opened};
-pub(crate) use walk::{Entry, remove, walk};
+pub(crate) use walk::{Entry, is_removable, remove, walk};
 
 /// The permission bits of what had `mode`, when every user may read and write it, and go where somebody may go
 /// (`goes`: a folder, where all go).

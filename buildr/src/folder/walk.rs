@@ -16,7 +16,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{Uid, UnlinkatFlags, unlinkat};
 
 /// How many folders are open at once; how deep they lie has no limit.
 const OPEN: usize = 32;
@@ -250,6 +250,25 @@ impl Visitor for Removal {
     fn closed(&mut self, error: Errno) -> io::Result<()> {
         self.note(Err(error));
         Ok(())
+    }
+}
+
+/// Whether a user could remove all that is in a folder from another one too: root could, and others if all of it is
+/// theirs. What a container has left is most often root's.
+pub(crate) fn is_removable(root: &Path, user: Uid) -> bool {
+    user.is_root() || walk(root, &mut Owned(user)).is_ok()
+}
+
+/// Ends where something is another user's.
+struct Owned(Uid);
+
+impl Visitor for Owned {
+    fn visit(&mut self, entry: &Entry<'_>) -> io::Result<()> {
+        if entry.stat.st_uid == self.0.as_raw() { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+    }
+
+    fn closed(&mut self, error: Errno) -> io::Result<()> {
+        Err(error.into())
     }
 }
 

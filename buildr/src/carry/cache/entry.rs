@@ -5,10 +5,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tempfile::TempDir;
+
 use crate::folder::{Entry, walk};
 
 /// Written last into an entry, with the bytes that it takes: one without it is not whole.
-pub(super) const WHOLE: &str = "whole";
+const WHOLE: &str = "whole";
+
+/// Stands in an entry that is being made, and is locked as long as somebody does that.
+const MADE: &str = ".made";
+
+/// How folders are called that are entries no more, or not yet. No entry begins with a dot.
+const OLD: &str = ".old-";
+const NEW: &str = ".new-";
 
 /// An entry that is being read: it is not removed meanwhile.
 pub(super) struct Reading {
@@ -49,6 +58,82 @@ impl Writing {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+}
+
+impl Writing {
+    /// Nobody finds it from now on. It is removed with all that is swept, so that half of it is never taken for an
+    /// entry.
+    pub(super) fn set_aside(&self, entry: &Path) -> io::Result<()> {
+        self.aside(entry).map(drop)
+    }
+
+    fn aside(&self, entry: &Path) -> io::Result<PathBuf> {
+        let old = entry.with_file_name(format!("{OLD}{}", uuid::Uuid::new_v4().simple()));
+        fs::rename(entry, &old).map(|()| old)
+    }
+}
+
+/// An entry that is being made, beside those that are there. What is not put at its place is removed again.
+pub(super) struct Making {
+    folder: TempDir,
+    _lock: File,
+}
+
+impl Making {
+    pub(super) fn below(parent: &Path) -> io::Result<Self> {
+        loop {
+            let folder = tempfile::Builder::new().prefix(NEW).tempdir_in(parent)?;
+            // Until it is locked, somebody who sweeps may take it for one that was left behind.
+            match File::create(folder.path().join(MADE)) {
+                Ok(lock) => {
+                    lock.lock()?;
+                    if folder.path().exists() {
+                        return Ok(Self { folder, _lock: lock });
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Nothing will be added to it.
+    pub(super) fn complete(&self) -> io::Result<()> {
+        // What making room goes by, so that it need not walk through every entry each time.
+        let bytes = walked_size(self.path());
+        fs::write(self.path().join(WHOLE), bytes.to_string())
+    }
+
+    /// Puts it where the entry is to be. The one that was there is swept; it stays when this fails.
+    pub(super) fn put_at(self, entry: &Path) -> io::Result<()> {
+        // Whoever reads the old one has finished then.
+        let alone = Writing::of(entry)?;
+        let old = alone.aside(entry).ok();
+        if let Err(error) = fs::rename(self.path(), entry) {
+            if let Some(old) = old {
+                fs::rename(old, entry).ok();
+            }
+            return Err(error);
+        }
+        // It has another name now.
+        let _ = self.folder.keep();
+        Ok(())
+    }
+}
+
+/// Whether a folder beside the entries is none.
+pub(super) fn is_aside(folder: &Path) -> bool {
+    folder.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+/// Whether somebody makes an entry of a folder.
+pub(super) fn is_in_the_making(folder: &Path) -> bool {
+    let Ok(lock) = File::options().write(true).open(folder.join(MADE)) else { return false };
+    shown(folder).starts_with(NEW) && matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
 }
 
 fn lock_file(entry: &Path) -> io::Result<File> {
