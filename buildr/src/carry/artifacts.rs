@@ -6,12 +6,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
+use nix::errno::Errno;
 use nix::sys::stat::SFlag;
 use protocol::plan::Artifacts;
 
 use super::digest::Digesting;
 use super::{CarryError, disk};
-use crate::folder::{Entry, Globs, walk};
+use crate::folder::{Entry, Globs, Visitor, walk};
 
 /// How hard zstd tries: the fastest of its usual levels, for most artifacts are compressed or read once.
 const LEVEL: i32 = 1;
@@ -33,23 +34,18 @@ pub struct Collected {
 /// folders for what is in them, sockets and devices not at all.
 ///
 /// # Errors
-/// When a pattern cannot be understood, or something cannot be read or written.
+/// When a pattern cannot be understood, or something cannot be read or written: a folder that may not be entered, too,
+/// if there may be something in it that is meant.
 pub fn collect(workspace: &Path, what: &Artifacts, into: &Path) -> Result<Option<Collected>, CarryError> {
     let (wanted, unwanted) = (Globs::new(&what.paths)?, Globs::new(&what.exclude)?);
-    let unwanted = |path: &Path| !what.exclude.is_empty() && unwanted.matches(path);
+    let leading = Globs::leading_to(&what.paths)?;
     let doing = || disk(format!("collect the artifacts of {}", workspace.display()));
     fs::create_dir_all(into).map_err(doing())?;
     let file = tempfile::Builder::new().prefix("artifacts-").suffix(".tar.zst").tempfile_in(into).map_err(doing())?;
     let compressed = zstd::Encoder::new(Digesting::new(file), LEVEL).map_err(doing())?;
-    let mut archive = tar::Builder::new(compressed);
-    let mut files = 0;
-    walk(workspace, &mut |entry: &Entry<'_>| {
-        if wanted.matches(entry.path) && !unwanted(entry.path) {
-            files += u64::from(append(&mut archive, entry)?);
-        }
-        Ok(())
-    })
-    .map_err(doing())?;
+    let mut collecting = Collecting { archive: tar::Builder::new(compressed), wanted, unwanted, leading, files: 0 };
+    walk(workspace, &mut collecting).map_err(doing())?;
+    let Collecting { archive, files, .. } = collecting;
     let digested = archive.into_inner().and_then(zstd::Encoder::finish).map_err(doing())?;
     if files == 0 {
         return Ok(None);
@@ -58,6 +54,40 @@ pub fn collect(workspace: &Path, what: &Artifacts, into: &Path) -> Result<Option
     let sha256 = HEXLOWER.encode(&digest);
     let (_, archive) = file.keep().map_err(|error| doing()(error.error))?;
     Ok(Some(Collected { archive, files, bytes, sha256 }))
+}
+
+struct Collecting<W: Write> {
+    archive: tar::Builder<W>,
+    wanted: Globs,
+    unwanted: Globs,
+    /// In which there may be something that is wanted.
+    leading: Globs,
+    files: u64,
+}
+
+impl<W: Write> Visitor for Collecting<W> {
+    fn visit(&mut self, entry: &Entry<'_>) -> io::Result<()> {
+        if self.wanted.matches(entry.path) && !self.unwanted.matches(entry.path) {
+            self.files += u64::from(append(&mut self.archive, entry)?);
+        }
+        Ok(())
+    }
+
+    fn closed(&mut self, path: &Path, error: Errno) -> io::Result<()> {
+        let excluded = || self.unwanted.matches(path) || self.unwanted.matches(&path.join("whatever it is"));
+        match error {
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => Ok(()),
+            Errno::EACCES | Errno::EPERM if !self.leading.matches(path) || excluded() => Ok(()),
+            Errno::EACCES | Errno::EPERM => Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!(
+                    "only another user may enter {}; open it at the end of the script (chmod -R a+rX), or exclude it",
+                    path.display()
+                ),
+            )),
+            other => Err(other.into()),
+        }
+    }
 }
 
 /// Adds something to an archive; says whether it did.
@@ -120,6 +150,7 @@ mod tests {
 
     use super::super::digest::sha256_of;
     use super::*;
+    use crate::folder::testing::as_nobody;
 
     fn what(paths: &[&str], exclude: &[&str]) -> Artifacts {
         let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
@@ -177,6 +208,35 @@ mod tests {
         fs::create_dir(folder.path().join("empty")).unwrap();
         assert_eq!(collect(folder.path(), &what(&["empty", "*.x"], &[]), &folder.path().join("s")).unwrap(), None);
         assert_eq!(fs::read_dir(folder.path().join("s")).unwrap().count(), 0, "no half archive stays");
+    }
+
+    #[test]
+    fn a_folder_that_may_not_be_entered_is_an_error_if_something_of_it_is_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, shelf) = (folder.path().join("from"), folder.path().join("shelf"));
+        for (folder, mode) in [(folder.path(), 0o755), (&from, 0o755), (&from.join("shut/in"), 0o755), (&shelf, 0o777)]
+        {
+            fs::create_dir_all(folder).unwrap();
+            fs::set_permissions(folder, Permissions::from_mode(mode)).unwrap();
+        }
+        fs::write(from.join("a.xml"), "x").unwrap();
+        fs::set_permissions(from.join("shut"), Permissions::from_mode(0o000)).unwrap();
+        let collect = |paths: &[&str], exclude: &[&str]| {
+            let collected = as_nobody(|| collect(&from, &what(paths, exclude), &shelf));
+            collected
+                .map(|it| it.unwrap().files)
+                .map_err(|error| std::error::Error::source(&error).unwrap().to_string())
+        };
+        let refused =
+            "only another user may enter shut; open it at the end of the script (chmod -R a+rX), or exclude it";
+        for paths in [["a.xml", "shut/in"], ["a.xml", "shut"], ["a.xml", "**/*.o"], [".", "x"]] {
+            assert_eq!(collect(&paths, &[]).unwrap_err(), refused, "{paths:?}");
+            for exclude in ["shut", "shut/**", "shut/*"] {
+                assert_eq!(collect(&paths, &[exclude]).unwrap(), 1, "{paths:?}");
+            }
+        }
+        assert_eq!(collect(&["*.xml", "in"], &[]).unwrap(), 1, "nothing of it is meant");
+        fs::set_permissions(from.join("shut"), Permissions::from_mode(0o755)).unwrap();
     }
 
     #[test]

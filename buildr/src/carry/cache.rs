@@ -101,10 +101,10 @@ impl CacheStore {
             let kept = shared.as_ref().map(|reading| reading.entry.join(number.to_string())).filter(|it| it.exists());
             let doing = || disk(format!("bring the cache of {path}"));
             if let Some(relative) = below(path) {
-                if let Some(kept) = kept
-                    && let Some(refused) = bring(&kept, workspace, &relative).map_err(doing())?
-                {
-                    taken.said.push(format!("the cache of {path} was not brought: {refused}"));
+                match kept.map(|kept| bring(&kept, workspace, &relative)).transpose().map_err(doing())? {
+                    Some(Ok(left_out)) => taken.said.extend(told_of(path, &left_out)),
+                    Some(Err(refused)) => taken.said.push(format!("the cache of {path} was not brought: {refused}")),
+                    None => {}
                 }
                 taken.places.push((path.clone(), Place::Workspace(relative)));
                 continue;
@@ -112,7 +112,8 @@ impl CacheStore {
             let at = private.join(format!("cache-{number}"));
             fs::create_dir_all(&at).map_err(doing())?;
             if let Some(kept) = kept {
-                folder::copy(&kept, &at, &|| false).map_err(doing())?;
+                let left_out = folder::copy(&kept, &at, &|| false).map_err(doing())?;
+                taken.said.extend(told_of(path, &left_out));
             }
             let source = at.clone();
             taken.mounts.push(MountOrder { source, target: path.clone(), read_only: false });
@@ -149,7 +150,8 @@ impl CacheStore {
                 Ok(Some(left)) => {
                     fs::create_dir(&target).map_err(doing())?;
                     let target = Opened::at(&target).map_err(doing())?;
-                    folder::copy_opened(&left, &target, &|| false).map_err(doing())?;
+                    let left_out = folder::copy_opened(&left, &target, &|| false).map_err(doing())?;
+                    said.extend(told_of(path, &left_out));
                     anything = true;
                 }
                 Ok(None) => {}
@@ -249,11 +251,13 @@ impl CacheStore {
 
 /// Copies what is kept to below the workspace, unless something is there. What stands in its way is given as a
 /// sentence: a repository, or a stage, could else choose what is written on this machine.
-fn bring(kept: &Path, workspace: &Path, relative: &Path) -> io::Result<Option<String>> {
+///
+/// Gives what had to be left out.
+fn bring(kept: &Path, workspace: &Path, relative: &Path) -> io::Result<Result<Vec<PathBuf>, String>> {
     match Opened::at(workspace)?.make(relative) {
-        Ok(Some(at)) => folder::copy_opened(&Opened::at(kept)?, &at, &|| false).map(|_| None),
-        Ok(None) => Ok(None),
-        Err(barred) => refused(barred).map(Some),
+        Ok(Some(at)) => folder::copy_opened(&Opened::at(kept)?, &at, &|| false).map(Ok),
+        Ok(None) => Ok(Ok(Vec::new())),
+        Err(barred) => refused(barred).map(Err),
     }
 }
 
@@ -265,6 +269,11 @@ fn left_in(workspace: &Path, relative: &Path) -> io::Result<Result<Option<Opened
         Err(Barred::NoFolder(_)) => Ok(Ok(None)),
         Err(barred) => refused(barred).map(Err),
     }
+}
+
+fn told_of(path: &str, left_out: &[PathBuf]) -> Option<String> {
+    let names = folder::named(left_out)?;
+    Some(format!("left out of the cache of {path}, as only another user may read it: {names}"))
 }
 
 fn refused(barred: Barred) -> io::Result<String> {
@@ -286,9 +295,11 @@ fn below(path: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
+    use crate::folder::testing::as_nobody;
 
     struct Rig {
         folder: tempfile::TempDir,
@@ -485,5 +496,22 @@ mod tests {
         assert_eq!(rig.store.entries().len(), 2);
         drop(Making::below(&parent).unwrap());
         assert_eq!(count(), 2, "one that is not completed goes at once");
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_told() {
+        let rig = Rig::new(u64::MAX);
+        let at = |name: &str| rig.folder.path().join(name);
+        let mode = |name: &str, mode| fs::set_permissions(at(name), Permissions::from_mode(mode)).unwrap();
+        for (folder, open) in [("", 0o777), ("w", 0o755), ("w/deps/shut", 0o000)] {
+            fs::create_dir_all(at(folder)).unwrap();
+            mode(folder, open);
+        }
+        fs::write(at("w/deps/x"), "x").unwrap();
+        let (_, ends) = as_nobody(|| through(&rig, "deps", &at("w"), || {}));
+        assert_eq!(ends, ["left out of the cache of deps, as only another user may read it: shut"]);
+        assert!(rig.store.entries()[0].join("0/x").is_file());
+        mode("w/deps/shut", 0o755);
+        fs::set_permissions(rig.store.entries()[0].join("0/shut"), Permissions::from_mode(0o755)).unwrap();
     }
 }

@@ -8,19 +8,24 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, mkdirat};
 use nix::unistd::symlinkat;
 
 use super::opened::Opened;
-use super::walk::Entry;
+use super::walk::{Entry, Visitor};
 
 /// Only what is not there: neither a file nor a link is written over, or through.
 const NEW: OFlag =
     OFlag::O_WRONLY.union(OFlag::O_CREAT).union(OFlag::O_EXCL).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
+/// How many paths are named one by one.
+const NAMED: usize = 5;
+
 /// Copies files, folders and links into a folder that is there and empty, each as it is, until it is told to stop.
-/// Where the file system shares blocks between files, no byte is copied. Gives what it may not read, and has left out.
+/// Where the file system shares blocks between files, no byte is copied. Gives what it may not read, and has left out:
+/// of a folder, all that is in it.
 ///
 /// # Errors
 /// When the disk refuses anything else.
@@ -33,42 +38,75 @@ pub(crate) fn copy(from: &Path, to: &Path, stopped: &dyn Fn() -> bool) -> io::Re
 /// # Errors
 /// When the disk refuses anything else.
 pub(crate) fn copy_opened(from: &Opened, to: &Opened, stopped: &dyn Fn() -> bool) -> io::Result<Vec<PathBuf>> {
-    let (mut folders, mut left_out) = (Vec::new(), Vec::new());
-    // The one in which the last thing was made: the next is most often in it too.
-    let mut last: Option<(PathBuf, Opened)> = None;
-    from.walk(&mut |entry: &Entry<'_>| {
-        if stopped() {
-            return Ok(());
-        }
-        let (Some(above), Some(name)) = (entry.path.parent(), entry.path.file_name()) else { return Ok(()) };
-        let folder = match last.take() {
-            Some((path, folder)) if path == above => folder,
-            _ => to.below(above)?.ok_or(io::ErrorKind::NotFound)?,
-        };
-        let (_, folder) = last.insert((above.to_owned(), folder));
-        match entry.kind() {
-            SFlag::S_IFLNK => symlinkat(&entry.target()?, &*folder, name)?,
-            SFlag::S_IFDIR => {
-                mkdirat(&*folder, name, Mode::from_bits_truncate(0o777))?;
-                folders.push((entry.path.to_owned(), entry.mode(), written_at(entry)));
-            }
-            SFlag::S_IFREG => match file(entry, folder.as_fd(), name) {
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => left_out.push(entry.path.to_owned()),
-                done => done?,
-            },
-            _ => {}
-        }
-        Ok(())
-    })?;
+    let mut copying = Copying { to, stopped, folders: Vec::new(), left_out: Vec::new(), last: None };
+    from.walk(&mut copying)?;
     // One that may not be written to could not have been filled, and one that is filled has a new time.
-    for (path, mode, time) in folders.iter().rev() {
+    for (path, mode, time) in copying.folders.iter().rev() {
         let folder = to.below(path)?.ok_or(io::ErrorKind::NotFound)?.into_file();
         if let Some(time) = time {
             folder.set_times(FileTimes::new().set_modified(*time))?;
         }
         folder.set_permissions(Permissions::from_mode(*mode))?;
     }
-    Ok(left_out)
+    Ok(copying.left_out)
+}
+
+/// The first of what was left out, for people; nothing when that is nothing.
+pub(crate) fn named(left_out: &[PathBuf]) -> Option<String> {
+    let more = left_out.len().saturating_sub(NAMED);
+    let mut names: Vec<String> = left_out.iter().take(NAMED).map(|path| path.display().to_string()).collect();
+    if more > 0 {
+        names.push(format!("{more} more"));
+    }
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+struct Copying<'a> {
+    to: &'a Opened,
+    stopped: &'a dyn Fn() -> bool,
+    /// Those that were made, with the modes and times that they are to have.
+    folders: Vec<(PathBuf, u32, Option<SystemTime>)>,
+    left_out: Vec<PathBuf>,
+    /// The one in which the last thing was made: the next is most often in it too.
+    last: Option<(PathBuf, Opened)>,
+}
+
+impl Visitor for Copying<'_> {
+    fn visit(&mut self, entry: &Entry<'_>) -> io::Result<()> {
+        if (self.stopped)() {
+            return Ok(());
+        }
+        let (Some(above), Some(name)) = (entry.path.parent(), entry.path.file_name()) else { return Ok(()) };
+        let folder = match self.last.take() {
+            Some((path, folder)) if path == above => folder,
+            _ => self.to.below(above)?.ok_or(io::ErrorKind::NotFound)?,
+        };
+        let (_, folder) = self.last.insert((above.to_owned(), folder));
+        match entry.kind() {
+            SFlag::S_IFLNK => symlinkat(&entry.target()?, &*folder, name)?,
+            SFlag::S_IFDIR => {
+                mkdirat(&*folder, name, Mode::from_bits_truncate(0o777))?;
+                self.folders.push((entry.path.to_owned(), entry.mode(), written_at(entry)));
+            }
+            SFlag::S_IFREG => match file(entry, folder.as_fd(), name) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    self.left_out.push(entry.path.to_owned());
+                }
+                done => done?,
+            },
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn closed(&mut self, path: &Path, error: Errno) -> io::Result<()> {
+        match error {
+            Errno::EACCES | Errno::EPERM => self.left_out.push(path.to_owned()),
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => {}
+            other => return Err(other.into()),
+        }
+        Ok(())
+    }
 }
 
 fn file(entry: &Entry<'_>, folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
@@ -94,6 +132,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt as _, symlink};
 
+    use super::super::testing::as_nobody;
     use super::*;
 
     #[test]
@@ -142,6 +181,35 @@ mod tests {
         };
         assert_eq!(copy(&at("from"), &at("to"), &interferes).unwrap_err().to_string(), "a is a link");
         assert_eq!(fs::read_dir(at("outside")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_may_not_be_entered_is_named_among_what_was_left_out() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        let mode = |name: &str, mode| fs::set_permissions(at(name), Permissions::from_mode(mode)).unwrap();
+        for (folder, open) in [("", 0o755), ("from", 0o755), ("from/shut", 0o000), ("from/blind", 0o444), ("to", 0o777)]
+        {
+            fs::create_dir_all(at(folder)).unwrap();
+            for file in ["file", "other"] {
+                fs::write(at(folder).join(file), "x").unwrap();
+            }
+            mode(folder, open);
+        }
+        for name in ["file", "other"] {
+            fs::remove_file(at("to").join(name)).unwrap();
+        }
+        mode("from/other", 0o000);
+        let mut left_out = as_nobody(|| copy(&at("from"), &at("to"), &|| false)).unwrap();
+        left_out.sort();
+        assert_eq!(named(&left_out).unwrap(), "blind/file, blind/other, other, shut");
+        assert_eq!(fs::read(at("to/file")).unwrap(), b"x");
+        assert!(at("to/shut").is_dir());
+        let many: Vec<PathBuf> = (0..7).map(|number| PathBuf::from(number.to_string())).collect();
+        assert_eq!((named(&many).unwrap(), named(&[])), ("0, 1, 2, 3, 4, 2 more".to_owned(), None));
+        for folder in ["from/shut", "from/blind", "to/shut", "to/blind"] {
+            mode(folder, 0o755);
+        }
     }
 
     #[test]

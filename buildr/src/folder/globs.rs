@@ -25,13 +25,39 @@ impl Globs {
     /// # Errors
     /// The first that cannot be understood.
     pub(crate) fn new(patterns: &[String]) -> Result<Self, GlobError> {
+        Self::of(patterns, |trimmed| vec![trimmed.to_owned(), format!("{trimmed}/**")])
+    }
+
+    /// The folders in which there may be something that these patterns mean.
+    ///
+    /// # Errors
+    /// The first that cannot be understood.
+    pub(crate) fn leading_to(patterns: &[String]) -> Result<Self, GlobError> {
+        Self::of(patterns, |trimmed| {
+            let mut globs = vec![trimmed.to_owned(), format!("{trimmed}/**")];
+            let mut way = String::new();
+            for part in trimmed.split('/') {
+                // From here on it may be at any depth; or the `/` is within a bracket, and this no whole name.
+                if part.contains("**") || !is_whole(part) {
+                    globs.push(format!("{way}**"));
+                    break;
+                }
+                way.push_str(part);
+                globs.push(way.clone());
+                way.push('/');
+            }
+            globs
+        })
+    }
+
+    fn of(patterns: &[String], globs: impl Fn(&str) -> Vec<String>) -> Result<Self, GlobError> {
         let bad =
             |glob: &str, error: globset::Error| GlobError { glob: glob.to_owned(), reason: error.kind().to_string() };
         let mut all = GlobSetBuilder::new();
         for pattern in patterns {
             let trimmed = pattern.trim_start_matches("./").trim_end_matches('/');
             let trimmed = if matches!(trimmed, "" | ".") { "**" } else { trimmed };
-            for glob in [trimmed.to_owned(), format!("{trimmed}/**")] {
+            for glob in globs(trimmed) {
                 let built = GlobBuilder::new(&glob).literal_separator(true).backslash_escape(true).build();
                 all.add(built.map_err(|error| bad(pattern, error))?);
             }
@@ -43,6 +69,12 @@ impl Globs {
     pub(crate) fn matches(&self, path: &Path) -> bool {
         self.0.is_match(path)
     }
+}
+
+/// Whether no bracket is left open in a part of a pattern.
+fn is_whole(part: &str) -> bool {
+    let count = |letter: char| part.matches(letter).count();
+    !part.contains('\\') && count('{') == count('}') && count('[') == count(']')
 }
 
 #[cfg(test)]
@@ -76,6 +108,24 @@ mod tests {
         check("**/*.lock", "a/b/Cargo.lock", true);
         check("**/*.lock", "Cargo.lock", true);
         check("target", "targets/x", false);
+    }
+
+    #[test]
+    fn folders_in_which_there_may_be_something() {
+        #[track_caller]
+        fn check(pattern: &str, inside: &[&str], beside: &[&str]) {
+            let globs = Globs::leading_to(&[pattern.to_owned()]).unwrap();
+            assert!(inside.iter().all(|path| globs.matches(Path::new(path))), "{pattern} {inside:?}");
+            assert!(!beside.iter().any(|path| globs.matches(Path::new(path))), "{pattern} {beside:?}");
+        }
+        check("dist", &["dist", "dist/a/b"], &["a", "dist2", "a/dist"]);
+        check("./a/*/c.xml", &["a", "a/b", "a/b/c.xml", "a/b/c.xml/d"], &["b", "a/b/d"]);
+        check("a/**/*.o", &["a", "a/b/c"], &["b"]);
+        check("**/*.o", &["a", "a/b"], &[]);
+        check(".", &["a", "a/b"], &[]);
+        check("dist/*.{whl,tar.gz}", &["dist", "dist/a.whl"], &["dist/cache", "a"]);
+        check("a/{b/c,d}/e", &["a", "a/b", "a/b/c", "a/d"], &["b"]);
+        check("a/[bc]/d", &["a", "a/b", "a/c/d"], &["a/d", "b"]);
     }
 
     #[test]

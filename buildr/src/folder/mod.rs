@@ -8,14 +8,29 @@ mod opened;
 mod globs;
 mod copy;
 
-pub(crate) use copy::{copy, copy_opened};
+pub(crate) use copy::{copy, copy_opened, named};
 pub use globs::GlobError;
 pub(crate) use globs::Globs;
 pub(crate) use opened::{Barred, Opened};
-pub(crate) use walk::{Entry, is_removable, remove, walk};
+pub(crate) use walk::{Entry, Visitor, is_removable, remove, walk};
 
 /// The permission bits of what had `mode`, when every user may read and write it, and go where somebody may go
 /// (`goes`: a folder, where all go).
 pub(crate) fn opened(mode: u32, goes: bool) -> u32 {
     mode | 0o666 | if goes || mode & 0o111 != 0 { 0o111 } else { 0 }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    /// Does something as a user who may not read what is only root's, or only its owner's; on a thread of its own,
+    /// which alone is that user.
+    pub(crate) fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let as_nobody = move || {
+                nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65534));
+                work()
+            };
+            scope.spawn(as_nobody).join().unwrap()
+        })
+    }
 }

@@ -84,8 +84,9 @@ pub(crate) trait Visitor {
         Ok(())
     }
 
-    /// A folder cannot be looked into. Passed over unless something else is said.
-    fn closed(&mut self, error: Errno) -> io::Result<()> {
+    /// Something cannot be looked at, or a folder not into: at this way from where the walk began. Passed over unless
+    /// something else is said.
+    fn closed(&mut self, _path: &Path, error: Errno) -> io::Result<()> {
         match error {
             Errno::ENOENT | Errno::EACCES | Errno::EPERM | Errno::ENOTDIR | Errno::ELOOP => Ok(()),
             other => Err(other.into()),
@@ -113,7 +114,7 @@ struct Level {
 pub(crate) fn walk(root: &Path, visitor: &mut impl Visitor) -> io::Result<()> {
     match openat(AT_FDCWD, root, FOLDER, Mode::empty()) {
         Ok(opened) => walk_opened(opened, visitor),
-        Err(error) => visitor.closed(error),
+        Err(error) => visitor.closed(Path::new(""), error),
     }
 }
 
@@ -137,7 +138,7 @@ pub(super) fn walk_opened(opened: OwnedFd, visitor: &mut impl Visitor) -> io::Re
                 }
             }
             Ok(_) => {}
-            Err(error) => visitor.closed(error)?,
+            Err(error) => visitor.closed(&path.join(OsStr::from_bytes(name.to_bytes())), error)?,
         }
     }
     Ok(())
@@ -157,7 +158,7 @@ fn climb(levels: &mut Vec<Level>, path: &mut PathBuf, visitor: &mut impl Visitor
             // Somebody moved it meanwhile: what was left of this branch is passed over.
             levels.truncate(1);
             path.clear();
-            visitor.closed(Errno::ENOENT)
+            visitor.closed(path, Errno::ENOENT)
         }
     }
 }
@@ -184,7 +185,7 @@ fn level(folder: OwnedFd, path: &mut PathBuf, visitor: &mut impl Visitor) -> io:
         let stat = match fstatat(&folder, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(error) => {
-                visitor.closed(error)?;
+                visitor.closed(&path.join(OsStr::from_bytes(name.to_bytes())), error)?;
                 continue;
             }
         };
@@ -247,7 +248,7 @@ impl Visitor for Removal {
         Ok(())
     }
 
-    fn closed(&mut self, error: Errno) -> io::Result<()> {
+    fn closed(&mut self, _path: &Path, error: Errno) -> io::Result<()> {
         self.note(Err(error));
         Ok(())
     }
@@ -267,7 +268,7 @@ impl Visitor for Owned {
         if entry.stat.st_uid == self.0.as_raw() { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
     }
 
-    fn closed(&mut self, error: Errno) -> io::Result<()> {
+    fn closed(&mut self, _path: &Path, error: Errno) -> io::Result<()> {
         Err(error.into())
     }
 }

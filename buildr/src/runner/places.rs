@@ -26,9 +26,6 @@ pub(super) const CHANGED: &str = "changed";
 /// The name of the folder that is [`HAND_TARGET`] for the first stage of a job, where it was made before the job came.
 const HAND_AHEAD: &str = "hand-ahead";
 
-/// How many paths are named one by one.
-const NAMED: usize = 5;
-
 /// The folder of one job, in which all others of it are made.
 pub(super) struct Places<'a> {
     folder: &'a Path,
@@ -65,14 +62,8 @@ impl<'a> Places<'a> {
             copy_or_lay(&of, &copied, &|| stop.is_cancelled())
         })
         .await?;
-        let more = left_out.len().saturating_sub(NAMED);
-        let mut names: Vec<String> = left_out.iter().take(NAMED).map(|path| path.display().to_string()).collect();
-        if more > 0 {
-            names.push(format!("{more} more"));
-        }
-        let said = (!names.is_empty()).then(|| {
-            format!("left out of a copy of the workspace, as only another user may read it: {}", names.join(", "))
-        });
+        let said = folder::named(&left_out)
+            .map(|names| format!("left out of a copy of the workspace, as only another user may read it: {names}"));
         Ok((to, said))
     }
 
