@@ -2,6 +2,8 @@
 
 use junit_parser::{TestCase, TestSuite};
 use protocol::report::{MAX_FAILURES, TestFailure, Tests};
+use quick_xml::Reader;
+use quick_xml::events::Event;
 
 use super::super::CarryError;
 use super::cut;
@@ -9,17 +11,49 @@ use super::cut;
 /// The longest message of a failing test that is kept, in bytes.
 const MAX_MESSAGE: usize = 2 << 10;
 
+/// The most elements of a report: each takes many times the memory that it takes of the file.
+const MAX_ELEMENTS: usize = 1_000_000;
+
+/// How deep they may lie in one another: the reader goes down by calling itself, and a stack that is too small for it
+/// ends the whole process.
+const MAX_DEPTH: usize = 100;
+
 /// Adds what one report says.
 pub(super) fn add(tests: &mut Tests, path: &str, content: &[u8]) -> Result<(), CarryError> {
-    let read = junit_parser::from_reader(content)
-        .map_err(|error| CarryError::Report { path: path.to_owned(), reason: error.to_string() })?;
+    let bad = |reason: String| CarryError::Report { path: path.to_owned(), reason };
+    if let Some(reason) = too_much(content) {
+        return Err(bad(reason));
+    }
+    let read = junit_parser::from_reader(content).map_err(|error| bad(error.to_string()))?;
     for suite in &read.suites {
         add_suite(tests, suite);
     }
     Ok(())
 }
 
-/// Suites lie in suites, as deep as whoever wrote them likes.
+/// Why a report is not to be taken apart, if so.
+fn too_much(content: &[u8]) -> Option<String> {
+    let mut reader = Reader::from_reader(content);
+    let (mut elements, mut depth) = (0_usize, 0_usize);
+    loop {
+        match reader.read_event() {
+            Ok(Event::Start(_)) => (elements, depth) = (elements + 1, depth + 1),
+            Ok(Event::Empty(_)) => elements += 1,
+            Ok(Event::End(_)) => depth = depth.saturating_sub(1),
+            // Whoever takes it apart comes no further either, and says why.
+            Ok(Event::Eof) | Err(_) => return None,
+            Ok(_) => {}
+        }
+        if elements > MAX_ELEMENTS {
+            return Some(format!("it has more than {MAX_ELEMENTS} elements"));
+        }
+        if depth > MAX_DEPTH {
+            return Some(format!("its elements lie in one another, more than {MAX_DEPTH} deep"));
+        }
+    }
+}
+
+/// Suites lie in suites.
 fn add_suite(tests: &mut Tests, suite: &TestSuite) {
     let mut open = vec![suite];
     while let Some(suite) = open.pop() {
@@ -77,5 +111,20 @@ mod tests {
         assert_eq!(name, &format!("x{}", "\u{e9}".repeat(511)));
         assert_eq!(file.as_deref(), Some(&*format!("y{}:7", "\u{e9}".repeat(511))));
         assert_eq!(message.len(), MAX_MESSAGE - 1);
+    }
+
+    #[track_caller]
+    fn check_refused(report: &str, why: &str) {
+        let error = add(&mut Tests::default(), "r.xml", report.as_bytes()).unwrap_err().to_string();
+        assert_eq!(error, format!("the report r.xml cannot be read: {why}"));
+    }
+
+    #[test]
+    fn how_much_a_report_holds_has_a_limit() {
+        let deep = |depth| format!("{}{}", "<testsuite>".repeat(depth), "</testsuite>".repeat(depth));
+        add(&mut Tests::default(), "r.xml", deep(MAX_DEPTH).as_bytes()).unwrap();
+        check_refused(&deep(100_000), "its elements lie in one another, more than 100 deep");
+        let many = format!("<testsuite>{}</testsuite>", "<testcase/>".repeat(MAX_ELEMENTS));
+        check_refused(&many, "it has more than 1000000 elements");
     }
 }
