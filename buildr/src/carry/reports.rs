@@ -52,7 +52,7 @@ pub fn tests(workspace: &Path, globs: &[String]) -> Result<Told<Option<Tests>>, 
 fn tests_within(workspace: &Path, globs: &[String], limits: Limits) -> Result<Told<Option<Tests>>, CarryError> {
     let mut all: Option<Tests> = None;
     let left_out =
-        each(workspace, globs, limits, &mut |path, content| junit::add(all.get_or_insert_default(), path, content))?;
+        each(workspace, globs, limits, |path, content| junit::add(all.get_or_insert_default(), path, content))?;
     Ok(Told { said: all, left_out })
 }
 
@@ -63,7 +63,7 @@ fn tests_within(workspace: &Path, globs: &[String], limits: Limits) -> Result<To
 pub fn coverage(workspace: &Path, file: &str) -> Result<Told<u32>, CarryError> {
     let mut covered = coverage::Covered::default();
     let mut found = false;
-    let left_out = each(workspace, &[file.to_owned()], LIMITS, &mut |path, content| {
+    let left_out = each(workspace, &[file.to_owned()], LIMITS, |path, content| {
         found = true;
         covered.add(path, content)
     })?;
@@ -75,19 +75,27 @@ pub fn coverage(workspace: &Path, file: &str) -> Result<Told<u32>, CarryError> {
 }
 
 /// Copies the files that are meant into a folder, by the paths that they have in the workspace; nothing that is longer
-/// than what is read.
+/// than what is read. The folder may lie in a tree that the build writes to: no link that is there is followed.
 ///
 /// # Errors
 /// When a pattern cannot be understood, or something cannot be read or written.
 pub fn copy(workspace: &Path, globs: &[String], into: &Path) -> Result<(), CarryError> {
     let wanted = Globs::new(globs)?;
+    let mut opened = None;
     walk(workspace, &mut |entry: &Entry<'_>| {
-        if entry.kind() == SFlag::S_IFREG && wanted.matches(entry.path) {
-            let (mut from, to) = (entry.open()?, into.join(entry.path));
-            if from.metadata()?.len() <= LIMITS.bytes {
-                to.parent().map_or(Ok(()), fs::create_dir_all)?;
-                io::copy(&mut from, &mut fs::File::create(to)?)?;
-            }
+        if entry.kind() != SFlag::S_IFREG || !wanted.matches(entry.path) {
+            return Ok(());
+        }
+        let mut from = entry.open()?;
+        if from.metadata()?.len() <= LIMITS.bytes {
+            let to = match &mut opened {
+                Some(to) => to,
+                none => {
+                    fs::create_dir_all(into)?;
+                    none.insert(Opened::at(into)?)
+                }
+            };
+            io::copy(&mut from, &mut to.replace(entry.path)?)?;
         }
         Ok(())
     })
@@ -100,7 +108,7 @@ fn each(
     workspace: &Path,
     globs: &[String],
     limits: Limits,
-    with: &mut dyn FnMut(&str, &[u8]) -> Result<(), CarryError>,
+    mut with: impl FnMut(&str, &[u8]) -> Result<(), CarryError>,
 ) -> Result<Option<String>, CarryError> {
     let doing = || disk("read the reports");
     let mut left_out = LeftOut::default();
@@ -265,6 +273,32 @@ mod test {
             assert_eq!(fs::read_to_string(into.join(name)).unwrap(), name);
         }
         assert!(!into.join("other").exists() && !into.join("r/link.xml").exists());
+    }
+
+    #[test]
+    fn copies_go_through_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["tree/r", "outside", "into"] {
+            fs::create_dir_all(at(name)).unwrap();
+        }
+        fs::write(at("tree/r/a.xml"), "new").unwrap();
+        fs::write(at("outside/a.xml"), "old").unwrap();
+        let copied = |into: &str| copy(&at("tree"), &["r/*".to_owned()], &at(into));
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(at(to), at(name)).unwrap();
+        link("outside", "into/r");
+        assert!(copied("into").is_err());
+        fs::remove_file(at("into/r")).unwrap();
+        // A file is made anew in the place of whatever stood there.
+        fs::create_dir(at("into/r")).unwrap();
+        link("outside/a.xml", "into/r/a.xml");
+        copied("into").unwrap();
+        copied("into").unwrap();
+        assert_eq!(fs::read_to_string(at("into/r/a.xml")).unwrap(), "new");
+        link("outside", "link");
+        assert!(copied("link").is_err());
+        assert_eq!(fs::read_to_string(at("outside/a.xml")).unwrap(), "old");
+        assert_eq!(fs::read_dir(at("outside")).unwrap().count(), 1);
     }
 
     #[test]

@@ -9,16 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::openat;
 use nix::sys::stat::{Mode, SFlag, mkdirat};
 use nix::unistd::symlinkat;
 
-use super::opened::Opened;
+use super::opened::{NEW, Opened};
 use super::walk::{Entry, Visitor};
-
-/// Only what is not there: neither a file nor a link is written over, or through.
-const NEW: OFlag =
-    OFlag::O_WRONLY.union(OFlag::O_CREAT).union(OFlag::O_EXCL).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// How many paths are named one by one.
 const NAMED: usize = 5;

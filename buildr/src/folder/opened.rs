@@ -12,6 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::walk::{FOLDER, Visitor, kind, walk_opened};
 
@@ -19,6 +20,10 @@ use super::walk::{FOLDER, Visitor, kind, walk_opened};
 const ON_THE_WAY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK);
+
+/// Only what is not there: neither a file nor a link is written over, or through.
+pub(super) const NEW: OFlag =
+    OFlag::O_WRONLY.union(OFlag::O_CREAT).union(OFlag::O_EXCL).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// Why a place below a folder was not reached.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +100,18 @@ impl Opened {
         };
         let is_file = kind(&fstat(&file).map_err(failed)?) == SFlag::S_IFREG;
         Ok(is_file.then(|| File::from(file)))
+    }
+
+    /// A new file below it, with the folders that lead to it, in the place of one that is there.
+    pub(crate) fn replace(&self, path: &Path) -> Result<File, Barred> {
+        let failed = |error: Errno| Barred::Disk { path: path.to_owned(), source: error.into() };
+        let name = path.file_name().ok_or_else(|| Barred::Elsewhere(path.to_owned()))?;
+        let above = self.go(path.parent().unwrap_or(Path::new("")), true)?.ok_or_else(|| failed(Errno::ENOENT))?;
+        match unlinkat(&above, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        Ok(File::from(openat(&above, name, NEW, Mode::from_bits_truncate(0o666)).map_err(failed)?))
     }
 
     /// It, as what a mode and times are set on.
