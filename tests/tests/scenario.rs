@@ -787,3 +787,25 @@ async fn a_log_of_a_build_that_a_store_had_before_it_was_set_back_is_not_kept_fo
     })
     .await;
 }
+
+#[tokio::test]
+async fn artifacts_are_kept_though_the_coordinator_is_away_when_they_are_made() {
+    let manifest = "image: x\nstages: [make]\nmake: {script: [print begun, wait-file go, write out/app made], artifacts: [out]}\n";
+    in_memory(async |farm| {
+        farm.config.lease = Duration::from_secs(60);
+        with_agent(farm, 1).await;
+        let number = farm.api().begin(manifest).await;
+        farm.api().until_said(number, "make", "begun\n").await;
+        farm.stop_coordinator().await;
+        farm.folders("a").let_go().await;
+        // Longer than a transfer by itself is tried.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        farm.start_coordinator().await;
+        farm.api().until_is(number, Status::Passed).await;
+        let kept = farm.api().client.artifacts(number).await.unwrap();
+        assert_eq!(kept.iter().map(|one| one.files).collect::<Vec<_>>(), [1]);
+        let log = farm.api().log(number, "make").await;
+        assert!(log.contains("the artifacts cannot be brought to the farm yet"), "{log}");
+    })
+    .await;
+}

@@ -17,7 +17,7 @@ use super::{ANSWER_TIME, ClientError, Farm};
 /// The slowest line that an archive is sent over, in bytes a second: below it something is broken.
 const SLOWEST: u64 = 64 << 10;
 
-/// How often a transfer is tried.
+/// How often a transfer is tried: enough for a connection that breaks. Who can wait longer asks again.
 const TRIES: u32 = 4;
 
 /// The wait before the second try; each further one is twice as long.

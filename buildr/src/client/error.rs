@@ -129,6 +129,26 @@ impl ClientError {
         }
     }
 
+    /// Whether the farm is in trouble itself, which may be over while one waits: it is away, or says so.
+    #[must_use]
+    pub fn is_the_farms(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => status.is_server_error(),
+            Self::Foreign { status, .. } => status.is_some_and(|status| status.is_server_error()),
+            other => other.may_pass(),
+        }
+    }
+
+    /// Whether what was sent is more than the farm takes.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => *status == StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Foreign { status, .. } => *status == Some(StatusCode::PAYLOAD_TOO_LARGE),
+            _ => false,
+        }
+    }
+
     /// From what the HTTP client says.
     pub(super) fn of(server: &Url, error: &reqwest::Error) -> Self {
         let (server, reason) = (shown(server), root_cause(error));

@@ -1,22 +1,30 @@
 //! What is kept and told of a stage's files: what it hands on, its summary, artifacts, reports and caches.
 //!
-//! None of it changes how a stage ended; what goes wrong is said in its log.
+//! What goes wrong with it is said in the stage's log, and changes how the stage ended in one case alone: its artifacts
+//! are there, and the farm could not take them.
 
 use std::io;
-use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use protocol::plan::{Coverage, KeepWhen};
 use protocol::report::{JobEvent, MAX_SUMMARY_BYTES};
-use protocol::{Ending, StageOutcome, Variable};
+use protocol::{Cause, Ending, StageOutcome, Variable};
 
 use super::container::Attempt;
 use super::handing::{self, Contents};
 use super::places::blocking;
-use super::stage::{Logs, StageRun};
+use super::stage::{Done, Logs, StageRun};
 use super::telling::{Pen, sentence};
 use crate::carry::cache::CacheScope;
 use crate::carry::reports::{self, CoverageInLog, Told};
-use crate::carry::{self, CarryError, Collected};
+use crate::carry::{self, CarryError, Collected, Shelf};
+
+/// How long artifacts are brought again and again to a farm that does not take them: its coordinator may be stopped at
+/// any time, and is back soon.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+/// How long it rests in between.
+const PAUSE: Duration = Duration::from_secs(5);
 
 impl<'a> StageRun<'a> {
     /// The values that a try hands on, or why they cannot be.
@@ -51,15 +59,16 @@ impl<'a> StageRun<'a> {
         self.job.tell(JobEvent::Summary { stage: self.stage.name.clone(), text }).await
     }
 
-    /// Collects its artifacts and keeps them. Gives the archive, of a stage that worked on a copy.
+    /// Collects its artifacts and keeps them. What it has come to has the archive then, of a stage that worked on a copy,
+    /// and another outcome where the farm could not take them.
     pub(super) async fn keep_artifacts(
         &self,
         attempt: &Attempt,
-        outcome: &StageOutcome,
+        done: &mut Done,
         log: &mut Pen<'a>,
-    ) -> Result<Option<PathBuf>, Ending> {
-        let Some(artifacts) = self.stage.artifacts.clone().filter(|it| is_kept(it.when, outcome)) else {
-            return Ok(None);
+    ) -> Result<(), Ending> {
+        let Some(artifacts) = self.stage.artifacts.clone().filter(|it| is_kept(it.when, &done.outcome)) else {
+            return Ok(());
         };
         let (job, paths, expire_ms) = (self.job, artifacts.paths.join(", "), artifacts.expire_ms);
         let (folder, into) = (attempt.folder().to_owned(), job.places.fresh("artifacts"));
@@ -67,11 +76,11 @@ impl<'a> StageRun<'a> {
             Ok(Some(collected)) => collected,
             Ok(None) => {
                 log.say(&format!("no artifacts were kept: no file matches {paths}")).await;
-                return Ok(None);
+                return Ok(());
             }
             Err(error) => {
                 log.say(&format!("the artifacts could not be kept: {}", sentence(&error))).await;
-                return Ok(None);
+                return Ok(());
             }
         };
         let archive = self.copy_with.is_some().then(|| job.places.fresh("kept"));
@@ -79,18 +88,67 @@ impl<'a> StageRun<'a> {
             && let Err(error) = std::fs::hard_link(&collected.archive, archive)
         {
             log.say(&format!("the artifacts could not be kept for the stages that follow: {error}")).await;
-            return Ok(None);
+            return Ok(());
         }
-        let Some(shelf) = &job.shelf else { return Ok(archive) };
-        match shelf.put(&collected).await {
+        done.archive = archive;
+        let Some(shelf) = &job.shelf else { return Ok(()) };
+        match self.bring(shelf, &collected, log).await {
             Ok(()) => {
                 let Collected { files, bytes, sha256, .. } = collected;
                 let stage = self.stage.name.clone();
                 job.tell(JobEvent::ArtifactsKept { stage, files, bytes, sha256, expire_ms }).await?;
             }
-            Err(error) => log.say(&format!("the artifacts could not be kept: {}", sentence(&error))).await,
+            Err(error) => {
+                log.say(&format!("the artifacts could not be kept: {}", sentence(&error))).await;
+                self.lacks_artifacts(&mut done.outcome, &error);
+            }
         }
-        Ok(archive)
+        Ok(())
+    }
+
+    /// Brings artifacts to their place, for as long as the farm's trouble may pass. It is tried once whatever happens, for
+    /// what a stage left that was stopped is kept too; from then on its stop ends the waiting.
+    async fn bring(&self, shelf: &Shelf, collected: &Collected, log: &mut Pen<'a>) -> Result<(), CarryError> {
+        let began = Instant::now();
+        let mut brought = shelf.put(collected).await;
+        let mut is_told = false;
+        while let Err(CarryError::Depot(error)) = &brought
+            && error.is_the_farms()
+            && began.elapsed() < PATIENCE
+        {
+            if !std::mem::replace(&mut is_told, true) {
+                let (why, minutes) = (sentence(error), PATIENCE.as_secs() / 60);
+                let line = format!(
+                    "the artifacts cannot be brought to the farm yet: {why}; it is tried again for {minutes} minutes"
+                );
+                log.say(&line).await;
+            }
+            let again = async {
+                tokio::time::sleep(PAUSE).await;
+                shelf.put(collected).await
+            };
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                again = again => brought = again,
+            }
+        }
+        brought
+    }
+
+    /// A stage whose artifacts the farm could not take has not passed: later jobs and people would go on without them.
+    /// That they are too many is for its owner to mend, and no other try would change it.
+    fn lacks_artifacts(&self, outcome: &mut StageOutcome, error: &CarryError) {
+        let passed = matches!(outcome, StageOutcome::Passed | StageOutcome::AllowedFailure { .. });
+        if !passed || matches!(error, CarryError::Depot(error) if error.is_too_large()) {
+            return;
+        }
+        *outcome = if self.stop.is_cancelled() {
+            StageOutcome::Cancelled
+        } else {
+            let message = format!("the artifacts of {} could not be kept: {}", self.stage.name, sentence(error));
+            StageOutcome::Errored { cause: Cause::Daemon, message, again: !self.stage.not_twice }
+        };
     }
 
     /// What looks for the coverage in what it prints, when that is asked for.

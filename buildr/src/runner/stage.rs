@@ -189,7 +189,7 @@ impl<'a> StageRun<'a> {
         if !self.job.stop.is_killed() {
             self.tell_images().await?;
             self.tell_summary(&attempt).await?;
-            done.archive = self.keep_artifacts(&attempt, &done.outcome, &mut logs.own).await?;
+            self.keep_artifacts(&attempt, &mut done, &mut logs.own).await?;
             self.tell_reports(&attempt, logs).await?;
             self.keep_caches(&mut attempt, &done.outcome, &mut logs.own).await;
         }

@@ -17,6 +17,7 @@ use crate::sink::SinkError;
 
 mod course;
 mod given;
+mod keeping;
 mod killed;
 mod overlay;
 mod walk;
@@ -99,6 +100,7 @@ struct Ground {
     secrets: Vec<Variable>,
     times: TimeLimits,
     cancel_because: Option<&'static str>,
+    stop: Stop,
 }
 
 impl Ground {
@@ -112,7 +114,8 @@ impl Ground {
             trusted: true,
             ..WorkOrder::new(JobId::fresh(), TriggerKind::Injected, "/nowhere".parse().unwrap())
         };
-        Self { folder, order, secrets: Vec::new(), times: TimeLimits::default(), cancel_because: None }
+        let (secrets, times) = (Vec::new(), TimeLimits::default());
+        Self { folder, order, secrets, times, cancel_because: None, stop: Stop::new() }
     }
 
     /// Runs it. Gives its ending, and its logs with their names before each line.
@@ -124,7 +127,7 @@ impl Ground {
     /// The same, with all events.
     async fn run_whole(&self, source: Option<Source<'_>>) -> (Ending, String, Vec<JobEvent>) {
         let tree = self.folder.path().join("tree");
-        let (executor, stop) = (ScriptedExecutor::new(), Stop::new());
+        let (executor, stop) = (ScriptedExecutor::new(), self.stop.clone());
         let work = WorkFolder::at(&self.folder.path().join("work")).unwrap();
         let archives = self.folder.path().join("archives");
         let caches = CacheStore::at(self.folder.path().join("caches"), 1 << 30);

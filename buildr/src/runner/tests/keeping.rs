@@ -1,0 +1,72 @@
+//! Artifacts that their farm does not take: what then becomes of the stage that made them.
+
+use std::io::{Read as _, Write as _};
+use std::time::Instant;
+
+use protocol::StagePlan;
+use protocol::job::Depot;
+
+use super::walk::{Ran, keeps, run_on, stage};
+use super::*;
+
+/// A job whose artifacts go to this address.
+fn ground(port: u16) -> Ground {
+    let mut ground = Ground::of("print x");
+    ground.order.depot = Some(Depot { url: format!("http://127.0.0.1:{port}"), token: "t".to_owned() });
+    ground
+}
+
+/// A stage that leaves a file, and one after it.
+fn plan(not_twice: bool) -> Plan {
+    let first = keeps(&["out"], stage("a", &["write out made"]));
+    Plan::new("any", vec![StagePlan { not_twice, ..first }, stage("b", &["print b"])])
+}
+
+/// Such a job on a farm that answers so, whatever it is asked.
+async fn answered(status: &'static str, not_twice: bool) -> Ran {
+    let farm = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ground = ground(farm.local_addr().unwrap().port());
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = farm.accept().unwrap();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+        write!(stream, "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
+    });
+    let ran = run_on(ground, plan(not_twice)).await;
+    answering.join().unwrap();
+    ran
+}
+
+#[tokio::test]
+async fn a_farm_that_takes_nothing_so_large_is_the_users_to_mend() {
+    let ran = answered("413 Payload Too Large", false).await;
+    ran.check("passed", "a passed, b passed");
+    assert!(ran.log("a")[0].starts_with("the artifacts could not be kept: "), "{}", ran.logs);
+}
+
+#[tokio::test]
+async fn a_stage_whose_artifacts_the_farm_cannot_keep_has_not_passed() {
+    for not_twice in [false, true] {
+        let ran = answered("401 Unauthorized", not_twice).await;
+        ran.check("errored", "a errored, b skipped: a errored");
+        assert_eq!(ran.ending.outcome, Outcome::Errored { cause: Cause::Daemon });
+        assert_eq!(ran.ending.again, !not_twice, "what must not run twice is not tried again for its artifacts");
+        let message = ran.ending.message.unwrap();
+        assert!(message.starts_with("the artifacts of a could not be kept: "), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_farm_that_is_away_ends_when_it_is_asked_to() {
+    // Bound and let go again: nobody listens on it now.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let ground = ground(port);
+    let (stop, began) = (ground.stop.clone(), Instant::now());
+    let cancel = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        stop.cancel();
+    };
+    let (ran, ()) = tokio::join!(run_on(ground, plan(false)), cancel);
+    ran.check("cancelled", "a cancelled, b skipped: the build was cancelled");
+    assert!(ran.log("a")[0].starts_with("the artifacts cannot be brought to the farm yet: "), "{}", ran.logs);
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+}
