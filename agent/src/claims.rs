@@ -196,6 +196,16 @@ mod tests {
     }
 
     #[test]
+    fn a_job_whose_end_nobody_will_hear_is_held_no_longer() {
+        let (claims, claim) = (Claims::default(), ClaimId::fresh());
+        let recorded = claims.running(claim, Stop::new());
+        claims.abort(claim);
+        claims.ended(claim);
+        assert!(claims.held().is_empty(), "a heartbeat would renew its lease for ever");
+        assert!(*recorded.borrow(), "its sender would wait for a word that never comes");
+    }
+
+    #[test]
     fn a_build_that_no_coordinator_knows_is_nobodys_to_end() {
         let (claims, claim, stop) = (Claims::default(), ClaimId::fresh(), Stop::new());
         claims.alone(claim, stop.clone());

@@ -283,6 +283,8 @@ async fn run(
         let ending = Ending::errored(Cause::Limit, "the agent's disk is full or broken");
         if let Err(error) = spool.event(JobEvent::Finished { ending, spent: Vec::new() }) {
             tracing::error!(%error, "the job's end could not be kept; its lease will end it");
+            // Only where no heartbeat renews that: nobody will ever hear an end. What is left of its logs is sent.
+            agent.claims.abort(spool.claim());
         }
     }
     agent.claims.ended(spool.claim());
