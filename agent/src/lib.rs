@@ -16,6 +16,7 @@ mod disk;
 mod reporter;
 mod presence;
 mod listener;
+mod senders;
 mod standalone;
 mod ready;
 mod slot;
@@ -34,7 +35,7 @@ use protocol::BootId;
 use protocol::control::BEACON_EVERY;
 use protocol::link::{AgentLink, Delivered, LinkError};
 use protocol::report::{Capacity, Report};
-use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +47,7 @@ use jobs::Jobs;
 use listener::{Ears, LogMarks, Pulse};
 use presence::Presence;
 use reporter::{Reads, Sender};
+use senders::Senders;
 use spool::Spool;
 use standalone::Console;
 use standing::Standing;
@@ -110,7 +112,7 @@ pub(crate) struct Agent {
     jobs: Jobs,
     console: Console,
     heartbeat_every: Arc<watch::Sender<Duration>>,
-    senders: Mutex<JoinSet<()>>,
+    senders: Senders,
     shutdown: Shutdown,
 }
 
@@ -151,10 +153,10 @@ pub async fn run(
         jobs: Jobs::default(),
         console: Console::default(),
         heartbeat_every: Arc::new(watch::Sender::new(BEACON_EVERY)),
-        senders: Mutex::default(),
+        senders: Senders::default(),
         shutdown,
     });
-    agent.send_leftovers().await?;
+    agent.send_leftovers()?;
     let keeper = agent.keeper();
     keeper.sweep().await;
     agent.settle_workspaces().await?;
@@ -164,7 +166,9 @@ pub async fn run(
     let mut services = agent.start_services(tell_presence, keeper.keep(lacking, done.clone()), &done);
     let slots: JoinSet<()> = (0..agent.config.slots).map(|_| slot::keep(Arc::clone(&agent))).collect();
     let ended = tokio::select! {
-        () = agent.until_drained(slots) => Ok(()),
+        ended = agent.until_drained(slots) => ended,
+        // What it had to say would never be said, and the heartbeats would hold its claim all the same.
+        () = agent.senders.fallen() => Err(AgentError::Fault("sender of reports")),
         service = services.ended() => Err(AgentError::Fault(service.name)),
     };
     agent.last_words().await;
@@ -271,38 +275,31 @@ impl Agent {
     }
 
     /// Starts sending what a claim's spool holds and will hold.
-    async fn send(self: &Arc<Self>, sender: Sender) {
+    fn send(&self, sender: Sender) {
         let claim = sender.spool.claim();
         let marks = self.marks.clone();
         let sending = async move {
             sender.send_all().await;
             marks.forget(claim);
         };
-        self.send_beside(sending).await;
-    }
-
-    async fn send_beside(&self, sending: impl Future<Output = ()> + Send + 'static) {
-        let mut senders = self.senders.lock().await;
-        // Those that are done are taken out here, so that the set does not grow.
-        while senders.try_join_next().is_some() {}
-        senders.spawn(sending);
+        self.senders.begin(sending);
     }
 
     /// Says something beside what goes on; what became of it comes on the receiver. Dropping that takes nothing back.
-    async fn say(&self, report: Report) -> oneshot::Receiver<Result<Delivered, LinkError>> {
+    fn say(&self, report: Report) -> oneshot::Receiver<Result<Delivered, LinkError>> {
         let (tell, told) = oneshot::channel();
         let link = Arc::clone(&self.link);
         let saying = async move {
             // Who has heard enough does not listen any more.
             tell.send(link.report(&report).await).ok();
         };
-        self.send_beside(saying).await;
+        self.senders.begin(saying);
         told
     }
 
     /// What an earlier life left: results are sent until they are recorded; of builds that died with it only the
     /// logs, for their lease ends them.
-    async fn send_leftovers(self: &Arc<Self>) -> Result<(), AgentError> {
+    fn send_leftovers(&self) -> Result<(), AgentError> {
         for spool in self.spool.leftovers().map_err(AgentError::Spool)? {
             let claim = spool.claim();
             let recorded = if spool.is_finished() {
@@ -318,29 +315,36 @@ impl Agent {
             let kept = self.marks.follow(claim);
             // Nothing is known of what that coordinator reads.
             let (spool, link) = (Arc::new(spool), Arc::clone(&self.link));
-            self.send(Sender { spool, link, recorded, kept, reads: Reads::default() }).await;
+            self.send(Sender { spool, link, recorded, kept, reads: Reads::default() });
         }
         Ok(())
     }
 
-    /// Waits for the slots, and passes on a stronger wish to stop.
-    async fn until_drained(&self, mut slots: JoinSet<()>) {
+    /// Waits for the slots, and passes on a stronger wish to stop. A slot that panics ends the agent: its claim would be
+    /// held for ever by the heartbeats, and nobody would take its place.
+    async fn until_drained(&self, mut slots: JoinSet<()>) -> Result<(), AgentError> {
         let cancel = async {
             self.shutdown.cancel.cancelled().await;
             self.claims.cancel_all(&format!("agent {} is being stopped", self.home.name()));
             std::future::pending::<()>().await;
         };
+        let all = async {
+            while let Some(ended) = slots.join_next().await {
+                if ended.is_err_and(|error| error.is_panic()) {
+                    return Err(AgentError::Fault("slot"));
+                }
+            }
+            Ok(())
+        };
         tokio::select! {
-            () = async { while slots.join_next().await.is_some() {} } => {}
-            () = cancel => {}
+            ended = all => ended,
+            () = cancel => Ok(()),
         }
     }
 
     /// Gives the coordinator some time to store what was said last.
     async fn last_words(&self) {
-        let mut senders = std::mem::take(&mut *self.senders.lock().await);
-        let all = async { while senders.join_next().await.is_some() {} };
-        if tokio::time::timeout(LAST_WORDS, all).await.is_err() {
+        if tokio::time::timeout(LAST_WORDS, self.senders.finish()).await.is_err() {
             tracing::warn!("the coordinator has not stored everything; the rest is sent when this agent runs again");
         }
     }
@@ -351,3 +355,6 @@ async fn well<T>(service: impl Future<Output = T>) -> Result<(), Infallible> {
     service.await;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -202,7 +202,7 @@ async fn answered(agent: &Agent, report: &Report, mut answer: oneshot::Receiver<
     let began = Instant::now();
     let given_up = |reason: &str| Err(Claimed::GivenUp(reason.to_owned()));
     loop {
-        let heard = agent.say(report.clone()).await;
+        let heard = agent.say(report.clone());
         let nobody_hears = async {
             match heard.await {
                 Ok(Ok(Delivered::Unroutable | Delivered::NoFarm | Delivered::Refused)) => {}
@@ -262,7 +262,7 @@ async fn run(
     let reporter = Reporter { spool: Arc::clone(&spool), claims: agent.claims.clone(), kept: kept.clone(), taken };
     let (sent, link) = (Arc::clone(&spool), Arc::clone(&agent.link));
     let reads = Reads { events: *reads_events, packed: *reads_packed };
-    agent.send(Sender { spool: sent, link, recorded, kept, reads }).await;
+    agent.send(Sender { spool: sent, link, recorded, kept, reads });
     if let Err(error) = spool.event(JobEvent::Settled { acknowledged: taken.acknowledged }) {
         tracing::error!(%error, "what became of the message could not be kept");
     }
