@@ -36,7 +36,8 @@ impl LogMarks {
 
     fn kept(&self, claim: ClaimId, log: LogName, bytes: u64) {
         self.change(claim, |kept| {
-            kept.logs.insert(log, bytes);
+            let mark = kept.logs.entry(log).or_default();
+            (mark.bytes, mark.said) = (bytes, mark.said + 1);
         });
     }
 

@@ -104,14 +104,29 @@ impl EventSink for Reporter {
 /// What of a claim is in the coordinator's store, as far as it said so.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
-    /// How many bytes of each log.
-    pub(crate) logs: HashMap<LogName, u64>,
+    /// How much of each log.
+    pub(crate) logs: HashMap<LogName, Mark>,
     /// How many events.
     pub(crate) events: u64,
     /// How often it spoke of events: it does so when it misses some.
     pub(crate) said: u64,
     /// Whether it knows nothing of the claim, and will never take anything of it.
     pub(crate) forgotten: bool,
+}
+
+/// How much of a log is in the coordinator's store.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Mark {
+    /// How many bytes from its beginning.
+    pub(crate) bytes: u64,
+    /// How often it said so: a word that says the same again means that something lacks behind it.
+    pub(crate) said: u64,
+}
+
+impl Kept {
+    fn bytes(&self, log: &LogName) -> u64 {
+        self.logs.get(log).map_or(0, |mark| mark.bytes)
+    }
 }
 
 /// What of a claim is in the coordinator's store, now and from now on.
@@ -144,6 +159,16 @@ struct Sent {
     /// How often the coordinator had spoken of events when they were last looked at.
     heard: u64,
     logs: HashMap<LogName, u64>,
+    seen: HashMap<LogName, Seen>,
+}
+
+/// What the coordinator's words about a log came to.
+struct Seen {
+    mark: Mark,
+    /// When the mark moved last, or the log was sent again from there.
+    since: Instant,
+    /// Whether a piece came there since and the mark stayed: one before it did not.
+    lacks: bool,
 }
 
 impl Sender {
@@ -154,7 +179,7 @@ impl Sender {
         let mut health = self.link.health();
         let mut sent = Sent::default();
         let mut quiet_since = Instant::now();
-        let began = Instant::now();
+        let mut recorded_since = None;
         loop {
             match self.send_new(&mut sent).await {
                 Ok(()) => {}
@@ -169,10 +194,14 @@ impl Sender {
                     continue;
                 }
             }
-            if self.is_done() || (*self.recorded.borrow() && began.elapsed() > GIVE_UP) {
+            if *self.recorded.borrow() {
+                recorded_since.get_or_insert_with(Instant::now);
+            }
+            if self.is_done() || recorded_since.is_some_and(|since| since.elapsed() > GIVE_UP) {
                 self.spool.remove();
                 return;
             }
+            let lacking = sent.lacking_until();
             tokio::select! {
                 changed = written.changed() => {
                     if changed.is_err() { return }
@@ -183,6 +212,9 @@ impl Sender {
                 Ok(()) = self.kept.changed() => {
                     self.go_back(&mut sent);
                     quiet_since = Instant::now();
+                }
+                () = tokio::time::sleep_until(lacking.unwrap_or_else(Instant::now)), if lacking.is_some() => {
+                    sent.say_what_lacks();
                 }
                 () = tokio::time::sleep_until(quiet_since + AGAIN), if self.awaits_an_answer() => {
                     self.rewind(&mut sent);
@@ -262,7 +294,7 @@ impl Sender {
     /// Whether the coordinator's store has it all, or never will.
     fn is_done(&self) -> bool {
         let kept = self.kept.borrow();
-        let has = |(log, length): &(LogName, u64)| kept.logs.get(log).is_some_and(|kept| kept >= length);
+        let has = |(log, length): &(LogName, u64)| kept.logs.get(log).is_some_and(|mark| mark.bytes >= *length);
         *self.recorded.borrow() && (kept.forgotten || self.spool.logs().iter().all(has))
     }
 
@@ -273,11 +305,15 @@ impl Sender {
         waits || self.spool.is_finished() || *self.recorded.borrow()
     }
 
-    /// The coordinator said how many events it has: those that follow it did not get, or has not read yet.
+    /// The coordinator said how many events it has: those that follow it did not get, or has not read yet. And it said how
+    /// much it has of a log.
     fn go_back(&self, sent: &mut Sent) {
         let kept = self.kept.borrow();
         if std::mem::replace(&mut sent.heard, kept.said) != kept.said {
             sent.events = sent.events.min(usize::try_from(kept.events).unwrap_or(usize::MAX));
+        }
+        for (log, mark) in &kept.logs {
+            sent.hear(log, *mark);
         }
     }
 
@@ -288,7 +324,38 @@ impl Sender {
         sent.events = if *self.recorded.borrow() { sent.events.saturating_sub(1) } else { 0 };
         let kept = self.kept.borrow();
         for (log, from) in &mut sent.logs {
-            *from = kept.logs.get(log).copied().unwrap_or(0).min(*from);
+            *from = kept.bytes(log).min(*from);
+        }
+    }
+}
+
+impl Sent {
+    /// Takes in what was said of a log.
+    fn hear(&mut self, log: &LogName, mark: Mark) {
+        let new = || Seen { mark: Mark::default(), since: Instant::now(), lacks: false };
+        let seen = self.seen.entry(log.clone()).or_insert_with(new);
+        let before = std::mem::replace(&mut seen.mark, mark);
+        if before.bytes != mark.bytes {
+            (seen.since, seen.lacks) = (Instant::now(), false);
+        } else if before.said != mark.said {
+            seen.lacks = self.logs.get(log).is_some_and(|sent| *sent > mark.bytes);
+        }
+    }
+
+    /// Until when what lacks in a log may still come: pieces of it may be on their way out of order.
+    fn lacking_until(&self) -> Option<Instant> {
+        self.seen.values().filter(|seen| seen.lacks).map(|seen| seen.since + AGAIN).min()
+    }
+
+    /// A piece was lost, such as with a queue that somebody emptied: what follows the mark is sent again, once for as long
+    /// as nothing else is heard. Else whoever follows the log would see no more of it until its job is over.
+    fn say_what_lacks(&mut self) {
+        let now = Instant::now();
+        for (log, seen) in self.seen.iter_mut().filter(|(_, seen)| seen.lacks && seen.since + AGAIN <= now) {
+            if let Some(from) = self.logs.get_mut(log) {
+                *from = seen.mark.bytes.min(*from);
+            }
+            (seen.since, seen.lacks) = (now, false);
         }
     }
 }

@@ -790,7 +790,8 @@ async fn a_log_of_a_build_that_a_store_had_before_it_was_set_back_is_not_kept_fo
 
 #[tokio::test]
 async fn artifacts_are_kept_though_the_coordinator_is_away_when_they_are_made() {
-    let manifest = "image: x\nstages: [make]\nmake: {script: [print begun, wait-file go, write out/app made], artifacts: [out]}\n";
+    let manifest =
+        "image: x\nstages: [make]\nmake: {script: [print begun, wait-file go, write out/app made], artifacts: [out]}\n";
     in_memory(async |farm| {
         farm.config.lease = Duration::from_secs(60);
         with_agent(farm, 1).await;
@@ -806,6 +807,27 @@ async fn artifacts_are_kept_though_the_coordinator_is_away_when_they_are_made() 
         assert_eq!(kept.iter().map(|one| one.files).collect::<Vec<_>>(), [1]);
         let log = farm.api().log(number, "make").await;
         assert!(log.contains("the artifacts cannot be brought to the farm yet"), "{log}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_piece_of_a_log_that_is_lost_is_sent_again_while_the_job_runs() {
+    let manifest = "image: x\nstages: [wait]\nwait: {script: [print begun, wait-file go, print lost, wait-file end, print found, hang]}\n";
+    in_memory(async |farm| {
+        with_agent(farm, 1).await;
+        let number = farm.api().begin(manifest).await;
+        farm.api().until_said(number, "wait", "begun\n").await;
+        farm.agent("a").lose(Lost::Piece);
+        farm.folders("a").let_go().await;
+        while !farm.agent("a").has_lost_all() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // What comes behind it is the last for now: nobody says later that something lacks before it.
+        farm.folders("a").let_end().await;
+        farm.api().until_said(number, "wait", "begun\nlost\nfound\n").await;
+        farm.api().cancel(number).await;
+        farm.api().until_is(number, Status::Cancelled).await;
     })
     .await;
 }

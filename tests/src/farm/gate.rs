@@ -29,6 +29,8 @@ pub enum Lost {
     Noted,
     /// The next word of the coordinator that it keeps bytes of a log.
     Kept,
+    /// The next piece of a log.
+    Piece,
 }
 
 /// What is yet to be lost on a line.
@@ -80,6 +82,9 @@ impl AgentLink for GatedLink {
 
     async fn log(&self, chunk: &LogChunk) -> Result<Delivered, LinkError> {
         self.pass().await?;
+        if self.loses(Lost::Piece) {
+            return Ok(Delivered::Yes);
+        }
         self.line.log(chunk).await
     }
 
