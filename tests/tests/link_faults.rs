@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in what its cases share")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use farm::contract::link::{beat, numbers, soon, take};
 use farm::rabbit::{Vhost, with_vhost};
@@ -143,6 +144,32 @@ async fn deleted_queues_are_made_again() {
         coordinator.offer(&queues[1], &offer()).await.unwrap();
         assert!(soon(agent.next_job(&queues)).await.unwrap().ack().await);
         closing.close().await;
+        coordinator.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_hears_again_when_the_exchange_of_its_coordinator_was_deleted() {
+    with_vhost(|vhost| async move {
+        let coordinator = RabbitCoordinator::connect(RabbitSettings::new(vhost.uri())).await.unwrap();
+        healthy(coordinator.health(), 0).await;
+        let (name, settings) = ("a".parse().unwrap(), RabbitSettings::new(vhost.uri()));
+        let silence = Duration::from_secs(2);
+        let agent = RabbitAgent::connect_listening(settings, &name, BootId::fresh(), silence).await.unwrap();
+        healthy(agent.health(), 0).await;
+        vhost.delete_exchange("buildr.control").await;
+        coordinator.ensure(&[LabelSet::default()]).await.unwrap();
+        let claim = ClaimId::fresh();
+        let say = async {
+            while !matches!(coordinator.control(&Address::All, &Control::Recorded { claim }).await, Ok(Delivered::Yes))
+            {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        soon(say).await;
+        assert!(matches!(soon(agent.next_control()).await, Ok(Control::Recorded { claim: c }) if c == claim));
+        agent.close().await;
         coordinator.close().await;
     })
     .await;

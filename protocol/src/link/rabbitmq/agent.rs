@@ -3,13 +3,14 @@
 use async_trait::async_trait;
 use serde::Serialize;
 use std::borrow::Cow;
+use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::RabbitSettings;
 use super::address::Address;
 use super::channel::Trouble;
 use super::connection::{Line, Tasks};
-use super::controls::Controls;
+use super::controls::{self, Controls};
 use super::publish::{Outgoing, Unrouted, publish, publish_in_order};
 use super::{jobs, message, topology};
 use crate::control::Control;
@@ -33,12 +34,25 @@ impl RabbitAgent {
     ///
     /// # Errors
     /// [`LinkError::BadSettings`] when it can never go well: the address or the certificates cannot be read.
-    #[expect(clippy::unused_async, reason = "it needs a runtime to run in, which an async function always has")]
     pub async fn connect(settings: RabbitSettings, agent: &AgentId, boot: BootId) -> Result<Self, LinkError> {
+        Self::connect_listening(settings, agent, boot, controls::SILENCE).await
+    }
+
+    /// The same, for a farm whose coordinator says more often that it is there: after so much silence it is looked for anew.
+    ///
+    /// # Errors
+    /// As [`RabbitAgent::connect`].
+    #[expect(clippy::unused_async, reason = "it needs a runtime to run in, which an async function always has")]
+    pub async fn connect_listening(
+        settings: RabbitSettings,
+        agent: &AgentId,
+        boot: BootId,
+        silence: Duration,
+    ) -> Result<Self, LinkError> {
         let address = Address::read(&settings)?;
         // Two processes under one name are told apart on the broker's page by the beginning of their boot's id.
         let line = Line::new(address, format!("buildr-agent {agent} {boot:.8}"));
-        let (controls, heard) = Controls::new(agent.clone());
+        let (controls, heard) = Controls::new(agent.clone(), silence);
         let listening = task::spawn("rabbitmq controls", controls.clone().run(line.clone()));
         let tasks = Tasks::start(&line, controls.clone()).with(listening);
         Ok(Self { agent: agent.clone(), line, controls, heard: Mutex::new(heard), tasks })

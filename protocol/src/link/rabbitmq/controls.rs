@@ -14,12 +14,17 @@ use super::channel::{OwnedChannel, Trouble};
 use super::connection::{Epoch, Line, Prepare};
 use super::screen::consumer_tag;
 use super::topology::{ALL_AGENTS, CONTROL, control_key};
-use crate::control::Control;
+use crate::control::{BEACON_MISSED, Control};
 use crate::id::AgentId;
 use crate::wire;
 
 /// How long to wait before looking again for an exchange that no coordinator has made yet.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long a subscription may be silent before it is made anew. A coordinator says that it is there every few seconds, so
+/// this is one that is away, or one that a queue does not hear: when somebody deletes the exchange the bindings go with
+/// it, and neither the queue nor its consumer are told.
+pub(super) const SILENCE: Duration = BEACON_MISSED.saturating_mul(2);
 
 /// How many control messages are on their way to an agent that does not listen; the rest waits at the broker.
 const AT_ONCE: u16 = 256;
@@ -27,6 +32,7 @@ const AT_ONCE: u16 = 256;
 /// The agent's subscription.
 pub(super) struct Controls {
     agent: AgentId,
+    silence: Duration,
     /// Made before the line is up, so that no answer to a first report is missed; taken by the task.
     made: Mutex<Option<(u64, OwnedChannel)>>,
     sought: Notify,
@@ -34,10 +40,10 @@ pub(super) struct Controls {
 }
 
 impl Controls {
-    /// A subscription, and where its messages come out.
-    pub(super) fn new(agent: AgentId) -> (Arc<Self>, mpsc::Receiver<Control>) {
+    /// A subscription, and where its messages come out. After this much silence it is made anew.
+    pub(super) fn new(agent: AgentId, silence: Duration) -> (Arc<Self>, mpsc::Receiver<Control>) {
         let (sender, receiver) = mpsc::channel(AT_ONCE.into());
-        (Arc::new(Self { agent, made: Mutex::default(), sought: Notify::new(), sender }), receiver)
+        (Arc::new(Self { agent, silence, made: Mutex::default(), sought: Notify::new(), sender }), receiver)
     }
 
     /// Looks for the coordinator's exchange now: a report was taken, so there must be one.
@@ -51,7 +57,7 @@ impl Controls {
             match self.subscription(&epoch).await {
                 Ok(channel) => {
                     line.during(&epoch, self.hand_on(channel)).await.ok();
-                    // Its queue is gone, or the connection is.
+                    // Its queue is gone, or the connection is, or nothing is heard on it.
                     line.pause(Duration::from_millis(200)).await;
                 }
                 Err(trouble) => {
@@ -93,9 +99,12 @@ impl Controls {
     }
 
     async fn hand_on(&self, mut channel: OwnedChannel) {
-        while let [consumer] = &mut channel.consumers()[..]
-            && let Some(Ok(delivery)) = consumer.next().await
-        {
+        while let [consumer] = &mut channel.consumers()[..] {
+            let Ok(heard) = tokio::time::timeout(self.silence, consumer.next()).await else {
+                tracing::debug!(after = ?self.silence, "no coordinator is heard; subscribing anew");
+                return;
+            };
+            let Some(Ok(delivery)) = heard else { return };
             match wire::decode(&delivery.data) {
                 Ok(Control::Unknown) => {}
                 Ok(control) => {
