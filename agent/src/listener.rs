@@ -44,6 +44,7 @@ impl LogMarks {
     fn noted(&self, claim: ClaimId, seq: u64) {
         self.change(claim, |kept| {
             kept.events = kept.events.max(seq);
+            kept.last_events = seq;
             kept.said += 1;
         });
     }

@@ -106,8 +106,10 @@ impl EventSink for Reporter {
 pub(crate) struct Kept {
     /// How much of each log.
     pub(crate) logs: HashMap<LogName, Mark>,
-    /// How many events.
+    /// How many events, at the most that it ever said: what must not run twice may begin by that.
     pub(crate) events: u64,
+    /// How many by its last word, which is less where the store was set back to an older backup.
+    pub(crate) last_events: u64,
     /// How often it spoke of events: it does so when it misses some.
     pub(crate) said: u64,
     /// Whether it knows nothing of the claim, and will never take anything of it.
@@ -310,7 +312,7 @@ impl Sender {
     fn go_back(&self, sent: &mut Sent) {
         let kept = self.kept.borrow();
         if std::mem::replace(&mut sent.heard, kept.said) != kept.said {
-            sent.events = sent.events.min(usize::try_from(kept.events).unwrap_or(usize::MAX));
+            sent.events = sent.events.min(usize::try_from(kept.last_events).unwrap_or(usize::MAX));
         }
         for (log, mark) in &kept.logs {
             sent.hear(log, *mark);

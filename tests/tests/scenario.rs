@@ -831,3 +831,30 @@ async fn a_piece_of_a_log_that_is_lost_is_sent_again_while_the_job_runs() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_store_that_is_set_back_under_a_job_hears_again_what_it_lacks() {
+    let manifest = "image: x\nstages: [wait, deploy, tell]\nwait: {script: [print begun, wait-file go]}\ndeploy: {retry: never, script: [print deployed]}\ntell: {script: [print telling, wait-file end]}\n";
+    in_memory(async |farm| {
+        farm.config.lease = Duration::from_secs(60);
+        with_agent(farm, 1).await;
+        let number = farm.api().begin(manifest).await;
+        farm.api().until_said(number, "wait", "begun\n").await;
+        farm.stop_coordinator().await;
+        copy(&farm.config.state_dir, &farm.folder("backup"));
+        farm.start_coordinator().await;
+        farm.folders("a").let_go().await;
+        farm.api().until_in_stage(number, 1, "tell").await;
+        farm.stop_coordinator().await;
+        set_back(farm);
+        farm.start_coordinator().await;
+        farm.folders("a").let_end().await;
+        // It is not followed: what the store had of its logs is gone with it.
+        let view =
+            until("its end", async || Some(farm.api().build(number).await).filter(|it| it.build.status.is_over()));
+        let view = view.await;
+        assert_eq!((view.build.status, states(&view)), (Status::Passed, vec!["passed"]), "{view:#?}");
+        assert_eq!(stages(&view), [("wait", "passed"), ("deploy", "passed"), ("tell", "passed")]);
+    })
+    .await;
+}
