@@ -1,5 +1,6 @@
 //! Keeps room on the disks: below a mark it removes what buildr itself keeps there, the longest unused first, and
-//! when that does not help the agent takes no jobs. What others put on the disk is never touched.
+//! when that does not help the agent takes no jobs, nor when what a job says could not be kept for another reason. What
+//! others put on the disk is never touched.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Mark;
+use crate::spool::Spool;
 use crate::standing::Standing;
 
 /// How often the disks are looked at.
@@ -65,6 +67,7 @@ pub(crate) struct Keeper {
     pub(crate) mirror_cap: Option<u64>,
     /// The agent's own folder: spool and mirrors.
     pub(crate) state: PathBuf,
+    pub(crate) spool: PathBuf,
     pub(crate) work: WorkFolder,
     pub(crate) checkouts: Checkouts,
     pub(crate) executor: Arc<dyn Executor>,
@@ -139,8 +142,22 @@ impl Keeper {
             self.tell_capacity().await;
         }
         let first = lacking.first().map(|(path, room)| self.mark.sentence(path, room));
-        self.standing.disk(first);
+        let reason = match first {
+            Some(reason) => Some(reason),
+            None => self.unwritable().await,
+        };
+        self.standing.disk(reason);
         lacking.into_iter().map(|(_, room)| room.disk).collect()
+    }
+
+    /// Why no job could begin though there is room, such as a disk without a free inode, over its quota or read-only.
+    async fn unwritable(&self) -> Option<String> {
+        let spool = self.spool.clone();
+        let tried = tokio::task::spawn_blocking(move || Spool::try_out(&spool)).await.ok()?;
+        let path = self.spool.display();
+        tried
+            .err()
+            .map(|error| format!("the spool {path} cannot be written: {error}; jobs are taken again when it can"))
     }
 
     async fn places(&self) -> Vec<PathBuf> {

@@ -217,6 +217,7 @@ impl Agent {
             mark: self.config.mark,
             mirror_cap: self.config.mirror_cap,
             state: self.home.path().to_owned(),
+            spool: self.spool.path().to_owned(),
             work: self.work.clone(),
             checkouts: self.checkouts.clone(),
             executor: Arc::clone(&self.executor),

@@ -19,6 +19,9 @@ use tokio::sync::watch;
 
 use files::{Appended, Reserve, events_in};
 
+/// The file that says whether the spool can be written: no claim has such a name.
+const TRIED: &str = ".tried";
+
 /// The longest message of an ending that is written into the room that was taken ahead, in bytes.
 const SHORT_MESSAGE: usize = 4 << 10;
 
@@ -70,6 +73,17 @@ impl Spool {
         &self.root
     }
 
+    /// Makes, writes and removes what a claim's spool begins with, in the folder with all claims.
+    ///
+    /// # Errors
+    /// Why no claim could begin: a disk has more ways to refuse than that it is full.
+    pub(crate) fn try_out(root: &Path) -> io::Result<()> {
+        let path = root.join(TRIED);
+        let tried = Reserve::open(&path).map(drop);
+        let removed = std::fs::remove_file(&path);
+        tried.and(removed)
+    }
+
     /// Begins a claim, with room taken for its end.
     ///
     /// # Errors
@@ -95,6 +109,9 @@ impl Spool {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.root)? {
             let path = entry?.path();
+            if path.ends_with(TRIED) {
+                continue;
+            }
             let claim = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
             match claim.map(|claim| ClaimSpool::reopen(claim, path.clone())) {
                 Some(Ok(spool)) => found.push(spool),

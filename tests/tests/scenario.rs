@@ -858,3 +858,22 @@ async fn a_store_that_is_set_back_under_a_job_hears_again_what_it_lacks() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_agent_that_cannot_write_its_spool_takes_no_jobs_and_says_why() {
+    in_memory(async |farm| {
+        with_agent(farm, 1).await;
+        farm.until_here("a").await;
+        let spool = farm.folders("a").state().join("spool");
+        std::fs::remove_dir(&spool).unwrap();
+        std::fs::write(&spool, "").unwrap();
+        let number = farm.api().begin(PASSES).await;
+        let paused = until("the reason", async || farm.until_known("a").await.paused).await;
+        assert!(paused.contains("spool") && paused.contains(&spool.display().to_string()), "{paused}");
+        std::fs::remove_file(&spool).unwrap();
+        std::fs::create_dir(&spool).unwrap();
+        let view = farm.api().until_is(number, Status::Passed).await;
+        assert_eq!(states(&view).last(), Some(&"passed"));
+    })
+    .await;
+}
