@@ -75,7 +75,9 @@ pub(super) fn may_go(labels: &HashMap<String, String>) -> bool {
 }
 
 fn was_over(labels: &HashMap<String, String>, ago: Duration) -> bool {
-    labels.get(UNTIL).is_some_and(|until| until.parse::<u64>().map_or(true, |until| until.saturating_add(ago.as_secs()) <= now()))
+    labels
+        .get(UNTIL)
+        .is_some_and(|until| until.parse::<u64>().map_or(true, |until| until.saturating_add(ago.as_secs()) <= now()))
 }
 
 fn now() -> u64 {
