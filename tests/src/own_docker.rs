@@ -1,5 +1,7 @@
 //! A Docker daemon of a test's own, which it may stop, kill and start again without harm to anybody. It needs root.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -17,7 +19,12 @@ pub struct OwnDocker {
     daemon: Option<Child>,
     /// What the daemon's shell does before it becomes the daemon.
     before: &'static str,
+    /// Its socket, where that is there as long as this is and the daemon is handed it.
+    socket: Option<UnixListener>,
 }
+
+/// As a service manager hands it on, from the standard input.
+const HANDED: &str = "exec 3<&0 </dev/null && export LISTEN_FDS=1 LISTEN_PID=$$";
 
 /// The daemon sees nothing of the folder for temporary files but its own folder ($HERE in $TEMP).
 const APART: &str = "ip link set lo up && mount --make-rprivate / && mkdir -p \"$HERE/mnt\" && \
@@ -30,15 +37,21 @@ impl OwnDocker {
     /// # Panics
     /// When it does not start, or cannot be had and `BUILDR_TEST_REQUIRE` names `docker`; so do the others.
     pub async fn start() -> Option<Self> {
-        Self::start_with("ip link set lo up").await
+        Self::start_with("ip link set lo up", false).await
+    }
+
+    /// As [`Self::start`], and whoever calls it while it is away waits until it is back, as behind a service manager's
+    /// socket (`docker.socket`).
+    pub async fn start_behind_a_socket() -> Option<Self> {
+        Self::start_with("ip link set lo up", true).await
     }
 
     /// As [`Self::start`], and it does not see the folders for temporary files of this machine, as a daemon elsewhere.
     pub async fn start_apart() -> Option<Self> {
-        Self::start_with(APART).await
+        Self::start_with(APART, false).await
     }
 
-    async fn start_with(before: &'static str) -> Option<Self> {
+    async fn start_with(before: &'static str, behind_a_socket: bool) -> Option<Self> {
         let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
         let version = std::process::Command::new("dockerd").arg("--version").stdout(Stdio::null()).status();
         if !is_root || version.is_err() {
@@ -49,7 +62,9 @@ impl OwnDocker {
         }
         let folder = tempfile::tempdir().expect("a folder for a daemon");
         std::fs::write(folder.path().join("daemon.json"), "{}").expect("a configuration");
-        let mut daemon = Self { folder, daemon: None, before };
+        let socket = folder.path().join("docker.sock");
+        let socket = behind_a_socket.then(|| UnixListener::bind(socket).expect("a socket"));
+        let mut daemon = Self { folder, daemon: None, before, socket };
         daemon.start_again().await;
         daemon.load(&docker::image()).await;
         Some(daemon)
@@ -66,14 +81,18 @@ impl OwnDocker {
         // A network namespace of its own, for a daemon without a bridge removes the one of the network it stands in. It
         // lives as long as a process in it does. The daemon takes the shell's place: a signal for the child is its own.
         let mut command = Command::new("unshare");
+        let host = self.host();
         if self.before == APART {
             command.arg("--mount");
         }
         command.env("HERE", self.folder.path()).env("TEMP", std::env::temp_dir());
-        command.args(["--net", "sh", "-c", &format!("{} && exec dockerd \"$@\"", self.before), "dockerd"]);
+        let handed = if self.socket.is_some() { HANDED } else { "true" };
+        let become_it = format!("{} && {handed} && exec dockerd \"$@\"", self.before);
+        command.args(["--net", "sh", "-c", &become_it, "dockerd"]);
         command.arg("--config-file").arg(self.path("daemon.json"));
         command.arg("--data-root").arg(self.path("data")).arg("--exec-root").arg(self.path("exec"));
-        command.arg("--pidfile").arg(self.path("pid")).args(["--host", &self.host()]);
+        let host = if self.socket.is_some() { "fd://" } else { &host };
+        command.arg("--pidfile").arg(self.path("pid")).args(["--host", host]);
         // No bridge and no rules: containers have `none`, or `host` of that namespace.
         command.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]);
         // Where the machine has a containerd for all, nothing of the other daemon's is touched either.
@@ -81,7 +100,9 @@ impl OwnDocker {
         let namespace = format!("buildr-test-{}", namespace.trim_start_matches('.'));
         command.args(["--containerd-namespace", &namespace]);
         command.args(["--containerd-plugins-namespace", &format!("{namespace}-plugins")]);
-        command.stdin(Stdio::null()).stdout(log).stderr(errors).kill_on_drop(true);
+        let input = self.socket.as_ref().map(|socket| socket.try_clone().expect("a second hold on a socket"));
+        command.stdin(input.map_or_else(Stdio::null, |socket| OwnedFd::from(socket).into()));
+        command.stdout(log).stderr(errors).kill_on_drop(true);
         self.daemon = Some(command.spawn().expect("dockerd begins"));
         until("the test's own daemon", async || Docker::connect_with_host(&self.host()).ok()?.ping().await.ok()).await;
     }

@@ -76,6 +76,37 @@ async fn a_daemon_is_stopped_killed_and_away() {
     assert_eq!(bridge(), bridge_before, "the network of the machine's own daemon is as it was");
 }
 
+/// Where systemd holds its socket nobody is refused while it is away: who asks how a container ended is answered by the
+/// next daemon, which was not there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_is_started_anew_behind_its_socket() {
+    let Some(mut daemon) = OwnDocker::start_behind_a_socket().await else { return };
+    let host = daemon.host();
+    with_vhost(async |vhost| {
+        on(vhost, Some(host), 3, async |farm| {
+            farm.start_coordinator().await;
+            farm.start_agent("a").await;
+            for kills in [false, true] {
+                let number = farm.begin_build().await;
+                if kills {
+                    daemon.kill().await;
+                } else {
+                    daemon.stop().await;
+                }
+                daemon.start_again().await;
+                let since = Instant::now();
+                works(farm, number).await;
+                let told = farm.api().build(number).await.attempts[0].loss.clone();
+                assert!(matches!(told, Some(Loss::Errored { cause: Cause::Daemon, .. })), "{told:?}");
+                recovered("Docker daemon started anew behind its socket: another attempt passes", since, farm.lease);
+            }
+        })
+        .await;
+    })
+    .await;
+    daemon.stop().await;
+}
+
 /// Why the agent takes no jobs, as the API has it.
 async fn paused(farm: &Processes) -> String {
     until("the agent to say that its executor does not work", async || {

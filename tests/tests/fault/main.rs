@@ -35,6 +35,7 @@
 //! | two agents with one name: two lives of one key, a stranger's key | `agent::two_lives_of_one_agent_build_each_job_once_and_are_named`, rabbitmq `a_stolen_name_is_of_no_use` |
 //! | clocks that are wrong or jump | `clock::a_coordinators_clock_jumps`, `clock::an_agents_clock_jumps`, `clock::a_log_that_is_late_is_waited_for`, `clock::a_job_that_was_purged_waits_for_no_clock` |
 //! | Docker daemon stopped, killed, away: the job passes on its second attempt | `daemon::a_daemon_is_stopped_killed_and_away` |
+//! | Docker daemon started anew behind systemd's socket: told as the daemon's failure, and the second attempt passes | `daemon::a_daemon_is_started_anew_behind_its_socket` |
 //! | the registry of an image is away | `registry::an_image_whose_registry_is_away_is_pulled_by_the_next_attempt` |
 //! | all agents restarted while builds flow | `agent::all_agents_are_restarted_while_builds_flow` |
 //!

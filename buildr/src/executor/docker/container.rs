@@ -30,10 +30,16 @@ use super::marks::{Marks, Phase, Piece};
 /// How long the daemon may take to tell of an end that must already have happened.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a process that was sent SIGKILL ends with, as a shell tells it.
-const KILLED: i64 = 128 + 9;
+/// What a process ends with more than that was ended by a signal, as a shell tells it.
+const SIGNALLED: i64 = 128;
 
-/// How long after such an end the daemon's word is waited for that it was for want of memory.
+/// What a process that was sent SIGKILL ends with.
+const KILLED: i64 = SIGNALLED + 9;
+
+/// What a container ends with whose wrapper could tell nothing: its frame did not come whole, or there is no shell.
+const WITHOUT_A_WORD: [i64; 3] = [125, 126, 127];
+
+/// How long after such an end the daemon's word about it is waited for, such as that it was for want of memory.
 const LATE_WORD: Duration = Duration::from_secs(1);
 
 /// What is said to a container and what it says.
@@ -126,19 +132,26 @@ impl Container {
         let (tidies, marks) = (frame.tidies, Marks::of(&frame.mark));
         let ending = Ending { container: self, stop, bounds, silence: &silence, tidies, output, phase: seen };
         let mut reason = None;
-        tokio::select! {
+        let is_whole = tokio::select! {
             drained = drain(printed, output, &mut tail, &silence, marks, &phase) => {
-                drained.map_err(|error| self.failed("read the output of", &error))?;
+                let is_whole = drained.map_err(|error| self.failed("read the output of", &error))?;
                 if *phase.borrow() == Phase::Alone {
                     return Ok(reason.unwrap_or(StageEnd::Exited { code: 0 }));
                 }
+                is_whole
             }
             error = ending.in_time(&mut reason) => return Err(error),
             never = feed(input, frame.bytes) => match never {},
-        }
+        };
         let ended = self.ended(bounds.memory).await?;
         if let Some(reason) = reason {
             return Ok(reason);
+        }
+        if !is_whole && !self.died_unheard(&ended).await {
+            return Err(ExecutorError::Daemon {
+                doing: format!("follow the container of {}", self.title),
+                reason: "the connection to it was lost, so how it ended and all that it printed is not known; was the Docker daemon started anew?".to_owned(),
+            });
         }
         // What follows the script may have been ended; the script has ended by itself.
         let end = match (ended, phase.borrow().code()) {
@@ -231,10 +244,26 @@ impl Container {
         })
     }
 
+    /// Whether a container that ended without a word of its wrapper's ended so by itself: before that was told anything, for
+    /// want of a shell or of memory, or by a signal that nobody can answer. A daemon that was started anew meanwhile tells
+    /// the same of one that it ended, or lost; it remembers no death of it.
+    async fn died_unheard(&self, ended: &StageEnd) -> bool {
+        match ended {
+            StageEnd::Exited { code } if *code > SIGNALLED => self.is_remembered("die").await,
+            StageEnd::Exited { code } => WITHOUT_A_WORD.contains(code),
+            _ => true,
+        }
+    }
+
     /// Whether the daemon heard after the end that memory was what it ended for: the two come to it by different ways, and
     /// what it heard second stands among its events alone.
     async fn wanted_memory_late(&self) -> bool {
-        let filters = HashMap::from([("container", vec![self.id.as_str()]), ("event", vec!["oom"])]);
+        self.is_remembered("oom").await
+    }
+
+    /// Whether the daemon, since it was started, has heard this of it, or does in a moment.
+    async fn is_remembered(&self, event: &str) -> bool {
+        let filters = HashMap::from([("container", vec![self.id.as_str()]), ("event", vec![event])]);
         // All that it remembers of this container.
         let order = EventsOptionsBuilder::default().since("0").filters(&filters).build();
         let mut events = self.engine.long.events(Some(order));
@@ -263,7 +292,8 @@ async fn feed(mut input: std::pin::Pin<Box<dyn AsyncWrite + Send>>, frame: Bytes
 }
 
 /// Passes on everything that is printed, until its end or until nobody is left to print, and tells the phases. When
-/// nobody listens any more it is read all the same, for a container that is not read stands still.
+/// nobody listens any more it is read all the same, for a container that is not read stands still. Gives whether it is
+/// whole: whether the wrapper's last word was there.
 async fn drain<S>(
     mut printed: S,
     output: &Output,
@@ -271,11 +301,11 @@ async fn drain<S>(
     silence: &Silence,
     mut marks: Marks,
     phase: &watch::Sender<Phase>,
-) -> Result<(), bollard::errors::Error>
+) -> Result<bool, bollard::errors::Error>
 where
     S: Stream<Item = Result<LogOutput, bollard::errors::Error>> + Unpin,
 {
-    let mut ends_line = true;
+    let (mut ends_line, mut is_whole) = (true, false);
     while let Some(chunk) = printed.next().await {
         for piece in marks.push(chunk?.into_bytes()) {
             let bytes = match piece {
@@ -283,9 +313,13 @@ where
                 Piece::Phase(reached) => {
                     phase.send_replace(reached);
                     if reached == Phase::Alone {
-                        return Ok(());
+                        return Ok(true);
                     }
                     heading(reached, ends_line)
+                }
+                Piece::Left => {
+                    is_whole = true;
+                    continue;
                 }
             };
             if bytes.is_empty() {
@@ -302,7 +336,7 @@ where
     if let Some(rest) = marks.rest() {
         let _ = output.send(rest).await;
     }
-    Ok(())
+    Ok(is_whole)
 }
 
 /// What stands over what is printed from here on.

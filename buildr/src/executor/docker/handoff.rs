@@ -12,6 +12,8 @@
 //!   children may still be tidying up, and all ends with the wrapper.
 //! - Where something runs after the script, the wrapper lives through what ends the script, and tells in its output,
 //!   by a mark that only this frame knows, how far it is ([`super::marks`]).
+//! - The last thing that it tells is that it leaves: an output that ends without that was cut off, such as by a daemon
+//!   that was started anew, and what the container's end says then is not the script's.
 //! - Where all has ended well and nobody is left in the container but its init and the wrapper, it tells that too: then
 //!   nothing can come any more, and nobody needs to wait until the daemon has seen to the container's end.
 
@@ -25,6 +27,8 @@ use super::super::{ExecutorError, StageOrder};
 
 /// The main process of every stage's container, for `/bin/sh -c`. It ends with the script's exit code, or with
 /// 125 when the frame did not arrive whole.
+///
+/// That it leaves is told until it is told: a program may have left the pipe such that it refuses what finds no room.
 ///
 /// Its variables have names that no image has in its environment, for a variable that came with that would be
 /// passed on with what is put into it. A shell reads byte by byte; what is long is therefore taken by `head` where there is one.
@@ -43,10 +47,15 @@ buildr_run() {
   printf '%s\n' "$buildr_environment" "$buildr_told" "$2" | /bin/sh $1 /dev/fd/3 3<&0 </dev/null 2>&1
 }
 buildr_leave() {
+  buildr_told=left buildr_tries=
   [ "$buildr_code$buildr_early" != 01 ] || [ $$ = 1 ] || {
     set -- /proc/[0-9]*
-    [ $# != 2 ] || printf '%s=alone\n' "$buildr_mark"
+    [ $# != 2 ] || buildr_told=alone
   }
+  until printf '%s=%s\n' "$buildr_mark" $buildr_told || [ ${#buildr_tries} = 50 ]; do
+    buildr_tries=x$buildr_tries
+    sleep 0.1 || sleep 1
+  done 2>/dev/null
   exit $buildr_code
 }
 buildr_told=
@@ -296,7 +305,12 @@ mod tests {
         input.write_all(frame).unwrap();
         let output = child.wait_with_output().unwrap();
         drop(input);
-        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let told = String::from_utf8_lossy(frame);
+        let mark = told.split_whitespace().nth(1).unwrap_or_default();
+        // It is the last word of whoever has begun.
+        let left = printed.strip_suffix(&format!("{mark}=left\n")).or(printed.strip_suffix(&format!("{mark}=alone\n")));
+        (output.status.code().unwrap(), left.unwrap_or(&printed).to_owned())
     }
 
     /// The same beside an init, in a process namespace of their own; nothing where that may not be made.
@@ -462,10 +476,10 @@ mod tests {
         let left = "(sleep 0.3; echo late) &";
         for (stage, early, code, printed) in [
             (stage(&["true"]), true, 0, "$ true\nMARK=alone\n".to_owned()),
-            (stage(&["true"]), false, 0, "$ true\n".to_owned()),
-            (stage(&["exit 3"]), true, 3, "$ exit 3\n".to_owned()),
+            (stage(&["true"]), false, 0, "$ true\nMARK=left\n".to_owned()),
+            (stage(&["exit 3"]), true, 3, "$ exit 3\nMARK=left\n".to_owned()),
             (after, true, 0, "$ true\nMARK=0\nMARK=after\n$ echo x\nx\nMARK=alone\n".to_owned()),
-            (stage(&[left]), true, 0, format!("$ {left}\n")),
+            (stage(&[left]), true, 0, format!("$ {left}\nMARK=left\n")),
         ] {
             let frame = frame(&[], &stage, "/", early).unwrap();
             for shell in shells() {

@@ -51,6 +51,8 @@ pub(super) enum Piece {
     Bytes(Bytes),
     /// It has come so far.
     Phase(Phase),
+    /// Its wrapper leaves: nothing that it says is missing.
+    Left,
 }
 
 /// Takes the marks out of an output.
@@ -94,11 +96,17 @@ impl Marks {
                 None => None,
                 Some(end) => std::str::from_utf8(&rest[at + mark.len()..at + end]).ok(),
             };
-            match told.and_then(|told| self.phase.after(told)) {
-                Some(phase) => {
-                    self.phase = phase;
+            let piece = match told {
+                Some("left") => Some(Piece::Left),
+                told => told.and_then(|told| self.phase.after(told)).map(Piece::Phase),
+            };
+            match piece {
+                Some(piece) => {
+                    if let Piece::Phase(phase) = piece {
+                        self.phase = phase;
+                    }
                     push(&mut pieces, rest.split_to(at));
-                    pieces.push(Piece::Phase(phase));
+                    pieces.push(piece);
                     let _ = rest.split_to(line.map_or(0, |end| end + 1));
                 }
                 // Somebody prints a mark of his own.
@@ -134,6 +142,7 @@ mod tests {
                 match piece {
                     Piece::Bytes(bytes) => seen.push_str(std::str::from_utf8(&bytes).unwrap()),
                     Piece::Phase(phase) => seen.push_str(&format!("[{phase:?}]")),
+                    Piece::Left => seen.push_str("[Left]"),
                 }
             }
         }
