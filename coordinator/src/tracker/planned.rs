@@ -37,9 +37,12 @@ impl Turn<'_> {
         if job.plan.is_some() {
             return Ok(());
         }
-        let goes_on = matches!(jobs, [only] if only.goes_on(build));
+        let goes_on = match jobs {
+            [only] if only.goes_on(build) => Some(only),
+            _ => None,
+        };
         if let JobState::Running { cancelling: Some(reason), .. } = &job.state
-            && !goes_on
+            && goes_on.is_none()
         {
             // Its agent had made the plan when the word came. An only job that goes on is ended by its agent.
             return self.end(attempt, job, Ending::cancelled(reason.clone())).await;
@@ -53,9 +56,7 @@ impl Turn<'_> {
         let Some(known) = self.tx.build(job.build).await? else { return Ok(()) };
         self.supersede(&known, jobs, build).await?;
         self.schedules(&known, &build.schedules).await?;
-        if let [only] = jobs
-            && only.goes_on(build)
-        {
+        if let Some(only) = goes_on {
             self.tx.plan_job(job, only).await?;
             return self.tx.advance(job.build, self.now_ms).await;
         }
