@@ -738,18 +738,25 @@ async fn what_a_killed_agent_had_printed_is_not_kept_for_ever() {
     .await;
 }
 
-/// The coordinator's state as a backup has it: from before the first build.
-async fn with_backup(farm: &mut Farm) {
-    farm.start_coordinator().await;
+/// The coordinator's state is kept as it stands.
+async fn back_up(farm: &mut Farm) {
     farm.stop_coordinator().await;
     copy(&farm.config.state_dir, &farm.folder("backup"));
-    with_agent(farm, 1).await;
+    farm.start_coordinator().await;
 }
 
-/// The backup takes the state's place, and nobody knows the builds since.
-fn set_back(farm: &Farm) {
+/// A farm with a backup from before its first build.
+async fn with_backup(farm: &mut Farm) {
+    farm.start_coordinator().await;
+    back_up(farm).await;
+    farm.start_agent("a", 1).await;
+}
+
+/// The coordinator, which is stopped, begins again with the backup, and nobody knows what was since.
+async fn begin_set_back(farm: &mut Farm) {
     std::fs::remove_dir_all(&farm.config.state_dir).unwrap();
     copy(&farm.folder("backup"), &farm.config.state_dir);
+    farm.start_coordinator().await;
 }
 
 #[tokio::test]
@@ -763,8 +770,7 @@ async fn what_a_store_that_was_set_back_does_not_know_is_not_kept_for_it() {
             farm.stop_coordinator().await;
             // What it prints now no store will ever take.
             farm.folders("a").let_go().await;
-            set_back(farm);
-            farm.start_coordinator().await;
+            begin_set_back(farm).await;
             farm.folders("a").until_all_said().await;
         })
         .await;
@@ -781,8 +787,7 @@ async fn a_log_of_a_build_that_a_store_had_before_it_was_set_back_is_not_kept_fo
         let number = farm.api().begin(PASSES).await;
         farm.api().until_is(number, Status::Passed).await;
         farm.stop_coordinator().await;
-        set_back(farm);
-        farm.start_coordinator().await;
+        begin_set_back(farm).await;
         farm.folders("a").until_all_said().await;
     })
     .await;
@@ -840,14 +845,11 @@ async fn a_store_that_is_set_back_under_a_job_hears_again_what_it_lacks() {
         with_agent(farm, 1).await;
         let number = farm.api().begin(manifest).await;
         farm.api().until_said(number, "wait", "begun\n").await;
-        farm.stop_coordinator().await;
-        copy(&farm.config.state_dir, &farm.folder("backup"));
-        farm.start_coordinator().await;
+        back_up(farm).await;
         farm.folders("a").let_go().await;
         farm.api().until_in_stage(number, 1, "tell").await;
         farm.stop_coordinator().await;
-        set_back(farm);
-        farm.start_coordinator().await;
+        begin_set_back(farm).await;
         farm.folders("a").let_end().await;
         // It is not followed: what the store had of its logs is gone with it.
         let view =

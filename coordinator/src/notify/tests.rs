@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use protocol::BuildNumber;
 use protocol::job::{Origin, TriggerKind};
 use protocol::outcome::{Cause, Ending, Outcome};
-use tempfile::tempdir;
+use tempfile::{TempDir, tempdir};
 
 use super::*;
 use crate::intake::{self, Trigger};
@@ -30,6 +30,14 @@ async fn over(farm: &Farm, agent: &Agent, branch: &str, pull_request: Option<u64
     build
 }
 
+/// A farm of which somebody wants to hear, and an agent. Nobody listens there: what is to be said stays.
+async fn heard(folder: &TempDir) -> (Farm, Agent) {
+    let notify = Notify { url: "http://127.0.0.1:9/".to_owned(), key: b"key".to_vec() };
+    let farm = Farm::with(folder, |config| config.notify = Some(notify)).await;
+    let agent = farm.agent("a1").await;
+    (farm, agent)
+}
+
 /// What is to be said, oldest first: taken out of the outbox.
 async fn said(farm: &Farm) -> Vec<String> {
     let mut all = Vec::new();
@@ -45,10 +53,7 @@ async fn said(farm: &Farm) -> Vec<String> {
 #[tokio::test]
 async fn a_branch_breaks_and_is_fixed() {
     let folder = tempdir().unwrap();
-    // Nobody listens there: what is to be said stays.
-    let notify = Notify { url: "http://127.0.0.1:9/".to_owned(), key: b"key".to_vec() };
-    let farm = Farm::with(&folder, |config| config.notify = Some(notify)).await;
-    let agent = farm.agent("a1").await;
+    let (farm, agent) = heard(&folder).await;
     for (branch, pull_request, ending) in [
         ("main", None, failed()),
         ("main", None, Ending::passed()),
@@ -69,9 +74,7 @@ async fn a_branch_breaks_and_is_fixed() {
 #[tokio::test]
 async fn a_build_that_a_newer_one_has_overtaken_says_nothing_of_its_branch() {
     let folder = tempdir().unwrap();
-    let notify = Notify { url: "http://127.0.0.1:9/".to_owned(), key: b"key".to_vec() };
-    let farm = Farm::with(&folder, |config| config.notify = Some(notify)).await;
-    let agent = farm.agent("a1").await;
+    let (farm, agent) = heard(&folder).await;
     over(&farm, &agent, "main", None, Ending::passed()).await;
     for (older, newer) in [(failed(), Ending::passed()), (Ending::passed(), failed())] {
         begin(&farm, "main", None).await;
