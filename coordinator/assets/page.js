@@ -80,6 +80,10 @@
     : field.matches("select") ? [...field.options].some((one) => one.selected !== one.defaultSelected)
     : field.value !== field.defaultValue;
   const called = (field) => [field.form?.getAttribute("action"), field.name, field.type === "checkbox" && field.value].join(" ");
+  // Of what has the focus: which one it is, as it is after the swap too.
+  const focusable = "a, button, input, select, textarea, summary, [tabindex]";
+  const known = (it) => [it.closest("[id]")?.id, it.tagName, it.getAttribute("href"), it.form?.getAttribute("action"), it.name,
+    it.matches("button, [type=checkbox]") && it.value, it.dataset.copy, it.dataset.open].join(" ");
 
   const swap = (id, html) => {
     const old = document.getElementById(id);
@@ -87,7 +91,8 @@
     if (!old || old.closest("[hidden]")) return location.reload();
     const typing = old.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
     if (typing) {
-      document.activeElement.addEventListener("blur", () => swap(id, html), { once: true });
+      // Not before the focus is where it goes: a key leads from field to field, and the next must still be there.
+      document.activeElement.addEventListener("blur", () => setTimeout(() => swap(id, html)), { once: true });
       return;
     }
     // What is pressed at this moment must still be there when it is let go.
@@ -120,7 +125,8 @@
       return [pre.closest("[id]").id, rest < 40 ? Infinity : pre.scrollTop];
     });
     const filled = all("input, select, textarea", old).filter(isFilled).map((field) => [called(field), field]);
-    const focus = document.activeElement?.closest("[id]")?.id;
+    const focused = old.contains(document.activeElement) && document.activeElement;
+    const whose = focused && [known(focused), focused.closest("[id]").id];
     old.replaceChildren(fresh.content);
     for (const field of all("input, select, textarea", old)) {
       const before = filled.find(([name]) => name === called(field))?.[1];
@@ -130,8 +136,11 @@
       const pre = one("pre.output", document.getElementById(place) ?? fresh);
       if (pre) pre.scrollTop = top;
     }
-    if (focus && !document.activeElement?.closest(`#${CSS.escape(focus)}`)) document.getElementById(focus)?.focus({ preventScroll: true });
     dress(old);
+    if (focused && document.activeElement !== focused) {
+      const again = old.contains(focused) ? focused : all(focusable, old).find((it) => known(it) === whose[0]);
+      (again ?? document.getElementById(whose[1]))?.focus({ preventScroll: true });
+    }
     tick();
     old.dispatchEvent(new CustomEvent("buildr:part", { bubbles: true }));
   };

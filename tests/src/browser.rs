@@ -166,21 +166,9 @@ impl Browser {
         until(what, async || self.try_run::<bool>(script).await.ok().filter(|is| *is)).await;
     }
 
-    /// Clicks on the first element that a selector picks, once it is there. A page that stays true may put another in
-    /// its place between the look and the click.
+    /// Clicks on the first element that a selector picks, once it is there.
     pub async fn click(&self, selector: &str) {
-        until(&format!("a click on {selector}"), async || {
-            let found = self.driver.query(By::Css(selector)).wait(PATIENCE, Duration::from_millis(50)).first().await;
-            let clicked = found.unwrap_or_else(|error| panic!("{selector}: {error}")).click().await;
-            match clicked.map_err(WebDriverError::into_inner) {
-                Err(WebDriverErrorInner::StaleElementReference(_)) => None,
-                clicked => {
-                    clicked.expect("a click");
-                    Some(())
-                }
-            }
-        })
-        .await;
+        self.to_the_first(selector, async |found| found.click().await).await;
     }
 
     /// Presses a button from within the page, where a new rendering cannot come between look and click; says yes where
@@ -200,9 +188,25 @@ impl Browser {
         }
     }
 
-    /// Types into the first element that a selector picks.
+    /// Types into the first element that a selector picks, once it is there.
     pub async fn type_into(&self, selector: &str, text: &str) {
-        let found = self.driver.query(By::Css(selector)).wait(PATIENCE, Duration::from_millis(50)).first().await;
-        found.unwrap_or_else(|error| panic!("{selector}: {error}")).send_keys(text).await.expect("keys");
+        self.to_the_first(selector, async |found| found.send_keys(text).await).await;
+    }
+
+    /// Does something to the first element that a selector picks, once it is there. A page that stays true may put
+    /// another in its place between the look and the deed.
+    async fn to_the_first(&self, selector: &str, deed: impl AsyncFn(WebElement) -> WebDriverResult<()>) {
+        until(selector, async || {
+            let found = self.driver.query(By::Css(selector)).wait(PATIENCE, Duration::from_millis(50)).first().await;
+            let done = deed(found.unwrap_or_else(|error| panic!("{selector}: {error}"))).await;
+            match done.map_err(WebDriverError::into_inner) {
+                Err(WebDriverErrorInner::StaleElementReference(_)) => None,
+                done => {
+                    done.unwrap_or_else(|error| panic!("{selector}: {error}"));
+                    Some(())
+                }
+            }
+        })
+        .await;
     }
 }

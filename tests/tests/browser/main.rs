@@ -12,6 +12,7 @@ use farm::farm::{Farm, Repository, in_memory};
 use protocol::BuildNumber;
 use protocol::api::Status;
 use serde_json::json;
+use thirtyfour::Key;
 
 const PASSES: &str = "image: x\nstages: [test]\ntest: {script: [print hello]}\n";
 
@@ -213,6 +214,40 @@ async fn an_agent_is_paused_and_resumed_on_the_page() {
             .run::<bool>("document.querySelector(\"#agents form[action$='/resume'] button\").click(); return true")
             .await;
         says(browser, "#agents .state", "idle").await;
+    })
+    .await;
+}
+
+/// A person's hands stay where they are while the page stays true.
+#[tokio::test]
+async fn a_key_leads_on_from_where_it_was() {
+    on_a_farm(Scripts::On, async |browser, farm| {
+        farm.start_agent("oak", 1).await;
+        farm.until_here("oak").await;
+        sign_in(browser, farm).await;
+        browser.open(&url(farm, "/agents")).await;
+        let note = "#agents form[action='/agents/oak/pause'] input[name=note]";
+        browser.type_into(note, "new disk").await;
+        // What comes while somebody types waits until the field is left.
+        browser
+            .run::<bool>(
+                "const field = document.activeElement, add = field.addEventListener;
+                field.addEventListener = (...it) => { window.waits = true; add.apply(field, it); };
+                return true",
+            )
+            .await;
+        farm.start_agent("ash", 1).await;
+        browser.until("another agent", "return window.waits === true").await;
+        browser.type_into(note, &Key::Tab.value().to_string()).await;
+        says(browser, "#agents", "ash").await;
+        let at = "return document.activeElement.matches(\"form[action='/agents/oak/pause'] button\")";
+        browser.until("the focus", at).await;
+        // What comes while a button has the focus takes it away neither.
+        farm.start_agent("elm", 1).await;
+        says(browser, "#agents", "elm").await;
+        assert!(browser.run::<bool>(at).await, "the focus went");
+        browser.type_into("#agents form[action='/agents/oak/pause'] button", &Key::Enter.value().to_string()).await;
+        says(browser, "#agents", "new disk").await;
     })
     .await;
 }
