@@ -93,6 +93,13 @@ async fn elsewhere_and_where_nothing_can_be_written() {
     place.run(&["run", "--out", out.to_str().unwrap()]).await.check(0, &[]);
     assert!(fs::read_to_string(out.join("logs/build.log")).unwrap().contains("made"));
     assert!(!place.project().join(".buildr-out").exists());
+    // A link that the repository brings leads nothing to another place.
+    let precious = place.path("precious");
+    fs::create_dir_all(precious.join("logs")).unwrap();
+    std::os::unix::fs::symlink(&precious, place.project().join(".buildr-out")).unwrap();
+    place.run(&["run"]).await.check(0, &["build | made"]);
+    let there: Vec<_> = fs::read_dir(&precious).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(there, ["logs"]);
     place.nothing_is_left().await;
 }
 

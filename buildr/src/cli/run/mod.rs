@@ -208,7 +208,7 @@ struct Build<'a> {
 impl Build<'_> {
     async fn carry_out(&self, stop: Stop) -> Result<Ending, RunError> {
         let Self { args, tree, life, executor, secrets, screen, .. } = *self;
-        let archives = screen.look_at(|_, record| results::archives(record.folder()));
+        let archives = screen.look_at(|_, record| record.archives());
         let reports = |job: Option<&JobKey>, stage: &StageName| {
             screen.look_at(|account, record| record.reports_path(account, job, stage))
         };

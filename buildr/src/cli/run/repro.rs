@@ -233,7 +233,7 @@ struct Reproduced<'a> {
 impl Reproduced<'_> {
     async fn carry_out(&self, work: &WorkFolder, checkouts: &Checkouts) -> Result<Ending, RunError> {
         let Self { args, order, life, screen, .. } = *self;
-        let archives = screen.look_at(|_, record| results::archives(record.folder()));
+        let archives = screen.look_at(|_, record| record.archives());
         let reports = |job: Option<&JobKey>, stage: &StageName| {
             screen.look_at(|account, record| record.reports_path(account, job, stage))
         };

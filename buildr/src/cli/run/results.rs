@@ -10,7 +10,7 @@ use protocol::report::Tests;
 use protocol::{Ending, JobKey, LogName, StageName, StageOutcome};
 use serde::{Deserialize, Serialize};
 
-use super::super::terminal::{Account, Header, Record, StageAccount, State};
+use super::super::terminal::{ARCHIVES, Account, Header, Record, StageAccount, State};
 use super::super::time;
 use super::error::RunError;
 use super::life::Life;
@@ -18,8 +18,6 @@ use crate::carry;
 
 /// Where a run leaves its results, in the tree.
 const OUT: &str = ".buildr-out";
-/// Where archives lie, by their SHA-256.
-const ARCHIVES: &str = "archives";
 /// How the run ended.
 const FILE: &str = "result.json";
 
@@ -65,7 +63,8 @@ struct Earlier {
 }
 
 /// The folder of the run, and what the one before kept there. In the tree where nobody named another: unless that
-/// cannot be written, or another run does.
+/// cannot be written, or another run does, or it is a link, which the repository may have brought and which would lead
+/// what is written to any place.
 ///
 /// # Errors
 /// When the disk refuses, or another run writes to the one that was named.
@@ -74,31 +73,33 @@ pub(super) fn begin(out: Option<&Path>, tree: &Path, life: &Life) -> Result<(Rec
         let path = path.to_owned();
         move |source| RunError::Disk { doing: "write the results to", path, source }
     };
-    let usual = tree.join(OUT);
-    let folder = out.unwrap_or(&usual);
-    let (earlier, begun) = (earlier(folder), Record::begin(folder));
+    let at = |folder: &Path| {
+        // Before it begins: some of what is there goes then.
+        let earlier = earlier(folder);
+        Record::begin(folder)
+            .map_err(problem(folder))?
+            .map(|record| (record, earlier))
+            .ok_or_else(|| RunError::Busy(folder.to_owned()))
+    };
     if let Some(out) = out {
-        return Ok((begun.map_err(problem(out))?.ok_or_else(|| RunError::Busy(out.to_owned()))?, earlier));
+        return at(out);
     }
-    if let Ok(Some(record)) = begun {
-        return Ok((record, earlier));
+    let usual = tree.join(OUT);
+    if !usual.is_symlink() {
+        match at(&usual) {
+            Err(error) => tracing::debug!(%error, "the results are written elsewhere"),
+            begun => return begun,
+        }
     }
-    let out = life.folder.join("out").join(life.boot.to_string());
-    let record = Record::begin(&out).map_err(problem(&out))?;
-    Ok((record.ok_or(RunError::Busy(out))?, earlier))
+    at(&life.folder.join("out").join(life.boot.to_string()))
 }
 
 /// What the run before kept, as far as it is still there. Nothing when it cannot be read: then it is made again.
 fn earlier(folder: &Path) -> Vec<Kept> {
     let text = fs::read(folder.join(FILE)).unwrap_or_default();
     let Earlier { mut kept } = serde_json::from_slice(&text).unwrap_or_default();
-    kept.retain(|kept| is_name(&kept.sha256) && archives(folder).join(&kept.sha256).is_file());
+    kept.retain(|kept| is_name(&kept.sha256) && folder.join(ARCHIVES).join(&kept.sha256).is_file());
     kept
-}
-
-/// Where the archives of a run lie.
-pub(super) fn archives(folder: &Path) -> std::path::PathBuf {
-    folder.join(ARCHIVES)
 }
 
 fn is_name(sha256: &str) -> bool {
@@ -122,7 +123,7 @@ pub(super) fn write(
         let (Some(files), Some(job)) = (&stage.kept, account.job_of(stage)) else { continue };
         let into = record.artifacts_path(account, Some(job), &stage.stage);
         replace(&into)?;
-        carry::restore(&archives(record.folder()).join(&files.sha256), &into).map_err(io::Error::other)?;
+        carry::restore(&record.archives().join(&files.sha256), &into).map_err(io::Error::other)?;
         let (job, stage) = (job.clone(), stage.stage.clone());
         let sha256 = files.sha256.clone();
         kept.push(Kept { job, stage, files: files.files, bytes: files.bytes, sha256, after: None });
@@ -182,7 +183,7 @@ fn replace(folder: &Path) -> io::Result<()> {
 
 /// Removes the archives that nothing speaks of any more. What stays for once is removed by the next run.
 fn forget_others(folder: &Path, kept: &[Kept]) {
-    for entry in fs::read_dir(archives(folder)).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(folder.join(ARCHIVES)).into_iter().flatten().flatten() {
         if !kept.iter().any(|kept| entry.file_name() == *kept.sha256) {
             fs::remove_file(entry.path()).ok();
         }

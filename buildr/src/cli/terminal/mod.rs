@@ -35,7 +35,7 @@ use verdict::Verdict;
 
 pub(crate) use account::{Account, StageAccount, State};
 pub(crate) use header::Header;
-pub(crate) use record::{Record, file_name};
+pub(crate) use record::{ARCHIVES, Record, file_name};
 pub(crate) use verdict::{Next, shown, size};
 
 /// How often what is live is drawn anew when nothing happens.

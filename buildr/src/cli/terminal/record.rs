@@ -16,6 +16,16 @@ const OF_ONE_RUN: [&str; 2] = ["logs", REPORTS];
 const REPORTS: &str = "reports";
 /// The files that every run writes anew.
 const FILES: [&str; 2] = ["result.json", "summary.md"];
+/// Who writes there in this moment.
+const LOCK: &str = ".lock";
+/// What hides the folder from git.
+const IGNORED: &str = ".gitignore";
+/// The folder with the archives of all that was kept, by their SHA-256.
+pub(crate) const ARCHIVES: &str = "archives";
+/// The folder with the files that were kept.
+const ARTIFACTS: &str = "artifacts";
+/// What is there from run to run, and written to as it is found.
+const LASTING: [&str; 4] = [LOCK, IGNORED, ARTIFACTS, ARCHIVES];
 
 /// The folder of one run. While it is held, no other run writes there.
 #[derive(Debug)]
@@ -30,15 +40,18 @@ impl Record {
     /// another run writes there now.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the disk refuses, or a link in it would lead what is written to another place.
     pub(crate) fn begin(folder: &Path) -> io::Result<Option<Self>> {
         fs::create_dir_all(folder)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(".lock"))?;
+        if let Some(link) = LASTING.iter().map(|name| folder.join(name)).find(|path| path.is_symlink()) {
+            return Err(io::Error::other(format!("{} is a link; remove it", link.display())));
+        }
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK))?;
         if lock.try_lock().is_err() {
             return Ok(None);
         }
         // Git sees nothing of it, whatever the tree's own rules say.
-        fs::write(folder.join(".gitignore"), "*\n")?;
+        fs::write(folder.join(IGNORED), "*\n")?;
         for name in OF_ONE_RUN {
             remove(&folder.join(name))?;
         }
@@ -66,9 +79,14 @@ impl Record {
         folder.join(format!("{}.log", log.title()))
     }
 
+    /// Where the archives of kept files lie, by their SHA-256.
+    pub(crate) fn archives(&self) -> PathBuf {
+        self.folder.join(ARCHIVES)
+    }
+
     /// Where the kept files of a stage are put.
     pub(crate) fn artifacts_path(&self, account: &Account, job: Option<&JobKey>, stage: &StageName) -> PathBuf {
-        self.folder.join("artifacts").join(file_name(&account.title(job, stage)))
+        self.folder.join(ARTIFACTS).join(file_name(&account.title(job, stage)))
     }
 
     /// Where copies of a stage's reports are put.
@@ -184,6 +202,31 @@ mod tests {
         let record = Record::begin(&folder).unwrap().unwrap();
         assert!(folder.join("artifacts").exists());
         assert!(!folder.join("logs").exists() && !record.folder().join("result.json").exists());
+    }
+
+    #[test]
+    fn what_would_lead_elsewhere_is_not_written_to() {
+        let parent = tempfile::tempdir().unwrap();
+        for name in LASTING {
+            let (folder, outside) = (parent.path().join("out"), parent.path().join("outside"));
+            fs::create_dir(&folder).unwrap();
+            fs::create_dir(&outside).unwrap();
+            std::os::unix::fs::symlink(outside.join("new"), folder.join(name)).unwrap();
+            let error = Record::begin(&folder).unwrap_err().to_string();
+            assert!(error.contains(name) && error.ends_with("is a link; remove it"), "{error}");
+            assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+            fs::remove_dir_all(&folder).unwrap();
+            fs::remove_dir(&outside).unwrap();
+        }
+        // What a run begins anew is removed, and nothing that it leads to.
+        let folder = parent.path().join("out");
+        fs::create_dir_all(&folder).unwrap();
+        fs::create_dir(parent.path().join("kept")).unwrap();
+        for name in OF_ONE_RUN.into_iter().chain(FILES) {
+            std::os::unix::fs::symlink(parent.path().join("kept"), folder.join(name)).unwrap();
+        }
+        Record::begin(&folder).unwrap().unwrap().write("result.json", "{}").unwrap();
+        assert!(parent.path().join("kept").is_dir() && folder.join("result.json").is_file());
     }
 
     #[test]
