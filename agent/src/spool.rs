@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use buildr::process::clock::now_ms;
 use bytes::Bytes;
+use protocol::plan::PlannedJob;
 use protocol::report::{JobEvent, Progress};
 use protocol::{ClaimId, LogName};
 use tokio::sync::watch;
@@ -218,7 +219,7 @@ impl ClaimSpool {
     pub(crate) fn is_urgent_after(&self, sent: usize) -> bool {
         let urgent = |progress: &Progress| match &progress.event {
             JobEvent::Finished { .. } | JobEvent::StageStarted { not_twice: true, .. } => true,
-            JobEvent::Planned { jobs, build } => !matches!(&jobs[..], [only] if only.goes_on(build)),
+            JobEvent::Planned { jobs, build } => PlannedJob::going_on(jobs, build).is_none(),
             _ => false,
         };
         self.lock().events.get(sent..).unwrap_or_default().iter().any(urgent)

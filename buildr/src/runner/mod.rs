@@ -39,6 +39,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use protocol::job::{TriggerKind, WorkOrder};
+use protocol::plan::PlannedJob;
 use protocol::report::{JobEvent, Part};
 use protocol::{Cause, Ending, JobKey, Outcome, Plan, RepoUrl, StageName, Variable};
 
@@ -257,11 +258,10 @@ impl Runner<'_> {
         let plan = match &self.order.plan {
             Some(plan) => plan.clone(),
             None => {
-                let Planned { mut jobs, build, .. } = self.plan(workspace, sourced, log).await?;
+                let Planned { jobs, build, .. } = self.plan(workspace, sourced, log).await?;
                 self.tell(JobEvent::Planned { jobs: jobs.clone(), build: build.clone() }).await?;
-                let only = if jobs.len() == 1 { jobs.pop() } else { None };
-                match only.filter(|job| job.goes_on(&build)) {
-                    Some(job) => job.plan,
+                match PlannedJob::going_on(&jobs, &build) {
+                    Some(job) => job.plan.clone(),
                     // They are reported, and the farm offers them as their edges allow.
                     None => return Ok(Ending::passed()),
                 }

@@ -37,10 +37,7 @@ impl Turn<'_> {
         if job.plan.is_some() {
             return Ok(());
         }
-        let goes_on = match jobs {
-            [only] if only.goes_on(build) => Some(only),
-            _ => None,
-        };
+        let goes_on = PlannedJob::going_on(jobs, build);
         if let JobState::Running { cancelling: Some(reason), .. } = &job.state
             && goes_on.is_none()
         {

@@ -67,10 +67,17 @@ impl PlannedJob {
 }
 
 impl PlannedJob {
-    /// Whether the agent that planned it, as the only job of its build, goes on with it in the same slot: nothing has
-    /// to be waited for, and no other agent is asked for.
+    /// The job of a plan with which the agent that made the plan goes on in the same slot: the only one of its build, for
+    /// which nothing has to be waited, and no other agent asked.
     #[must_use]
-    pub fn goes_on(&self, build: &BuildPlan) -> bool {
+    pub fn going_on<'a>(jobs: &'a [Self], build: &BuildPlan) -> Option<&'a Self> {
+        match jobs {
+            [only] if only.goes_on(build) => Some(only),
+            _ => None,
+        }
+    }
+
+    fn goes_on(&self, build: &BuildPlan) -> bool {
         // The farm opens them when it grants a job that has them.
         if !self.plan.secure_values().is_empty() {
             return false;
