@@ -123,17 +123,17 @@ fn each(
         };
         let mut content = Vec::new();
         // A file with holes is long and takes no place on the disk: none of one that is too long is read.
-        if file.metadata().map_err(doing())?.len() <= left {
+        let may_fit = file.metadata().map_err(doing())?.len() <= left;
+        if may_fit {
             file.take(left + 1).read_to_end(&mut content).map_err(doing())?;
-        } else {
-            left_out.note(&path);
-            continue;
         }
-        let Some(still) = left.checked_sub(content.len() as u64) else {
-            left_out.note(&path);
-            continue;
-        };
-        left = still;
+        match left.checked_sub(content.len() as u64).filter(|_| may_fit) {
+            Some(still) => left = still,
+            None => {
+                left_out.note(&path);
+                continue;
+            }
+        }
         with(&path.display().to_string(), &content)?;
     }
     Ok(left_out.sentence(limits))

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::TimeLimits;
 use super::environment::Own;
-use super::places::{HANDED, Places, SUMMARY, blocking};
+use super::places::{HANDED, Places, SUMMARY, in_thread};
 use super::secrets::Given;
 use super::stage::{Logs, StageRun};
 use super::telling::{Pen, sentence};
@@ -261,6 +261,5 @@ impl<'a> StageRun<'a> {
 
 /// Puts artifacts into a folder.
 pub(super) async fn restore(archive: PathBuf, folder: PathBuf) -> Result<u64, CarryError> {
-    let whole = blocking(move || Ok::<_, io::Error>(carry::restore(&archive, &folder))).await;
-    whole.unwrap_or_else(|source| Err(CarryError::Disk { doing: "restore artifacts".to_owned(), source }))
+    in_thread(move || carry::restore(&archive, &folder)).await
 }

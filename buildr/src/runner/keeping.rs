@@ -12,7 +12,7 @@ use protocol::{Cause, Ending, StageOutcome, Variable};
 
 use super::container::Attempt;
 use super::handing::{self, Contents};
-use super::places::blocking;
+use super::places::{blocking, in_thread};
 use super::stage::{Done, Logs, StageRun};
 use super::telling::{Pen, sentence};
 use crate::carry::cache::CacheScope;
@@ -281,13 +281,6 @@ fn is_kept(when: KeepWhen, outcome: &StageOutcome) -> bool {
         (KeepWhen::Success, outcome) => *outcome == StageOutcome::Passed,
         (KeepWhen::Failure, outcome) => *outcome != StageOutcome::Passed,
     }
-}
-
-async fn in_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, CarryError> + Send + 'static,
-) -> Result<T, CarryError> {
-    let done = blocking(move || Ok::<_, io::Error>(work())).await;
-    done.unwrap_or_else(|source| Err(CarryError::Disk { doing: "work on a stage's files".to_owned(), source }))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::carry::CarryError;
 use crate::executor::{Executor, ExecutorError, MountOrder, Stop};
 use crate::folder;
 use crate::overlay;
@@ -159,4 +160,12 @@ pub(super) async fn blocking<T: Send + 'static, E: From<io::Error> + Send + 'sta
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, E> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error).into()))
+}
+
+/// Such work on a stage's files, which has errors of its own.
+pub(super) async fn in_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CarryError> + Send + 'static,
+) -> Result<T, CarryError> {
+    let done = blocking(move || Ok::<_, io::Error>(work())).await;
+    done.unwrap_or_else(|source| Err(CarryError::Disk { doing: "work on a stage's files".to_owned(), source }))
 }

@@ -58,9 +58,7 @@ impl Writing {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
-}
 
-impl Writing {
     /// Nobody finds it from now on. It is removed with all that is swept, so that half of it is never taken for an
     /// entry.
     pub(super) fn set_aside(&self, entry: &Path) -> io::Result<()> {
