@@ -17,12 +17,6 @@ use super::{ANSWER_TIME, ClientError, Farm};
 /// The slowest line that an archive is sent over, in bytes a second: below it something is broken.
 const SLOWEST: u64 = 64 << 10;
 
-/// How often a transfer is tried: enough for a connection that breaks. Who can wait longer asks again.
-const TRIES: u32 = 4;
-
-/// The wait before the second try; each further one is twice as long.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-
 /// A depot that can be asked for archives.
 #[derive(Debug, Clone)]
 pub struct DepotClient(Farm);
@@ -41,36 +35,8 @@ impl DepotClient {
     /// Brings an archive; one that is there already is not sent again.
     ///
     /// # Errors
-    /// When the depot stays away, or refuses it.
+    /// When the depot is away, or refuses it.
     pub async fn put(&self, archive: &Path, sha256: &str) -> Result<(), ClientError> {
-        self.again(|| self.put_once(archive, sha256)).await
-    }
-
-    /// Fetches an archive into a new file; `false` when it is not there.
-    ///
-    /// # Errors
-    /// When the depot stays away. Whether the bytes are right is for the caller to see.
-    pub async fn get(&self, sha256: &str, into: &Path) -> Result<bool, ClientError> {
-        self.again(|| self.get_once(sha256, into)).await
-    }
-
-    async fn again<T, F: Future<Output = Result<T, ClientError>>>(
-        &self,
-        once: impl Fn() -> F,
-    ) -> Result<T, ClientError> {
-        let mut wait = FIRST_WAIT;
-        for _ in 1..TRIES {
-            match once().await {
-                Err(error) if error.may_pass() => tracing::debug!(%error, "the depot is asked again"),
-                done => return done,
-            }
-            tokio::time::sleep(wait).await;
-            wait *= 2;
-        }
-        once().await
-    }
-
-    async fn put_once(&self, archive: &Path, sha256: &str) -> Result<(), ClientError> {
         let head = self.0.send(self.0.request(Method::HEAD, &["depot", sha256], &[])).await;
         match head {
             Ok(_) => return Ok(()),
@@ -87,7 +53,11 @@ impl DepotClient {
         self.0.good(response).await.map(|_| ())
     }
 
-    async fn get_once(&self, sha256: &str, into: &Path) -> Result<bool, ClientError> {
+    /// Fetches an archive into a new file; `false` when it is not there.
+    ///
+    /// # Errors
+    /// When the depot is away. Whether the bytes are right is for the caller to see.
+    pub async fn get(&self, sha256: &str, into: &Path) -> Result<bool, ClientError> {
         let mut response = match self.0.send(self.0.request(Method::GET, &["depot", sha256], &[])).await {
             Ok(response) => response,
             Err(error) if is_missing(&error) => return Ok(false),

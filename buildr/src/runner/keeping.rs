@@ -4,7 +4,6 @@
 //! are there, and the farm could not take them.
 
 use std::io;
-use std::time::{Duration, Instant};
 
 use protocol::plan::{Coverage, KeepWhen};
 use protocol::report::{JobEvent, MAX_SUMMARY_BYTES};
@@ -12,19 +11,13 @@ use protocol::{Cause, Ending, StageOutcome, Variable};
 
 use super::container::Attempt;
 use super::handing::{self, Contents};
+use super::patience::patiently;
 use super::places::{blocking, in_thread};
 use super::stage::{Done, Logs, StageRun};
 use super::telling::{Pen, sentence};
 use crate::carry::cache::CacheScope;
 use crate::carry::reports::{self, CoverageInLog, Told};
-use crate::carry::{self, CarryError, Collected, Shelf};
-
-/// How long artifacts are brought again and again to a farm that does not take them: its coordinator may be stopped at
-/// any time, and is back soon.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
-
-/// How long it rests in between.
-const PAUSE: Duration = Duration::from_secs(5);
+use crate::carry::{self, CarryError, Collected};
 
 impl<'a> StageRun<'a> {
     /// The values that a try hands on, or why they cannot be.
@@ -92,7 +85,9 @@ impl<'a> StageRun<'a> {
         }
         done.archive = archive;
         let Some(shelf) = &job.shelf else { return Ok(()) };
-        match self.bring(shelf, &collected, log).await {
+        let (cannot, pen) = ("the artifacts cannot be brought to the farm", &mut *log);
+        let tell = |line: String| async move { pen.say(&line).await };
+        match patiently(&self.stop, cannot, tell, || shelf.put(&collected)).await {
             Ok(()) => {
                 let Collected { files, bytes, sha256, .. } = collected;
                 let stage = self.stage.name.clone();
@@ -106,37 +101,7 @@ impl<'a> StageRun<'a> {
         Ok(())
     }
 
-    /// Brings artifacts to their place, for as long as the farm's trouble may pass. It is tried once whatever happens, for
-    /// what a stage left that was stopped is kept too; from then on its stop ends the waiting.
-    async fn bring(&self, shelf: &Shelf, collected: &Collected, log: &mut Pen<'a>) -> Result<(), CarryError> {
-        let began = Instant::now();
-        let mut brought = shelf.put(collected).await;
-        let mut is_told = false;
-        while let Err(CarryError::Depot(error)) = &brought
-            && error.is_the_farms()
-            && began.elapsed() < PATIENCE
-        {
-            if !std::mem::replace(&mut is_told, true) {
-                let (why, minutes) = (sentence(error), PATIENCE.as_secs() / 60);
-                let line = format!(
-                    "the artifacts cannot be brought to the farm yet: {why}; it is tried again for {minutes} minutes"
-                );
-                log.say(&line).await;
-            }
-            let again = async {
-                tokio::time::sleep(PAUSE).await;
-                shelf.put(collected).await
-            };
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => break,
-                again = again => brought = again,
-            }
-        }
-        brought
-    }
-
-    /// A stage whose artifacts the farm could not take has not passed: later jobs and people would go on without them.
+    /// A stage whose artifacts could not be taken has not passed: later jobs and people would go on without them.
     /// That they are too many is for its owner to mend, and no other try would change it.
     fn lacks_artifacts(&self, outcome: &mut StageOutcome, error: &CarryError) {
         let passed = matches!(outcome, StageOutcome::Passed | StageOutcome::AllowedFailure { .. });

@@ -16,6 +16,7 @@ mod telling;
 mod services;
 mod environment;
 mod container;
+mod patience;
 mod keeping;
 mod stage;
 mod foreseen;

@@ -12,6 +12,7 @@ use protocol::{Cause, Ending, JobKey};
 use super::container::restore;
 use super::job::Job;
 use super::joining::same_paths;
+use super::patience::patiently;
 use super::places::blocking;
 use super::telling::sentence;
 
@@ -60,7 +61,13 @@ impl Job<'_> {
             Ending::errored(Cause::Daemon, message).or_again(true)
         };
         std::fs::create_dir(&into).map_err(|error| lacking(&error))?;
-        let archive = shelf.fetch(kept, &into).await.map_err(|error| lacking(&error))?;
+        let cannot = format!("the artifacts of {stage} cannot be brought here");
+        let tell = |line: String| async move { self.log.say(&line).await };
+        let archive = match patiently(self.stop, &cannot, tell, || shelf.fetch(kept, &into)).await {
+            Ok(archive) => archive,
+            Err(_) if self.stop.is_cancelled() => return Err(Ending::cancelled(format!("cancelled while {cannot}"))),
+            Err(error) => return Err(lacking(&error)),
+        };
         restore(archive.clone(), self.checkout.clone()).await.map_err(|error| lacking(&error))?;
         let count = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
         self.log.say(&format!("artifacts of {stage}, from {job}: {count}")).await;

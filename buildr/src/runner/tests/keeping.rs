@@ -1,13 +1,15 @@
-//! Artifacts that their farm does not take: what then becomes of the stage that made them.
+//! Artifacts whose farm is in trouble: what becomes of the stage that made them, and of a job that needs them.
 
 use std::io::{Read as _, Write as _};
 use std::time::Instant;
 
 use protocol::StagePlan;
 use protocol::job::Depot;
+use protocol::plan::{Artifacts, KeepWhen, Kept};
 
 use super::walk::{Ran, keeps, run_on, stage};
 use super::*;
+use crate::carry::{self, Collected};
 
 /// A job whose artifacts go to this address.
 fn ground(port: u16) -> Ground {
@@ -22,15 +24,20 @@ fn plan(not_twice: bool) -> Plan {
     Plan::new("any", vec![StagePlan { not_twice, ..first }, stage("b", &["print b"])])
 }
 
+/// Answers one request.
+fn answer(farm: &TcpListener, status: &str, body: &[u8]) {
+    let (mut stream, _) = farm.accept().unwrap();
+    assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+    let length = body.len();
+    write!(stream, "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n").unwrap();
+    stream.write_all(body).unwrap();
+}
+
 /// Such a job on a farm that answers so, whatever it is asked.
 async fn answered(status: &'static str, not_twice: bool) -> Ran {
     let farm = TcpListener::bind("127.0.0.1:0").unwrap();
     let ground = ground(farm.local_addr().unwrap().port());
-    let answering = std::thread::spawn(move || {
-        let (mut stream, _) = farm.accept().unwrap();
-        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
-        write!(stream, "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
-    });
+    let answering = std::thread::spawn(move || answer(&farm, status, b""));
     let ran = run_on(ground, plan(not_twice)).await;
     answering.join().unwrap();
     ran
@@ -69,4 +76,30 @@ async fn who_waits_for_a_farm_that_is_away_ends_when_it_is_asked_to() {
     ran.check("cancelled", "a cancelled, b skipped: the build was cancelled");
     assert!(ran.log("a")[0].starts_with("the artifacts cannot be brought to the farm yet: "), "{}", ran.logs);
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn what_a_job_needs_is_fetched_from_a_farm_that_comes_back() {
+    let farm = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut ground = ground(farm.local_addr().unwrap().port());
+    let (from, into) = (ground.folder.path().join("made"), ground.folder.path().join("archive"));
+    std::fs::create_dir(&from).unwrap();
+    std::fs::write(from.join("out"), "made").unwrap();
+    let what =
+        Artifacts { paths: vec!["out".to_owned()], exclude: Vec::new(), when: KeepWhen::Always, expire_ms: None };
+    let Collected { archive, files, bytes, sha256 } = carry::collect(&from, &what, &into).unwrap().unwrap();
+    let (job, by) = ("one".parse().unwrap(), "make".parse().unwrap());
+    ground.order.kept = vec![Kept { job, stage: by, files, bytes, sha256, after: None }];
+    let answering = std::thread::spawn(move || {
+        // More often than it is asked without a word.
+        for _ in 0..5 {
+            answer(&farm, "503 Service Unavailable", b"");
+        }
+        answer(&farm, "200 OK", &std::fs::read(archive).unwrap());
+    });
+    let ran = run_on(ground, Plan::new("any", vec![stage("a", &["read out"])])).await;
+    answering.join().unwrap();
+    ran.check("passed", "a passed");
+    assert_eq!(ran.log("a"), ["made"]);
+    assert!(ran.logs.contains(": the artifacts of make cannot be brought here yet: "), "{}", ran.logs);
 }
