@@ -162,6 +162,29 @@ async fn a_workspace_that_cannot_be_made_leaves_nothing_and_the_slot_lives_on() 
     .await;
 }
 
+#[tokio::test]
+async fn a_stage_whose_artifacts_do_not_fit_has_not_passed() {
+    let Some(disk) = Disk::mount(8 * MIB) else { return };
+    in_memory(async |farm| {
+        with_agent(farm, |folders| folders.with_work(disk.path().join("work"))).await;
+        let makes =
+            "image: x\nstages: [make]\nmake: {script: [write out made, print made, wait-file go], artifacts: [out]}\n";
+        let number = farm.api().begin(makes).await;
+        farm.api().until_said(number, "make", "made\n").await;
+        disk.fill(0);
+        farm.folders("a").let_go().await;
+        let view = farm.api().until(number, |view| view.attempts.iter().any(|one| one.state == "errored")).await;
+        let told = view.attempts[0].loss.as_ref().map(ToString::to_string).unwrap_or_default();
+        assert!(told.contains("the artifacts of make") && told.contains("No space left"), "{told}");
+        disk.empty();
+        farm.folders("a").let_go().await;
+        let view = farm.api().until_is(number, Status::Passed).await;
+        assert_eq!(view.attempts.len(), 2, "{view:#?}");
+        assert_eq!(farm.api().client.artifacts(number).await.unwrap()[0].files, 1);
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_script_that_fills_the_disk_fails_and_its_folder_goes() {
     let Some(disk) = Disk::mount(8 * MIB) else { return };

@@ -55,6 +55,21 @@ pub enum CarryError {
     Depot(#[from] ClientError),
 }
 
+impl CarryError {
+    /// Whether this machine's disk has no room for it.
+    pub(crate) fn is_full(&self) -> bool {
+        self.disk()
+            .is_some_and(|error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+
+    fn disk(&self) -> Option<&io::Error> {
+        match self {
+            Self::Disk { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
 fn disk(doing: impl Into<String>) -> impl FnOnce(io::Error) -> CarryError {
     let doing = doing.into();
     move |source| CarryError::Disk { doing, source }

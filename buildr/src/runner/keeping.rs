@@ -1,7 +1,7 @@
 //! What is kept and told of a stage's files: what it hands on, its summary, artifacts, reports and caches.
 //!
 //! What goes wrong with it is said in the stage's log, and changes how the stage ended in one case alone: its artifacts
-//! are there, and the farm could not take them.
+//! are there, and this machine's disk or the farm could not take them.
 
 use std::io;
 
@@ -73,14 +73,19 @@ impl<'a> StageRun<'a> {
             }
             Err(error) => {
                 log.say(&format!("the artifacts could not be kept: {}", sentence(&error))).await;
+                if error.is_full() {
+                    self.lacks_artifacts(&mut done.outcome, &error);
+                }
                 return Ok(());
             }
         };
         let archive = self.copy_with.is_some().then(|| job.places.fresh("kept"));
         if let Some(archive) = &archive
-            && let Err(error) = std::fs::hard_link(&collected.archive, archive)
+            && let Err(source) = std::fs::hard_link(&collected.archive, archive)
         {
-            log.say(&format!("the artifacts could not be kept for the stages that follow: {error}")).await;
+            let error = CarryError::Disk { doing: "keep them for the stages that follow".to_owned(), source };
+            log.say(&format!("the artifacts could not be kept: {}", sentence(&error))).await;
+            self.lacks_artifacts(&mut done.outcome, &error);
             return Ok(());
         }
         done.archive = archive;
