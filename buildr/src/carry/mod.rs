@@ -56,6 +56,11 @@ pub enum CarryError {
 }
 
 impl CarryError {
+    /// Whether this process may not do it, as it is another user's.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.disk().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// Whether this machine's disk has no room for it.
     pub(crate) fn is_full(&self) -> bool {
         self.disk()

@@ -92,6 +92,15 @@ pub trait Executor: Send + Sync {
     /// When something of it stays.
     async fn discard(&self, folder: &Path) -> Result<(), ExecutorError>;
 
+    /// Copies all that lies in a folder into another, over what is there, also where containers have made folders in it
+    /// that this process may not write into.
+    ///
+    /// # Errors
+    /// When it could not; some of it may be there then.
+    async fn bring(&self, _from: &Path, _into: &Path) -> Result<(), ExecutorError> {
+        Err(ExecutorError::Refused("what containers leave here is this process's own".to_owned()))
+    }
+
     /// Whether containers of an image that names its platform can run here. The image is brought here for that, which
     /// is told to `output`, and a container of it started; what was called by its name before still is.
     ///

@@ -25,10 +25,10 @@ pub(super) enum JoinError {
     )]
     Conflict { one: StageName, other: StageName, place: usize, path: PathBuf },
     /// The disk, or what a build has left on it.
-    #[error("the artifacts of {stage} could not be brought into the workspace: {source}")]
+    #[error("the artifacts of {stage} could not be brought into the workspace")]
     Carry { stage: StageName, place: usize, source: CarryError },
     /// The disk.
-    #[error("the artifacts of stages could not be compared: {0}")]
+    #[error("the artifacts of stages could not be compared")]
     Disk(#[from] io::Error),
 }
 
@@ -86,9 +86,26 @@ pub(super) async fn join<'n>(
         }
     }
     for (place, archive) in left {
-        restore(archive.clone(), workspace.to_owned()).await.map_err(carried(*place))?;
+        bring(places, archive, workspace).await.map_err(carried(*place))?;
     }
     Ok(())
+}
+
+/// Puts an archive into a workspace in which containers have made folders, maybe as a user who is not this process's.
+async fn bring(places: &Places<'_>, archive: &Path, workspace: &Path) -> Result<(), CarryError> {
+    let denied = match restore(archive.to_owned(), workspace.to_owned()).await {
+        Err(error) if error.is_denied() => error,
+        restored => return restored.map(drop),
+    };
+    let unpacked = places.fresh("join");
+    fs::create_dir(&unpacked).map_err(|source| CarryError::Disk { doing: "unpack artifacts".to_owned(), source })?;
+    restore(archive.to_owned(), unpacked.clone()).await?;
+    let brought = places.bring(&unpacked, workspace).await;
+    places.discard(&unpacked).await;
+    brought.map_err(|error| {
+        tracing::warn!(%error, "artifacts are not brought into a workspace by root either");
+        denied
+    })
 }
 
 /// The paths that two folders have with different contents.

@@ -104,6 +104,14 @@ impl<'a> Places<'a> {
         self.hand_ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Copies all that lies in a folder into a workspace, also where only a container may write.
+    ///
+    /// # Errors
+    /// When it could not.
+    pub(super) async fn bring(&self, from: &Path, workspace: &Path) -> Result<(), ExecutorError> {
+        self.executor.bring(from, workspace).await
+    }
+
     /// Removes what is not needed any more. What stays goes with the job's folder.
     pub(super) async fn discard(&self, folder: &Path) {
         let mounted = folder.to_owned();

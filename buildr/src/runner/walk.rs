@@ -15,6 +15,7 @@ use super::handing;
 use super::job::Job;
 use super::joining;
 use super::stage::{Done, StageRun};
+use super::telling::sentence;
 use crate::executor::Stop;
 
 /// What the stages of a job came to.
@@ -312,7 +313,7 @@ impl<'a> Walk<'a> {
         match joined.await {
             Ok(()) => Ok(()),
             Err(error) => {
-                let ending = Ending::errored(error.cause(), error.to_string());
+                let ending = Ending::errored(error.cause(), sentence(&error));
                 let ending = match error.stage().map(|place| &stages[place].name) {
                     Some(stage) => ending.in_stage(stage),
                     None => ending,

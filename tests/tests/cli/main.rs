@@ -16,3 +16,4 @@ mod platform;
 mod results;
 mod run;
 mod strange;
+mod user;

@@ -1,7 +1,6 @@
 //! The daemon, this machine's rules, and what has been learnt about both.
 
 use std::collections::{HashMap, HashSet};
-use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,9 +28,6 @@ use super::removal;
 use super::settings::DockerSettings;
 use super::standing::Ahead;
 
-/// How many images are tried for a container that removes a folder, before it is given up.
-const HELPING_IMAGES: usize = 5;
-
 /// What lies in the folder by which it is found out what a daemon sees.
 const PROBE: &str = "seen";
 
@@ -49,7 +45,7 @@ pub(super) struct Machine {
     /// What was kept of stages that failed.
     pub(super) kept: Mutex<Vec<KeptStage>>,
     /// An image that is known to be here.
-    at_hand: Mutex<Option<String>>,
+    pub(super) at_hand: Mutex<Option<String>>,
     /// The images that were pulled.
     pub(super) pulled: Pulled,
     /// The places of jobs that are not yet closed.
@@ -282,26 +278,6 @@ impl Machine {
         *self.at_hand.lock().unwrap_or_else(PoisonError::into_inner) = Some(image.to_owned());
     }
 
-    /// Removes a folder; what root left in it from within a container, as root.
-    pub(super) async fn discard(&self, folder: &Path) -> Result<(), ExecutorError> {
-        let Err(first) = remove(folder).await else { return Ok(()) };
-        let failed = |source| ExecutorError::Disk { doing: format!("remove {}", folder.display()), source };
-        if first.kind() != ErrorKind::PermissionDenied {
-            return Err(failed(first));
-        }
-        let mut images: Vec<_> = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
-        images.extend(removal::images_at_hand(&self.engine).await?);
-        for image in images.into_iter().take(HELPING_IMAGES) {
-            if let Err(error) = removal::folder(&self.engine, &image, folder, self.labels().of_stage("discard")).await {
-                tracing::debug!(%error, image, "this image does not help to remove a folder");
-            }
-            if remove(folder).await.is_ok() {
-                return Ok(());
-            }
-        }
-        Err(failed(first))
-    }
-
     /// The labels of what is made for no job in particular.
     pub(super) fn labels(&self) -> Labels {
         let DockerSettings { owner, boot, .. } = &self.settings;
@@ -333,10 +309,4 @@ impl Place {
     fn beside(workspace: &Path) -> Self {
         Self { mounted: false, ..Self::of(workspace) }
     }
-}
-
-async fn remove(folder: &Path) -> std::io::Result<()> {
-    let folder = folder.to_owned();
-    let removed = tokio::task::spawn_blocking(move || crate::folder::remove(&folder)).await;
-    removed.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }

@@ -2,7 +2,7 @@
 //!
 //! One stage's way: `image` finds or pulls, `order` says what the container is made of, `container` makes
 //! it, attaches and starts (or `ahead` has done so before, and it is `standing`), `handoff` is what it is told, `marks` how it tells how far it is, `ending` ends it, `removal`
-//! takes it away again, and `carried` brings folders to a daemon that does not see them. `sandbox` goes that way for a
+//! takes it away again (`helping` as root, where it must), and `carried` brings folders to a daemon that does not see them. `sandbox` goes that way for a
 //! job: `stage` for its stages, `prepare` for the image that they start from, `services` and `ready` for what runs
 //! beside them, `kept` for what a person looks into later,
 //! `commit` makes a container an image. `workspace` is the job's folder on this machine, `disk`
@@ -28,6 +28,7 @@ mod namespace;
 mod joint;
 mod order;
 mod removal;
+mod helping;
 mod commit;
 mod home;
 mod spare;
@@ -170,6 +171,10 @@ impl Executor for DockerExecutor {
 
     async fn discard(&self, folder: &Path) -> Result<(), ExecutorError> {
         self.machine.discard(folder).await
+    }
+
+    async fn bring(&self, from: &Path, into: &Path) -> Result<(), ExecutorError> {
+        self.machine.bring(from, into).await
     }
 
     async fn suits(&self, image: &Image, output: &Output, stop: &Stop) -> Result<Suits, ExecutorError> {

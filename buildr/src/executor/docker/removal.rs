@@ -1,14 +1,12 @@
 //! Removing what was made, and looking whether it is gone.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::time::Duration;
 
-use bollard::models::{ContainerCreateBody, HostConfig, ImageSummary, Mount, MountType, Network, Volume};
+use bollard::models::{ImageSummary, Network, Volume};
 use bollard::query_parameters::{
-    CreateContainerOptions, ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
-    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
-    StartContainerOptions, WaitContainerOptions,
+    ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder, WaitContainerOptions,
 };
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
@@ -182,49 +180,6 @@ async fn expired(engine: &Engine) -> Result<usize, ExecutorError> {
         }
     }
     Ok(removed)
-}
-
-/// Removes a folder from within a container, where root may remove what this process may not.
-pub(super) async fn folder(
-    engine: &Engine,
-    image: &str,
-    folder: &Path,
-    labels: HashMap<String, String>,
-) -> Result<(), ExecutorError> {
-    let doing = || format!("remove {} from within a container", folder.display());
-    let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
-    let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else { return Ok(()) };
-    let mount = Mount {
-        typ: Some(MountType::BIND),
-        source: Some(parent.to_string_lossy().into_owned()),
-        target: Some("/buildr".to_owned()),
-        ..Mount::default()
-    };
-    let body = ContainerCreateBody {
-        image: Some(image.to_owned()),
-        user: Some("0".to_owned()),
-        entrypoint: words(&["/bin/sh", "-c", "rm -rf -- \"$1\"", "rm"]),
-        cmd: words(&[&format!("/buildr/{}", name.to_string_lossy())]),
-        labels: Some(labels),
-        host_config: Some(HostConfig {
-            network_mode: Some("none".to_owned()),
-            mounts: Some(vec![mount]),
-            ..HostConfig::default()
-        }),
-        ..ContainerCreateBody::default()
-    };
-    let created = engine.quick.create_container(None::<CreateContainerOptions>, body).await;
-    let id = created.map_err(|error| engine.failed(doing(), &error))?.id;
-    let ran = match engine.quick.start_container(&id, None::<StartContainerOptions>).await {
-        Err(error) => Err(engine.failed(doing(), &error)),
-        Ok(()) => {
-            // How it ended does not matter: whether the folder is gone does, and the caller looks.
-            engine.long.wait_container(&id, None::<WaitContainerOptions>).next().await;
-            Ok(())
-        }
-    };
-    container(engine, &id).await?;
-    ran
 }
 
 /// The images at hand, newest first.
