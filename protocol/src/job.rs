@@ -37,6 +37,9 @@ pub enum QueueMessage {
 #[error("{0}")]
 pub struct Malformed(String);
 
+/// How many bytes are said of what is wrong with a message's JSON.
+const LONGEST_FAULT: usize = 300;
+
 impl Malformed {
     /// Of a message that is longer than any job.
     #[must_use]
@@ -57,6 +60,9 @@ impl QueueMessage {
         }
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let Body { job_id, repo, branch } = serde_json::from_slice(bytes).map_err(|error| {
+            // It may hold all of a text that stands where it should not.
+            let error = error.to_string();
+            let error = &error[..error.floor_char_boundary(LONGEST_FAULT)];
             Malformed(format!(
                 "the message is not a job ({error}); write {{\"repo\": \"https://…\", \"branch\": \"main\"}}"
             ))

@@ -114,6 +114,8 @@ fn no_jobs() -> Vec<(Vec<u8>, &'static str)> {
         (text("7e400"), "is not a job"),
         (text("{}"), "names no \"repo\""),
         (text("{\"repo\": 7}"), "is not a job"),
+        // Whose fault is told in its own words, all of them.
+        (text(&format!("\"{}\"", "a".repeat(40_000))), "is not a job"),
         (text("{\"repo\": \"https://e.org/x\", \"repo\": \"https://e.org/x\"}"), "is not a job"),
         (text("{\"job_id\": \"../../x\"}"), "\"job_id\":"),
         ([0, 0xff, 0xfe, 0x80].repeat(100), "is not a job"),

@@ -35,6 +35,9 @@ const PAGE: i64 = 100;
 /// How much of a message laid aside is kept, in bytes.
 const EXCERPT: usize = 4 << 10;
 
+/// How many bytes of the reason.
+const LONGEST_REASON: usize = 1 << 10;
+
 /// How long after it was laid aside a message may still come back from an agent that ended before it could say that
 /// it was done with it.
 const COMES_BACK_MS: u64 = 10 * 60 * 1000;
@@ -94,7 +97,7 @@ impl Transaction {
         sqlx::query("INSERT INTO dead_letters (queue, body, reason, at_ms) VALUES ($1, $2, $3, $4)")
             .bind(&letter.queue)
             .bind(&letter.body[..letter.body.len().min(EXCERPT)])
-            .bind(&letter.reason)
+            .bind(&letter.reason[..letter.reason.floor_char_boundary(LONGEST_REASON)])
             .bind(int(now_ms))
             .execute(&mut *self.tx)
             .await?;

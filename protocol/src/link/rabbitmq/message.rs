@@ -40,11 +40,16 @@ pub(super) fn reply(to: &ReplyTo) -> Option<BasicProperties> {
     }
 }
 
+/// How many bytes of a text go into a header. All headers of a message travel in one frame, and a broker ends the whole
+/// connection over one that is too long.
+const LONGEST_HEADER: usize = 1 << 10;
+
 /// Of a message laid aside.
 pub(super) fn dead(dead: &DeadLetter) -> BasicProperties {
+    let begin = |text: &str| AMQPValue::LongString(text[..text.floor_char_boundary(LONGEST_HEADER)].into());
     let headers = BTreeMap::from([
-        ("x-buildr-reason".into(), AMQPValue::LongString(dead.reason.as_str().into())),
-        ("x-buildr-queue".into(), AMQPValue::LongString(dead.queue.as_str().into())),
+        ("x-buildr-reason".into(), begin(&dead.reason)),
+        ("x-buildr-queue".into(), begin(&dead.queue)),
     ]);
     BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers.into())
 }
