@@ -88,8 +88,13 @@ impl Round<'_> {
             self.announced.clear();
             self.line = Some(number);
         }
+        let mut failed = None;
         for waiting in self.desk.store.waiting(now_ms()).await? {
-            self.offer(&waiting).await?;
+            // What stands in the way of one queue is none of the others' trouble.
+            failed = self.offer(&waiting).await.err().or(failed);
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         // Looked at here too, so that what is said later is not taken for something old.
         behind(self.desk, number).await;

@@ -40,13 +40,28 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
     }
 }
 
+/// Declares the queues of label sets, and gives those that are there. One that cannot be had stops no other.
+async fn declared(desk: &Desk, mut sets: Vec<LabelSet>) -> Result<Vec<LabelSet>, LinkError> {
+    if desk.link.ensure(&sets).await.is_ok() {
+        return Ok(sets);
+    }
+    desk.link.ensure(&[]).await?;
+    let mut there = Vec::new();
+    for labels in sets.drain(..) {
+        match desk.link.ensure(std::slice::from_ref(&labels)).await {
+            Ok(()) => there.push(labels),
+            Err(error) => tracing::warn!("the queue for jobs with the labels {labels} cannot be had: {error}"),
+        }
+    }
+    Ok(there)
+}
+
 async fn say(desk: &Desk) -> Result<(), BeaconError> {
     // What jobs ask for now, and what agents could take: so that a message by hand on such a queue is taken, though the
     // farm never had a job for it.
     let mut sets: BTreeSet<LabelSet> = desk.store.label_sets().await?.into_iter().collect();
     sets.extend(desk.store.approved_label_sets().await?);
-    let sets: Vec<LabelSet> = sets.into_iter().collect();
-    desk.link.ensure(&sets).await?;
+    let sets = declared(desk, sets.into_iter().collect()).await?;
     let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let beacon = Beacon {
         version: env!("CARGO_PKG_VERSION").to_owned(),
