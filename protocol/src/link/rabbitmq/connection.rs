@@ -44,8 +44,8 @@ pub(super) enum Standing {
     Declared,
     /// It is there as somebody else made it, or we may not make it: it is looked for and taken as it is.
     AsItIs,
-    /// It is there, and this user may not read from it.
-    Unreadable,
+    /// It is there, and this user might not read from it then.
+    Unreadable(Instant),
 }
 
 /// One life of the two connections.

@@ -54,7 +54,13 @@ impl Controls {
     /// Hands on what the coordinator says, until the line is closed.
     pub(super) async fn run(self: Arc<Self>, line: Line) {
         while let Ok(epoch) = line.epoch().await {
-            match self.subscription(&epoch).await {
+            // A connection that is replaced meanwhile may answer nothing any more.
+            let made = match line.during(&epoch, self.subscription(&epoch)).await {
+                Ok(Some(made)) => made,
+                Ok(None) => continue,
+                Err(_) => return,
+            };
+            match made {
                 Ok(channel) => {
                     line.during(&epoch, self.hand_on(channel)).await.ok();
                     // Its queue is gone, or the connection is, or nothing is heard on it.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
@@ -22,6 +22,10 @@ use crate::link::{JobDelivery, LinkError, Settle};
 
 /// How long to wait before looking again for a queue that is missing and may not be made.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long after a refusal it is tried again to read a queue: somebody may have been given the right to it, or another
+/// who had it alone is gone.
+const READ_AGAIN: Duration = Duration::from_secs(60);
 
 /// How long to wait after something unexpected, so that it cannot become a busy loop.
 const AFTER_TROUBLE: Duration = Duration::from_millis(500);
@@ -44,19 +48,22 @@ pub(super) async fn next_job(line: &Line, queues: &[String]) -> Result<JobDelive
 /// One wait. `None`: something changed at the queues, begin anew.
 async fn wait_at(epoch: &Arc<Epoch>, queues: &[String]) -> Result<Option<JobDelivery>, Trouble> {
     let mut seat = Seat::take(epoch).await?;
-    let mut absent = false;
+    let (mut absent, mut barred) = (false, false);
     for queue in queues {
         if !is_there(epoch, queue).await? {
             absent = true;
-        } else if epoch.standing(queue) != Some(Standing::Unreadable) {
+        } else if matches!(epoch.standing(queue), Some(Standing::Unreadable(since)) if since.elapsed() < READ_AGAIN) {
+            barred = true;
+        } else {
             seat.consume(queue).await?;
         }
     }
     let idle = seat.channel.consumers().is_empty();
+    let look_again = if absent || idle { LOOK_AGAIN } else { READ_AGAIN };
     let first = tokio::select! {
         first = seat.first() => first,
         // Without a consumer nothing else would ever wake this.
-        () = tokio::time::sleep(LOOK_AGAIN), if absent || idle => None,
+        () = tokio::time::sleep(look_again), if absent || idle || barred => None,
     };
     let Some((queue, delivery)) = first else {
         // A queue went away, or may have come.
@@ -109,7 +116,7 @@ impl Seat {
                 Ok(())
             }
             Err(trouble) => {
-                let standing = matches!(trouble, Trouble::Refused(_)).then_some(Standing::Unreadable);
+                let standing = matches!(trouble, Trouble::Refused(_)).then(|| Standing::Unreadable(Instant::now()));
                 if standing.is_some() {
                     tracing::warn!(queue, %trouble, "this user may not read this queue; no job is taken from it");
                 }
