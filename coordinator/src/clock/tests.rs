@@ -110,6 +110,27 @@ async fn each_time_begins_one_build_and_missed_ones_are_made_up_for_by_one() {
 }
 
 #[tokio::test]
+async fn a_repository_has_its_schedules_once_however_its_address_is_written() {
+    let folder = tempdir().unwrap();
+    let (farm, agent) = with_agent(&folder).await;
+    planned(&farm, &agent, Of::default(), daily()).await;
+    let pause = ScheduleOrder { name: "nightly".to_owned(), repo: None, pipeline: None, order: ScheduleAct::Pause };
+    order(&farm.desk, &pause, Some("me"), next(&farm).await - 1).await.unwrap();
+    for address in ["https://example.org/x.git", "ssh://git@example.org/x"] {
+        let trigger = Trigger {
+            branch: Some("main".parse().unwrap()),
+            ..Trigger::new(address.parse().unwrap(), TriggerKind::Manual)
+        };
+        intake::submit(&farm.desk, &trigger, None).await.unwrap();
+        plan(&farm, &agent, "main", daily()).await;
+        let known = farm.desk.store.schedules().await.unwrap();
+        assert_eq!(known.len(), 1, "{known:?}");
+        assert_eq!(known[0].paused_by.as_deref(), Some("me"));
+    }
+    farm.stop().await;
+}
+
+#[tokio::test]
 async fn a_clock_that_was_a_year_ahead_silences_no_schedule() {
     let folder = tempdir().unwrap();
     let (farm, agent) = with_agent(&folder).await;

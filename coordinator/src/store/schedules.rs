@@ -24,6 +24,8 @@ pub(crate) struct Scheduled {
     /// When it came due last, in milliseconds since 1970.
     pub(crate) last_due_ms: Option<u64>,
     last_build: Option<BuildNumber>,
+    /// The build whose plan says it.
+    pub(crate) since: BuildNumber,
 }
 
 impl Scheduled {
@@ -66,13 +68,13 @@ impl Store {
 }
 
 impl Transaction {
-    /// The schedules of a repository.
+    /// The schedules of a repository, however its address was written when they were put down.
     pub(crate) async fn schedules_of(&mut self, repo: &RepoUrl) -> Result<Vec<Scheduled>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM schedules WHERE repo = $1 ORDER BY pipeline, name")
-            .bind(repo.reveal())
-            .fetch_all(&mut *self.tx)
-            .await?;
-        rows.iter().map(scheduled_of).collect()
+        let rows =
+            sqlx::query("SELECT * FROM schedules ORDER BY build DESC, pipeline, name").fetch_all(&mut *self.tx).await?;
+        let all = rows.iter().map(scheduled_of).collect::<Result<Vec<_>, _>>()?;
+        let identity = repo.identity();
+        Ok(all.into_iter().filter(|schedule| schedule.repo.identity() == identity).collect())
     }
 
     /// All schedules that have a name, whatever their repository.
@@ -84,23 +86,20 @@ impl Transaction {
         rows.iter().map(scheduled_of).collect()
     }
 
-    /// The build whose plan said the schedules of a repository, if it has any.
-    pub(crate) async fn schedules_since(&mut self, repo: &RepoUrl) -> Result<Option<BuildNumber>, StoreError> {
-        let row = sqlx::query("SELECT max(build) AS build FROM schedules WHERE repo = $1")
-            .bind(repo.reveal())
-            .fetch_one(&mut *self.tx)
-            .await?;
-        Ok(row.try_get::<Option<i64>, _>("build")?.map(|number| BuildNumber(natural(number))))
-    }
-
-    /// Has a repository these schedules and no others.
+    /// Puts these schedules in the place of those `before`.
     pub(crate) async fn put_schedules(
         &mut self,
-        repo: &RepoUrl,
-        build: BuildNumber,
+        before: &[Scheduled],
         schedules: &[Scheduled],
     ) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM schedules WHERE repo = $1").bind(repo.reveal()).execute(&mut *self.tx).await?;
+        for schedule in before {
+            sqlx::query("DELETE FROM schedules WHERE repo = $1 AND pipeline = $2 AND name = $3")
+                .bind(schedule.repo.reveal())
+                .bind(schedule.pipeline())
+                .bind(&schedule.said.name)
+                .execute(&mut *self.tx)
+                .await?;
+        }
         for schedule in schedules {
             sqlx::query(
                 "INSERT INTO schedules (repo, pipeline, name, said, default_branch, build, next_ms, paused_by,
@@ -108,12 +107,12 @@ impl Transaction {
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
                  ON CONFLICT DO NOTHING",
             )
-            .bind(repo.reveal())
+            .bind(schedule.repo.reveal())
             .bind(schedule.pipeline())
             .bind(&schedule.said.name)
             .bind(to_json("schedule", &schedule.said)?)
             .bind(schedule.default_branch.as_str())
-            .bind(int(build.0))
+            .bind(int(schedule.since.0))
             .bind(schedule.next_ms.map(int))
             .bind(&schedule.paused_by)
             .bind(schedule.last_due_ms.map(int))
@@ -217,7 +216,7 @@ impl Transaction {
 impl Scheduled {
     /// One that comes due first at `next_ms`, with what is known of the one that it takes the place of.
     pub(crate) fn new(
-        repo: RepoUrl,
+        (repo, since): (RepoUrl, BuildNumber),
         said: Schedule,
         default_branch: Branch,
         next_ms: Option<u64>,
@@ -225,7 +224,7 @@ impl Scheduled {
     ) -> Self {
         let (last_due_ms, last_build) = before.map_or((None, None), |it| (it.last_due_ms, it.last_build));
         let paused_by = before.and_then(|it| it.paused_by.clone());
-        Self { repo, said, default_branch, next_ms, paused_by, last_due_ms, last_build }
+        Self { repo, said, default_branch, next_ms, paused_by, last_due_ms, last_build, since }
     }
 }
 
@@ -239,5 +238,6 @@ fn scheduled_of(row: &SqliteRow) -> Result<Scheduled, StoreError> {
         paused_by: row.try_get("paused_by")?,
         last_due_ms: moment("last_due_ms")?,
         last_build: moment("last_build")?.map(BuildNumber),
+        since: BuildNumber(natural(row.try_get("build")?)),
     })
 }

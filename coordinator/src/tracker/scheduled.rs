@@ -25,8 +25,8 @@ impl Turn<'_> {
             return Ok(());
         }
         let before = self.tx.schedules_of(&build.repo).await?;
-        let newer = self.tx.schedules_since(&build.repo).await?.is_some_and(|since| since > number);
-        if newer || (before.is_empty() && said.is_empty()) {
+        let is_newer = before.iter().any(|schedule| schedule.since > number);
+        if is_newer || (before.is_empty() && said.is_empty()) {
             return Ok(());
         }
         let mut names = HashSet::new();
@@ -43,10 +43,10 @@ impl Turn<'_> {
                     continue;
                 }
             };
-            let (repo, default_branch) = (build.repo.clone(), default_branch.clone());
-            schedules.push(Scheduled::new(repo, said.clone(), default_branch, next, known));
+            let (by, default_branch) = ((build.repo.clone(), number), default_branch.clone());
+            schedules.push(Scheduled::new(by, said.clone(), default_branch, next, known));
         }
-        self.tx.put_schedules(&build.repo, number, &schedules).await
+        self.tx.put_schedules(&before, &schedules).await
     }
 }
 
