@@ -239,7 +239,8 @@ impl Transaction {
         row.as_ref().map(build_of).transpose()
     }
 
-    /// The newest build of a pull request, with a commit that begins so.
+    /// The newest build of a pull request, with a commit that begins so; or one that has not fetched its commit yet, and
+    /// will take what the branch has then. What waits for a maintainer is none: who approves it has seen what was there.
     pub(crate) async fn built_of_request(
         &mut self,
         repo: &RepoUrl,
@@ -249,7 +250,10 @@ impl Transaction {
         let row = sqlx::query(
             "SELECT max(number) AS number FROM builds
              WHERE repo = $1 AND origin ->> '$.pull_request' = $2
-                   AND (substr(commit_id, 1, length($3)) = $3 OR substr(origin ->> '$.head', 1, length($3)) = $3)",
+                   AND (substr(commit_id, 1, length($3)) = $3 OR substr(origin ->> '$.head', 1, length($3)) = $3
+                        OR (commit_id IS NULL AND origin ->> '$.head' IS NULL AND ended_ms IS NULL
+                            AND NOT EXISTS (SELECT 1 FROM jobs WHERE build = number AND plan IS NULL AND unmet > 0
+                                                                     AND state = 'queued')))",
         )
         .bind(repo.reveal())
         .bind(int(pull_request))
