@@ -11,8 +11,12 @@ use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use url::{Host, Url};
 
-/// How long a server may take for one of its answers.
-const ANSWER_TIME: Duration = Duration::from_secs(20);
+/// How long a server may take until the line to it stands.
+const CONNECT_TIME: Duration = Duration::from_secs(20);
+
+/// How long it may take for all of a letter: lettre waits for each answer for as long as it takes. Longer than any server
+/// needs, for one that has taken the letter and is not heard would be sent it again.
+const LETTER_TIME: Duration = Duration::from_secs(2 * 60);
 
 /// The longest subject, in characters: more is not shown anywhere.
 const LONGEST_SUBJECT: usize = 200;
@@ -126,6 +130,9 @@ pub(crate) enum MailError {
     /// The server cannot be spoken to, or does not take it.
     #[error("the mail server: {0}")]
     Server(#[from] lettre::transport::smtp::Error),
+    /// It says nothing.
+    #[error("the mail server did not answer within {} s", .0.as_secs())]
+    Silent(Duration),
     /// It cannot be written.
     #[error("the mail cannot be written: {0}")]
     Letter(#[from] lettre::error::Error),
@@ -150,7 +157,7 @@ impl Post {
             Safety::Plain => AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host),
         };
         let own_name = gethostname::gethostname().to_string_lossy().into_owned();
-        let builder = builder.port(*port).timeout(Some(ANSWER_TIME)).hello_name(ClientId::Domain(own_name));
+        let builder = builder.port(*port).timeout(Some(CONNECT_TIME)).hello_name(ClientId::Domain(own_name));
         let transport = match &settings.login {
             Some((user, password)) => builder.credentials(Credentials::new(user.clone(), password.clone())).build(),
             None => builder.build(),
@@ -163,8 +170,13 @@ impl Post {
     /// # Errors
     /// When it has it not.
     pub(crate) async fn send(&self, letter: &Letter<'_>) -> Result<(), MailError> {
+        self.send_within(LETTER_TIME, letter).await
+    }
+
+    async fn send_within(&self, limit: Duration, letter: &Letter<'_>) -> Result<(), MailError> {
         let message = self.written(letter)?;
-        self.transport.send(message).await?;
+        let sent = tokio::time::timeout(limit, self.transport.send(message)).await;
+        sent.map_err(|_| MailError::Silent(limit))??;
         Ok(())
     }
 
@@ -246,5 +258,16 @@ mod tests {
             assert!(head.lines().any(|has| has == line), "{line} is not in\n{head}");
         }
         assert!(head.contains("Content-Type: text/plain; charset=utf-8") && !body.is_empty(), "{written}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_says_nothing_is_not_waited_for_for_ever() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("smtp://127.0.0.1:{}", silent.local_addr().unwrap().port()).parse().unwrap();
+        let from: Address = "buildr@example.org".parse().unwrap();
+        let post = Post::new(&MailSettings { server, login: None, from: from.clone(), to: Vec::new() }).unwrap();
+        let letter = Letter { id: "1", to: &from, subject: "x".to_owned(), text: "x".to_owned() };
+        let error = post.send_within(Duration::from_millis(100), &letter).await.unwrap_err();
+        assert!(matches!(error, MailError::Silent(_)), "{error}");
     }
 }
