@@ -125,7 +125,7 @@ async fn keep_saying(desk: &Desk, way: Way<'_>, shutdown: &CancellationToken) {
 
 /// Says all whose time has come, and gives whether something waits still.
 async fn say(desk: &Desk, way: &Way<'_>, now_ms: u64) -> Result<bool, StoreError> {
-    while let Some(notice) = desk.store.next_notice(way.by(), now_ms).await? {
+    while let Some(notice) = desk.store.next_notice(way.by(), now_ms, LONGEST_WAIT_MS).await? {
         let said = way.say(&notice, desk.page_url(), now_ms).await;
         let mut tx = desk.store.write().await?;
         match said {

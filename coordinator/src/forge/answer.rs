@@ -20,13 +20,16 @@ pub(crate) enum Verdict {
 /// The longest that is waited because a forge says so, in milliseconds.
 const LONGEST_MS: u64 = 60 * 60 * 1000;
 
+/// How long is waited where GitHub's second limit does not say how long: a minute at least, by its documentation.
+const SECOND_LIMIT_MS: u64 = 60 * 1000;
+
 /// What an answer means. `body` is its beginning.
 pub(super) fn verdict(kind: Kind, status: StatusCode, headers: &HeaderMap, body: &str, now_ms: u64) -> Verdict {
     if status.is_success() {
         return Verdict::Told;
     }
     let said = said(status, body);
-    let wait = wait_ms(headers, now_ms);
+    let wait = wait_ms(headers, now_ms).or_else(|| is_second_limit(kind, status, body).then_some(SECOND_LIMIT_MS));
     let limited = status == StatusCode::TOO_MANY_REQUESTS || (status == StatusCode::FORBIDDEN && wait.is_some());
     if limited || status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
         return Verdict::Later(wait, said);
@@ -42,6 +45,12 @@ pub(super) fn verdict(kind: Kind, status: StatusCode, headers: &HeaderMap, body:
         StatusCode::NOT_FOUND => format!("{said}; its token may not see the repository, or that is not there"),
         _ => said,
     })
+}
+
+/// Whether GitHub says that it is asked too much at once. Where no header does, its sentence is all that tells that from a
+/// token that may too little.
+fn is_second_limit(kind: Kind, status: StatusCode, body: &str) -> bool {
+    kind == Kind::GitHub && status == StatusCode::FORBIDDEN && body.contains("secondary rate limit")
 }
 
 /// How long is to be waited: `Retry-After` in seconds, or until a limit counts anew once it is used up.
@@ -132,6 +141,9 @@ mod tests {
             &later(Some(1000), "it answered 403 Forbidden"),
         );
         check(Kind::GitHub, 429, &[("retry-after", "999999")], "", &later(Some(LONGEST_MS), says));
+        let second = r#"{"message": "You have exceeded a secondary rate limit."}"#;
+        let sentence = "it answered 403 Forbidden: You have exceeded a secondary rate limit.";
+        check(Kind::GitHub, 403, &[], second, &later(Some(60_000), sentence));
         let left = [("x-ratelimit-remaining", "12"), ("x-ratelimit-reset", "1010")];
         let denied = "it answered 403 Forbidden; give it a token that may write statuses: `buildr statuses --set`";
         check(Kind::GitHub, 403, &left, "", &never(denied));

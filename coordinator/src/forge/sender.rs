@@ -61,7 +61,7 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
 /// Tells all whose time has come, and says whether something waits still.
 pub(super) async fn tell(desk: &Desk, http: &Http, now_ms: u64) -> Result<bool, StoreError> {
     let mut by_repo: BTreeMap<String, Vec<ToTell>> = BTreeMap::new();
-    for one in desk.store.to_tell(now_ms).await? {
+    for one in desk.store.to_tell(now_ms, LONGEST_WAIT_MS).await? {
         by_repo.entry(one.identity.clone()).or_default().push(one);
     }
     for done in join_all(by_repo.into_values().map(|all| tell_repo(desk, http, all, now_ms))).await {
@@ -80,8 +80,9 @@ async fn tell_repo(desk: &Desk, http: &Http, all: Vec<ToTell>, now_ms: u64) -> R
                 false
             }
             Verdict::Later(wait, why) if one.tries + 1 < TRIES => {
-                let wait = wait.unwrap_or_else(|| again_after_ms(one.tries));
-                tx.tell_later(&one, now_ms.saturating_add(wait), why, now_ms).await?;
+                let at = |ms: u64| now_ms.saturating_add(ms);
+                let own = again_after_ms(one.tries).max(wait.unwrap_or(0));
+                tx.tell_later(&one, (at(own), wait.map(at)), why, now_ms).await?;
                 true
             }
             Verdict::Later(_, why) | Verdict::Never(why) => {

@@ -227,6 +227,55 @@ async fn what_did_not_go_through_is_told_again_when_its_time_has_come() {
 }
 
 #[tokio::test]
+async fn what_an_old_token_did_not_open_is_told_with_a_new_one() {
+    let folder = tempdir().unwrap();
+    let mut fake = Fake::with(vec!["401 Unauthorized\r\n\r\n{\"message\": \"Bad credentials\"}"]).await;
+    let (farm, _agent) = told(&folder, "github", &fake).await;
+    begin(&farm).await;
+    assert!(fake.next().await.head.contains("t0k3n"));
+    soon("the refusal", async {
+        while farm.desk.store.has_to_tell().await.unwrap() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let (repo, api) = (repo(), Some(fake.api.clone()));
+    let ask = ReportTo { repo, forge: Some("github".to_owned()), api, token: "n3w".to_owned() };
+    set(&farm.desk, &ask).await.unwrap();
+    let again = soon("the new token", fake.next()).await;
+    assert!(again.head.contains("n3w"), "{}", again.head);
+    assert_eq!(again.body["state"], "pending");
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_forge_that_wants_to_be_left_alone_hears_of_no_other_build() {
+    let folder = tempdir().unwrap();
+    let mut fake = Fake::with(vec!["429 Too Many Requests\r\nretry-after: 600\r\n\r\n{}"]).await;
+    let (farm, _agent) = told(&folder, "gitlab", &fake).await;
+    begin(&farm).await;
+    fake.next().await;
+    let trigger = Trigger {
+        branch: Some("main".parse().unwrap()),
+        commit: Some("9876543210".repeat(4).parse().unwrap()),
+        ..Trigger::new(repo(), TriggerKind::Push)
+    };
+    soon("the forge's word", async {
+        while reporting(&farm.desk).await.unwrap()[0].trouble.is_none() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    intake::submit(&farm.desk, &trigger, None).await.unwrap();
+    let (http, now) = (Client::new(), buildr::process::clock::now_ms());
+    assert!(sender::tell(&farm.desk, &http, now + 500_000).await.unwrap());
+    assert!(fake.asked.try_recv().is_err());
+    assert!(!sender::tell(&farm.desk, &http, now + 700_000).await.unwrap());
+    assert_eq!(fake.states(2).await.len(), 2);
+    farm.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_refused_is_said_and_holds_up_nothing() {
     let folder = tempdir().unwrap();
     let mut fake = Fake::with(vec!["401 Unauthorized\r\n\r\n{\"message\": \"Bad credentials\"}"]).await;

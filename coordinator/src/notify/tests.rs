@@ -41,7 +41,7 @@ async fn heard(folder: &TempDir) -> (Farm, Agent) {
 /// What is to be said, oldest first: taken out of the outbox.
 async fn said(farm: &Farm) -> Vec<String> {
     let mut all = Vec::new();
-    while let Some(notice) = farm.desk.store.next_notice(SaidBy::Webhook, u64::MAX >> 1).await.unwrap() {
+    while let Some(notice) = farm.desk.store.next_notice(SaidBy::Webhook, u64::MAX >> 1, 0).await.unwrap() {
         all.push(format!("{} {} after {}", notice.build.number, notice.kind, notice.before));
         let mut tx = farm.desk.store.write().await.unwrap();
         tx.notice_done(notice.id).await.unwrap();
@@ -90,6 +90,25 @@ async fn a_build_that_a_newer_one_has_overtaken_says_nothing_of_its_branch() {
     }
     over(&farm, &agent, "main", None, Ending::passed()).await;
     assert_eq!(said(&farm).await, ["#5 broken after #3", "#6 fixed after #5"]);
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_puts_nothing_off_for_years() {
+    const HOUR: u64 = 60 * 60 * 1000;
+    let folder = tempdir().unwrap();
+    let (farm, agent) = heard(&folder).await;
+    over(&farm, &agent, "main", None, Ending::passed()).await;
+    over(&farm, &agent, "main", None, failed()).await;
+    let now = buildr::process::clock::now_ms();
+    let next = async || farm.desk.store.next_notice(SaidBy::Webhook, now, 10 * HOUR).await.unwrap();
+    let id = next().await.unwrap().id;
+    for (hours, is_now) in [(1, false), (10, false), (365 * 24, true)] {
+        let mut tx = farm.desk.store.write().await.unwrap();
+        tx.notice_later(id, now + hours * HOUR).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(next().await.is_some(), is_now, "{hours}");
+    }
     farm.stop().await;
 }
 

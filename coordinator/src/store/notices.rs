@@ -56,17 +56,23 @@ impl Store {
     }
 
     /// What is to be said so by now, the oldest first. To one hearer nothing is passed over: who hears that a branch is
-    /// fixed has heard that it broke.
-    pub(crate) async fn next_notice(&self, by: SaidBy, now_ms: u64) -> Result<Option<Notice>, StoreError> {
+    /// fixed has heard that it broke. What waits for longer than `longest_ms` was put off when the clock was ahead.
+    pub(crate) async fn next_notice(
+        &self,
+        by: SaidBy,
+        now_ms: u64,
+        longest_ms: u64,
+    ) -> Result<Option<Notice>, StoreError> {
         let row = sqlx::query(
             "SELECT b.*, n.id, n.message, n.recipient, n.kind, n.before, n.at_ms, n.tries
              FROM notices n JOIN builds b ON b.number = n.build
-             WHERE (n.recipient <> '') = $1 AND n.not_before_ms <= $2
+             WHERE (n.recipient <> '') = $1 AND (n.not_before_ms <= $2 OR n.not_before_ms > $2 + $3)
                    AND n.id = (SELECT min(m.id) FROM notices m WHERE m.recipient = n.recipient)
              ORDER BY n.id LIMIT 1",
         )
         .bind(by == SaidBy::Mail)
         .bind(int(now_ms))
+        .bind(int(longest_ms))
         .fetch_optional(&self.readers)
         .await?;
         let Some(row) = row else { return Ok(None) };

@@ -93,14 +93,18 @@ impl Store {
         rows.iter().map(view).collect()
     }
 
-    /// What is to be told by now, in the order of the builds.
-    pub(crate) async fn to_tell(&self, now_ms: u64) -> Result<Vec<ToTell>, StoreError> {
+    /// What is to be told by now, in the order of the builds. What waits for longer than `longest_ms` was put off when the
+    /// clock was ahead.
+    pub(crate) async fn to_tell(&self, now_ms: u64, longest_ms: u64) -> Result<Vec<ToTell>, StoreError> {
         let rows = sqlx::query(
             "SELECT s.*, r.forge, r.api, r.token_by, r.token_sealed FROM statuses s JOIN reporting r ON r.identity = s.identity
-             WHERE s.told < s.version AND s.not_before_ms <= $1 ORDER BY s.build, s.context LIMIT 0 + $2",
+             WHERE s.told < s.version AND (s.not_before_ms <= $1 OR s.not_before_ms > $1 + $3)
+                   AND (r.not_before_ms <= $1 OR r.not_before_ms > $1 + $3)
+             ORDER BY s.build, s.context LIMIT 0 + $2",
         )
         .bind(int(now_ms))
         .bind(PAGE)
+        .bind(int(longest_ms))
         .fetch_all(&self.readers)
         .await?;
         let one = |row: &SqliteRow| {
@@ -136,7 +140,7 @@ impl Transaction {
         sqlx::query(
             "INSERT INTO reporting (identity, forge, api, token, token_by, token_sealed) VALUES ($1, $2, $3, '', $4, $5)
              ON CONFLICT DO UPDATE SET forge = excluded.forge, api = excluded.api, token_by = excluded.token_by,
-                    token_sealed = excluded.token_sealed, trouble = NULL, trouble_ms = NULL",
+                    token_sealed = excluded.token_sealed, trouble = NULL, trouble_ms = NULL, not_before_ms = 0",
         )
         .bind(&reporting.identity)
         .bind(&reporting.forge)
@@ -147,10 +151,13 @@ impl Transaction {
         .await?;
         // What the old token did not open may be told now.
         self.left.statuses = true;
-        sqlx::query("UPDATE statuses SET not_before_ms = 0, tries = 0 WHERE identity = $1 AND told < version")
-            .bind(&reporting.identity)
-            .execute(&mut *self.tx)
-            .await?;
+        sqlx::query(
+            "UPDATE statuses SET not_before_ms = 0, tries = 0, refused = 0, told = CASE refused WHEN 1 THEN 0 ELSE told END
+             WHERE identity = $1 AND (told < version OR refused = 1)",
+        )
+        .bind(&reporting.identity)
+        .execute(&mut *self.tx)
+        .await?;
         Ok(())
     }
 
@@ -161,30 +168,42 @@ impl Transaction {
         Ok(done.rows_affected() > 0)
     }
 
-    /// A forge knows something, or never will, for this reason. What is wanted since then is still to be told.
+    /// A forge knows something, or does not take it, for this reason: then it is told again with another token alone. What
+    /// is wanted since then is still to be told.
     pub(crate) async fn told(&mut self, one: &ToTell, never: Option<&str>, now_ms: u64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE statuses SET told = $4, tries = 0 WHERE identity = $1 AND commit_id = $2 AND context = $3")
-            .bind(&one.identity)
-            .bind(one.commit.as_str())
-            .bind(&one.context)
-            .bind(one.version)
-            .execute(&mut *self.tx)
-            .await?;
+        sqlx::query(
+            "UPDATE statuses SET told = $4, refused = $5, tries = 0
+             WHERE identity = $1 AND commit_id = $2 AND context = $3",
+        )
+        .bind(&one.identity)
+        .bind(one.commit.as_str())
+        .bind(&one.context)
+        .bind(one.version)
+        .bind(never.is_some())
+        .execute(&mut *self.tx)
+        .await?;
         self.note_trouble(&one.identity, never, now_ms).await
     }
 
-    /// A forge could not be told. Nothing more of the repository is told before `not_before_ms`.
+    /// A forge could not be told, and is to be told at `not_before_ms`; nothing of the repository before `heeds_ms`, when it
+    /// said that it wants to be left alone.
     pub(crate) async fn tell_later(
         &mut self,
         one: &ToTell,
-        not_before_ms: u64,
+        (not_before_ms, heeds_ms): (u64, Option<u64>),
         why: &str,
         now_ms: u64,
     ) -> Result<(), StoreError> {
+        if let Some(heeds_ms) = heeds_ms {
+            sqlx::query("UPDATE reporting SET not_before_ms = $2 WHERE identity = $1")
+                .bind(&one.identity)
+                .bind(int(heeds_ms))
+                .execute(&mut *self.tx)
+                .await?;
+        }
         sqlx::query(
-            "UPDATE statuses SET not_before_ms = $4,
-                    tries = tries + (commit_id = $2 AND context = $3)
-             WHERE identity = $1 AND told < version",
+            "UPDATE statuses SET not_before_ms = $4, tries = tries + 1
+             WHERE identity = $1 AND commit_id = $2 AND context = $3",
         )
         .bind(&one.identity)
         .bind(one.commit.as_str())
@@ -303,7 +322,7 @@ impl Transaction {
         sqlx::query(
             "INSERT INTO statuses (identity, commit_id, context, build, wanted) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT DO UPDATE SET build = excluded.build, wanted = excluded.wanted, version = version + 1,
-                    tries = 0
+                    tries = 0, not_before_ms = 0
              WHERE excluded.build > build OR (excluded.build = build AND excluded.wanted <> wanted)",
         )
         .bind(identity)
