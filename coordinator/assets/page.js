@@ -85,21 +85,35 @@
   const known = (it) => [it.closest("[id]")?.id, it.tagName, it.getAttribute("href"), it.form?.getAttribute("action"), it.name,
     it.matches("button, [type=checkbox]") && it.value, it.dataset.copy, it.dataset.open].join(" ");
 
+  // A part that cannot be put in its place yet: only the newest of each, so that none takes the place of a newer one.
+  const held = new Map();
+  const hold = (id, html, on, ...events) => {
+    const waits = held.has(id);
+    held.set(id, html);
+    // A listener for each that came would keep them all.
+    if (waits) return;
+    const go = () => {
+      for (const event of events) on.removeEventListener(event, go);
+      // Not before the focus is where it goes: a key leads from field to field, and the next must still be there.
+      setTimeout(() => {
+        if (!held.has(id)) return;
+        const newest = held.get(id);
+        held.delete(id);
+        swap(id, newest);
+      });
+    };
+    for (const event of events) on.addEventListener(event, go);
+  };
+
   const swap = (id, html) => {
     const old = document.getElementById(id);
     // It has no place for this part: by now it is another page.
     if (!old || old.closest("[hidden]")) return location.reload();
     const typing = old.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
-    if (typing) {
-      // Not before the focus is where it goes: a key leads from field to field, and the next must still be there.
-      document.activeElement.addEventListener("blur", () => setTimeout(() => swap(id, html)), { once: true });
-      return;
-    }
-    // What is pressed at this moment must still be there when it is let go.
-    if (one(":active", old)) {
-      addEventListener("pointerup", () => setTimeout(() => swap(id, html)), { once: true });
-      return;
-    }
+    if (typing) return hold(id, html, document.activeElement, "blur");
+    // What is pressed at this moment must still be there when it is let go, or taken to be dragged or scrolled.
+    if (one(":active", old)) return hold(id, html, window, "pointerup", "pointercancel", "dragend");
+    held.delete(id);
     const fresh = document.createElement("template");
     fresh.innerHTML = html;
     if (plain(old) === plain(fresh.content)) return;
@@ -152,14 +166,19 @@
   // The line. A browser comes again by itself after most breaks; after the others it is done here. A page that
   // nobody sees gives its line back, since a browser has few of them.
 
+  // How long a line is believed in of which nothing is heard, in milliseconds: a sign of life comes more often.
+  const SILENCE = 30_000;
   const state = one(".line-state");
   let line = null;
+  let heard = 0;
   let over = !body.dataset.live;
   let again = 0;
   const connect = () => {
     clearTimeout(again);
     if (over || line) return;
     line = new EventSource(body.dataset.live);
+    heard = Date.now();
+    for (const any of ["hello", "part", "alive"]) line.addEventListener(any, () => { heard = Date.now(); });
     line.addEventListener("hello", (event) => {
       state.hidden = true;
       if (JSON.parse(event.data).version !== body.dataset.version) location.reload();
@@ -184,6 +203,13 @@
     line?.close();
     line = null;
   };
+  // A machine that is frozen, or a network that swallows everything, says nothing of it.
+  setInterval(() => {
+    if (!line || Date.now() - heard < SILENCE) return;
+    state.hidden = false;
+    disconnect();
+    connect();
+  }, SILENCE / 4);
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) disconnect();
     else {

@@ -223,8 +223,10 @@ impl Live {
             } else {
                 match self.wait().await {
                     Woken::Changed => {}
-                    // What is no event says that the line is alive.
-                    Woken::Quiet => self.events.push_back(Bytes::from_static(b":\n\n")),
+                    Woken::Quiet => {
+                        let alive = self.event("alive", &())?;
+                        self.events.push_back(alive);
+                    }
                     Woken::Ending => return Ok(None),
                 }
             }
