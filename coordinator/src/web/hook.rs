@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::header::CONTENT_LENGTH;
@@ -13,12 +13,13 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use buildr::process::clock::now_ms;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use data_encoding::HEXLOWER;
+use futures_util::StreamExt as _;
 use protocol::api::{DeliveryView, Forge, Received};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::Web;
 use super::api::Answer;
@@ -59,18 +60,36 @@ impl Room {
         Self(Semaphore::new(ROOM_MIB as usize))
     }
 
-    /// Waits for room for a delivery that says how long it is; one that does not may be of any length.
-    async fn take(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, Refusal> {
-        let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        let length = length.unwrap_or(LONGEST);
-        if length > LONGEST {
+    /// Reads a delivery whole. It takes room for each MiB of which something has arrived, and waits for that: who says
+    /// that much will come and sends nothing takes nobody's room.
+    async fn whole(&self, headers: &HeaderMap, body: Body) -> Answer<(Bytes, SemaphorePermit<'_>)> {
+        let says = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        if says.is_some_and(|length| length > LONGEST) {
             return Err(too_large());
         }
-        let needs = u32::try_from(length >> 20).unwrap_or(ROOM_MIB) + 1;
-        let taken = timeout(ARRIVES_WITHIN, self.0.acquire_many(needs)).await;
-        taken.ok().and_then(Result::ok).ok_or_else(|| {
-            Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too much is delivered at the same time; send it again later")
-        })
+        let full = || {
+            let sentence = "too much is delivered at the same time; send it again later";
+            Refusal::new(StatusCode::TOO_MANY_REQUESTS, sentence)
+        };
+        let until = Instant::now() + ARRIVES_WITHIN;
+        let (mut parts, mut whole) = (body.into_data_stream(), BytesMut::new());
+        let mut room = self.0.try_acquire_many(0).map_err(|_| full())?;
+        loop {
+            let part = timeout_at(until, parts.next()).await.map_err(|_| too_slow())?;
+            // Its sender went away and hears nothing of this.
+            let Some(part) = part.transpose().map_err(|_| too_slow())? else { break };
+            if whole.len() + part.len() > LONGEST {
+                return Err(too_large());
+            }
+            whole.extend_from_slice(&part);
+            let needs = u32::try_from(whole.len().div_ceil(1 << 20)).unwrap_or(ROOM_MIB);
+            let more = needs.saturating_sub(u32::try_from(room.num_permits()).unwrap_or(ROOM_MIB));
+            if more > 0 {
+                let taken = timeout_at(until, self.0.acquire_many(more)).await;
+                room.merge(taken.ok().and_then(Result::ok).ok_or_else(full)?);
+            }
+        }
+        Ok((whole.freeze(), room))
     }
 }
 
@@ -101,8 +120,7 @@ async fn deliver_to(
 async fn arrive(web: &Web, forge: &str, key: Option<&str>, request: Request) -> Told {
     let forge: Forge = forge.parse().map_err(|_| nothing_here())?;
     let (parts, body) = request.into_parts();
-    let _room = web.hooks.take(&parts.headers).await?;
-    let body = whole(body).await?;
+    let (body, _room) = web.hooks.whole(&parts.headers, body).await?;
     let headers = that_matter(&parts.headers);
     let seen = if forge == Forge::Generic { forge } else { hook::forge_of(&headers) };
     let found = match key {
@@ -112,13 +130,8 @@ async fn arrive(web: &Web, forge: &str, key: Option<&str>, request: Request) -> 
     accept(web, found, seen, headers, body).await
 }
 
-async fn whole(body: Body) -> Answer<Bytes> {
-    match timeout(ARRIVES_WITHIN, to_bytes(body, LONGEST)).await {
-        Ok(Ok(body)) => Ok(body),
-        // It is too long, or its sender went away and hears nothing of this.
-        Ok(Err(_)) => Err(too_large()),
-        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the delivery did not arrive in time; send it again")),
-    }
+fn too_slow() -> Refusal {
+    Refusal::new(StatusCode::REQUEST_TIMEOUT, "the delivery did not arrive in time; send it again")
 }
 
 fn too_large() -> Refusal {
