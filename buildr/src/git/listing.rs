@@ -1,6 +1,7 @@
 //! What a repository offers, and which of it is meant.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use git2::{Remote, RemoteHead, Repository};
 use protocol::{Branch, CommitId};
@@ -17,6 +18,16 @@ pub(super) struct Listing {
     pub(super) refs: BTreeMap<String, git2::Oid>,
     /// The full name of the branch that HEAD means.
     head: Option<String>,
+}
+
+/// The name of a ref that a server offers. Git takes any bytes for one, and git2 panics at what is no UTF-8: nobody asks
+/// for such a ref here, and it is in nobody's way.
+fn name_of<'h>(head: &'h RemoteHead<'_>) -> Option<&'h str> {
+    catch_unwind(AssertUnwindSafe(|| head.name())).ok()
+}
+
+fn target_of<'h>(head: &'h RemoteHead<'_>) -> Option<&'h str> {
+    catch_unwind(AssertUnwindSafe(|| head.symref_target())).ok().flatten()
 }
 
 /// What is to be checked out.
@@ -63,11 +74,12 @@ impl Listing {
     /// From a connection that is, or was, open.
     pub(super) fn of_remote(remote: &Remote<'_>) -> Result<Self, git2::Error> {
         let heads = remote.list()?;
-        let named = heads.iter().find(|h| h.name() == "HEAD").and_then(RemoteHead::symref_target).map(str::to_owned);
+        let named = heads.iter().find(|head| name_of(head) == Some("HEAD")).and_then(target_of).map(str::to_owned);
         // A server that does not say where HEAD points leaves us the branch with the same commit.
         let guessed = || remote.default_branch().ok().and_then(|name| name.as_str().ok().map(str::to_owned));
-        let refs = heads.iter().filter(|head| !head.name().ends_with("^{}"));
-        Ok(Self { head: named.or_else(guessed), refs: refs.map(|h| (h.name().to_owned(), h.oid())).collect() })
+        let refs = heads.iter().filter_map(|head| Some((name_of(head)?, head.oid())));
+        let refs = refs.filter(|(name, _)| !name.ends_with("^{}")).map(|(name, oid)| (name.to_owned(), oid)).collect();
+        Ok(Self { head: named.or_else(guessed), refs })
     }
 
     /// From a repository on this machine's disk. Refs that lead nowhere are left out, as git itself does.
@@ -222,5 +234,23 @@ mod tests {
         assert!(matches!(error, GitError::NoHead { .. }), "{error}");
         let error = Listing::default().resolve("/r", &Asked::Head).unwrap_err();
         assert!(matches!(error, GitError::Empty { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_ref_whose_name_is_no_text_is_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Repository::init(folder.path()).unwrap();
+        let me = git2::Signature::now("me", "me@example.org").unwrap();
+        let tree = source.find_tree(source.treebuilder(None).unwrap().write().unwrap()).unwrap();
+        let tip = source.commit(Some("refs/heads/main"), &me, &me, "first", &tree, &[]).unwrap();
+        let line = [tip.to_string().as_bytes(), b" refs/tags/v\xe9\n"].concat();
+        std::fs::write(source.path().join("packed-refs"), line).unwrap();
+        let url = format!("file://{}", folder.path().display());
+        let mut remote = source.remote_anonymous(&url).unwrap();
+        remote.connect(git2::Direction::Fetch).unwrap();
+        assert!(remote.list().unwrap().iter().any(|head| name_of(head).is_none()), "it is offered");
+        let listing = Listing::of_remote(&remote).unwrap();
+        assert_eq!(listing.refs.get("refs/heads/main"), Some(&tip));
+        assert!(listing.refs.keys().all(|name| !name.contains("tags")), "{listing:?}");
     }
 }

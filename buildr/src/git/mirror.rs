@@ -188,6 +188,8 @@ impl<'a> Mirror<'a> {
 
     /// Removes what a killed process left of a download.
     fn sweep(&self) -> Result<(), GitError> {
+        // Nobody else has it while this one is held, and no download would get past it.
+        remove(&self.folder.join("shallow.lock"))?;
         let packs = self.folder.join("objects/pack");
         let Ok(files) = fs::read_dir(&packs) else { return Ok(()) };
         for file in files.flatten() {

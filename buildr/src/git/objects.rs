@@ -79,9 +79,15 @@ pub(super) fn write_refs(git_folder: &Path, refs: &BTreeMap<String, git2::Oid>) 
     fs::rename(&new, git_folder.join("packed-refs")).map_err(failed)
 }
 
-/// Copies the list of commits where a shallow history ends, if the history of `from` does.
+/// Copies the list of commits where a shallow history ends. Where the history of `from` is whole, that of `into` is no
+/// longer cut.
 pub(super) fn copy_shallow(from: &Path, into: &Path) -> Result<(), GitError> {
-    match fs::copy(from.join("shallow"), into.join("shallow")) {
+    let file = into.join("shallow");
+    let copied = match fs::copy(from.join("shallow"), &file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::remove_file(&file),
+        copied => copied.map(drop),
+    };
+    match copied {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(GitError::disk("copy the file shallow of", from)(error))
         }
