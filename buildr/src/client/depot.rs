@@ -37,16 +37,20 @@ impl DepotClient {
     /// # Errors
     /// When the depot is away, or refuses it.
     pub async fn put(&self, archive: &Path, sha256: &str) -> Result<(), ClientError> {
-        let head = self.0.send(self.0.request(Method::HEAD, &["depot", sha256], &[])).await;
-        match head {
-            Ok(_) => return Ok(()),
-            Err(error) if is_missing(&error) => {}
-            Err(error) => return Err(error),
-        }
         let file = File::open(archive).await.map_err(|error| self.local(archive, &error))?;
         let length = file.metadata().await.map_err(|error| self.local(archive, &error))?.len();
-        let request = self.0.request(Method::PUT, &["depot", sha256], &[]);
-        let request = request.header("content-length", length).body(Body::wrap_stream(ReaderStream::new(file)));
+        let size = [("bytes", length.to_string())];
+        let head = self.0.send(self.0.request(Method::HEAD, &["depot", sha256], &size)).await;
+        let request = self.0.request(Method::PUT, &["depot", sha256], &size);
+        let request = match head {
+            Ok(_) => return Ok(()),
+            Err(error) if is_missing(&error) => {
+                request.header("content-length", length).body(Body::wrap_stream(ReaderStream::new(file)))
+            }
+            // Without its bytes: what stands in the way is said in the answer, which has none to a HEAD.
+            Err(error) if error.is_too_large() => request,
+            Err(error) => return Err(error),
+        };
         let limit = ANSWER_TIME + Duration::from_secs(length / SLOWEST);
         let answer = tokio::time::timeout(limit, request.send()).await.map_err(|_| self.0.silent())?;
         let response = answer.map_err(|error| ClientError::of(&self.0.server, &error))?;

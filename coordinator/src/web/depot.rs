@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
@@ -14,6 +14,7 @@ use axum::routing::get;
 use data_encoding::HEXLOWER;
 use futures_util::StreamExt as _;
 use protocol::BuildNumber;
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::fs::{self, File};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -50,10 +51,27 @@ async fn admitted(web: &Web, headers: &HeaderMap) -> Answer<BuildNumber> {
     web.desk.store.build_of(shown.job).await?.ok_or_else(refused)
 }
 
-/// Of the build itself alone: what is not there is brought.
-async fn look(State(web): State<Arc<Web>>, Path(sha256): Path<String>, headers: HeaderMap) -> Answer<Response> {
+/// How long an archive is that somebody wants to bring.
+#[derive(Deserialize)]
+struct Size {
+    bytes: Option<u64>,
+}
+
+/// Of the build itself alone: what is not there is brought. One that is too long is refused here already, for who is
+/// refused while he sends may hear no more than that the line broke.
+async fn look(
+    State(web): State<Arc<Web>>,
+    Path(sha256): Path<String>,
+    Query(size): Query<Size>,
+    headers: HeaderMap,
+) -> Answer<Response> {
     let build = admitted(&web, &headers).await?;
-    let (_, length) = open(&web, build, &sha256).await?;
+    let (_, length) = match open(&web, build, &sha256).await {
+        Err(_) if size.bytes.is_some_and(|bytes| bytes > web.desk.config.artifact_limit) => {
+            return Err(too_long(web.desk.config.artifact_limit));
+        }
+        opened => opened?,
+    };
     Ok(([(CONTENT_LENGTH, length)], Body::empty()).into_response())
 }
 
@@ -90,6 +108,7 @@ pub(super) async fn open(web: &Web, build: BuildNumber, sha256: &str) -> Answer<
 async fn bring(
     State(web): State<Arc<Web>>,
     Path(sha256): Path<String>,
+    Query(size): Query<Size>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer<StatusCode> {
@@ -101,6 +120,9 @@ async fn bring(
         return Ok(StatusCode::OK);
     }
     let most = web.desk.config.artifact_limit;
+    if size.bytes.is_some_and(|bytes| bytes > most) {
+        return Err(too_long(most));
+    }
     let folder = archives.make_folder(build).map_err(|error| broken(&error))?;
     let aside = folder.join(format!(".{}", uuid::Uuid::new_v4().simple()));
     let written = write(body, &aside, most).await;
@@ -124,17 +146,21 @@ async fn write(body: Body, into: &std::path::Path, most: u64) -> Answer<String> 
         let piece = piece.map_err(|_| Refusal::bad_request("the archive did not arrive whole; send it again"))?;
         length += piece.len() as u64;
         if length > most {
-            let sentence = format!(
-                "an archive of artifacts is at most {} MiB on this farm; keep less, or have its owner raise --artifact-limit",
-                most >> 20
-            );
-            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, sentence));
+            return Err(too_long(most));
         }
         digest.update(&piece);
         file.write_all(&piece).await.map_err(|error| broken(&error))?;
     }
     file.sync_data().await.map_err(|error| broken(&error))?;
     Ok(HEXLOWER.encode(&digest.finalize()))
+}
+
+fn too_long(most: u64) -> Refusal {
+    let sentence = format!(
+        "an archive of artifacts is at most {} MiB on this farm; keep less, or have its owner raise --artifact-limit",
+        most >> 20
+    );
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, sentence)
 }
 
 fn broken(error: &io::Error) -> Refusal {

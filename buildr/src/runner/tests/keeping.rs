@@ -33,11 +33,11 @@ fn answer(farm: &TcpListener, status: &str, body: &[u8]) {
     stream.write_all(body).unwrap();
 }
 
-/// Such a job on a farm that answers so, whatever it is asked.
-async fn answered(status: &'static str, not_twice: bool) -> Ran {
+/// Such a job on a farm that answers so, as often as it is asked.
+async fn answered(status: &'static str, times: usize, not_twice: bool) -> Ran {
     let farm = TcpListener::bind("127.0.0.1:0").unwrap();
     let ground = ground(farm.local_addr().unwrap().port());
-    let answering = std::thread::spawn(move || answer(&farm, status, b""));
+    let answering = std::thread::spawn(move || (0..times).for_each(|_| answer(&farm, status, b"")));
     let ran = run_on(ground, plan(not_twice)).await;
     answering.join().unwrap();
     ran
@@ -45,7 +45,7 @@ async fn answered(status: &'static str, not_twice: bool) -> Ran {
 
 #[tokio::test]
 async fn a_farm_that_takes_nothing_so_large_is_the_users_to_mend() {
-    let ran = answered("413 Payload Too Large", false).await;
+    let ran = answered("413 Payload Too Large", 2, false).await;
     ran.check("passed", "a passed, b passed");
     assert!(ran.log("a")[0].starts_with("the artifacts could not be kept: "), "{}", ran.logs);
 }
@@ -53,7 +53,7 @@ async fn a_farm_that_takes_nothing_so_large_is_the_users_to_mend() {
 #[tokio::test]
 async fn a_stage_whose_artifacts_the_farm_cannot_keep_has_not_passed() {
     for not_twice in [false, true] {
-        let ran = answered("401 Unauthorized", not_twice).await;
+        let ran = answered("401 Unauthorized", 1, not_twice).await;
         ran.check("errored", "a errored, b skipped: a errored");
         assert_eq!(ran.ending.outcome, Outcome::Errored { cause: Cause::Daemon });
         assert_eq!(ran.ending.again, !not_twice, "what must not run twice is not tried again for its artifacts");
