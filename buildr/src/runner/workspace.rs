@@ -222,12 +222,14 @@ impl WorkFolder {
         for entry in std::fs::read_dir(&self.root).map_err(problem)? {
             let entry = entry.map_err(problem)?;
             let folder = entry.path();
-            if is_being_made(&entry) {
+            // Whatever else lies there is somebody else's, also when it has a lock of its own.
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if !is_folder || !is_workspace(&entry) {
                 continue;
             }
             let Ok(lock) = File::open(folder.join(LOCK)) else {
                 // Nothing, unless its process ended between its lock and itself. What is not empty is somebody else's.
-                removed += usize::from(is_workspace(&entry) && std::fs::remove_dir(&folder).is_ok());
+                removed += usize::from(std::fs::remove_dir(&folder).is_ok());
                 continue;
             };
             if lock.try_lock().is_ok() {

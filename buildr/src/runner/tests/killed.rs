@@ -29,7 +29,9 @@ async fn what_was_half_removed_is_removed_by_the_next_sweep() {
     for entries in 0.. {
         let root = tempfile::tempdir().unwrap();
         let work = WorkFolder::at(root.path()).unwrap();
+        // With a lock of its own, which nobody holds now.
         fs::create_dir(root.path().join("somebody-elses")).unwrap();
+        fs::write(root.path().join("somebody-elses/lock"), "").unwrap();
         let workspace = work.open().await.unwrap();
         fs::create_dir(workspace.folder().join("hand")).unwrap();
         fs::write(workspace.folder().join("hand/value"), "7").unwrap();
@@ -38,6 +40,7 @@ async fn what_was_half_removed_is_removed_by_the_next_sweep() {
         work.sweep(&ScriptedExecutor::new()).await.unwrap();
         let left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["somebody-elses"], "killed after {entries} entries");
+        assert!(root.path().join("somebody-elses/lock").exists());
         if whole {
             assert_eq!(entries, 6);
             return;
