@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use protocol::CommitId;
+use protocol::{CommitId, RepoUrl};
 
 use super::node::{Entry, Node, Shape};
 use super::source::{Problem, Source, Span, Spanned, Text, quoted};
@@ -29,6 +29,18 @@ pub struct RemoteFile {
     pub reference: Option<String>,
     /// The file's path from the repository's root.
     pub file: String,
+}
+
+impl RemoteFile {
+    /// The repository for people, without a password that its address may hold.
+    #[must_use]
+    pub fn repo_shown(&self) -> String {
+        match (self.repo.parse::<RepoUrl>(), self.repo.rsplit_once('@')) {
+            (Ok(repo), _) => repo.to_string(),
+            (Err(_), Some((_, place))) => format!("***@{place}"),
+            (Err(_), None) => self.repo.clone(),
+        }
+    }
 }
 
 /// A file of another repository, brought.
@@ -241,7 +253,7 @@ impl Reader<'_> {
         let wanted =
             if file.reference.is_some() { "see that it is there, and that this machine may read it" } else { HELP };
         let fetched = self.sources.remote.fetch(file).map_err(|why| {
-            let message = format!("{} of {} cannot be included: {why}", quoted(&file.file), quoted(&file.repo));
+            let message = format!("{} of {} cannot be included: {why}", quoted(&file.file), quoted(&file.repo_shown()));
             self.source.problem(place, message, wanted)
         })?;
         let moves = |reference: &str| matches!(reference, "main" | "master" | "develop" | "trunk" | "HEAD");

@@ -1,6 +1,8 @@
 //! From the code to the plan: what the build changes, what its manifests say, and what comes of both.
 
 use std::path::Path;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use protocol::job::WorkOrder;
 use protocol::{Cause, Ending};
@@ -60,7 +62,8 @@ pub(super) async fn plan(
         log.say(&format!("warning: {warning}")).await;
     }
     for included in reading.project.pipelines.iter().flat_map(|pipeline| &pipeline.included) {
-        let RemoteFile { repo, file, .. } = &included.file;
+        let RemoteFile { file, .. } = &included.file;
+        let repo = included.file.repo_shown();
         log.say(&format!("include {file} of {repo}, at {}", included.commit.short())).await;
     }
     Ok(planned)
@@ -91,7 +94,8 @@ async fn read(
         Source::Clone(checkouts) => Some(if order.trusted { checkouts.clone() } else { checkouts.anonymous() }),
         Source::Tree(_) | Source::Committed(_) | Source::InPlace(_) => rooms.includes.cloned(),
     };
-    let fetched = includes.map(|checkouts| Repositories::new(checkouts, stop.token().child_token()));
+    let fetched =
+        includes.map(|checkouts| Repositories::new(checkouts, stop.token().child_token()).within(rooms.times.clone));
     let folder = checkout.to_owned();
     let reading = blocking(move || {
         let includes: &dyn Includes = match &fetched {
@@ -125,6 +129,8 @@ fn facts(order: &WorkOrder, sourced: &Sourced) -> Facts {
 pub struct Repositories {
     checkouts: Checkouts,
     stop: CancellationToken,
+    /// Until when it may take, and how long that was.
+    until: Option<(Instant, Duration)>,
     runtime: Handle,
 }
 
@@ -133,16 +139,35 @@ impl Repositories {
     /// may block.
     #[must_use]
     pub fn new(checkouts: Checkouts, stop: CancellationToken) -> Self {
-        Self { checkouts, stop, runtime: Handle::current() }
+        Self { checkouts, stop, until: None, runtime: Handle::current() }
+    }
+
+    /// The same, where all that is asked of them may take this long from now on.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Self {
+        Self { until: Some((Instant::now() + limit, limit)), ..self }
     }
 }
 
 impl Includes for Repositories {
     fn fetch(&self, file: &RemoteFile) -> Result<Fetched, String> {
         let repo = file.repo.parse().map_err(|error| format!("{error}"))?;
-        let reading =
-            self.checkouts.read_file_at(&repo, file.reference.as_deref(), &file.file, MAX_INCLUDED, &self.stop);
-        let read = tokio::task::block_in_place(|| self.runtime.block_on(reading)).map_err(|error| sentence(&error))?;
+        let stop = self.stop.child_token();
+        let reading = self.checkouts.read_file_at(&repo, file.reference.as_deref(), &file.file, MAX_INCLUDED, &stop);
+        let reading = async {
+            let Some((until, limit)) = self.until else { return reading.await.map_err(|error| sentence(&error)) };
+            let mut reading = pin!(reading);
+            tokio::select! {
+                read = &mut reading => read.map_err(|error| sentence(&error)),
+                () = tokio::time::sleep_until(until.into()) => {
+                    // It is over before anything else touches what it works on.
+                    stop.cancel();
+                    reading.await.ok();
+                    Err(format!("what is included took longer than {} s to be brought", limit.as_secs()))
+                }
+            }
+        };
+        let read = tokio::task::block_in_place(|| self.runtime.block_on(reading))?;
         Ok(Fetched { bytes: read.bytes, commit: read.commit })
     }
 }
