@@ -38,9 +38,11 @@ impl Life {
         };
         std::fs::create_dir_all(&lives).map_err(problem("make the folder", &lives))?;
         let boot = BootId::fresh();
-        let path = lives.join(boot.to_string());
-        let lock = File::create(&path).map_err(problem("write", &path))?;
-        lock.lock().map_err(problem("lock", &path))?;
+        // It has no life's name until it is locked: nobody ever finds it dead while it begins.
+        let (path, making) = (lives.join(boot.to_string()), lives.join(format!(".{boot}")));
+        let lock = File::create(&making).map_err(problem("write", &making))?;
+        lock.lock().map_err(problem("lock", &making))?;
+        std::fs::rename(&making, &path).map_err(problem("write", &path))?;
         Ok(Self { folder: folder.to_owned(), boot, _lock: lock })
     }
 
