@@ -37,6 +37,10 @@ const FLUSH: Duration = Duration::from_millis(20);
 /// How long the coordinator may be silent about something that was sent before it is sent again.
 const AGAIN: Duration = Duration::from_secs(10);
 
+/// The longest of such waits: they grow with the time for which nobody has answered, for what is sent stays in a queue
+/// until the coordinator is back.
+const LONGEST_AGAIN: Duration = Duration::from_secs(10 * 60);
+
 /// How long a log is kept for a coordinator that has recorded the result and never takes the log.
 const GIVE_UP: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -181,6 +185,7 @@ impl Sender {
         let mut health = self.link.health();
         let mut sent = Sent::default();
         let mut quiet_since = Instant::now();
+        let mut again_at = quiet_since + AGAIN;
         let mut recorded_since = None;
         loop {
             match self.send_new(&mut sent).await {
@@ -217,12 +222,16 @@ impl Sender {
                 }
                 () = tokio::time::sleep_until(lacking.unwrap_or_else(Instant::now)), if lacking.is_some() => {
                     sent.say_what_lacks();
+                    continue;
                 }
-                () = tokio::time::sleep_until(quiet_since + AGAIN), if self.awaits_an_answer() => {
+                () = tokio::time::sleep_until(again_at), if self.awaits_an_answer() => {
                     self.rewind(&mut sent);
-                    quiet_since = Instant::now();
+                    let now = Instant::now();
+                    again_at = now + (now.duration_since(quiet_since) / 6).clamp(AGAIN, LONGEST_AGAIN);
+                    continue;
                 }
             }
+            again_at = quiet_since + AGAIN;
         }
     }
 
