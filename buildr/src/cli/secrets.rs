@@ -198,7 +198,8 @@ mod tests {
             }
             (Err(error), Err(part)) => {
                 assert!(error.to_string().contains(part), "{error}");
-                assert!(!error.to_string().contains("s3"), "a value is told: {error}");
+                // No name of a folder has such a sign by chance.
+                assert!(!error.to_string().contains("s%"), "a value is told: {error}");
             }
             (got, expect) => panic!("{got:?} instead of {expect:?}"),
         }
@@ -217,14 +218,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_is_said_without_its_value() {
-        check(None, "TOKEN=s3", Err("the value of TOKEN has 2 characters"));
+        check(None, "TOKEN=s%", Err("the value of TOKEN has 2 characters"));
         check(None, "TOKEN=", Err("has 0 characters"));
-        check(None, "A=long enough\ns3cret\n", Err("secrets:2: this is not NAME=VALUE"));
-        check(None, "1X=s3cret", Err(":1: this is not"));
-        check(None, "BUILDR_STAGE=s3cret", Err("buildr's own"));
-        check(None, "CI=s3cret", Err("buildr's own"));
-        check(Some("KEY"), &"s3".repeat(60_000), Err("longer than 100 KiB"));
-        let error = read(None, "TOKEN=s3cret", 0o644).unwrap_err();
+        check(None, "A=long enough\ns%cret\n", Err("secrets:2: this is not NAME=VALUE"));
+        check(None, "1X=s%cret", Err(":1: this is not"));
+        check(None, "BUILDR_STAGE=s%cret", Err("buildr's own"));
+        check(None, "CI=s%cret", Err("buildr's own"));
+        check(Some("KEY"), &"s%".repeat(60_000), Err("longer than 100 KiB"));
+        let error = read(None, "TOKEN=s%cret", 0o644).unwrap_err();
         assert!(error.to_string().contains("chmod o-rwx"), "{error}");
         let error = SecretArgs { files: vec!["/nowhere/x".to_owned()] }.read().unwrap_err();
         assert!(error.to_string().contains("/nowhere/x") && error.source().is_some(), "{error}");
