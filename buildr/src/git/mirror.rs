@@ -34,6 +34,10 @@ const REQUESTS: [&str; 2] = ["refs/pull/*/head", "refs/merge-requests/*/head"];
 /// Where they offer the merge of one with its target: what stands before its number, and behind.
 pub(super) const REQUEST_MERGES: [(&str, &str); 2] = [("refs/pull/", "/merge"), ("refs/merge-requests/", "/merge")];
 
+/// The file that lies in a mirror for as long as objects are copied into it. They come in no order, unlike a download,
+/// which is here as a whole or not at all: a commit may be here and its files not.
+const COPYING: &str = "copying";
+
 /// The locks of this process's tasks, by mirror.
 #[derive(Debug, Default)]
 pub(super) struct Locks(Mutex<HashMap<PathBuf, Weak<RwLock<()>>>>);
@@ -81,16 +85,18 @@ impl<'a> Mirror<'a> {
 
     /// Whether it holds all that the checkout of `want` needs, as of `listing`.
     pub(super) fn has(&self, listing: &Listing, want: &Want) -> bool {
-        let Ok(mirror) = self.open() else { return false };
-        if !has_commit(&mirror, want.commit) {
-            return false;
-        }
+        let Some(mirror) = self.open_whole().filter(|mirror| has_commit(mirror, want.commit)) else { return false };
         want.pinned.is_some() || refs_of(&mirror).is_ok_and(|refs| refs.iter().eq(listing.kept()))
     }
 
     /// The commit to check out, if it is here.
     pub(super) fn holds(&self, commit: git2::Oid) -> bool {
-        self.open().is_ok_and(|mirror| has_commit(&mirror, commit))
+        self.open_whole().is_some_and(|mirror| has_commit(&mirror, commit))
+    }
+
+    /// Opens it unless a copy into it was broken off, which has to be made again then.
+    fn open_whole(&self) -> Option<Repository> {
+        self.open().ok().filter(|_| !self.folder.join(COPYING).exists())
     }
 
     /// Takes what is new over a connection. Only with [`Mirror::hold`].
@@ -152,6 +158,8 @@ impl<'a> Mirror<'a> {
         session: &Session<'_>,
     ) -> Result<(), GitError> {
         session.progress.say(format!("copying the objects of {}", self.url));
+        let copying = self.folder.join(COPYING);
+        fs::write(&copying, "").map_err(GitError::disk("write", copying.clone()))?;
         objects::copy_objects(&source.commondir().join("objects"), &self.folder.join("objects"), session.stop)?;
         objects::copy_shallow(source.commondir(), &self.folder)?;
         let packed = self.open().and_then(|mirror| objects::pack_loose(&mirror, session.stop));
@@ -159,7 +167,8 @@ impl<'a> Mirror<'a> {
             true => GitError::Cancelled,
             false => GitError::of_files(&error, self.url, "write to", &self.folder),
         })?;
-        objects::write_refs(&self.folder, &listing.kept().map(|(n, o)| (n.clone(), *o)).collect())
+        objects::write_refs(&self.folder, &listing.kept().map(|(n, o)| (n.clone(), *o)).collect())?;
+        remove(&copying)
     }
 
     /// Makes it, empty, unless it is there. Only with [`Mirror::hold`].

@@ -99,7 +99,8 @@ pub(super) fn copy_shallow(from: &Path, into: &Path) -> Result<(), GitError> {
 fn copy_folder(from: &Path, into: &Path, stop: &CancellationToken) -> Result<bool, GitError> {
     let failed = |source| GitError::Disk { doing: "copy the objects of", path: from.to_owned(), source };
     let packs = pack_files(from).map_err(failed)?;
-    for pack in &packs {
+    // Backwards: each pack before its index, so that no index is ever without its pack.
+    for pack in packs.iter().rev() {
         if !copy_one(from, into, &Path::new("pack").join(pack), stop)? {
             return Ok(false);
         }
@@ -142,7 +143,7 @@ fn copy_one(from: &Path, into: &Path, name: &Path, stop: &CancellationToken) -> 
     }
 }
 
-/// The packs' names, each pack before its index, so that no index is ever without its pack.
+/// The names of the packs and their indexes.
 fn pack_files(objects: &Path) -> io::Result<BTreeSet<String>> {
     let known = |name: &String| name.ends_with(".pack") || name.ends_with(".idx");
     let files = names(&objects.join("pack"))?.into_iter().filter(known);

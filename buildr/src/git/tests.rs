@@ -272,6 +272,30 @@ async fn a_damaged_mirror_is_made_anew() {
 }
 
 #[tokio::test]
+async fn a_copy_that_broke_off_is_made_again_even_if_the_commit_is_in_it() {
+    let ground = Ground::with_commit();
+    let new = ground.commit("main", "hello.txt", "second");
+    // What lies in another folder is copied last: the commit will be in the mirror, and what lies there not.
+    let old = Oid::hash_object(git2::ObjectType::Blob, b"first").unwrap();
+    let (name, elsewhere) = (old.to_string(), ground.path("elsewhere"));
+    let (own, there) = (ground.path("source/.git/objects"), elsewhere.join(&name[..2]).join(&name[2..]));
+    fs::create_dir_all(there.parent().unwrap()).unwrap();
+    fs::rename(own.join(&name[..2]).join(&name[2..]), ground.path("kept")).unwrap();
+    fs::create_dir_all(own.join("info")).unwrap();
+    fs::write(own.join("info/alternates"), format!("{}\n", elsewhere.display())).unwrap();
+    fs::create_dir(&there).unwrap();
+    let broken_off = ground.check_out(Some("main"), Some(new), "a").await;
+    assert!(matches!(broken_off, Err(GitError::Disk { .. })), "{broken_off:?}");
+    assert!(Repository::open_bare(ground.mirror()).unwrap().find_commit(new).is_ok());
+
+    fs::remove_dir(&there).unwrap();
+    fs::rename(ground.path("kept"), &there).unwrap();
+    ground.check_out(Some("main"), Some(new), "b").await.unwrap();
+    let checkout = Repository::open(ground.path("b")).unwrap();
+    assert_eq!(checkout.find_blob(old).unwrap().content(), b"first", "its history is whole");
+}
+
+#[tokio::test]
 async fn a_commit_that_no_disk_may_have_is_no_damaged_mirror() {
     let ground = Ground::with_commit();
     let blob = ground.source.blob(b"payload").unwrap();
