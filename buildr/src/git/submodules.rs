@@ -92,8 +92,8 @@ impl Submodules<'_> {
             let missing = || refused(&format!("it does not say where {} comes from", link.path));
             let section = named.get(&link.path).ok_or_else(missing)?;
             let written = section.url.as_deref().ok_or_else(missing)?;
-            let from =
-                url_of(&order.repo, written).map_err(|why| refused(&format!("{} at {written:?}: {why}", link.path)))?;
+            let from = url_of(&order.repo, written)
+                .map_err(|why| refused(&format!("{} at {:?}: {why}", link.path, public_url(written))))?;
             let from = order.at(from);
             from.allowed().map_err(wrap)?;
             let into = within(checkout, &link.path).map_err(wrap)?;

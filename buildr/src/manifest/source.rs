@@ -1,5 +1,6 @@
 //! The text of a manifest, places in it, and what is shown of it when something there is wrong.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -94,7 +95,7 @@ impl Text {
         let start = self.char_boundary(span.start);
         let end = self.char_boundary(span.end).max(start);
         let range = self.line_range(start);
-        let line = &self.text[range.clone()];
+        let line = &*without_passwords(&self.text[range.clone()]);
         Problem {
             file: self.name.clone(),
             line: self.line(start),
@@ -108,6 +109,21 @@ impl Text {
     fn char_boundary(&self, offset: usize) -> usize {
         self.text.floor_char_boundary(offset)
     }
+}
+
+/// A line whose addresses show no password, as long as it was: what is wrong is printed in logs, which more people read
+/// than the manifest.
+fn without_passwords(line: &str) -> Cow<'_, str> {
+    let mut shown = Cow::Borrowed(line);
+    for (at, scheme) in line.match_indices("://") {
+        let begin = at + scheme.len();
+        let authority = line[begin..].split(['/', ' ', '\t', '"', '\'']).next().unwrap_or("");
+        let Some(end) = authority.rfind('@') else { continue };
+        if let Some(colon) = authority[..end].find(':') {
+            shown.to_mut().replace_range(begin + colon + 1..begin + end, &"*".repeat(end - colon - 1));
+        }
+    }
+    shown
 }
 
 /// The texts of a manifest: its own, then those that it includes. Places count through all of them, so that a
@@ -326,6 +342,18 @@ mod tests {
           |    ^^^
           = write it right
         ");
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_not_shown() {
+        assert_snapshot!(mark("- https://ada:pä@ss@example.org/x, ssh://git@h:22/a two", "two"), @"
+        f.yml:1:53: wrong
+          |
+        1 | - https://ada:******@example.org/x, ssh://git@h:22/a two
+          |                                                      ^^^
+          = write it right
+        ");
+        assert_eq!(without_passwords("image: debian # https://x:8080/@y"), "image: debian # https://x:8080/@y");
     }
 
     #[test]
