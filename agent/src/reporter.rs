@@ -1,7 +1,8 @@
 //! Tells the coordinator what happens in one claim's job: to the disk first, and from there, in order and as often
 //! as it takes, over the link.
 
-use std::collections::HashMap;
+mod sent;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use protocol::{ClaimId, LogName};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::sent::Sent;
+pub(crate) use self::sent::{Kept, Marks};
 use crate::claims::Claims;
 use crate::spool::ClaimSpool;
 
@@ -105,39 +108,6 @@ impl EventSink for Reporter {
     }
 }
 
-/// What of a claim is in the coordinator's store, as far as it said so.
-#[derive(Debug, Default)]
-pub(crate) struct Kept {
-    /// How much of each log.
-    pub(crate) logs: HashMap<LogName, Mark>,
-    /// How many events, at the most that it ever said: what must not run twice may begin by that.
-    pub(crate) events: u64,
-    /// How many by its last word, which is less where the store was set back to an older backup.
-    pub(crate) last_events: u64,
-    /// How often it spoke of events: it does so when it misses some.
-    pub(crate) said: u64,
-    /// Whether it knows nothing of the claim, and will never take anything of it.
-    pub(crate) forgotten: bool,
-}
-
-/// How much of a log is in the coordinator's store.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Mark {
-    /// How many bytes from its beginning.
-    pub(crate) bytes: u64,
-    /// How often it said so: a word that says the same again means that something lacks behind it.
-    pub(crate) said: u64,
-}
-
-impl Kept {
-    fn bytes(&self, log: &LogName) -> u64 {
-        self.logs.get(log).map_or(0, |mark| mark.bytes)
-    }
-}
-
-/// What of a claim is in the coordinator's store, now and from now on.
-pub(crate) type Marks = watch::Receiver<Kept>;
-
 /// Sends a claim's spool until the coordinator has all of it.
 pub(crate) struct Sender {
     pub(crate) spool: Arc<ClaimSpool>,
@@ -159,24 +129,6 @@ pub(crate) struct Reads {
     pub(crate) packed: bool,
 }
 
-#[derive(Default)]
-struct Sent {
-    events: usize,
-    /// How often the coordinator had spoken of events when they were last looked at.
-    heard: u64,
-    logs: HashMap<LogName, u64>,
-    seen: HashMap<LogName, Seen>,
-}
-
-/// What the coordinator's words about a log came to.
-struct Seen {
-    mark: Mark,
-    /// When the mark moved last, or the log was sent again from there.
-    since: Instant,
-    /// Whether a piece came there since and the mark stayed: one before it did not.
-    lacks: bool,
-}
-
 impl Sender {
     /// Sends until everything is stored, then removes it from the disk. Ends early only when the link is closed;
     /// then the rest is sent by the agent's next life.
@@ -188,8 +140,8 @@ impl Sender {
         let mut again_at = quiet_since + AGAIN;
         let mut recorded_since = None;
         loop {
-            match self.send_new(&mut sent).await {
-                Ok(()) => {}
+            let failed = match self.send_new(&mut sent).await {
+                Ok(()) => false,
                 Err(LinkError::Closed) => return,
                 Err(error) => {
                     tracing::debug!(%error, "reports wait for the line");
@@ -198,9 +150,9 @@ impl Sender {
                     }
                     // The line says that it is up and still refuses: a pause keeps this from spinning.
                     tokio::time::sleep(FLUSH * 10).await;
-                    continue;
+                    true
                 }
-            }
+            };
             if *self.recorded.borrow() {
                 recorded_since.get_or_insert_with(Instant::now);
             }
@@ -208,7 +160,10 @@ impl Sender {
                 self.spool.remove();
                 return;
             }
-            let lacking = sent.lacking_until();
+            if failed {
+                continue;
+            }
+            let (lacking, rests) = (sent.lacking_until(), sent.logs_rest_until());
             tokio::select! {
                 changed = written.changed() => {
                     if changed.is_err() { return }
@@ -224,6 +179,7 @@ impl Sender {
                     sent.say_what_lacks();
                     continue;
                 }
+                () = tokio::time::sleep_until(rests.unwrap_or_else(Instant::now)), if rests.is_some() => continue,
                 () = tokio::time::sleep_until(again_at), if self.awaits_an_answer() => {
                     self.rewind(&mut sent);
                     let now = Instant::now();
@@ -238,7 +194,9 @@ impl Sender {
     /// Waits for more, for a moment, unless there is much already or something that others wait for.
     async fn gather(&self, sent: &Sent, written: &mut watch::Receiver<u64>) {
         let until = Instant::now() + FLUSH;
-        while self.unsent(sent) < CHUNK && !self.spool.is_urgent_after(sent.events) {
+        while (sent.logs_rest_until().is_some() || self.unsent(sent) < CHUNK)
+            && !self.spool.is_urgent_after(sent.events)
+        {
             match tokio::time::timeout_at(until, written.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => return,
@@ -246,6 +204,7 @@ impl Sender {
         }
     }
 
+    /// Sends what was not sent yet. Where the queue for logs is full they rest for a while, and events go on.
     async fn send_new(&self, sent: &mut Sent) -> Result<(), LinkError> {
         let events = self.spool.events_after(sent.events);
         let mut left = &events[..];
@@ -255,12 +214,22 @@ impl Sender {
             sent.events += together.len();
             left = rest;
         }
+        if sent.logs_rest_until().is_some_and(|until| Instant::now() < until) {
+            return Ok(());
+        }
         for (log, length) in self.spool.logs() {
             let from = sent.logs.entry(log.clone()).or_default();
             while *from < length {
-                self.send_log(&log, from, length).await?;
+                match self.send_log(&log, from, length).await? {
+                    Delivered::Full => {
+                        sent.let_logs_rest();
+                        return Ok(());
+                    }
+                    other => delivered(other)?,
+                }
             }
         }
+        sent.logs_went();
         Ok(())
     }
 
@@ -278,7 +247,7 @@ impl Sender {
     }
 
     /// Sends the next pieces of a log, and moves `from` behind those that the line has taken.
-    async fn send_log(&self, log: &LogName, from: &mut u64, length: u64) -> Result<(), LinkError> {
+    async fn send_log(&self, log: &LogName, from: &mut u64, length: u64) -> Result<Delivered, LinkError> {
         let (mut chunks, mut offset) = (Vec::new(), *from);
         let packed = self.reads.packed;
         let most = if packed { PACKED_CHUNK } else { CHUNK };
@@ -293,7 +262,7 @@ impl Sender {
         }
         let (taken, next) = self.link.log_all(&chunks).await;
         *from += chunks[..taken].iter().map(|chunk| chunk.bytes.len() as u64).sum::<u64>();
-        delivered(next?)
+        next
     }
 
     fn unsent(&self, sent: &Sent) -> usize {
@@ -340,37 +309,6 @@ impl Sender {
     }
 }
 
-impl Sent {
-    /// Takes in what was said of a log.
-    fn hear(&mut self, log: &LogName, mark: Mark) {
-        let new = || Seen { mark: Mark::default(), since: Instant::now(), lacks: false };
-        let seen = self.seen.entry(log.clone()).or_insert_with(new);
-        let before = std::mem::replace(&mut seen.mark, mark);
-        if before.bytes != mark.bytes {
-            (seen.since, seen.lacks) = (Instant::now(), false);
-        } else if before.said != mark.said {
-            seen.lacks = self.logs.get(log).is_some_and(|sent| *sent > mark.bytes);
-        }
-    }
-
-    /// Until when what lacks in a log may still come: pieces of it may be on their way out of order.
-    fn lacking_until(&self) -> Option<Instant> {
-        self.seen.values().filter(|seen| seen.lacks).map(|seen| seen.since + AGAIN).min()
-    }
-
-    /// A piece was lost, such as with a queue that somebody emptied: what follows the mark is sent again, once for as long
-    /// as nothing else is heard. Else whoever follows the log would see no more of it until its job is over.
-    fn say_what_lacks(&mut self) {
-        let now = Instant::now();
-        for (log, seen) in self.seen.iter_mut().filter(|(_, seen)| seen.lacks && seen.since + AGAIN <= now) {
-            if let Some(from) = self.logs.get_mut(log) {
-                *from = seen.mark.bytes.min(*from);
-            }
-            (seen.since, seen.lacks) = (now, false);
-        }
-    }
-}
-
 /// One event as it is, or several in one message.
 fn said_together(claim: ClaimId, events: &[Progress]) -> Report {
     match events {
@@ -390,10 +328,80 @@ fn said_together(claim: ClaimId, events: &[Progress]) -> Report {
 fn delivered(delivered: Delivered) -> Result<(), LinkError> {
     match delivered {
         Delivered::Yes => Ok(()),
-        Delivered::Full => Err(LinkError::Away("the queue for logs is full".to_owned())),
+        Delivered::Full => Err(LinkError::Away("the queue for reports is full".to_owned())),
         Delivered::Unroutable | Delivered::NoFarm => {
             Err(LinkError::Away("no coordinator has a queue for reports".to_owned()))
         }
         Delivered::Refused => Err(LinkError::Away("the broker does not let this agent report".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use protocol::Ending;
+    use protocol::LabelSet;
+    use protocol::control::Control;
+    use protocol::job::{ReplyTo, StatusMessage};
+    use protocol::link::JobDelivery;
+
+    use super::*;
+    use crate::spool::Spool;
+
+    /// A line whose queue for logs is full, and that counts what it is given.
+    struct Full {
+        health: watch::Sender<Health>,
+        reports: AtomicUsize,
+        logs: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl AgentLink for Full {
+        async fn next_job(&self, _: &[LabelSet]) -> Result<JobDelivery, LinkError> {
+            std::future::pending().await
+        }
+        async fn report(&self, _: &Report) -> Result<Delivered, LinkError> {
+            self.reports.fetch_add(1, Ordering::SeqCst);
+            Ok(Delivered::Yes)
+        }
+        async fn log(&self, _: &LogChunk) -> Result<Delivered, LinkError> {
+            self.logs.fetch_add(1, Ordering::SeqCst);
+            Ok(Delivered::Full)
+        }
+        async fn next_control(&self) -> Result<Control, LinkError> {
+            std::future::pending().await
+        }
+        async fn reply(&self, _: &ReplyTo, _: &StatusMessage) -> Result<Delivered, LinkError> {
+            Ok(Delivered::Yes)
+        }
+        fn health(&self) -> watch::Receiver<Health> {
+            self.health.subscribe()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_for_logs_holds_up_no_event_and_no_word_of_the_coordinator() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Arc::new(Spool::open(folder.path().to_owned()).unwrap().begin(ClaimId::fresh()).unwrap());
+        spool.log(&"test".parse().unwrap(), b"text").unwrap();
+        let link = Arc::new(Full { health: watch::Sender::new(Health::Up(1)), reports: 0.into(), logs: 0.into() });
+        let ((recorded, knows), (kept, marks)) = (watch::channel(false), watch::channel(Kept::default()));
+        let (spool_, link_) = (Arc::clone(&spool), Arc::clone(&link) as Arc<dyn AgentLink>);
+        let sender = Sender { spool: spool_, link: link_, recorded: knows, kept: marks, reads: Reads::default() };
+        let told = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            assert!(link.logs.load(Ordering::SeqCst) <= 4, "it rests ever longer");
+            spool.event(JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() }).unwrap();
+            while link.reports.load(Ordering::SeqCst) == 0 {
+                tokio::time::sleep(FLUSH).await;
+            }
+            kept.send_modify(|kept| kept.forgotten = true);
+            recorded.send_replace(true);
+        };
+        let ended = async { tokio::join!(sender.send_all(), told) };
+        tokio::time::timeout(Duration::from_secs(60), ended)
+            .await
+            .expect("events go on, and it hears that nobody wants the log");
     }
 }
