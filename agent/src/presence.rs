@@ -21,6 +21,9 @@ const HELLO_EVERY: Duration = Duration::from_secs(5);
 /// How long reports must have had nowhere to go before an agent works on its own, when the farm's exchange is there.
 const ALONE_AFTER: Duration = Duration::from_secs(30);
 
+/// How often a sign of life is given at least and at most, whatever a beacon says: beacons are not signed.
+const HEARTBEATS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+
 /// What an agent knows of its farm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Presence {
@@ -175,6 +178,7 @@ impl Watch {
                 memory.beacon = Some((Instant::now(), limit));
                 memory.label_queues = beacon.label_queues;
                 if let Some(every) = beacon.heartbeat_ms.map(Duration::from_millis) {
+                    let every = every.clamp(*HEARTBEATS.start(), *HEARTBEATS.end());
                     self.heartbeat_every.send_if_modified(|before| std::mem::replace(before, every) != every);
                 }
                 let is_enrolled = matches!(*self.presence.borrow(), Presence::Enrolled { .. });
