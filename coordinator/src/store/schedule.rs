@@ -1,5 +1,7 @@
 //! Which jobs wait, which of them are on their queues, and which come next.
 
+use std::collections::BTreeSet;
+
 use protocol::{Branch, BuildNumber, JobId, LabelSet, RepoUrl};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -155,8 +157,16 @@ impl Store {
         rows.iter().map(|row| name(row, "id")).collect()
     }
 
+    /// The label sets for which there are queues: what jobs ask for now, and what agents could take, so that a message
+    /// by hand on such a queue is taken, though the farm never had a job for it.
+    pub(crate) async fn label_queues(&self) -> Result<BTreeSet<LabelSet>, StoreError> {
+        let mut sets: BTreeSet<LabelSet> = self.label_sets().await?.into_iter().collect();
+        sets.extend(self.approved_label_sets().await?);
+        Ok(sets)
+    }
+
     /// The label sets of all jobs that are not over.
-    pub(crate) async fn label_sets(&self) -> Result<Vec<LabelSet>, StoreError> {
+    async fn label_sets(&self) -> Result<Vec<LabelSet>, StoreError> {
         let rows =
             sqlx::query("SELECT DISTINCT labels FROM jobs WHERE state <> 'ended'").fetch_all(&self.readers).await?;
         rows.iter().map(|row| json(row, "labels")).collect()
@@ -165,7 +175,7 @@ impl Store {
 
 impl Store {
     /// What agents of the farm could be asked for: each of their labels, and all of one agent's together.
-    pub(crate) async fn approved_label_sets(&self) -> Result<Vec<LabelSet>, StoreError> {
+    async fn approved_label_sets(&self) -> Result<Vec<LabelSet>, StoreError> {
         let rows =
             sqlx::query("SELECT DISTINCT approved_labels FROM agents WHERE enrolled").fetch_all(&self.readers).await?;
         let mut sets = Vec::new();

@@ -4,6 +4,7 @@ use protocol::api::IncidentKind;
 use protocol::control::Control;
 use protocol::identity::Signed;
 use protocol::job::TriggerKind;
+use protocol::link::{queue_labels, queue_name};
 use protocol::report::{Claim, ClaimSubject};
 use protocol::state::{Happening, JobState};
 use protocol::{AgentId, ClaimId, JobId, LabelSet};
@@ -169,51 +170,44 @@ impl Turn<'_> {
         if let Some(job) = known {
             return Ok(Ok(job));
         }
-        let trigger = Trigger {
-            branch: branch.clone(),
-            labels: labels_of(&claim.queue),
-            reply: allowed(reply.as_ref()),
-            ..Trigger::new(repo.clone(), TriggerKind::Injected)
+        let reason = match self.labels_meant(&claim.queue).await? {
+            Some(labels) => {
+                let trigger = Trigger {
+                    branch: branch.clone(),
+                    labels,
+                    reply: allowed(reply.as_ref()),
+                    ..Trigger::new(repo.clone(), TriggerKind::Injected)
+                };
+                match intake::begin(self.tx, &self.desk.config, &trigger, self.now_ms).await {
+                    Ok((build, job)) => {
+                        self.tx.insert_adoption(job, &adoption).await?;
+                        self.answers.say(Change::Build(build));
+                        return Ok(Ok(job));
+                    }
+                    Err(IntakeError::Store(error)) => return Err(error),
+                    Err(refusal @ IntakeError::LocalRepo(_)) => refusal.to_string(),
+                }
+            }
+            None => format!("no agent and no job has the labels that the queue {} is for", claim.queue),
         };
-        match intake::begin(self.tx, &self.desk.config, &trigger, self.now_ms).await {
-            Ok((build, job)) => {
-                self.tx.insert_adoption(job, &adoption).await?;
-                self.answers.say(Change::Build(build));
-                Ok(Ok(job))
-            }
-            Err(IntakeError::Store(error)) => Err(error),
-            Err(refusal @ IntakeError::LocalRepo(_)) => {
-                let reason = refusal.to_string();
-                let body = format!("{{\"repo\":{:?}}}", repo.to_string()).into_bytes().into();
-                self.lay_aside(&claim.queue, body, &reason).await?;
-                self.reply_rejected(reply.as_ref(), repo.to_string(), &reason).await?;
-                Ok(Err(reason))
-            }
+        let body = format!("{{\"repo\":{:?}}}", repo.to_string()).into_bytes().into();
+        self.lay_aside(&claim.queue, body, &reason).await?;
+        self.reply_rejected(reply.as_ref(), repo.to_string(), &reason).await?;
+        Ok(Err(reason))
+    }
+
+    /// A message by hand on the queue of some labels is for agents with those. Where the queue's name is but a digest, it
+    /// is one of the sets for which the farm has queues, or nobody would have taken the message.
+    async fn labels_meant(&self, queue: &str) -> Result<Option<LabelSet>, StoreError> {
+        if let Some(labels) = queue_labels(queue) {
+            return Ok(Some(labels));
         }
+        let known = self.desk.store.label_queues().await?;
+        Ok(known.into_iter().find(|labels| queue_name(labels) == queue))
     }
 }
 
 enum Found {
     Job(Box<Job>),
     Nothing(String),
-}
-
-/// A message by hand on `build_queue.<labels>` is for agents with those labels.
-fn labels_of(queue: &str) -> LabelSet {
-    let labels = queue.strip_prefix("build_queue.").unwrap_or("");
-    LabelSet::new(labels.split('+').filter(|label| !label.is_empty())).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_queues_name_says_which_labels_are_meant() {
-        for (queue, expect) in
-            [("build_queue", ""), ("build_queue.gpu", "gpu"), ("build_queue.gpu+arm64", "arm64+gpu"), ("other", "")]
-        {
-            assert_eq!(labels_of(queue).to_string(), expect, "{queue}");
-        }
-    }
 }

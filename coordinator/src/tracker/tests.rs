@@ -6,7 +6,7 @@ use protocol::api::{Approve, Loss, WaitReason};
 use protocol::control::Control;
 use protocol::identity::JoinToken;
 use protocol::job::ReplyTo;
-use protocol::link::{AgentLink as _, BadMessage};
+use protocol::link::{AgentLink as _, BadMessage, queue_name};
 use protocol::outcome::{Cause, Ending, Outcome, StageEnd, StageOutcome};
 use protocol::plan::{BuildPlan, PlannedJob, StagePlan};
 use protocol::report::{ClaimPhase, ClaimSubject, Events, JobEvent, Moment, Rejected, Report};
@@ -832,6 +832,32 @@ async fn a_grant_looks_at_approved_labels_alone() {
     let reason = agent.answer(&claimed, &farm.desk.identity.public()).await.unwrap_err();
     assert!(reason.contains("labels gpu"), "{reason}");
     assert_eq!(farm.snapshot(BuildNumber(1)).await.view.build.status.name(), "queued", "the message is not lost");
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_by_hand_on_a_queue_that_is_named_by_a_digest_is_for_agents_with_its_labels() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = Agent::new(&farm.broker, "a1");
+    let (long, longer) = ("a".repeat(50), "b".repeat(60));
+    agent.hello(&[&long, &longer, "gpu"], None).await;
+    agent.hear(|control| matches!(control, Control::Enrolled { .. })).await;
+    let labels = LabelSet::new([long.as_str(), &longer, "gpu"]).unwrap();
+    let queue = queue_name(&labels);
+    assert!(queue.starts_with("build_queue.sha256-"), "{queue}");
+    let publish = || farm.broker.publish(&queue, INJECTED, None, None);
+    publish();
+    let take = async || soon("a job", agent.link.next_job(std::slice::from_ref(&labels))).await.unwrap();
+    let claimed = agent.claim(&take().await).await;
+    agent.answer(&claimed, &farm.desk.identity.public()).await.unwrap();
+    // Nobody has the labels of a queue that an agent made up.
+    publish();
+    let delivery = take().await;
+    let claimed = agent.claim_subject(Agent::subject(&delivery), "build_queue.sha256-00", false).await;
+    let reason = agent.answer(&claimed, &farm.desk.identity.public()).await.unwrap_err();
+    assert!(reason.contains("no agent and no job has the labels"), "{reason}");
+    until_dead(&farm, 1).await;
     farm.stop().await;
 }
 

@@ -1,6 +1,5 @@
 //! Says to all agents that a coordinator is here, and keeps what the farm needs on the line in existence.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,11 +56,7 @@ async fn declared(desk: &Desk, mut sets: Vec<LabelSet>) -> Result<Vec<LabelSet>,
 }
 
 async fn say(desk: &Desk) -> Result<(), BeaconError> {
-    // What jobs ask for now, and what agents could take: so that a message by hand on such a queue is taken, though the
-    // farm never had a job for it.
-    let mut sets: BTreeSet<LabelSet> = desk.store.label_sets().await?.into_iter().collect();
-    sets.extend(desk.store.approved_label_sets().await?);
-    let sets = declared(desk, sets.into_iter().collect()).await?;
+    let sets = declared(desk, desk.store.label_queues().await?.into_iter().collect()).await?;
     let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let beacon = Beacon {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -371,11 +371,25 @@ pub fn queue_name(labels: &LabelSet) -> String {
         return format!("{BUILD_QUEUE}.{text}");
     }
     let digest = Sha256::digest(text.as_bytes());
-    format!("{BUILD_QUEUE}.sha256-{}", HEXLOWER.encode(&digest[..16]))
+    format!("{BUILD_QUEUE}.{DIGEST}{}", HEXLOWER.encode(&digest[..16]))
+}
+
+/// The labels that a job queue's name says, the reverse of [`queue_name`]; none of any other queue. `None` when the name
+/// is a digest: whose it is, only those can tell who have the set.
+#[must_use]
+pub fn queue_labels(queue: &str) -> Option<LabelSet> {
+    let text = queue.strip_prefix(BUILD_QUEUE).and_then(|rest| rest.strip_prefix('.')).unwrap_or("");
+    if text.starts_with(DIGEST) {
+        return None;
+    }
+    Some(LabelSet::new(text.split('+').filter(|label| !label.is_empty())).unwrap_or_default())
 }
 
 /// The queue of jobs that any agent may run, and where people put theirs by hand.
 pub const BUILD_QUEUE: &str = "build_queue";
+
+/// What stands before the digest in the name of a queue whose labels are too long for it.
+const DIGEST: &str = "sha256-";
 
 /// The longest text of labels, in bytes, that stands in a queue's name: brokers allow 255 for all of it, and people
 /// have to read it.
@@ -403,5 +417,15 @@ mod tests {
         let (a, b) = ("a".repeat(40), "b".repeat(39));
         check(&[&b, &a], &format!("build_queue.{a}+{b}"));
         check(&["b".repeat(40).as_str(), &a], "build_queue.sha256-e76ce13eed1a010f8d92bae3ef62fee7");
+    }
+
+    #[test]
+    fn a_queues_name_says_which_labels_are_meant() {
+        for (queue, expect) in
+            [("build_queue", ""), ("build_queue.gpu", "gpu"), ("build_queue.gpu+arm64", "arm64+gpu"), ("other", "")]
+        {
+            assert_eq!(queue_labels(queue).map(|labels| labels.to_string()).as_deref(), Some(expect), "{queue}");
+        }
+        assert_eq!(queue_labels("build_queue.sha256-e76ce13eed1a010f8d92bae3ef62fee7"), None);
     }
 }
