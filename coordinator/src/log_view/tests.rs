@@ -189,7 +189,7 @@ impl Log {
 
     fn grow(&mut self, bytes: &[u8]) {
         let piece = Piece { offset: self.bytes, at_ms: 1, bytes: bytes.to_vec().into() };
-        self.bytes = self.files.append(&[(self.place.clone(), self.bytes, vec![piece])]).unwrap()[0];
+        self.bytes = self.files.append(&[(self.place.clone(), self.bytes, vec![piece])]).unwrap().remove(0).unwrap();
     }
 
     fn indexed(&self, stride: u64, most: usize, piece: usize) -> LineIndex {

@@ -17,6 +17,9 @@ const PAIR: u64 = 16;
 /// How many pairs are read at most of a part of a log.
 const MOST_PAIRS: usize = 1 << 16;
 
+/// How much is written to see whether the disk takes anything: as much as the longest piece.
+const PROBE: usize = 128 << 10;
+
 /// The folder with all logs. Its calls block.
 #[derive(Debug, Clone)]
 pub(crate) struct LogFiles {
@@ -55,15 +58,27 @@ impl LogFiles {
 
     /// Adds what is new of several logs: of each its place, how many of its bytes are known to be safe, and pieces. Gives
     /// how many of each are safe now: they are on the disk when this returns. What is there already is passed over, and
-    /// so is all behind a gap, which the agent is asked for again by the mark.
+    /// so is all behind a gap, which the agent is asked for again by the mark. A log may be refused alone, such as one in
+    /// whose place lies something else: the others do not wait for it.
     ///
     /// # Errors
-    /// When the disk does not take them.
-    pub(crate) fn append(&self, logs: &[(LogPlace, u64, Vec<Piece>)]) -> io::Result<Vec<u64>> {
+    /// When the disk takes nothing at all.
+    pub(crate) fn append(&self, logs: &[(LogPlace, u64, Vec<Piece>)]) -> io::Result<Vec<io::Result<u64>>> {
         let append = |(place, kept, pieces): &(LogPlace, u64, Vec<Piece>)| self.append_one(place, *kept, pieces);
-        let safe = logs.iter().map(append).collect::<io::Result<Vec<u64>>>()?;
+        let safe: Vec<io::Result<u64>> = logs.iter().map(append).collect();
+        if safe.iter().any(Result::is_err) {
+            self.try_disk()?;
+        }
         self.sync_folders()?;
         Ok(safe)
+    }
+
+    /// Whether the disk takes as much as a piece of a log.
+    fn try_disk(&self) -> io::Result<()> {
+        self.make(&self.folder)?;
+        let mut probe = tempfile::tempfile_in(&self.folder)?;
+        probe.write_all(&[0; PROBE])?;
+        probe.sync_all()
     }
 
     fn append_one(&self, place: &LogPlace, kept: u64, pieces: &[Piece]) -> io::Result<u64> {
@@ -270,7 +285,7 @@ mod tests {
     fn append(files: &LogFiles, place: &LogPlace, kept: u64, pieces: &[Piece]) -> u64 {
         let safe = files.append(&[(place.clone(), kept, pieces.to_vec())]).unwrap();
         assert!(files.unsynced().is_empty(), "all that names it is on the disk");
-        safe[0]
+        *safe[0].as_ref().unwrap()
     }
 
     #[track_caller]
@@ -304,6 +319,23 @@ mod tests {
         // The file was cut below the mark: what is there counts.
         check("ab", 9, &[piece(9, "z"), piece(2, "c")], "abc");
         check("ab", 2, &[piece(u64::MAX, "z"), piece(2, "")], "ab");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_refused_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = LogFiles::new(folder.path().join("logs"));
+        let place = |log: &str| LogPlace { job: JobId::fresh(), attempt: 1, log: log.parse().unwrap() };
+        let (bad, good) = (place("bad"), place("good"));
+        std::fs::create_dir_all(files.path(&bad)).unwrap();
+        let logs = [&bad, &good].map(|place| (place.clone(), 0, vec![piece(0, "ab")]));
+        let safe = files.append(&logs).unwrap();
+        assert!(safe[0].is_err());
+        assert_eq!((safe[1].as_ref().unwrap(), &*files.read(&good, 0, 9).unwrap()), (&2, b"ab".as_slice()));
+        // A disk that takes nothing refuses them all.
+        let nowhere = LogFiles::new(folder.path().join("file/logs"));
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        assert!(nowhere.append(&logs).is_err());
     }
 
     #[test]

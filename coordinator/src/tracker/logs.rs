@@ -129,12 +129,20 @@ async fn keep(desk: &Desk, chunks: Vec<LogChunk>) -> Result<Answers, LogError> {
             })
             .unzip();
         let safe = files.append(&logs)?;
-        Ok::<_, io::Error>(targets.into_iter().zip(safe).collect::<Vec<(LogTarget, u64)>>())
+        Ok::<_, io::Error>(targets.into_iter().zip(safe).collect::<Vec<(LogTarget, io::Result<u64>)>>())
     })
     .await??;
     let mut answers = Answers::default();
     let mut tx = desk.store.write().await?;
-    for (LogTarget { claim, place, agent, build, .. }, bytes) in kept {
+    for (LogTarget { claim, place, agent, build, .. }, kept) in kept {
+        let bytes = match kept {
+            Ok(bytes) => bytes,
+            // Its agent keeps what it has, and sends it again ever more rarely.
+            Err(error) => {
+                tracing::error!("the log {} of build {build} cannot be written at present: {error}", place.log);
+                continue;
+            }
+        };
         tx.log_kept(claim, &place.log, bytes).await?;
         answers.tell(&agent, Control::LogKept { claim, log: place.log, bytes });
         answers.say(Change::Log(build));
