@@ -4,7 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use buildr::process::clock::now_ms;
 use protocol::BuildNumber;
@@ -25,10 +25,25 @@ const HOUR_MS: u64 = 3600 * 1000;
 
 const DAY_MS: u64 = 24 * HOUR_MS;
 
+/// How far the clock may be from what it should show before it is doubted: nothing that is removed comes back, and a
+/// clock that is wrong is so by months or years.
+const JUMP_MS: u64 = 7 * DAY_MS;
+
+/// How long a clock that is doubted must go on steadily until it is believed.
+const STEADY: Duration = Duration::from_secs(24 * 3600);
+
 /// Looks until `shutdown`.
 pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
+    let mut trust = Trust::default();
     loop {
-        if let Err(error) = look(&desk, now_ms(), &shutdown).await {
+        let looked = async {
+            let last_ms = desk.store.newest_build_ms().await?;
+            if trust.believes(Instant::now(), now_ms(), last_ms) {
+                look(&desk, now_ms(), &shutdown).await?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        if let Err(error) = looked.await {
             tracing::warn!("what is kept no longer stays until the next look: {error}");
         }
         tokio::select! {
@@ -40,7 +55,42 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
 
 async fn look(desk: &Desk, now_ms: u64, shutdown: &CancellationToken) -> Result<(), StoreError> {
     sweep(desk, now_ms).await?;
-    clear(desk, now_ms, shutdown).await.map(|_| ())
+    clear(desk, now_ms, shutdown).await?;
+    let mut tx = desk.store.write().await?;
+    tx.trim_audit(now_ms).await?;
+    tx.commit().await
+}
+
+/// Whether the time of day can be believed. One that is far ahead makes everything old.
+#[derive(Default)]
+struct Trust {
+    /// The last look, by a clock that only goes forward and by the time of day.
+    last: Option<(Instant, u64)>,
+    doubted: Option<Instant>,
+}
+
+impl Trust {
+    /// Looks at the clock. The first time it is held against `newest_ms`, the newest moment that the store knows.
+    fn believes(&mut self, now: Instant, now_ms: u64, newest_ms: Option<u64>) -> bool {
+        let expected_ms = match self.last {
+            Some((then, then_ms)) => {
+                let passed = now.saturating_duration_since(then).as_millis();
+                Some(then_ms.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX)))
+            }
+            None => newest_ms,
+        };
+        self.last = Some((now, now_ms));
+        if expected_ms.is_some_and(|expected| now_ms.abs_diff(expected) > JUMP_MS) {
+            tracing::warn!(
+                "the clock is more than a week from what it should show, if nobody was away for so long; nothing is removed for its age until it has gone steadily for a day"
+            );
+            self.doubted = Some(now);
+        }
+        if self.doubted.is_some_and(|since| now.saturating_duration_since(since) >= STEADY) {
+            self.doubted = None;
+        }
+        self.doubted.is_none()
+    }
 }
 
 /// Removes what is over by now, from the disk and then from the store, and says how many archives that were.

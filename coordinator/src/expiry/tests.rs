@@ -255,3 +255,21 @@ fn what_is_removed_when() {
         ],
     );
 }
+
+#[test]
+fn a_clock_that_jumped_removes_nothing_for_a_day() {
+    let begin = Instant::now();
+    let after = |days: u64| begin + STEADY * u32::try_from(days).unwrap();
+    let mut trust = Trust::default();
+    assert!(trust.believes(begin, 100 * DAY_MS, Some(96 * DAY_MS)), "nobody built over a long weekend");
+    assert!(trust.believes(after(1), 101 * DAY_MS, None));
+    assert!(!trust.believes(after(2), 9000 * DAY_MS, None), "it was set to another year");
+    assert!(!trust.believes(after(2) + STEADY / 2, 9000 * DAY_MS + DAY_MS / 2, None));
+    assert!(!trust.believes(after(3), 103 * DAY_MS, None), "and back");
+    assert!(trust.believes(after(4), 104 * DAY_MS, None));
+    // It was ahead when the coordinator began, or that stood still for months.
+    let mut trust = Trust::default();
+    assert!(!trust.believes(begin, 400 * DAY_MS, Some(96 * DAY_MS)));
+    assert!(trust.believes(after(1), 401 * DAY_MS, Some(96 * DAY_MS)));
+    assert!(Trust::default().believes(begin, 400 * DAY_MS, None), "there is nothing to remove");
+}

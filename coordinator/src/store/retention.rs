@@ -50,6 +50,14 @@ const NOT_KEPT: &str = "
     AND (b.repo IN (SELECT value FROM json_each($3))) = $4";
 
 impl Store {
+    /// When the newest build was begun, in milliseconds since 1970.
+    pub(crate) async fn newest_build_ms(&self) -> Result<Option<u64>, StoreError> {
+        let newest: Option<i64> = sqlx::query_scalar("SELECT created_ms FROM builds ORDER BY number DESC LIMIT 1")
+            .fetch_optional(&self.readers)
+            .await?;
+        Ok(newest.map(natural))
+    }
+
     /// Some builds of which something is kept no longer, the oldest first; at most so many.
     pub(crate) async fn old_builds(
         &self,

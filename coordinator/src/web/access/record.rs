@@ -140,6 +140,5 @@ async fn write(store: &Store, notes: &[Note]) -> Result<(), StoreError> {
             Note::Seen(_) => {}
         }
     }
-    tx.trim_audit(now_ms()).await?;
     tx.commit().await
 }
