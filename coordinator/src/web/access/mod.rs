@@ -3,6 +3,7 @@
 //! signed in show a cookie, and what they send carries a text that no page elsewhere knows. What was done is noted.
 
 mod hosts;
+mod lasting;
 mod record;
 mod routes;
 mod session;
@@ -136,6 +137,22 @@ impl Access {
         Ok((visitor, request))
     }
 
+    /// Whether everybody may have what needs this.
+    fn is_open_to_all(&self, headers: &HeaderMap, need: Need) -> bool {
+        let is_open = || self.hosts.called(headers).is_ok_and(|called| self.hosts.is_open(&called));
+        need == Need::Nothing || (need == Need::Reading && is_open())
+    }
+
+    /// Whether a request to read that came with these headers, and was let through, would be now.
+    async fn still_admits(&self, store: &Store, headers: &HeaderMap, need: Need) -> bool {
+        let Ok(Shown { visitor, .. }) = self.shown(store, headers).await else { return false };
+        match need {
+            Need::Nothing => true,
+            Need::Reading => self.is_open_to_all(headers, need) || visitor.may(Role::Viewer),
+            Need::Role(role) => visitor.may(role),
+        }
+    }
+
     async fn shown(&self, store: &Store, headers: &HeaderMap) -> Result<Shown, StoreError> {
         let now_ms = now_ms();
         let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -265,7 +282,7 @@ pub(super) async fn guard(State(web): State<Arc<Web>>, request: Request, next: N
     response
 }
 
-async fn answered(web: &Web, request: Request, next: Next) -> Response {
+async fn answered(web: &Arc<Web>, request: Request, next: Next) -> Response {
     let access = &web.access;
     let asked = Asked::of(&request);
     if let Some(token) = link(&request)
@@ -276,6 +293,7 @@ async fn answered(web: &Web, request: Request, next: Next) -> Response {
     }
     let reads = reads(request.method());
     let page = is_page(&request).then(|| request.uri().to_string());
+    let reader = reads.then(|| (request.headers().clone(), need(request.method(), request.uri().path())));
     match access.admit(&web.desk.store, request).await {
         Ok((visitor, mut request)) => {
             if let Some(name) = visitor.name().and_then(|name| HeaderValue::from_str(name).ok()) {
@@ -287,7 +305,17 @@ async fn answered(web: &Web, request: Request, next: Next) -> Response {
             if !reads {
                 access.recorder.done(&visitor, asked, response.status().as_u16()).await;
             }
-            response
+            match reader {
+                Some((headers, need)) if !access.is_open_to_all(&headers, need) => {
+                    let web = Arc::clone(web);
+                    let may_look = move || {
+                        let (web, headers) = (Arc::clone(&web), headers.clone());
+                        async move { web.access.still_admits(&web.desk.store, &headers, need).await }
+                    };
+                    response.map(|body| lasting::asked_again(body, lasting::EVERY, may_look))
+                }
+                _ => response,
+            }
         }
         Err(Stopped { refusal, too_small }) => {
             if let Some(visitor) = too_small {

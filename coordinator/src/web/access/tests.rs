@@ -247,9 +247,22 @@ async fn what_is_over_or_revoked_counts_no_more() {
     place.check(look, &[LOCAL, ("cookie", &format!("{late}; {good}"))], 200).await;
     place.check(look, &[LOCAL, ("cookie", &late)], 401).await;
     place.check(look, &[LOCAL, ("cookie", &of_over)], 403).await;
+    let headers = |name: &str, value: &str| {
+        let all = [(HeaderName::from_static("host"), "localhost"), (name.parse().unwrap(), value)];
+        all.map(|(name, value)| (name, value.parse().unwrap())).into_iter().collect::<HeaderMap>()
+    };
+    let followers = [headers("authorization", &bearer(&held)), headers("cookie", &good)];
+    let still = async |headers, need| place.access.still_admits(&place.store, headers, need).await;
+    for follower in &followers {
+        assert!(still(follower, Need::Role(Role::Admin)).await);
+    }
     let mut tx = place.store.write().await.unwrap();
     tx.revoke_token("held", now).await.unwrap().unwrap();
     tx.commit().await.unwrap();
+    for follower in &followers {
+        assert!(!still(follower, Need::Role(Role::Admin)).await, "it follows no more");
+        assert!(still(follower, Need::Reading).await, "on this machine everybody may look");
+    }
     place.check(post, &[LOCAL, JSON, ("authorization", &bearer(&held))], 403).await;
     place.check(look, &[LOCAL, ("cookie", &good)], 401).await;
     // A start token that was changed takes its sessions with it.
