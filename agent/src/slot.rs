@@ -67,6 +67,8 @@ async fn take_jobs(agent: &Arc<Agent>, ready: &mut Ready) {
             }
         };
         let taken = tokio::select! {
+            // In this order: what is delivered together with the word of a coordinator is that coordinator's.
+            biased;
             () = agent.shutdown.drain.cancelled() => return,
             changed = presence.changed() => if changed.is_ok() { continue } else { return },
             changed = standing.changed() => if changed.is_ok() { continue } else { return },

@@ -457,7 +457,9 @@ async fn a_coordinator_that_comes_later_takes_over() {
         publish(farm.vhost(), &repository.message(), json!({"reply_to": "mine", "correlation_id": "alone"})).await;
         assert_eq!(said(&replies(farm.vhost(), "mine", 1).await), [("alone", "running")]);
         farm.start_coordinator().await;
-        farm.until_here("a").await;
+        // Until then it has every right to build what comes by itself.
+        let knows = farm.folder("a").join("state/coordinator.key");
+        until("the agent to know its coordinator", async || knows.exists().then_some(())).await;
         let other = Repository::with_manifest(PASSES);
         publish(farm.vhost(), &other.message(), json!({"reply_to": "mine", "correlation_id": "farm"})).await;
         let answers = replies(farm.vhost(), "mine", 2).await;
