@@ -24,7 +24,8 @@ use crate::store::{Attempt, StoreError, UnfinishedLog};
 use crate::tracker::{Answers, MAX_ATTEMPTS, lay_aside_given_up};
 use countdown::Countdown;
 
-/// A pause of this side's own that is longer than this counts for nobody's silence.
+/// A pause of this side's own that is longer than this, or than half a lease, counts for nobody's silence: what was said
+/// meanwhile is still on its way.
 const OWN_GAP: Duration = Duration::from_secs(10);
 
 /// How long the rest of a log is waited for while its agent is here: it may have much to send over a thin line.
@@ -172,7 +173,7 @@ impl Watch<'_> {
         };
         let whole = line.is_some() && std::mem::replace(&mut self.line, line) == line;
         // What cannot be stored is not seen either: signs of life lie in the queue meanwhile.
-        if !whole || gap > OWN_GAP || self.desk.store.trouble().is_some() {
+        if !whole || gap > OWN_GAP.min(self.desk.config.lease / 2) || self.desk.store.trouble().is_some() {
             self.desk.presence.renew_all(now);
             self.awaited.renew();
             return Ok(());
