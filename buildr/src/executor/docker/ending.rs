@@ -19,7 +19,10 @@ use super::handoff::{self, Why};
 use super::marks::Phase;
 
 /// How long a signal may take to be delivered, before it is given up for a stronger one.
-const DELIVERY: Duration = Duration::from_secs(5);
+const DELIVERY: Duration = Duration::from_secs(20);
+
+/// How long a script's processes may take to be gone after a SIGKILL, before the next is sent.
+const GONE: Duration = Duration::from_secs(2);
 
 /// How often SIGKILL is sent to a script's processes, before the container is killed with all that is in it.
 const KILLS: u32 = 3;
@@ -104,7 +107,7 @@ impl Ending<'_> {
             if !self.deliver(&handoff::kill_script()).await {
                 return Came::ToBeKilled;
             }
-            match self.within(DELIVERY / KILLS, is_there).await {
+            match self.within(GONE, is_there).await {
                 Came::TooLate => {}
                 came => return came,
             }
