@@ -37,6 +37,9 @@ pub struct Processes {
     pub folder: tempfile::TempDir,
     /// The lease, from the coordinator's next start on.
     pub lease: Duration,
+    /// How often the coordinator says that it is there, from its next start on: an agent that hears nothing for three
+    /// times as long gives its claims up.
+    pub beacon: Duration,
     /// The Docker daemon of the agents, where it is not the machine's own.
     pub docker_host: Option<String>,
     /// More variables for a process, by its name (`coordinator`, or an agent's).
@@ -54,7 +57,8 @@ pub struct AgentProcess {
     name: String,
     label: String,
     docker_host: Option<String>,
-    uri: String,
+    /// Where its messages go, as its own user.
+    pub uri: String,
     /// Its folders.
     pub folders: Folders,
     /// The process, while it runs.
@@ -79,6 +83,7 @@ pub async fn on(vhost: Vhost, docker_host: Option<String>, lease_s: u64, test: i
         folder: tempfile::tempdir().expect("a folder for a farm"),
         repository: Repository::with_manifest(&waits()),
         lease: Duration::from_secs(lease_s),
+        beacon: Duration::from_secs(1),
         docker_host,
         variables: BTreeMap::new(),
         routes: BTreeMap::new(),
@@ -178,7 +183,8 @@ impl Processes {
         let state = self.state().display().to_string();
         let lease = self.lease.as_secs().to_string();
         let mut arguments = vec!["--state-dir", &state, "--listen", &self.address, "--open-enrolment", "--local-repos"];
-        arguments.extend(["--lease-seconds", &lease, "--heartbeat-seconds", "1", "--beacon-seconds", "1"]);
+        let beacon = self.beacon.as_secs().to_string();
+        arguments.extend(["--lease-seconds", &lease, "--heartbeat-seconds", "1", "--beacon-seconds", &beacon]);
         let child = self.begin("buildr-coordinator", "coordinator", &self.vhost.uri(), &arguments);
         self.coordinator = Some(child);
     }
