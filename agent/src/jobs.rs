@@ -200,7 +200,7 @@ mod tests {
         let stage = JobEvent::StageStarted { stage: "test".parse().unwrap(), image: "x".to_owned(), not_twice: false };
         first.emit(stage).await.unwrap();
         let second = jobs.begin(&order(None), &Nowhere);
-        let said = jobs.waited_for(start + Duration::from_secs(125)).unwrap();
+        let said = jobs.waited_for(start + Duration::from_secs(150)).unwrap();
         assert_eq!(
             said,
             "2 jobs: build #7 of https://example.org/x, for 2 min now, in test; a build of https://example.org/x, for 2 min now"

@@ -188,7 +188,8 @@ mod tests {
         let pull = ledger.pull(&stage);
         begins.printed_at(Instant::now());
         drop(pull);
-        begins.printed_at(Instant::now());
+        let there = ledger.pulls()[&stage].unwrap();
+        begins.printed_at(there + SETTLING / 2);
         assert!(begins.at.get().is_none());
         let begun = Instant::now() + Duration::from_millis(50);
         begins.printed_at(begun);

@@ -167,9 +167,12 @@ fn no_command_at_all_shows_what_there_is() {
 #[test]
 fn a_program_takes_the_place_of_this_one() {
     let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("buildr-hello");
-    fs::write(&program, "#!/bin/sh\necho \"$$ $* $BUILDR_TOKEN\"\nexit 42\n").unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let (text_of, program) = (folder.path().join("text"), folder.path().join("buildr-hello"));
+    fs::write(&text_of, "#!/bin/sh\necho \"$$ $* $BUILDR_TOKEN\"\nexit 42\n").unwrap();
+    fs::set_permissions(&text_of, fs::Permissions::from_mode(0o755)).unwrap();
+    // Written by another process: what this one writes is open for a moment in all that other tests start, and is then
+    // too busy to be run.
+    assert!(Command::new("cp").arg(&text_of).arg(&program).status().unwrap().success());
     let mut command = buildr("http://127.0.0.1:1", &["--token", "t", "hello", "--server", "x"]);
     let child = command.env("PATH", folder.path()).spawn().unwrap();
     let id = child.id();

@@ -30,7 +30,7 @@ use crate::store::Snapshot;
 use crate::{RunError, open, work};
 
 /// Longer than anything here takes: what waits for more is broken.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(120);
 
 /// Waits for what must come.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {

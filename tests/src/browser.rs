@@ -180,7 +180,7 @@ impl Browser {
         let button = json!(button);
         // A question would hold up the script that led to it.
         let script = format!(
-            "const found = document.querySelector({button}); if (found) setTimeout(() => found.click()); return found !== null"
+            "const found = () => document.querySelector({button}); if (found()) setTimeout(() => found()?.click()); return found() !== null"
         );
         self.until(&format!("the button {button}"), &script).await;
         if asks {
@@ -200,7 +200,11 @@ impl Browser {
             let found = self.driver.query(By::Css(selector)).wait(PATIENCE, Duration::from_millis(50)).first().await;
             let done = deed(found.unwrap_or_else(|error| panic!("{selector}: {error}"))).await;
             match done.map_err(WebDriverError::into_inner) {
-                Err(WebDriverErrorInner::StaleElementReference(_)) => None,
+                Err(
+                    WebDriverErrorInner::StaleElementReference(_)
+                    | WebDriverErrorInner::ElementNotInteractable(_)
+                    | WebDriverErrorInner::ElementClickIntercepted(_),
+                ) => None,
                 done => {
                     done.unwrap_or_else(|error| panic!("{selector}: {error}"));
                     Some(())

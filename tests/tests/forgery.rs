@@ -142,6 +142,8 @@ async fn forged(farm: &Farm, says: &str) -> IncidentView {
 #[tokio::test]
 async fn a_stolen_password_gets_no_job() {
     over_rabbitmq(async |farm| {
+        // No word of a job that a thief sits on before he is seen through.
+        farm.config.lease = std::time::Duration::from_secs(60);
         farm.config.enrolment = Enrolment::ByApproval;
         farm.start_coordinator().await;
         let thief = Thief::at(farm.vhost().uri(), "thief").await;
@@ -304,9 +306,8 @@ async fn a_forged_grant_starts_nothing() {
             let body = wire::encode(&control).unwrap();
             farm.vhost().publish("buildr.control", "agent.oak", &body, json!({})).await;
         }
-        // It gives the message back and asks for it anew: with another claim.
-        let (_, again) = ear.claim().await;
-        assert_ne!(again.claim, claim.claim);
+        // It gives the message back and asks for it anew: with another claim. The first may be said again before.
+        while ear.claim().await.1.claim == claim.claim {}
         assert!(!farm.folders("oak").has_cloned(), "the forged grant was believed");
         farm.start_coordinator().await;
         let views = farm.api().until_all_over(1).await;

@@ -1,6 +1,6 @@
 //! Builds of several jobs through all real parts but containers: manifest, planner, coordinator, agents.
 
-use farm::farm::{Farm, Repository, in_memory};
+use farm::farm::{Farm, Repository, in_memory, until};
 use protocol::api::{ApproveJob, BuildView, Status};
 
 async fn with_agents(farm: &mut Farm) {
@@ -52,7 +52,7 @@ async fn a_person_lets_a_stage_begin() {
             let row = farm.api().builds().await.into_iter().find(|row| row.number == number).unwrap();
             row.message.unwrap_or_default()
         };
-        assert_eq!(listed(number).await, message);
+        until("the list to say it", async || (listed(number).await == message).then_some(())).await;
         let refused = farm.api().client.approve_job(number, &ApproveJob::default()).await.unwrap_err().to_string();
         assert!(refused.contains("asks for TO"), "{refused}");
         let inputs = [("TO".to_owned(), "prod".to_owned())].into();

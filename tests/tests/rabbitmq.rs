@@ -639,6 +639,7 @@ async fn what_was_purged_is_offered_again() {
 #[tokio::test]
 async fn a_deleted_queue_is_made_again_and_filled() {
     over_rabbitmq(async |farm| {
+        farm.config.lease = Duration::from_secs(30);
         with_agent(farm, 1).await;
         let busy = farm.api().begin(WAITS).await;
         farm.api().until_in_stage(busy, 1, "wait").await;

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use farm::farm::{Repository, over_rabbitmq, until};
+use farm::farm::{Repository, over_rabbitmq};
 use farm::rabbit::{PART_PASSWORD, Vhost, with_vhost};
 use lapin::options::{
     BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
@@ -160,7 +160,7 @@ async fn an_agent_can_do_nothing_in_anothers_name() {
         farm.vhost().play(Role::Coordinator, &users.coordinator).await;
         farm.start_coordinator().await;
         let vhost = farm.vhost();
-        until("the coordinator's queues", async || vhost.has_exchange("buildr.submit").await.then_some(())).await;
+        vhost.until_consumed("buildr.events.v1").await;
         vhost.declare("buildr.agent.b.x", json!({})).await;
         let a = Tries::of(vhost, &users.a).await;
         // What it needs it may do.
@@ -201,7 +201,7 @@ async fn a_submitter_can_submit_and_nothing_else() {
         farm.vhost().play(Role::Coordinator, &users.coordinator).await;
         farm.start_coordinator().await;
         let vhost = farm.vhost();
-        until("the coordinator's queues", async || vhost.has_exchange("buildr.submit").await.then_some(())).await;
+        vhost.until_consumed("buildr.events.v1").await;
         let submitter = Tries::of(vhost, &users.submitter).await;
         submitter.publish("buildr.submit", "build_queue").await.unwrap();
         for (what, tried) in [

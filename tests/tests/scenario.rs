@@ -313,7 +313,7 @@ async fn a_cancel_between_stages_starts_no_other() {
         with_agent(farm, 1).await;
         // So many that the cancel comes anywhere among them: in one, or between two.
         let names: Vec<String> = (0..300).map(|number| format!("s{number}")).collect();
-        let stages_of = names.iter().map(|name| format!("{name}: {{script: [sleep 5]}}\n")).collect::<String>();
+        let stages_of = names.iter().map(|name| format!("{name}: {{script: [sleep 30]}}\n")).collect::<String>();
         let number = farm.api().begin(&format!("image: x\nstages: [{}]\n{stages_of}", names.join(", "))).await;
         farm.api().until_in_stage(number, 1, "s7").await;
         farm.api().cancel(number).await;
@@ -700,7 +700,7 @@ async fn a_build_whose_cancel_is_not_answered_ends_all_the_same() {
 #[tokio::test]
 async fn a_message_goes_back_when_no_coordinator_answers() {
     in_memory(async |farm| {
-        farm.config.beacon = Duration::from_secs(2);
+        farm.config.beacon = Duration::from_secs(5);
         // It is there for the first sign of life, which says when to expect the next.
         farm.start_agent("a", 1).await;
         farm.start_coordinator().await;
@@ -804,8 +804,7 @@ async fn artifacts_are_kept_though_the_coordinator_is_away_when_they_are_made() 
         farm.api().until_said(number, "make", "begun\n").await;
         farm.stop_coordinator().await;
         farm.folders("a").let_go().await;
-        // Longer than a transfer by itself is tried.
-        tokio::time::sleep(Duration::from_secs(6)).await;
+        farm.folders("a").until_logged("make", "the artifacts cannot be brought to the farm yet").await;
         farm.start_coordinator().await;
         farm.api().until_is(number, Status::Passed).await;
         let kept = farm.api().client.artifacts(number).await.unwrap();

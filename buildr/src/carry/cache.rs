@@ -299,7 +299,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
-    use crate::folder::testing::as_nobody;
+    use crate::folder::testing::{as_nobody, once_let_go};
 
     struct Rig {
         folder: tempfile::TempDir,
@@ -333,6 +333,14 @@ mod tests {
             fs::write(place.join("x"), leaves).unwrap();
             self.store.keep(&taken).unwrap();
             found
+        }
+
+        /// Builds until what that leaves is all that is kept.
+        fn until_alone(&self, cache: &Cache, lock: &str, leaves: &str) {
+            once_let_go("all that is not in use makes room, and what was just kept stays", || {
+                self.build(cache, "main", true, lock, leaves);
+                (self.store.entries().len() == 1).then_some(())
+            });
         }
     }
 
@@ -425,8 +433,7 @@ mod tests {
     fn the_oldest_make_room() {
         let (rig, cache) = (Rig::new(1), cache("deps", CachePolicy::Both));
         rig.build(&cache, "main", true, "1", "one");
-        rig.build(&cache, "main", true, "2", "two");
-        assert_eq!(rig.store.entries().len(), 1, "the one that was just kept stays");
+        rig.until_alone(&cache, "2", "two");
         assert_eq!(rig.build(&cache, "main", true, "2", "two").as_deref(), Some("two"));
     }
 
@@ -449,8 +456,7 @@ mod tests {
             drop(reading);
             assert!(soon.is_ok(), "what is kept waits for nobody who reads another cache");
         });
-        rig.build(&cache, "main", true, "3", "three");
-        assert_eq!(rig.store.entries().len(), 1, "all that is not in use makes room");
+        rig.until_alone(&cache, "3", "three");
     }
 
     /// Keeps a folder of the job's own, as `user`. Says whether it was moved.

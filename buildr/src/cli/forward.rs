@@ -124,11 +124,12 @@ fn is_program(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, io};
 
     use clap::Parser as _;
 
     use super::*;
+    use crate::folder::testing::once_let_go;
 
     fn fake(folder: &Path, name: &str) {
         let path = folder.join(name);
@@ -146,7 +147,12 @@ mod tests {
         }
         let Words { globals, words } = Words::parse_from(format!("x {line}").split(' '));
         let mut command = prepare(&words, &globals, search).map_err(|error| error.to_string())?;
-        Ok(String::from_utf8(command.output().unwrap().stdout).unwrap())
+        // Just written, it is open in a process that another test starts at this moment.
+        let output = once_let_go("it can be run", || match command.output() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => None,
+            output => Some(output.unwrap()),
+        });
+        Ok(String::from_utf8(output.stdout).unwrap())
     }
 
     #[test]

@@ -33,4 +33,18 @@ pub(crate) mod testing {
             scope.spawn(as_nobody).join().unwrap()
         })
     }
+
+    /// What is done once a lock is let go that nobody holds any more: a process that another test starts at this moment
+    /// has its file open until it becomes what it runs.
+    #[track_caller]
+    pub(crate) fn once_let_go<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            if let Some(done) = attempt() {
+                return done;
+            }
+            assert!(std::time::Instant::now() < end, "{what}");
+            std::thread::yield_now();
+        }
+    }
 }

@@ -90,6 +90,7 @@ fn is_lock(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::folder::testing::once_let_go;
 
     fn names(cache: &Path) -> Vec<String> {
         let mut names: Vec<String> =
@@ -134,11 +135,6 @@ mod tests {
         let task = locks.of(&cache.join(format!("{used}.git"))).try_read_owned().unwrap();
         assert!(!removed(&used), "a task of this process reads it");
         drop(task);
-        // A process that another test starts at this moment has the lock's file open until it becomes what it runs.
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        while !removed(&used) {
-            assert!(std::time::Instant::now() < end, "nobody uses it any more");
-            std::thread::yield_now();
-        }
+        once_let_go("nobody uses it any more", || removed(&used).then_some(()));
     }
 }

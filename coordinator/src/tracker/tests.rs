@@ -718,7 +718,7 @@ async fn who_comes_as_another_user_of_the_broker_is_not_heard() {
 #[tokio::test]
 async fn who_speaks_in_anothers_name_is_not_heard_and_is_noted() {
     let folder = tempdir().unwrap();
-    let farm = Farm::with(&folder, |config| config.lease = Duration::from_secs(2)).await;
+    let farm = Farm::start(&folder).await;
     let (honest, thief) = (farm.agent("honest").await, farm.agent("thief").await);
     let build = farm.submit().await;
     let (claimed, _) = honest.work(&farm).await;
@@ -1040,7 +1040,7 @@ async fn a_plan_is_remembered_though_an_older_agent_does_not_speak_of_it() {
 #[tokio::test]
 async fn a_cancelled_job_stays_cancelled_when_its_agent_is_lost_under_such_a_stage() {
     let folder = tempdir().unwrap();
-    let farm = Farm::with(&folder, |config| config.lease = Duration::from_millis(300)).await;
+    let farm = Farm::with(&folder, |config| config.lease = Duration::from_secs(2)).await;
     let agent = farm.agent("a1").await;
     let build = farm.submit().await;
     let claim = agent.work(&farm).await.0.claim;

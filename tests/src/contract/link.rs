@@ -154,9 +154,10 @@ pub async fn a_dropped_wait_loses_nothing(rig: &dyn LinkRig) {
         put(rig, &number.to_string()).await;
     }
     let mut found = BTreeSet::new();
-    let mut patience: u64 = 0;
+    let (mut patience, mut most) = (0, 9_000);
     while found.len() < 20 {
-        patience = (patience + 700) % 9_000;
+        // Ever longer: a slow machine must get a job through at all.
+        (patience, most) = ((patience + 700) % most, most + 100);
         let wait = std::time::Duration::from_micros(patience);
         if let Ok(job) = tokio::time::timeout(wait, agent.next_job(&[LabelSet::default()])).await {
             let job = job.expect("a job");

@@ -125,6 +125,17 @@ impl Folders {
         .await;
     }
 
+    /// Waits until the log of a job's stage, as the agent keeps it, holds this text.
+    pub async fn until_logged(&self, stage: &str, text: &str) {
+        until("a line in the spool", async || {
+            let claims = std::fs::read_dir(self.spool()).ok()?.flatten();
+            let mut logs =
+                claims.filter_map(|claim| std::fs::read_to_string(claim.path().join("logs").join(stage)).ok());
+            logs.any(|log| log.contains(text)).then_some(())
+        })
+        .await;
+    }
+
     /// Whether a file is in one of its workspaces.
     #[must_use]
     pub fn holds(&self, file: &str) -> bool {

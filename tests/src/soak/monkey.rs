@@ -12,6 +12,11 @@ use super::processes::{LEASE, Part, Processes};
 use super::thrower::Thrower;
 use crate::chance::Chance;
 
+/// The longest stop, and the longest cut, that must cost nothing: one of each, one upon the other, and what it takes to
+/// come back, are less than a lease.
+const SHORT_STOP: Duration = Duration::from_secs(6);
+const SHORT_CUT: Duration = Duration::from_secs(4);
+
 /// What was done to an agent that may cost it what it works on.
 #[derive(Debug, Clone)]
 pub(super) struct Harm {
@@ -110,8 +115,8 @@ impl<'f> Monkey<'f> {
         match deed {
             Deed::KillAgent => self.kill(agent, time).await,
             Deed::EndAgent => Self::end(agent).await,
-            Deed::StopAgent => self.stop(agent, time * 4).await,
-            Deed::CutAgent => self.cut(agent, time * 4).await,
+            Deed::StopAgent => self.stop(agent, time * 6).await,
+            Deed::CutAgent => self.cut(agent, time * 6).await,
             Deed::CloseAgent => self.close(agent, &format!("buildr-agent {}", agent.name)).await,
             Deed::KillCoordinator => self.kill(coordinator, time).await,
             Deed::EndCoordinator => Self::end(coordinator).await,
@@ -147,8 +152,7 @@ impl<'f> Monkey<'f> {
         part.signal("-STOP").await;
         tokio::time::sleep(time).await;
         part.signal("-CONT").await;
-        // A short one is less than a lease, and must cost nothing.
-        if time + Duration::from_secs(4) > LEASE {
+        if time > SHORT_STOP {
             self.harmed(part, from, false);
         }
     }
@@ -157,7 +161,7 @@ impl<'f> Monkey<'f> {
         let _busy = part.busy.lock().await;
         let from = now_ms();
         part.line.cut(time).await;
-        if time + Duration::from_secs(6) > LEASE {
+        if time > SHORT_CUT {
             self.harmed(part, from, true);
         } else {
             self.returned(part, from);

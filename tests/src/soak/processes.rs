@@ -18,7 +18,7 @@ use crate::rabbit::Vhost;
 use crate::{docker, ports};
 
 /// How long a claim lives without a sign of life.
-pub(super) const LEASE: Duration = Duration::from_secs(10);
+pub(super) const LEASE: Duration = Duration::from_secs(20);
 
 const AGENTS: [&str; 3] = ["ash", "birch", "cedar"];
 

@@ -227,17 +227,20 @@ async fn a_key_leads_on_from_where_it_was() {
         sign_in(browser, farm).await;
         browser.open(&url(farm, "/agents")).await;
         let note = "#agents form[action='/agents/oak/pause'] input[name=note]";
-        browser.type_into(note, "new disk").await;
         // What comes while somebody types waits until the field is left.
         browser
             .run::<bool>(
-                "const field = document.activeElement, add = field.addEventListener;
-                field.addEventListener = (...it) => { window.waits = true; add.apply(field, it); };
+                "const all = EventTarget.prototype, add = all.addEventListener;
+                all.addEventListener = function (kind, ...it) {
+                    if (kind === 'blur') window.waits = true;
+                    return add.call(this, kind, ...it);
+                };
                 return true",
             )
             .await;
+        browser.type_into(note, "new disk").await;
         farm.start_agent("ash", 1).await;
-        browser.until("another agent", "return window.waits === true").await;
+        browser.until("a part that waits", "return window.waits === true").await;
         browser.type_into(note, &Key::Tab.value().to_string()).await;
         says(browser, "#agents", "ash").await;
         let at = "return document.activeElement.matches(\"form[action='/agents/oak/pause'] button\")";

@@ -33,7 +33,7 @@ pub(crate) async fn behind_a_proxy(farm: &mut Processes) -> Proxy {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_is_killed_before_its_claim() {
-    with_processes(3, async |farm| {
+    with_processes(20, async |farm| {
         let proxy = behind_a_proxy(farm).await;
         proxy.becomes(Network::Mute);
         hand_to_agent(farm, json!({})).await;
@@ -80,6 +80,16 @@ async fn an_agent_is_killed_before_its_claim_is_answered() {
 
 /// An agent is granted a job, does not hear of it, and is killed; agent `b` comes.
 async fn killed_after_the_grant(farm: &mut Processes, properties: Value) -> BuildNumber {
+    let (number, _proxy) = granted_in_vain(farm, properties).await;
+    farm.agent("a").kill().await;
+    farm.start_agent("b").await;
+    number
+}
+
+/// Agent `a`, behind this proxy, is granted a job, and does not hear of it.
+pub(crate) async fn granted_in_vain(farm: &mut Processes, properties: Value) -> (BuildNumber, Proxy) {
+    // Its claim must outlive all that is done here.
+    farm.beacon = Duration::from_secs(15);
     let proxy = behind_a_proxy(farm).await;
     farm.signal_coordinator("-STOP").await;
     // The message may be on its way to the agent when it is on the queue no longer; what claims it tells.
@@ -91,9 +101,7 @@ async fn killed_after_the_grant(farm: &mut Processes, properties: Value) -> Buil
     farm.signal_coordinator("-CONT").await;
     let number = first_build(farm).await;
     farm.api().until(number, |view| view.attempts.len() == 1).await;
-    farm.agent("a").kill().await;
-    farm.start_agent("b").await;
-    number
+    (number, proxy)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -266,10 +274,10 @@ async fn all_agents_are_restarted_while_builds_flow() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_lives_of_one_agent_build_each_job_once_and_are_named() {
-    with_processes(3, async |farm| {
+    with_processes(20, async |farm| {
         farm.start_coordinator().await;
         farm.start_agent("a").await;
-        farm.until_here("a").await;
+        farm.until_taking("a").await;
         // Somebody copied a machine, its key and all.
         let copy = Folders::at(farm.folder.path().join("copy"));
         std::fs::create_dir_all(copy.state()).unwrap();

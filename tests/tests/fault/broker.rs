@@ -128,7 +128,7 @@ async fn a_build_may_be_longer_than_the_brokers_patience() {
             format!("{ended:?}")
         })
     };
-    on(vhost, None, 3, async |farm| {
+    on(vhost, None, 60, async |farm| {
         let manifest =
             format!("image: {}\nstages: [long]\nlong: {{script: [echo begun, sleep 150, echo done]}}\n", image());
         farm.repository = Repository::with_manifest(&manifest);

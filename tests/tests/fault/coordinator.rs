@@ -8,7 +8,7 @@ use farm::proxy::Network;
 use protocol::api::{BuildView, Status};
 use serde_json::json;
 
-use crate::agent::{behind_a_proxy, first_build, hand_to_agent};
+use crate::agent::{first_build, granted_in_vain, hand_to_agent};
 
 /// A claim that is given up before its grant is heard is no attempt.
 fn once(view: &BuildView) {
@@ -19,7 +19,7 @@ fn once(view: &BuildView) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_coordinator_is_killed_before_it_offers_a_job() {
-    with_processes(3, async |farm| {
+    with_processes(20, async |farm| {
         let proxy = farm.through_proxy("coordinator").await;
         farm.start_coordinator().await;
         farm.start_agent("a").await;
@@ -89,13 +89,7 @@ async fn a_coordinator_is_killed_with_a_claim_that_it_has_not_read() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_coordinator_is_killed_and_its_grant_is_lost() {
     with_processes(10, async |farm| {
-        let proxy = behind_a_proxy(farm).await;
-        farm.signal_coordinator("-STOP").await;
-        hand_to_agent(farm, json!({"message_id": "only-one"})).await;
-        proxy.becomes(Network::Deaf);
-        farm.signal_coordinator("-CONT").await;
-        let number = first_build(farm).await;
-        farm.api().until(number, |view| view.attempts.len() == 1).await;
+        let (number, proxy) = granted_in_vain(farm, json!({"message_id": "only-one"})).await;
         farm.kill_coordinator().await;
         // The grant goes with the connection's own queue.
         proxy.becomes(Network::Cut);

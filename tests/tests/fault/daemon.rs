@@ -32,7 +32,7 @@ async fn a_daemon_is_stopped_killed_and_away() {
     let Some(mut daemon) = OwnDocker::start().await else { return };
     let host = daemon.host();
     with_vhost(async |vhost| {
-        on(vhost, Some(host), 3, async |farm| {
+        on(vhost, Some(host), 20, async |farm| {
             farm.start_coordinator().await;
             farm.start_agent("a").await;
 
@@ -83,7 +83,7 @@ async fn a_daemon_is_started_anew_behind_its_socket() {
     let Some(mut daemon) = OwnDocker::start_behind_a_socket().await else { return };
     let host = daemon.host();
     with_vhost(async |vhost| {
-        on(vhost, Some(host), 3, async |farm| {
+        on(vhost, Some(host), 20, async |farm| {
             farm.start_coordinator().await;
             farm.start_agent("a").await;
             for kills in [false, true] {

@@ -473,7 +473,7 @@ mod tests {
     #[test]
     fn only_who_is_alone_and_well_says_so() {
         let after = StageOrder { after: vec!["echo x".to_owned()], ..stage(&["true"]) };
-        let left = "(sleep 0.3; echo late) &";
+        let left = "(sleep 60; echo late) &";
         for (stage, early, code, printed) in [
             (stage(&["true"]), true, 0, "$ true\nMARK=alone\n".to_owned()),
             (stage(&["true"]), false, 0, "$ true\nMARK=left\n".to_owned()),

@@ -64,18 +64,18 @@ async fn a_stage_whose_artifacts_the_farm_cannot_keep_has_not_passed() {
 
 #[tokio::test]
 async fn who_waits_for_a_farm_that_is_away_ends_when_it_is_asked_to() {
-    // Bound and let go again: nobody listens on it now.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let ground = ground(port);
+    // Nobody listens there.
+    let ground = ground(1);
     let (stop, began) = (ground.stop.clone(), Instant::now());
     let cancel = async {
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        // Long after it has said that it waits, however slow the machine is.
+        tokio::time::sleep(Duration::from_secs(15)).await;
         stop.cancel();
     };
     let (ran, ()) = tokio::join!(run_on(ground, plan(false)), cancel);
     ran.check("cancelled", "a cancelled, b skipped: the build was cancelled");
     assert!(ran.log("a")[0].starts_with("the artifacts cannot be brought to the farm yet: "), "{}", ran.logs);
-    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(120), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

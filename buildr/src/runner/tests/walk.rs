@@ -372,13 +372,13 @@ async fn an_allowed_failure_counts_as_passed() {
 #[tokio::test]
 async fn limits_of_a_stage_hold_within_the_machines() {
     let slow = |timeout_ms, idle_timeout_ms| StagePlan { timeout_ms, idle_timeout_ms, ..stage("a", &["hang"]) };
-    for (plan, expect) in [
-        (slow(Some(30), None), StageEnd::TimedOut { limit_ms: 30 }),
-        (slow(Some(9_000_000), None), StageEnd::TimedOut { limit_ms: 60 }),
-        (slow(None, Some(20)), StageEnd::IdleTimedOut { limit_ms: 20 }),
+    for (plan, machines_ms, expect) in [
+        (slow(Some(30), None), 60, StageEnd::TimedOut { limit_ms: 30 }),
+        (slow(Some(9_000_000), None), 60, StageEnd::TimedOut { limit_ms: 60 }),
+        (slow(None, Some(20)), 60_000, StageEnd::IdleTimedOut { limit_ms: 20 }),
     ] {
         let mut ground = Ground::of("print x");
-        ground.times.stage = Duration::from_millis(60);
+        ground.times.stage = Duration::from_millis(machines_ms);
         let ran = run_on(ground, Plan::new("any", vec![plan])).await;
         let end = ran.events.iter().find_map(|event| match event {
             JobEvent::StageEnded { result: StageOutcome::Failed { end }, .. } => Some(*end),
