@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farm::contract::link::{beat, numbers, soon, take};
+use farm::proxy::{Network, Proxy};
 use farm::rabbit::{Vhost, with_vhost};
 use futures_util::StreamExt as _;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
@@ -15,6 +16,7 @@ use protocol::control::Control;
 use protocol::job::OfferBody;
 use protocol::link::rabbitmq::{RabbitAgent, RabbitCoordinator, RabbitSettings};
 use protocol::link::{Address, AgentLink, BUILD_QUEUE, CoordinatorLink, Delivered, Health, LinkError};
+use protocol::report::LogChunk;
 use protocol::{AgentId, BootId, BuildNumber, ClaimId, JobId, LabelSet};
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
@@ -371,6 +373,50 @@ async fn many_messages_on_their_way_keep_their_answers_apart() {
             assert!(soon(agent.next_control()).await.is_ok());
         }
         closing.close().await;
+        coordinator.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_went_without_a_word_is_read_again() {
+    with_vhost(|vhost| async move {
+        // A broker that forgets to say so does it once in a while; this one always.
+        let proxy = Proxy::to(vhost.address()).await;
+        proxy.becomes(Network::Tactful);
+        let settings = RabbitSettings::new(vhost.uri().replace(&vhost.address(), &proxy.address()));
+        let coordinator = RabbitCoordinator::connect(settings.clone()).await.unwrap();
+        healthy(coordinator.health(), 0).await;
+        let reader = RabbitAgent::connect(settings, &"reader".parse().unwrap(), BootId::fresh()).await.unwrap();
+        healthy(reader.health(), 0).await;
+        let agent = agent_at(vhost.uri()).await;
+        healthy(agent.health(), 0).await;
+        let queues = ["buildr.events.v1", "buildr.logs.v1", BUILD_QUEUE];
+        let plain = [LabelSet::default()];
+        let rob = async {
+            for queue in queues {
+                vhost.until_consumed(queue).await;
+                vhost.delete(queue).await;
+            }
+            coordinator.ensure(&plain).await.unwrap();
+            assert_eq!(agent.report(&beat(1)).await.unwrap(), Delivered::Yes);
+            let (claim, log) = (ClaimId::fresh(), "test".parse().unwrap());
+            let chunk = LogChunk { claim, log, offset: 0, at_ms: 1, bytes: b"text"[..].into(), packed: false };
+            assert_eq!(agent.log(&chunk).await.unwrap(), Delivered::Yes);
+            coordinator.offer(&plain[0], &offer()).await.unwrap();
+        };
+        let (reports, logs, job, ()) = tokio::join!(
+            soon(coordinator.next_reports(9)),
+            soon(coordinator.next_logs(9)),
+            tokio::time::timeout(Duration::from_secs(120), reader.next_job(&plain)),
+            rob
+        );
+        let (reports, reported) = reports.unwrap().split();
+        let (logs, logged) = logs.unwrap().split();
+        assert_eq!((reports.len(), logs.len()), (1, 1));
+        assert!(reported.ack().await && logged.ack().await && job.unwrap().unwrap().ack().await);
+        agent.close().await;
+        reader.close().await;
         coordinator.close().await;
     })
     .await;

@@ -9,10 +9,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::StreamExt as _;
 use futures_util::task::noop_waker;
+use lapin::Queue;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::channel::{OwnedChannel, Trouble, close};
 use super::connection::{Epoch, Line};
@@ -24,6 +26,10 @@ use crate::link::{LinkError, Settle};
 /// Together with how long each may be, this bounds what a storm of them takes of memory; RabbitMQ knows no bound in
 /// bytes.
 const PREFETCH: u16 = 128;
+
+/// How often it is looked, where nothing comes, whether the broker still knows of this reader: when a queue is removed at
+/// the moment at which it begins to be read, it does not always say so.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How long to wait after something unexpected, so that it cannot become a busy loop.
 const AFTER_TROUBLE: Duration = Duration::from_millis(500);
@@ -47,7 +53,7 @@ impl Feed {
     pub(super) async fn next(&self, most: usize) -> Result<(Vec<Delivery>, Box<dyn Settle>), LinkError> {
         loop {
             let epoch = self.line.epoch().await?;
-            let arrived = async { Ok(self.subscription(&epoch).await?.arrive(most.max(1)).await) };
+            let arrived = async { Ok(self.subscription(&epoch).await?.arrive(self.queue, most.max(1)).await) };
             match self.line.during(&epoch, arrived).await? {
                 Some(Ok(Some(batch))) => return Ok(batch),
                 None | Some(Ok(None)) => {}
@@ -152,7 +158,7 @@ impl Subscription {
     }
 
     /// Waits for messages. `None`: there will be none from here.
-    async fn arrive(self: &Arc<Self>, most: usize) -> Option<(Vec<Delivery>, Box<dyn Settle>)> {
+    async fn arrive(self: &Arc<Self>, queue: &str, most: usize) -> Option<(Vec<Delivery>, Box<dyn Settle>)> {
         loop {
             let stirred = self.stirred.notified();
             tokio::pin!(stirred);
@@ -165,8 +171,20 @@ impl Subscription {
                     let settle = SettleBatch { subscription: Some(self.clone()), first, last };
                     return Some((deliveries, Box::new(settle)));
                 }
+                () = sleep(LOOK_EVERY) => {
+                    if !matches!(self.look(queue).await, Ok(queue) if queue.consumer_count() > 0) {
+                        self.give_up();
+                    }
+                }
             }
         }
+    }
+
+    /// The queue, as the broker has it.
+    async fn look(&self, queue: &str) -> Result<Queue, Trouble> {
+        let channel = self.lock().channel.raw().clone();
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        Ok(channel.queue_declare(queue.into(), options, FieldTable::default()).await?)
     }
 
     fn poll_batch(&self, most: usize, cx: &mut Context<'_>) -> Poll<Option<(Vec<Delivery>, u64, u64)>> {
@@ -190,15 +208,17 @@ impl Subscription {
     }
 
     async fn count(&self, queue: &str) -> Result<usize, Trouble> {
-        let channel = self.lock().channel.raw().clone();
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await?;
+        let declared = self.look(queue).await?;
+        if declared.consumer_count() == 0 {
+            self.give_up();
+        }
         if declared.consumer_count() != 1 {
             // Another holds messages that nobody here can count: perhaps our own last connection, which the broker
             // still believes alive.
             return Err(Trouble::Lost(format!("{} consumers read {queue}, not 1", declared.consumer_count())));
         }
         // The first answer may have overtaken messages on their way here; a second one cannot.
+        let channel = self.lock().channel.raw().clone();
         channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
         let mut arrived = self.lock();
         if arrived.ended || !arrived.channel.is_open() || self.given_up.load(Ordering::Acquire) {

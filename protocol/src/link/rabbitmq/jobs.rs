@@ -27,6 +27,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// who had it alone is gone.
 const READ_AGAIN: Duration = Duration::from_secs(60);
 
+/// How long is waited at queues before they are read anew: when one is removed at the moment at which it begins to be
+/// read, the broker does not always say so.
+const READ_ANEW: Duration = Duration::from_secs(20);
+
 /// How long to wait after something unexpected, so that it cannot become a busy loop.
 const AFTER_TROUBLE: Duration = Duration::from_millis(500);
 
@@ -48,22 +52,19 @@ pub(super) async fn next_job(line: &Line, queues: &[String]) -> Result<JobDelive
 /// One wait. `None`: something changed at the queues, begin anew.
 async fn wait_at(epoch: &Arc<Epoch>, queues: &[String]) -> Result<Option<JobDelivery>, Trouble> {
     let mut seat = Seat::take(epoch).await?;
-    let (mut absent, mut barred) = (false, false);
+    let mut absent = false;
     for queue in queues {
         if !is_there(epoch, queue).await? {
             absent = true;
-        } else if matches!(epoch.standing(queue), Some(Standing::Unreadable(since)) if since.elapsed() < READ_AGAIN) {
-            barred = true;
-        } else {
+        } else if !matches!(epoch.standing(queue), Some(Standing::Unreadable(since)) if since.elapsed() < READ_AGAIN) {
             seat.consume(queue).await?;
         }
     }
     let idle = seat.channel.consumers().is_empty();
-    let look_again = if absent || idle { LOOK_AGAIN } else { READ_AGAIN };
+    let look_again = if absent || idle { LOOK_AGAIN } else { READ_ANEW };
     let first = tokio::select! {
         first = seat.first() => first,
-        // Without a consumer nothing else would ever wake this.
-        () = tokio::time::sleep(look_again), if absent || idle || barred => None,
+        () = tokio::time::sleep(look_again) => None,
     };
     let Some((queue, delivery)) = first else {
         // A queue went away, or may have come.
