@@ -31,14 +31,14 @@ use super::super::{ExecutorError, StageOrder};
 /// That it leaves is told until it is told: a program may have left the pipe such that it refuses what finds no room.
 ///
 /// Its variables have names that no image has in its environment, for a variable that came with that would be
-/// passed on with what is put into it. A shell reads byte by byte; what is long is therefore taken by `head` where there is one.
+/// passed on with what is put into it. A shell reads byte by byte; what is longer than a kilobyte is sooner taken by `head` where there is one.
 pub(super) const WRAPPER: &str = r#"buildr_ended= buildr_status= buildr_on_failure= buildr_after= buildr_early=
 trap 'buildr_ended=1' TERM
 trap 'buildr_status=cancelled' USR1
 trap 'buildr_status=timed_out' USR2
 read -r buildr_length buildr_mark || exit 125
 buildr_program=$(
-  if [ "$buildr_length" -gt 4096 ] && command -v head >/dev/null; then head -c "$buildr_length"
+  if [ "$buildr_length" -gt 1024 ] && command -v head >/dev/null; then head -c "$buildr_length"
   else while IFS= read -r line; do printf '%s\n' "$line"; [ "$line" != "$buildr_mark" ] || break; done
   fi)
 case $buildr_program in *"$buildr_mark") ;; *) exit 125 ;; esac
