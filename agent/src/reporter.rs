@@ -64,8 +64,6 @@ pub(crate) struct Taken {
     pub(crate) granted_after: Duration,
     /// How long after it the runner began.
     pub(crate) begun_after: Duration,
-    /// Whether the broker took note that it was taken.
-    pub(crate) acknowledged: bool,
 }
 
 impl Taken {
@@ -217,16 +215,23 @@ impl Sender {
         if sent.logs_rest_until().is_some_and(|until| Instant::now() < until) {
             return Ok(());
         }
-        for (log, length) in self.spool.logs() {
-            let from = sent.logs.entry(log.clone()).or_default();
-            while *from < length {
-                match self.send_log(&log, from, length).await? {
-                    Delivered::Full => {
-                        sent.let_logs_rest();
-                        return Ok(());
-                    }
-                    other => delivered(other)?,
+        // As long as they are now: what is printed meanwhile waits behind the events that go before it.
+        let logs = self.spool.logs();
+        loop {
+            let pieces = self.next_pieces(&logs, sent)?;
+            if pieces.is_empty() {
+                break;
+            }
+            let (taken, next) = self.link.log_all(&pieces).await;
+            for LogChunk { log, offset, bytes, .. } in pieces.iter().take(taken) {
+                sent.logs.insert(log.clone(), offset + bytes.len() as u64);
+            }
+            match next? {
+                Delivered::Full => {
+                    sent.let_logs_rest();
+                    return Ok(());
                 }
+                other => delivered(other)?,
             }
         }
         sent.logs_went();
@@ -246,23 +251,24 @@ impl Sender {
         events.iter().take(MAX_EVENTS).take_while(fits).count().max(1)
     }
 
-    /// Sends the next pieces of a log, and moves `from` behind those that the line has taken.
-    async fn send_log(&self, log: &LogName, from: &mut u64, length: u64) -> Result<Delivered, LinkError> {
-        let (mut chunks, mut offset) = (Vec::new(), *from);
+    /// What of these logs goes next, of one or of several: they are one message's way from each other.
+    fn next_pieces(&self, logs: &[(LogName, u64)], sent: &Sent) -> Result<Vec<LogChunk>, LinkError> {
         let packed = self.reads.packed;
         let most = if packed { PACKED_CHUNK } else { CHUNK };
-        while offset < length && chunks.len() < CHUNKS_AT_ONCE {
-            let (bytes, at_ms) = self
-                .spool
-                .read(log, offset, most)
-                .map_err(|error| LinkError::Away(format!("a log cannot be read back from the disk: {error}")))?;
-            let chunk = LogChunk { claim: self.spool.claim(), log: log.clone(), offset, at_ms, bytes, packed };
-            offset += chunk.bytes.len() as u64;
-            chunks.push(chunk);
+        let mut pieces = Vec::new();
+        for (log, length) in logs {
+            let mut offset = sent.logs.get(log).copied().unwrap_or(0);
+            while offset < *length && pieces.len() < CHUNKS_AT_ONCE {
+                let (bytes, at_ms) = self
+                    .spool
+                    .read(log, offset, most)
+                    .map_err(|error| LinkError::Away(format!("a log cannot be read back from the disk: {error}")))?;
+                let piece = LogChunk { claim: self.spool.claim(), log: log.clone(), offset, at_ms, bytes, packed };
+                offset += piece.bytes.len() as u64;
+                pieces.push(piece);
+            }
         }
-        let (taken, next) = self.link.log_all(&chunks).await;
-        *from += chunks[..taken].iter().map(|chunk| chunk.bytes.len() as u64).sum::<u64>();
-        next
+        Ok(pieces)
     }
 
     fn unsent(&self, sent: &Sent) -> usize {

@@ -94,6 +94,7 @@ async fn take(agent: &Arc<Agent>, delivery: JobDelivery, ready: &mut Ready) {
     };
     let claim = ClaimId::fresh();
     let at = Instant::now();
+    let by_hand = matches!(message, QueueMessage::Injected { .. });
     match claimed(agent, claim, &delivery, message).await {
         Claimed::Granted(grant) => {
             let granted_after = at.elapsed();
@@ -113,7 +114,11 @@ async fn take(agent: &Arc<Agent>, delivery: JobDelivery, ready: &mut Ready) {
                 let wanted = Duration::from_millis(grant.heartbeat_ms);
                 std::mem::replace(every, wanted) != wanted
             });
-            let taken = Taken { granted_after, begun_after: at.elapsed(), acknowledged };
+            // What a message by hand became is not to be done again with it; of the coordinator's own, its job decides.
+            if by_hand && let Err(error) = spool.event(JobEvent::Settled { acknowledged }) {
+                tracing::error!(%error, "what became of the message could not be kept");
+            }
+            let taken = Taken { granted_after, begun_after: at.elapsed() };
             run(agent, ready, spool, &grant, stop, recorded, taken).await;
         }
         Claimed::Denied(reason) => {
@@ -265,9 +270,6 @@ async fn run(
     let (sent, link) = (Arc::clone(&spool), Arc::clone(&agent.link));
     let reads = Reads { events: *reads_events, packed: *reads_packed };
     agent.send(Sender { spool: sent, link, recorded, kept, reads });
-    if let Err(error) = spool.event(JobEvent::Settled { acknowledged: taken.acknowledged }) {
-        tracing::error!(%error, "what became of the message could not be kept");
-    }
     tracing::info!(job = %order.job, build = ?order.build, attempt = order.attempt, repo = %order.repo, "job begins");
     let watched = agent.jobs.begin(order, &reporter);
     // For this job alone: what the agent lays out ahead for others knows nothing of it.

@@ -92,6 +92,7 @@ impl Spool {
     pub fn begin(&self, claim: ClaimId) -> io::Result<ClaimSpool> {
         let folder = self.root.join(claim.reveal());
         let begun = || {
+            std::fs::create_dir_all(&folder)?;
             std::fs::create_dir_all(folder.join("logs"))?;
             let reserve = Some(Reserve::open(&folder.join("ending"))?);
             let file = Appended::open(&folder.join("events"))?;
