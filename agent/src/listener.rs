@@ -125,7 +125,7 @@ impl Ears {
             }
             Control::LogKept { claim, log, bytes } => self.marks.kept(claim, log, bytes),
             Control::Noted { claim, seq } => self.marks.noted(claim, seq),
-            Control::Told(_) | Control::Unknown => {}
+            Control::Several { .. } | Control::Told(_) | Control::Unknown => {}
         }
         None
     }
@@ -172,6 +172,7 @@ impl Pulse {
                 standing: reasons.note,
                 draining,
                 capacity: *self.capacity.borrow(),
+                hears_several: true,
             });
             if let Err(error) = self.link.report(&beat).await {
                 tracing::debug!(%error, "a heartbeat was not heard");

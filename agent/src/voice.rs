@@ -1,8 +1,9 @@
 //! The agent's line with signatures: its own under all that it says, and the coordinator's under all on which it lets go
 //! of something. A password of the broker alone gives nobody the voice of either.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use protocol::control::{Control, Told};
@@ -23,12 +24,14 @@ pub(crate) struct Voice {
     boot: BootId,
     count: AtomicU64,
     coordinator: Mutex<Option<PublicKey>>,
+    /// What was said together and is not heard yet.
+    said: Mutex<VecDeque<Control>>,
 }
 
 impl Voice {
     /// Signs with the key of this agent's home.
     pub(crate) fn new(link: Arc<dyn AgentLink>, home: Arc<Home>, boot: BootId) -> Self {
-        Self { link, home, boot, count: AtomicU64::new(0), coordinator: Mutex::default() }
+        Self { link, home, boot, count: AtomicU64::new(0), coordinator: Mutex::default(), said: Mutex::default() }
     }
 
     /// What the coordinator told this agent, if it did.
@@ -44,6 +47,10 @@ impl Voice {
             *known = self.home.coordinator().ok().flatten();
         }
         known.clone()
+    }
+
+    fn said(&self) -> MutexGuard<'_, VecDeque<Control>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn signed(&self, report: &Report) -> Result<Report, LinkError> {
@@ -81,8 +88,12 @@ impl AgentLink for Voice {
 
     async fn next_control(&self) -> Result<Control, LinkError> {
         loop {
+            if let Some(control) = self.said().pop_front() {
+                return Ok(control);
+            }
             match self.link.next_control().await? {
                 Control::Told(signed) => match self.told(&signed) {
+                    Some(Control::Several { controls }) => self.said().extend(controls),
                     Some(control) => return Ok(control),
                     None => tracing::warn!("something was said in the coordinator's name that it did not say"),
                 },

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::depot::Archives;
 use crate::feed::Feed;
 use crate::presence::Presence;
+use crate::receipts::Receipts;
 use crate::store::Store;
 use crate::vault::Vault;
 
@@ -25,6 +26,8 @@ pub(crate) struct Desk {
     pub(crate) feed: Feed,
     /// Who was seen, and when.
     pub(crate) presence: Presence,
+    /// What agents are told when there is a moment.
+    pub(crate) receipts: Receipts,
     /// Signs the grants.
     pub(crate) identity: Identity,
     /// Seals and opens the farm's secrets.

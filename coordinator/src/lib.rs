@@ -17,6 +17,7 @@ mod identity;
 mod vault;
 mod credentials;
 mod presence;
+mod receipts;
 mod depot;
 mod desk;
 mod intake;
@@ -55,6 +56,7 @@ pub use web::{WebError, api_token};
 use desk::Desk;
 use feed::Feed;
 use presence::Presence;
+use receipts::Receipts;
 use store::Store;
 use vault::Vault;
 
@@ -105,8 +107,8 @@ async fn open(config: Config, link: Arc<dyn CoordinatorLink>) -> Result<Arc<Desk
     vault.renew(&store).await?;
     let archives = depot::Archives::new(&config.state_dir, &identity);
     let presence = Presence::new(config.lease);
-    let (feed, beacon_now) = (Feed::new(), Notify::new());
-    let desk = Arc::new(Desk { config, store, link, feed, presence, identity, vault, archives, beacon_now });
+    let (feed, receipts, beacon_now) = (Feed::new(), Receipts::new(), Notify::new());
+    let desk = Arc::new(Desk { config, store, link, feed, presence, receipts, identity, vault, archives, beacon_now });
     watchdog::resume(&desk).await?;
     Ok(desk)
 }
@@ -119,6 +121,7 @@ async fn work(desk: Arc<Desk>, listener: TcpListener, shutdown: CancellationToke
     parts.start("tracker", lasting(tracker::run(desk.clone(), stop.clone())));
     parts.start("intake", lasting(intake::run(desk.clone(), stop.clone())));
     parts.start("log keeper", lasting(tracker::keep_logs(desk.clone(), stop.clone())));
+    parts.start("receipts", lasting(tracker::tell_receipts(desk.clone(), stop.clone())));
     parts.start("outbox", lasting(tracker::send_outbox(desk.clone(), stop.clone())));
     parts.start("watchdog", lasting(watchdog::run(desk.clone(), stop.clone())));
     parts.start("downstream", lasting(downstream::run(desk.clone(), stop.clone())));

@@ -52,6 +52,8 @@ pub(crate) struct Sighting {
     pub(crate) draining: bool,
     /// What its machine has left, when it says so.
     pub(crate) capacity: Option<report::Capacity>,
+    /// Whether it hears several things in one message.
+    pub(crate) hears_several: bool,
 }
 
 /// Whether an agent is one of the farm's.
@@ -142,6 +144,11 @@ impl Presence {
     pub(crate) fn sighting(&self, agent: &AgentId, now: Instant) -> Option<(Sighting, Duration)> {
         let seen = self.lock();
         seen.agents.get(agent).map(|(sighting, at)| (sighting.clone(), now.saturating_duration_since(*at)))
+    }
+
+    /// Whether an agent hears several things in one message, as it said last.
+    pub(crate) fn hears_several(&self, agent: &AgentId) -> bool {
+        self.lock().agents.get(agent).is_some_and(|(sighting, _)| sighting.hears_several)
     }
 
     /// Whether an agent gave no sign of life for as long as a lease.
@@ -323,6 +330,7 @@ mod tests {
                 paused: paused.map(str::to_owned),
                 draining: name == "old",
                 capacity: None,
+                hears_several: false,
             };
             presence.saw(&agent, sighting, now);
             agent

@@ -306,7 +306,16 @@ impl Agent {
         self.beat(vec![HeldClaim { claim, phase: ClaimPhase::Running, waits_for: Some(seq) }]).await;
     }
 
+    /// A sign of life from which on several things may come in one message.
+    pub(crate) async fn hears_several(&self) {
+        self.life(Vec::new(), true).await;
+    }
+
     async fn beat(&self, claims: Vec<HeldClaim>) {
+        self.life(claims, false).await;
+    }
+
+    async fn life(&self, claims: Vec<HeldClaim>, hears_several: bool) {
         let agent = self.name.clone();
         self.report(Report::Heartbeat(Heartbeat {
             agent,
@@ -317,6 +326,7 @@ impl Agent {
             standing: None,
             draining: false,
             capacity: None,
+            hears_several,
         }))
         .await;
     }

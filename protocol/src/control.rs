@@ -97,6 +97,11 @@ pub enum Control {
         /// How many bytes from its beginning.
         bytes: u64,
     },
+    /// Several of them at once. Said only to an agent whose signs of life say that it hears them so.
+    Several {
+        /// In this order; none of them is itself several.
+        controls: Vec<Self>,
+    },
     /// Any of those by which an agent lets go of something ([`Control::is_weighty`]): they count only so.
     Told(Signed<Told>),
     /// A kind that a newer coordinator knows.
@@ -126,7 +131,8 @@ impl Control {
             | Self::Forgotten { .. }
             | Self::Noted { .. }
             | Self::Standing { .. }
-            | Self::LogKept { .. } => true,
+            | Self::LogKept { .. }
+            | Self::Several { .. } => true,
             Self::Beacon(_)
             | Self::Enrolled { .. }
             | Self::NotEnrolled { .. }

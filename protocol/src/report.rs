@@ -130,6 +130,9 @@ pub struct Heartbeat {
     /// What its machine has left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
+    /// Whether it hears [`Control::Several`](crate::control::Control::Several); an older one passes them over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hears_several: bool,
 }
 
 /// What an agent's machine has, and has left.
@@ -254,7 +257,8 @@ pub struct Progress {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum JobEvent {
-    /// What became of the queue's message after the grant: `false` when the broker will deliver it again.
+    /// What became of a message by hand after the grant: `false` when the broker will deliver it again. (Of a message of
+    /// the coordinator's own the job's state says all.)
     Settled {
         /// Whether the broker took the acknowledgement.
         acknowledged: bool,

@@ -31,5 +31,5 @@ fn reports_of_version_1() {
 
 #[test]
 fn controls_of_version_1() {
-    check::<Control>(include_str!("recorded/controls.v1.jsonl"), 12, "control");
+    check::<Control>(include_str!("recorded/controls.v1.jsonl"), 13, "control");
 }

@@ -187,6 +187,7 @@ fn words(oak: &AgentId, boot: BootId, held: ClaimId) -> [Report; 5] {
         standing: None,
         draining: true,
         capacity: None,
+        hears_several: false,
     };
     [
         event(JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() }),
@@ -335,10 +336,12 @@ async fn forged_orders_move_no_agent() {
         let thief = Identity::generate().unwrap();
         let log: protocol::LogName = "wait".parse().unwrap();
         let job = protocol::LogName::of_job();
+        let all_kept = Control::LogKept { claim, log: log.clone(), bytes: 1 << 40 };
         for order in [
             Control::Recorded { claim },
             Control::LogKept { claim, log, bytes: 1 << 40 },
             Control::LogKept { claim, log: job, bytes: 1 << 40 },
+            Control::Several { controls: vec![Control::Recorded { claim }, all_kept] },
             Control::Abort { claim, reason: "forged".to_owned() },
             Control::Standing { note: Some("forged".to_owned()), boot: None },
         ] {

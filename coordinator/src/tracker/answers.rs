@@ -1,6 +1,7 @@
 //! What is to be said once a transaction is on the disk, and not before.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use protocol::control::{Control, Grant, Told};
@@ -9,11 +10,16 @@ use protocol::link::Address;
 use protocol::report::Said;
 use protocol::{AgentId, BootId, ClaimId};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::desk::Desk;
 use crate::feed::Change;
 use crate::presence::Sighting;
+use crate::receipts::Receipts;
 use crate::store::{AskedToEnd, Effects};
+
+/// How many receipts travel together: some ten kilobytes.
+const TOGETHER: usize = 100;
 
 /// Controls for agents, changes for listeners, and who was seen.
 #[derive(Default)]
@@ -183,17 +189,46 @@ fn see(desk: &Desk, sights: Vec<Sight>, now: Instant) {
     }
 }
 
+/// Tells receipts until `shutdown`, and then the last.
+pub(crate) async fn tell_receipts(desk: Arc<Desk>, shutdown: CancellationToken) {
+    let desk = &*desk;
+    while let Some(receipts) = desk.receipts.next(&shutdown).await {
+        join_all(receipts.into_iter().map(|(agent, mut receipts)| async move {
+            let mut together = Vec::with_capacity(1);
+            while !receipts.is_empty() {
+                let some = receipts.drain(..receipts.len().min(TOGETHER)).collect();
+                together.push(signed(desk, &agent, Control::Several { controls: some }));
+            }
+            say(desk, &agent, together).await;
+        }))
+        .await;
+    }
+}
+
 async fn tell(desk: &Desk, agent: AgentId, answers: Vec<Answer>) {
     let mut controls = Vec::with_capacity(answers.len());
+    let hears_several = desk.presence.hears_several(&agent);
     for answer in answers {
         let control = match answer {
+            Answer::Control(receipt) if hears_several && Receipts::is_one(&receipt) => {
+                match desk.receipts.leave(&agent, receipt).await {
+                    Some(receipt) => Ok(receipt),
+                    None => continue,
+                }
+            }
             Answer::Control(control) => Ok(control),
             Answer::Grant(grant, sealing) => sealed(desk, &grant, &sealing),
         };
-        match control.and_then(|control| signed(desk, &agent, control)) {
-            Ok(control) => controls.push(control),
-            Err(error) => tracing::error!("agent {agent} cannot be told something: {error}"),
-        }
+        controls.push(control.and_then(|control| signed(desk, &agent, control)));
+    }
+    say(desk, &agent, controls).await;
+}
+
+async fn say(desk: &Desk, agent: &AgentId, controls: Vec<Result<Control, IdentityError>>) {
+    let failed = |error: &IdentityError| tracing::error!("agent {agent} cannot be told something: {error}");
+    let controls: Vec<Control> = controls.into_iter().filter_map(|control| control.inspect_err(failed).ok()).collect();
+    if controls.is_empty() {
+        return;
     }
     if let Err(error) = desk.link.control_all(&Address::Agent(agent.clone()), &controls).await {
         tracing::debug!("agent {agent} could not be told something, and will ask again: {error}");

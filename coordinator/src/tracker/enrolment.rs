@@ -218,6 +218,7 @@ pub(super) fn sighting(agent: &Agent) -> Sighting {
         paused: None,
         draining: false,
         capacity: None,
+        hears_several: false,
     }
 }
 

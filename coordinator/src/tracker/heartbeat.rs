@@ -28,6 +28,7 @@ impl Turn<'_> {
                     paused: heartbeat.paused.clone(),
                     draining: heartbeat.draining,
                     capacity: heartbeat.capacity,
+                    hears_several: heartbeat.hears_several,
                     ..sighting(&agent)
                 },
             );

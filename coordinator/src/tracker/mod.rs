@@ -34,8 +34,8 @@ use tokio_util::sync::CancellationToken;
 use crate::desk::Desk;
 use crate::store::{Sent, StoreError, Transaction};
 
-pub(crate) use answers::Answers;
 use answers::Untold;
+pub(crate) use answers::{Answers, tell_receipts};
 pub(crate) use cancel::cancel;
 pub(crate) use enrolment::{Approval, approve};
 pub(crate) use gates::{GateRefusal, Person, answer};

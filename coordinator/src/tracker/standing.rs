@@ -227,6 +227,7 @@ mod tests {
                 standing: Some("a new disk".to_owned()),
                 draining: false,
                 capacity: None,
+                hears_several: false,
             }))
             .await;
         let next = agent.hear(|control| !matches!(control, Control::Beacon(_))).await;

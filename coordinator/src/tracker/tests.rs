@@ -612,6 +612,40 @@ async fn logs_are_kept_once_and_go_on_where_they_stopped() {
 }
 
 #[tokio::test]
+async fn receipts_of_one_moment_come_in_one_message_to_who_hears_them_so() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let (claimed, _) = agent.work(&farm).await;
+    agent.hears_several().await;
+    soon("its sign of life", async {
+        while !farm.desk.presence.hears_several(&agent.name) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    agent.log(claimed.claim, "test", 0, "text").await;
+    let finished = JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() };
+    agent.happened(claimed.claim, finished).await;
+    let (mut kept, mut recorded) = (None, false);
+    while kept.is_none() || !recorded {
+        let told = agent.hear(|control| !matches!(control, Control::Beacon(_))).await;
+        let Control::Several { controls } = told else { panic!("{told:?} came alone") };
+        for control in controls {
+            match control {
+                Control::LogKept { claim, bytes, .. } if claim == claimed.claim => kept = Some(bytes),
+                Control::Recorded { claim } if claim == claimed.claim => recorded = true,
+                other => panic!("{other:?} is no receipt"),
+            }
+        }
+    }
+    assert_eq!(kept, Some(4));
+    farm.until_status(build, "passed").await;
+    farm.stop().await;
+}
+
+#[tokio::test]
 async fn the_rest_of_a_log_is_given_up_when_its_agent_is_gone() {
     let folder = tempdir().unwrap();
     let farm = Farm::with(&folder, |config| config.lease = Duration::from_millis(300)).await;
@@ -797,6 +831,7 @@ async fn a_sign_of_life_that_is_played_again_keeps_no_job() {
         standing: None,
         draining: false,
         capacity: None,
+        hears_several: false,
     };
     let recorded = agent.signed(Report::Heartbeat(beat));
     // Whoever recorded a sign of life and the claim plays them as often as it takes.

@@ -60,6 +60,7 @@ pub fn beat(number: u32) -> Report {
         standing: None,
         draining: false,
         capacity: None,
+        hears_several: false,
     })
 }
 

@@ -95,6 +95,10 @@ impl AgentLink for GatedLink {
             let lost = match control.told() {
                 Control::Noted { .. } => self.loses(Lost::Noted),
                 Control::LogKept { .. } => self.loses(Lost::Kept),
+                Control::Several { controls } => {
+                    let keeps = |control: &Control| matches!(control, Control::LogKept { .. });
+                    controls.iter().any(keeps) && self.loses(Lost::Kept)
+                }
                 _ => false,
             };
             if !lost {
