@@ -57,6 +57,11 @@ impl Raw {
         Ok(Self { docker: Docker::connect_with_defaults()? })
     }
 
+    /// Whether the daemon was told of a runtime of this name.
+    pub(crate) async fn knows_runtime(&self, name: &str) -> Result<bool> {
+        Ok(self.docker.info().await?.runtimes.is_some_and(|runtimes| runtimes.contains_key(name)))
+    }
+
     async fn create(&self, network: &str, cmd: &[&str], speaks: bool, folder: Option<&Path>) -> Result<String> {
         let quiet = HostConfigLogConfig { typ: Some("none".to_owned()), config: None };
         let body = ContainerCreateBody {
