@@ -37,7 +37,8 @@ impl LogMarks {
     fn kept(&self, claim: ClaimId, log: LogName, bytes: u64) {
         self.change(claim, |kept| {
             let mark = kept.logs.entry(log).or_default();
-            (mark.bytes, mark.said) = (bytes, mark.said + 1);
+            mark.again = if mark.bytes == bytes { mark.again + 1 } else { 0 };
+            mark.bytes = bytes;
         });
     }
 
@@ -182,5 +183,22 @@ impl Pulse {
         // Best effort: a coordinator that does not hear it sees the silence.
         let said = tokio::time::timeout(Duration::from_secs(5), self.link.report(&bye)).await;
         tracing::debug!(?said, "said goodbye");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_that_is_said_again_is_counted_until_it_moves() {
+        let (marks, claim) = (LogMarks::default(), ClaimId::fresh());
+        let kept = marks.follow(claim);
+        let log: LogName = "test".parse().unwrap();
+        for (bytes, again) in [(0, 1), (0, 2), (7, 0), (7, 1), (9, 0)] {
+            marks.kept(claim, log.clone(), bytes);
+            let mark = kept.borrow().logs[&log];
+            assert_eq!((mark.bytes, mark.again), (bytes, again));
+        }
     }
 }

@@ -259,10 +259,14 @@ impl Sender {
         for (log, length) in logs {
             let mut offset = sent.logs.get(log).copied().unwrap_or(0);
             while offset < *length && pieces.len() < CHUNKS_AT_ONCE {
-                let (bytes, at_ms) = self
-                    .spool
-                    .read(log, offset, most)
-                    .map_err(|error| LinkError::Away(format!("a log cannot be read back from the disk: {error}")))?;
+                let (bytes, at_ms) = match self.spool.read(log, offset, most) {
+                    Ok(read) => read,
+                    // What was read goes before it is said that this one cannot be.
+                    Err(_) if !pieces.is_empty() => return Ok(pieces),
+                    Err(error) => {
+                        return Err(LinkError::Away(format!("a log cannot be read back from the disk: {error}")));
+                    }
+                };
                 let piece = LogChunk { claim: self.spool.claim(), log: log.clone(), offset, at_ms, bytes, packed };
                 offset += piece.bytes.len() as u64;
                 pieces.push(piece);

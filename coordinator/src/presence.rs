@@ -114,8 +114,13 @@ impl Presence {
     }
 
     /// An agent gave a sign of life.
-    pub(crate) fn saw(&self, agent: &AgentId, sighting: Sighting, now: Instant) {
-        self.lock().agents.insert(agent.clone(), (sighting, now));
+    pub(crate) fn saw(&self, agent: &AgentId, mut sighting: Sighting, now: Instant) {
+        let mut seen = self.lock();
+        let before = seen.agents.get(agent).map(|(before, _)| before);
+        // What one life of it hears it goes on to hear, whatever it says next: else what is told at once would overtake
+        // what waits to be told together.
+        sighting.hears_several |= before.is_some_and(|before| before.boot == sighting.boot && before.hears_several);
+        seen.agents.insert(agent.clone(), (sighting, now));
     }
 
     /// An agent ended in good order.
@@ -286,6 +291,31 @@ mod tests {
     use super::*;
 
     const LEASE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn what_one_life_of_an_agent_hears_it_goes_on_to_hear() {
+        let presence = Presence::new(Duration::from_secs(30));
+        let agent: AgentId = "a".parse().unwrap();
+        let (one, other) = (BootId::fresh(), BootId::fresh());
+        for (boot, hears_several, expect) in
+            [(one, false, false), (one, true, true), (one, false, true), (other, false, false)]
+        {
+            let sighting = Sighting {
+                boot,
+                slots: 1,
+                belongs: Belongs::Yes(LabelSet::default()),
+                offered: LabelSet::default(),
+                note: None,
+                heard: None,
+                paused: None,
+                draining: false,
+                capacity: None,
+                hears_several,
+            };
+            presence.saw(&agent, sighting, Instant::now());
+            assert_eq!(presence.hears_several(&agent), expect);
+        }
+    }
 
     #[test]
     fn a_lease_is_over_after_its_time_and_not_after_a_gap_of_our_own() {

@@ -33,8 +33,9 @@ pub(crate) struct Kept {
 pub(crate) struct Mark {
     /// How many bytes from its beginning.
     pub(crate) bytes: u64,
-    /// How often it said so: a word that says the same again means that something lacks behind it.
-    pub(crate) said: u64,
+    /// How often it said so again: that means that something lacks behind it. Counted where it is heard, for several
+    /// words may come at once.
+    pub(crate) again: u64,
 }
 
 impl Kept {
@@ -75,9 +76,11 @@ impl Sent {
         let new = || Seen { mark: Mark::default(), since: Instant::now(), lacks: false };
         let seen = self.seen.entry(log.clone()).or_insert_with(new);
         let before = std::mem::replace(&mut seen.mark, mark);
-        if before.bytes != mark.bytes {
+        let moved = before.bytes != mark.bytes;
+        if moved {
             (seen.since, seen.lacks) = (Instant::now(), false);
-        } else if before.said != mark.said {
+        }
+        if mark.again > 0 && (moved || before.again != mark.again) {
             seen.lacks = self.logs.get(log).is_some_and(|sent| *sent > mark.bytes);
         }
     }
@@ -113,5 +116,28 @@ impl Sent {
     /// All logs went out.
     pub(super) fn logs_went(&mut self) {
         self.rest = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lacks_is_seen_however_many_words_come_at_once() {
+        let log: LogName = "test".parse().unwrap();
+        let lacks = |heard: &[Mark]| {
+            let mut sent = Sent::default();
+            sent.logs.insert(log.clone(), 30);
+            heard.iter().for_each(|mark| sent.hear(&log, *mark));
+            sent.lacking_until().is_some()
+        };
+        let mark = |bytes, again| Mark { bytes, again };
+        assert!(!lacks(&[mark(10, 0)]), "the rest is on its way");
+        assert!(lacks(&[mark(10, 0), mark(10, 1)]));
+        assert!(lacks(&[mark(10, 1)]), "both words at once");
+        assert!(lacks(&[mark(0, 1)]), "the first piece of all");
+        assert!(!lacks(&[mark(10, 0), mark(10, 1), mark(20, 0)]), "it came");
+        assert!(!lacks(&[mark(30, 1)]), "there is no more");
     }
 }
