@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 /// Nothing that a test waits for takes this long, on the slowest machine.
@@ -336,21 +336,27 @@ pub(crate) fn start_apart(mut command: Command) -> (Live, ChildStdout) {
 impl Live {
     /// Waits until a line of what it prints holds this text, and gives the line.
     pub(crate) async fn until(&mut self, text: &str) -> String {
-        while let Some(line) = self.line().await {
-            if line.contains(text) {
-                return line;
-            }
+        match self.line_that(|line| line.contains(text)).await {
+            Some(line) => line,
+            None => panic!("it ended before {text:?}:\n{}", self.seen),
         }
-        panic!("it ended before {text:?}:\n{}", self.seen)
     }
 
-    async fn line(&mut self) -> Option<String> {
-        let read = timeout(PATIENCE, self.out.next_line()).await;
-        let Ok(line) = read else { panic!("it stands still after\n{}", self.seen) };
-        let line = line.unwrap()?;
-        self.seen += &line;
-        self.seen.push('\n');
-        Some(line)
+    /// The next line that is so; none when it prints no more. In one patience for all lines: a program that says now
+    /// and then that it still waits is stuck, too.
+    async fn line_that(&mut self, is: impl Fn(&str) -> bool) -> Option<String> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let Ok(line) = timeout_at(until, self.out.next_line()).await else {
+                panic!("nothing came of it in time:\n{}", self.seen)
+            };
+            let line = line.unwrap()?;
+            self.seen += &line;
+            self.seen.push('\n');
+            if is(&line) {
+                return Some(line);
+            }
+        }
     }
 
     pub(crate) async fn signal(&self, name: &str) {
@@ -360,7 +366,7 @@ impl Live {
 
     /// Waits for its end.
     pub(crate) async fn end(mut self) -> Ran {
-        while self.line().await.is_some() {}
+        self.line_that(|_| false).await;
         let code = timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap().code();
         Ran { code, err: String::new(), out: self.seen }
     }
