@@ -44,9 +44,16 @@ pub(crate) struct Sighting {
     pub(crate) offered: LabelSet,
     /// Why a person wants it to take no jobs.
     pub(crate) note: Option<String>,
-    /// The same as far as it has heard of it.
+    /// What it says of itself with its signs of life; none when it has only said hello.
+    pub(crate) said: Option<Said>,
+}
+
+/// What an agent says of itself with a sign of life. It holds until the next one of the same life.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Said {
+    /// The note of a person as far as it has heard of it.
     pub(crate) heard: Option<String>,
-    /// Why it takes no job at present, as it says itself.
+    /// Why it takes no job at present.
     pub(crate) paused: Option<String>,
     /// Whether its process ends when its jobs are over.
     pub(crate) draining: bool,
@@ -70,9 +77,10 @@ pub(crate) enum Belongs {
 impl Sighting {
     /// Why it takes no job at present, as people read it.
     pub(crate) fn why_paused(&self) -> Option<String> {
-        let own = self.paused.clone();
+        let own = self.said.as_ref().and_then(|said| said.paused.clone());
         let note = self.note.as_ref().map(|note| format!("paused by a person: {note}"));
-        let draining = self.draining.then(|| "it ends when its jobs are over".to_owned());
+        let draining = self.said.as_ref().is_some_and(|said| said.draining);
+        let draining = draining.then(|| "it ends when its jobs are over".to_owned());
         // An agent that was paused by a person says that note itself, and nothing else, once it has heard of it.
         note.or(own).or(draining)
     }
@@ -116,10 +124,12 @@ impl Presence {
     /// An agent gave a sign of life.
     pub(crate) fn saw(&self, agent: &AgentId, mut sighting: Sighting, now: Instant) {
         let mut seen = self.lock();
-        let before = seen.agents.get(agent).map(|(before, _)| before);
-        // What one life of it hears it goes on to hear, whatever it says next: else what is told at once would overtake
-        // what waits to be told together.
-        sighting.hears_several |= before.is_some_and(|before| before.boot == sighting.boot && before.hears_several);
+        // A hello says nothing of that, and comes each minute: who is paused stays so, and who hears several things at
+        // once goes on to hear them, else what is told at once would overtake what waits to be told together.
+        if sighting.said.is_none() {
+            let before = seen.agents.get(agent).filter(|(before, _)| before.boot == sighting.boot);
+            sighting.said = before.and_then(|(before, _)| before.said.clone());
+        }
         seen.agents.insert(agent.clone(), (sighting, now));
     }
 
@@ -153,7 +163,10 @@ impl Presence {
 
     /// Whether an agent hears several things in one message, as it said last.
     pub(crate) fn hears_several(&self, agent: &AgentId) -> bool {
-        self.lock().agents.get(agent).is_some_and(|(sighting, _)| sighting.hears_several)
+        self.lock()
+            .agents
+            .get(agent)
+            .is_some_and(|(sighting, _)| sighting.said.as_ref().is_some_and(|said| said.hears_several))
     }
 
     /// Whether an agent gave no sign of life for as long as a lease.
@@ -293,27 +306,24 @@ mod tests {
     const LEASE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn what_one_life_of_an_agent_hears_it_goes_on_to_hear() {
-        let presence = Presence::new(Duration::from_secs(30));
+    fn what_one_life_of_an_agent_said_holds_until_it_says_it_anew() {
+        let presence = Presence::new(LEASE);
         let agent: AgentId = "a".parse().unwrap();
         let (one, other) = (BootId::fresh(), BootId::fresh());
-        for (boot, hears_several, expect) in
-            [(one, false, false), (one, true, true), (one, false, true), (other, false, false)]
-        {
-            let sighting = Sighting {
-                boot,
-                slots: 1,
-                belongs: Belongs::Yes(LabelSet::default()),
-                offered: LabelSet::default(),
-                note: None,
-                heard: None,
-                paused: None,
-                draining: false,
-                capacity: None,
-                hears_several,
-            };
+        let full = || Said { paused: Some("full".to_owned()), hears_several: true, ..Said::default() };
+        for (boot, said, paused, hears_several) in [
+            (one, None, None, false),
+            (one, Some(full()), Some("full"), true),
+            (one, None, Some("full"), true),
+            (one, Some(Said { paused: None, ..full() }), None, true),
+            (one, Some(full()), Some("full"), true),
+            (other, None, None, false),
+        ] {
+            let belongs = Belongs::Yes(LabelSet::default());
+            let sighting = Sighting { boot, slots: 1, belongs, offered: LabelSet::default(), note: None, said };
             presence.saw(&agent, sighting, Instant::now());
-            assert_eq!(presence.hears_several(&agent), expect);
+            let (seen, _) = presence.sighting(&agent, Instant::now()).unwrap();
+            assert_eq!((seen.why_paused().as_deref(), presence.hears_several(&agent)), (paused, hears_several));
         }
     }
 
@@ -356,11 +366,7 @@ mod tests {
                 belongs,
                 offered: gpu.clone(),
                 note: None,
-                heard: None,
-                paused: paused.map(str::to_owned),
-                draining: name == "old",
-                capacity: None,
-                hears_several: false,
+                said: Some(Said { paused: paused.map(str::to_owned), draining: name == "old", ..Said::default() }),
             };
             presence.saw(&agent, sighting, now);
             agent

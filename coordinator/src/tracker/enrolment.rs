@@ -214,11 +214,7 @@ pub(super) fn sighting(agent: &Agent) -> Sighting {
         belongs: belongs(agent),
         offered: agent.offered.clone(),
         note: agent.pause.as_ref().map(|pause| pause.note.clone()),
-        heard: None,
-        paused: None,
-        draining: false,
-        capacity: None,
-        hears_several: false,
+        said: None,
     }
 }
 

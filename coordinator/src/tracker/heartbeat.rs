@@ -10,7 +10,7 @@ use protocol::state::JobState;
 use super::Turn;
 use super::enrolment::{not_taken, sighting};
 use crate::feed::Change;
-use crate::presence::Sighting;
+use crate::presence::{Said, Sighting};
 use crate::store::StoreError;
 
 impl Turn<'_> {
@@ -21,17 +21,14 @@ impl Turn<'_> {
         };
         if heartbeat.boot == agent.boot {
             agent.slots = heartbeat.slots;
-            self.answers.saw(
-                &agent.name,
-                Sighting {
-                    heard: heartbeat.standing.clone(),
-                    paused: heartbeat.paused.clone(),
-                    draining: heartbeat.draining,
-                    capacity: heartbeat.capacity,
-                    hears_several: heartbeat.hears_several,
-                    ..sighting(&agent)
-                },
-            );
+            let said = Said {
+                heard: heartbeat.standing.clone(),
+                paused: heartbeat.paused.clone(),
+                draining: heartbeat.draining,
+                capacity: heartbeat.capacity,
+                hears_several: heartbeat.hears_several,
+            };
+            self.answers.saw(&agent.name, Sighting { said: Some(said), ..sighting(&agent) });
             self.seen(&mut agent).await?;
             let note = agent.pause.as_ref().map(|pause| pause.note.clone());
             if heartbeat.standing != note {

@@ -60,8 +60,10 @@ async fn stand(desk: &Desk, name: &AgentId, pause: Option<Paused>) -> Result<(),
     tx.commit().await?;
     desk.presence.amend(name, |seen| {
         // What the agent said last about its pausing was this person's word, and holds no longer.
-        if note.is_none() && seen.heard.is_some() {
-            seen.paused = None;
+        if note.is_none()
+            && let Some(said) = seen.said.as_mut().filter(|said| said.heard.is_some())
+        {
+            said.paused = None;
         }
         seen.note.clone_from(&note);
     });
@@ -234,7 +236,7 @@ mod tests {
         assert!(matches!(next, Control::Abort { .. }), "{next:?}");
         let (seen, _) = farm.desk.presence.sighting(&agent.name, Instant::now()).unwrap();
         assert_eq!(seen.why_paused().as_deref(), Some("paused by a person: a new disk"));
-        assert_eq!(seen.heard, seen.note);
+        assert_eq!(seen.said.unwrap().heard, seen.note);
         resume(&farm.desk, &agent.name).await.unwrap();
         assert_eq!(note(&agent).await, None);
         let (seen, _) = farm.desk.presence.sighting(&agent.name, Instant::now()).unwrap();

@@ -174,15 +174,19 @@ pub(super) async fn all(web: &Web) -> Answer<Vec<AgentView>> {
         let view = AgentView { free_ms, ..view };
         match desk.presence.sighting(&agent.name, now) {
             None => view,
-            Some((sighting, ago)) => AgentView {
-                slots: sighting.slots,
-                paused: sighting.why_paused(),
-                heard: sighting.heard == sighting.note,
-                draining: sighting.draining,
-                capacity: sighting.capacity,
-                seen_ms_ago: Some(milliseconds(ago)),
-                ..view
-            },
+            Some((sighting, ago)) => {
+                let paused = sighting.why_paused();
+                let said = sighting.said.unwrap_or_default();
+                AgentView {
+                    slots: sighting.slots,
+                    paused,
+                    heard: said.heard == sighting.note,
+                    draining: said.draining,
+                    capacity: said.capacity,
+                    seen_ms_ago: Some(milliseconds(ago)),
+                    ..view
+                }
+            }
         }
     };
     Ok(desk.store.agents().await?.into_iter().map(&mut add).collect())
