@@ -44,9 +44,6 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// until the coordinator is back.
 const LONGEST_AGAIN: Duration = Duration::from_secs(10 * 60);
 
-/// How long a log is kept for a coordinator that has recorded the result and never takes the log.
-const GIVE_UP: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// A claim's sink: everything is on disk when a call returns.
 pub(crate) struct Reporter {
     pub(crate) spool: Arc<ClaimSpool>,
@@ -136,7 +133,6 @@ impl Sender {
         let mut sent = Sent::default();
         let mut quiet_since = Instant::now();
         let mut again_at = quiet_since + AGAIN;
-        let mut recorded_since = None;
         loop {
             let failed = match self.send_new(&mut sent).await {
                 Ok(()) => false,
@@ -152,9 +148,9 @@ impl Sender {
                 }
             };
             if *self.recorded.borrow() {
-                recorded_since.get_or_insert_with(Instant::now);
+                sent.result_has_its_receipt();
             }
-            if self.is_done() || recorded_since.is_some_and(|since| since.elapsed() > GIVE_UP) {
+            if self.is_done() || sent.waits_in_vain() {
                 self.spool.remove();
                 return;
             }
@@ -162,6 +158,7 @@ impl Sender {
                 continue;
             }
             let (lacking, rests) = (sent.lacking_until(), sent.logs_rest_until());
+            let ask = sent.asks_at();
             tokio::select! {
                 changed = written.changed() => {
                     if changed.is_err() { return }
@@ -178,6 +175,7 @@ impl Sender {
                     continue;
                 }
                 () = tokio::time::sleep_until(rests.unwrap_or_else(Instant::now)), if rests.is_some() => continue,
+                () = tokio::time::sleep_until(ask.unwrap_or_else(Instant::now)), if ask.is_some() => sent.ask(),
                 () = tokio::time::sleep_until(again_at), if self.awaits_an_answer() => {
                     self.rewind(&mut sent);
                     let now = Instant::now();

@@ -738,6 +738,22 @@ async fn what_a_killed_agent_had_printed_is_not_kept_for_ever() {
     .await;
 }
 
+#[tokio::test]
+async fn an_agent_that_ends_asks_for_receipts_that_were_lost() {
+    in_memory(async |farm| {
+        with_agent(farm, 1).await;
+        // Of what the stage prints and of the job's own log: neither is told again by itself.
+        farm.agent("a").lose(Lost::Kept);
+        farm.agent("a").lose(Lost::Kept);
+        let number = farm.api().begin(WAITS).await;
+        farm.api().until_said(number, "wait", "begun\n").await;
+        farm.folders("a").let_go().await;
+        farm.api().until_is(number, Status::Passed).await;
+        // The farm's end sees that nothing is left at the agent.
+    })
+    .await;
+}
+
 /// The coordinator's state is kept as it stands.
 async fn back_up(farm: &mut Farm) {
     farm.stop_coordinator().await;

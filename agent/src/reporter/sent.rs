@@ -13,6 +13,13 @@ use super::AGAIN;
 /// How long logs rest when their queue is full: doubled each time.
 const REST: RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(10);
 
+/// How long the receipts for a job's logs may come after the one for its result, with which they travel as a rule, before
+/// they are asked for. An agent that ends waits for them.
+const ASK: Duration = Duration::from_secs(1);
+
+/// How long a log is kept for a coordinator that has recorded the result and never takes the log.
+const GIVE_UP: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What of a claim is in the coordinator's store, as far as it said so.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
@@ -59,6 +66,10 @@ pub(super) struct Sent {
     seen: HashMap<LogName, Seen>,
     /// Until when no log is sent, for their queue was full, and how long such a rest is.
     rest: Option<(Instant, Duration)>,
+    /// When the result's receipt came.
+    recorded: Option<Instant>,
+    /// Whether those for the logs were asked for.
+    asked: bool,
 }
 
 /// What the coordinator's words about a log came to.
@@ -111,6 +122,27 @@ impl Sent {
     /// Until when logs rest, if they do.
     pub(super) fn logs_rest_until(&self) -> Option<Instant> {
         self.rest.map(|(until, _)| until)
+    }
+
+    /// The result's receipt is here.
+    pub(super) fn result_has_its_receipt(&mut self) {
+        self.recorded.get_or_insert_with(Instant::now);
+    }
+
+    /// When to ask for the receipts that are not here then: once, for what is not heard then is sent again later.
+    pub(super) fn asks_at(&self) -> Option<Instant> {
+        self.recorded.filter(|_| !self.asked).map(|since| since + ASK)
+    }
+
+    /// Says the result again: when it has that already, the coordinator says what it has of the logs.
+    pub(super) fn ask(&mut self) {
+        self.events = self.events.saturating_sub(1);
+        self.asked = true;
+    }
+
+    /// Whether the coordinator has the result, and does not take the logs.
+    pub(super) fn waits_in_vain(&self) -> bool {
+        self.recorded.is_some_and(|since| since.elapsed() > GIVE_UP)
     }
 
     /// All logs went out.

@@ -146,6 +146,15 @@ impl Transaction {
         Ok(())
     }
 
+    /// How many bytes of each of a claim's logs are safe.
+    pub(crate) async fn kept_of_logs(&mut self, claim: ClaimId) -> Result<Vec<(LogName, u64)>, StoreError> {
+        let rows = sqlx::query("SELECT name, bytes FROM logs WHERE claim = $1")
+            .bind(claim.reveal())
+            .fetch_all(&mut *self.tx)
+            .await?;
+        rows.iter().map(|row| Ok((name(row, "name")?, natural(row.try_get("bytes")?)))).collect()
+    }
+
     /// A log's file holds no more than so many bytes, whatever was kept of it.
     pub(crate) async fn log_shortened(&mut self, place: &LogPlace, bytes: u64) -> Result<(), StoreError> {
         sqlx::query(

@@ -89,7 +89,8 @@ impl Turn<'_> {
     async fn moment(&mut self, at: &mut At, Moment { seq, event, .. }: &Moment) -> Result<(), StoreError> {
         let current = at.is_current();
         let At { attempt, job } = at;
-        if *seq > attempt.last_seq {
+        let again = *seq <= attempt.last_seq;
+        if !again {
             attempt.last_seq = *seq;
             if current {
                 self.happened(attempt, job, event).await?;
@@ -101,6 +102,9 @@ impl Turn<'_> {
             // Whatever became of it, the agent need not keep it.
             (JobEvent::Finished { .. }, _) => {
                 self.answers.tell(&attempt.agent, Control::Recorded { claim: attempt.claim });
+                if again {
+                    self.say_kept(attempt).await?;
+                }
             }
             (JobEvent::StageStarted { not_twice: true, .. }, _) if current => {
                 self.may_begin(attempt, job, attempt.last_seq);
@@ -109,6 +113,16 @@ impl Turn<'_> {
                 self.abort(attempt, NOT_CURRENT);
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// A result that is said again asks what is here of its logs: receipts for them were lost on their way, such as with
+    /// a coordinator that was killed.
+    async fn say_kept(&mut self, attempt: &Attempt) -> Result<(), StoreError> {
+        let claim = attempt.claim;
+        for (log, bytes) in self.tx.kept_of_logs(claim).await? {
+            self.answers.tell(&attempt.agent, Control::LogKept { claim, log, bytes });
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use protocol::job::ReplyTo;
 use protocol::link::{AgentLink as _, BadMessage, queue_name};
 use protocol::outcome::{Cause, Ending, Outcome, StageEnd, StageOutcome};
 use protocol::plan::{BuildPlan, PlannedJob, StagePlan};
-use protocol::report::{ClaimPhase, ClaimSubject, Events, JobEvent, Moment, Rejected, Report};
+use protocol::report::{ClaimPhase, ClaimSubject, Events, JobEvent, Moment, Progress, Rejected, Report};
 use protocol::{BuildNumber, JobId, LabelSet, Plan};
 use tempfile::tempdir;
 
@@ -608,6 +608,23 @@ async fn logs_are_kept_once_and_go_on_where_they_stopped() {
     let (_, mark) = &snapshot.logs[0];
     assert_eq!(farm.desk.store.log_files().read(&mark.place, 0, 100).unwrap(), "hello world!");
     assert!(!mark.is_settled());
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_result_that_is_said_again_asks_what_is_kept_of_its_logs() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    farm.submit().await;
+    let (claimed, _) = agent.work(&farm).await;
+    let claim = claimed.claim;
+    agent.log(claim, "test", 0, "text").await;
+    agent.hear_kept(claim).await;
+    let finished = || JobEvent::Finished { ending: Ending::passed(), spent: Vec::new() };
+    agent.finish(claim, Ending::passed()).await;
+    agent.report(Report::Progress(Progress { claim, seq: 1, at_ms: 1, event: finished() })).await;
+    assert_eq!(agent.hear_kept(claim).await, 4);
     farm.stop().await;
 }
 
