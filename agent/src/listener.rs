@@ -156,8 +156,9 @@ impl Pulse {
                 () = done.cancelled() => break,
                 () = tokio::time::sleep(every) => {}
                 Ok(()) = self.every.changed() => continue,
-                // What decides whether a job comes here is said at once.
+                // What decides whether a job comes here is said at once, and again to who knows this agent only now.
                 Ok(()) = self.standing.changed() => {}
+                Ok(()) = self.presence.changed() => {}
                 () = self.drain.cancelled(), if !draining => draining = true,
             }
             if *self.presence.borrow() == Presence::Alone {
