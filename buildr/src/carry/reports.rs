@@ -41,18 +41,26 @@ pub struct Told<T> {
     pub left_out: Option<String>,
 }
 
-/// What all reports that are meant say together; nothing when none is there.
+/// A text without the secrets that are known.
+pub type Masked<'a> = dyn Fn(&str) -> String + 'a;
+
+/// What all reports that are meant say together, in words that went through `masked`; nothing when none is there.
 ///
 /// # Errors
 /// When a pattern cannot be understood or a report cannot be read.
-pub fn tests(workspace: &Path, globs: &[String]) -> Result<Told<Option<Tests>>, CarryError> {
-    tests_within(workspace, globs, LIMITS)
+pub fn tests(workspace: &Path, globs: &[String], masked: &Masked<'_>) -> Result<Told<Option<Tests>>, CarryError> {
+    tests_within(workspace, globs, masked, LIMITS)
 }
 
-fn tests_within(workspace: &Path, globs: &[String], limits: Limits) -> Result<Told<Option<Tests>>, CarryError> {
+fn tests_within(
+    workspace: &Path,
+    globs: &[String],
+    masked: &Masked<'_>,
+    limits: Limits,
+) -> Result<Told<Option<Tests>>, CarryError> {
     let mut all: Option<Tests> = None;
     let left_out =
-        each(workspace, globs, limits, |path, content| junit::add(all.get_or_insert_default(), path, content))?;
+        each(workspace, globs, limits, |path, content| junit::add(all.get_or_insert_default(), path, content, masked))?;
     Ok(Told { said: all, left_out })
 }
 
@@ -212,12 +220,15 @@ mod test {
         fs::write(folder.path().join("r/a.xml"), PYTEST).unwrap();
         let suite = r#"<testsuite name="s"><testcase name="x"><error/></testcase><testcase name="y"/></testsuite>"#;
         fs::write(folder.path().join("r/b.xml"), suite).unwrap();
-        let got = tests(folder.path(), &["r/*.xml".to_owned()]).unwrap().said.unwrap();
+        let got = tests(folder.path(), &["r/*.xml".to_owned()], &str::to_owned).unwrap().said.unwrap();
         assert_eq!((got.passed, got.failed, got.skipped, got.duration_ms), (2, 2, 1, 375));
         assert_eq!(got.failures[0].name, "tests.test_a::test_two");
         assert_eq!(got.failures[0].message, "assert 1 == 2");
         assert_eq!(got.failures[0].file.as_deref(), Some("tests/test_a.py:7"));
-        assert_eq!(tests(folder.path(), &["none/*.xml".to_owned()]).unwrap(), Told { said: None, left_out: None });
+        assert_eq!(
+            tests(folder.path(), &["none/*.xml".to_owned()], &str::to_owned).unwrap(),
+            Told { said: None, left_out: None }
+        );
     }
 
     #[test]
@@ -229,7 +240,7 @@ mod test {
         }
         fs::write(folder.path().join("a.xml"), PYTEST).unwrap();
         fs::write(folder.path().join("z.xml"), PYTEST).unwrap();
-        let Told { said, left_out } = tests(folder.path(), &["*.xml".to_owned()]).unwrap();
+        let Told { said, left_out } = tests(folder.path(), &["*.xml".to_owned()], &str::to_owned).unwrap();
         assert_eq!(said.unwrap().failed, 2, "what is short is read, before and after");
         assert_eq!(
             left_out.unwrap(),
@@ -248,7 +259,7 @@ mod test {
             let suite = format!("<testsuite><testcase name=\"{name}\"><error/></testcase></testsuite>");
             fs::write(folder.path().join(name), suite).unwrap();
         }
-        let read = |limits| tests_within(folder.path(), &["?".to_owned()], limits).unwrap();
+        let read = |limits| tests_within(folder.path(), &["?".to_owned()], &str::to_owned, limits).unwrap();
         let names = |tests: Option<Tests>| tests.unwrap().failures.into_iter().map(|it| it.name).collect::<Vec<_>>();
         let Told { said, left_out } = read(Limits { files: 3, ..LIMITS });
         assert_eq!(names(said), ["a", "b", "c"]);
@@ -305,7 +316,7 @@ mod test {
     fn what_is_no_report_is_told() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.xml"), "<testsuite><testcase></testsuite>").unwrap();
-        let error = tests(folder.path(), &["a.xml".to_owned()]).unwrap_err().to_string();
+        let error = tests(folder.path(), &["a.xml".to_owned()], &str::to_owned).unwrap_err().to_string();
         assert!(error.starts_with("the report a.xml cannot be read: "), "{error}");
         let error = coverage(folder.path(), "lcov.info").unwrap_err().to_string();
         assert_eq!(error, "the report lcov.info cannot be read: it is not there; the stage wrote no such file");

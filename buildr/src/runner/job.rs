@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use protocol::job::WorkOrder;
-use protocol::report::{JobEvent, Part, Tests};
+use protocol::report::{JobEvent, Part};
 use protocol::{Cause, Ending, Outcome, Plan, StageName, StageOutcome, Variable};
 
 use super::environment::Environment;
@@ -113,15 +113,6 @@ impl<'a> Job<'a> {
     pub(super) fn failed_before(&self) -> bool {
         let outcome = self.order.so_far.as_ref().map(|so_far| so_far.outcome);
         matches!(outcome, Some(Outcome::Failed | Outcome::Errored { .. }))
-    }
-
-    /// What tests say, without secrets.
-    pub(super) fn masked(&self, mut tests: Tests) -> Tests {
-        for failure in &mut tests.failures {
-            failure.name = self.redactor.text(&failure.name);
-            failure.message = self.redactor.text(&failure.message);
-        }
-        tests
     }
 
     /// `prepare`, services, stages.

@@ -35,13 +35,17 @@ impl<'a> StageRun<'a> {
     pub(super) async fn tell_summary(&self, attempt: &Attempt) -> Result<(), Ending> {
         const CUT: &str = "\n\n… (cut here: a summary is at most 64 KiB)";
         let file = attempt.summary();
-        let (bytes, longer) = match blocking(move || handing::contents(&file, MAX_SUMMARY_BYTES)).await {
-            Ok(Contents::Whole(bytes)) => (bytes, false),
-            Ok(Contents::Longer(bytes)) => (bytes, true),
+        let redactor = self.job.redactor;
+        let (text, longer) = match blocking(move || handing::contents(&file, MAX_SUMMARY_BYTES)).await {
+            Ok(Contents::Whole(bytes)) => (redactor.text(&String::from_utf8_lossy(&bytes)), false),
+            // The half of a secret at its end is none that could be found.
+            Ok(Contents::Longer(bytes)) => {
+                let decided = redactor.stream().push(bytes.into());
+                (String::from_utf8_lossy(&decided).into_owned(), true)
+            }
             Ok(Contents::None) | Err(_) => return Ok(()),
         };
         // What stands for a secret may be longer than it, and what stands for bad bytes than these.
-        let text = self.job.redactor.text(&String::from_utf8_lossy(&bytes));
         let longer = longer || text.len() > MAX_SUMMARY_BYTES;
         let text = if longer {
             let end = text.floor_char_boundary(MAX_SUMMARY_BYTES - CUT.len());
@@ -138,7 +142,8 @@ impl<'a> StageRun<'a> {
         self.copy_reports(attempt, &mut logs.own).await;
         if !stage.reports.junit.is_empty() {
             let (folder, globs) = (attempt.folder().to_owned(), stage.reports.junit.clone());
-            match in_thread(move || reports::tests(&folder, &globs)).await {
+            let redactor = job.redactor.clone();
+            match in_thread(move || reports::tests(&folder, &globs, &|text| redactor.text(text))).await {
                 Ok(Told { said, left_out }) => {
                     if said.is_none() && left_out.is_none() {
                         let globs = stage.reports.junit.join(", ");
@@ -146,7 +151,7 @@ impl<'a> StageRun<'a> {
                     }
                     logs.own.say_all(left_out.as_slice()).await;
                     if let Some(tests) = said {
-                        job.tell(JobEvent::TestsRead { stage: stage.name.clone(), tests: job.masked(tests) }).await?;
+                        job.tell(JobEvent::TestsRead { stage: stage.name.clone(), tests }).await?;
                     }
                 }
                 Err(error) => logs.own.say(&sentence(&error)).await,

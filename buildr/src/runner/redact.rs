@@ -3,6 +3,7 @@
 mod forms;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use aho_corasick::automaton::{Automaton as _, StateID};
 use aho_corasick::nfa::contiguous::NFA;
@@ -22,9 +23,10 @@ const FAST: usize = 64 << 10;
 /// Up to how many forms it pays to look first for bytes that are rare in them.
 const FEW: usize = 32;
 
-/// Knows a job's secrets.
+/// Knows a job's secrets. Clones share what they know.
+#[derive(Clone)]
 pub(super) struct Redactor {
-    known: Option<Known>,
+    known: Option<Arc<Known>>,
 }
 
 struct Known {
@@ -67,7 +69,7 @@ impl Redactor {
             .prefilter(needles.len() <= FEW)
             .match_kind(MatchKind::LeftmostLongest)
             .build(&needles)?;
-        Ok(Self { known: Some(Known { finder, beginnings: Beginnings::of(&needles)? }) })
+        Ok(Self { known: Some(Arc::new(Known { finder, beginnings: Beginnings::of(&needles)? })) })
     }
 
     /// A text without them.

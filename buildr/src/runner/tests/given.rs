@@ -80,6 +80,22 @@ async fn no_secret_is_handed_on_or_summed_up() {
 }
 
 #[tokio::test]
+async fn a_summary_that_is_cut_ends_with_no_half_of_a_secret() {
+    let secret = format!("s3cret-{}", "x".repeat(93));
+    let mut ground = Ground::of("print x");
+    ground.secrets = vec![Variable::new("TOKEN", &*secret)];
+    let summary = secret.repeat(700);
+    let plan = Plan::new("any", vec![stage("a", &[&format!("append /run/buildr/hand/summary {summary}")])]);
+    let ran = run_on(ground, plan).await;
+    let told = ran.events.iter().find_map(|event| match event {
+        JobEvent::Summary { text, .. } => Some(text.as_str()),
+        _ => None,
+    });
+    let told = told.unwrap();
+    assert!(told.starts_with("******") && told.ends_with("64 KiB)") && !told.contains("s3cret"), "{told}");
+}
+
+#[tokio::test]
 async fn a_stage_gets_the_secrets_that_it_asks_for() {
     let mut ground = Ground::of("print x");
     ground.secrets = vec![Variable::new("TOKEN", "token-value"), Variable::new("KEY", "key-value")];
