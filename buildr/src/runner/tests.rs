@@ -20,6 +20,7 @@ mod given;
 mod keeping;
 mod killed;
 mod overlay;
+mod side_by_side;
 mod walk;
 
 /// Keeps what is told, and cancels the job for a reason when its first stage begins, if it has one.
@@ -45,6 +46,8 @@ impl EventSink for Told<'_> {
     }
 
     async fn log(&self, log: &LogName, bytes: Bytes) -> Result<(), SinkError> {
+        // As one that writes to a disk: others come to want their turn meanwhile.
+        tokio::task::yield_now().await;
         let mut logs = self.logs.lock().unwrap();
         for line in String::from_utf8_lossy(&bytes).lines() {
             logs.push_str(&format!("{log}: {line}\n"));

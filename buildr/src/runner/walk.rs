@@ -1,7 +1,9 @@
 //! The walk through the stages of one job: each when those that it waits for are over, so many at once as may be, and
 //! none that need not run any more.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -104,10 +106,11 @@ impl<'a> Walk<'a> {
         let mut running = FuturesUnordered::new();
         let (mut lost, mut foreseen) = (None, None);
         let mut begun = Arc::<Notify>::default();
+        let mut over = VecDeque::new();
         loop {
-            while lost.is_none() && running.len() < at_once {
+            while lost.is_none() && over.is_empty() && running.len() < at_once {
                 let Some(place) = self.next() else { break };
-                match self.begin(place).await {
+                match beside(self.begin(place), &mut running, &mut over).await {
                     Ok(Some(run)) => {
                         self.fates[place] = Fate::Running;
                         begun = Arc::clone(&run.begun);
@@ -121,6 +124,7 @@ impl<'a> Walk<'a> {
             let unseen = next.filter(|_| next != foreseen);
             let ended = tokio::select! {
                 biased;
+                ended = async { over.pop_front() }, if !over.is_empty() => ended,
                 ended = running.next() => ended,
                 // Not before: what is made ahead is for whoever comes first.
                 () = begun.notified(), if unseen.is_some() => {
@@ -157,12 +161,12 @@ impl<'a> Walk<'a> {
     /// Lets a stage begin, unless it is passed over (`None`).
     async fn begin(&mut self, place: usize) -> Result<Option<StageRun<'a>>, Ending> {
         let alone = self.graph.is_alone(place);
-        let mut decision = self.decide(place);
-        if decision.is_ok() && alone && self.join().await.is_err() {
-            decision = self.decide(place);
-        }
         let stage = &self.job.plan.stages[place];
-        if let Err((fate, reason)) = decision {
+        if alone && stage.skip.is_none() && !self.job.stop.is_cancelled() {
+            // Before it is decided: whoever runs only when something failed is to see that this did.
+            self.join().await;
+        }
+        if let Err((fate, reason)) = self.decide(place) {
             self.fates[place] = fate;
             let result = StageOutcome::Skipped { reason };
             self.job.tell_end(&stage.name, result).await?;
@@ -302,32 +306,34 @@ impl<'a> Walk<'a> {
         Some(Ending::errored(Cause::Manifest, message).in_stage(other))
     }
 
-    /// Brings what stages on copies have left into the workspace.
-    async fn join(&mut self) -> Result<(), ()> {
+    /// Brings what stages on copies have left into the workspace. A stage whose files cannot be brought has failed: nobody
+    /// goes on without them.
+    async fn join(&mut self) {
         let mut left: Vec<(usize, PathBuf)> = Vec::new();
         for (place, kept) in self.kept.iter_mut().enumerate() {
             left.extend(kept.take().map(|archive| (place, archive)));
         }
         let stages = &self.job.plan.stages;
         let joined = joining::join(&self.job.places, &self.workspace, &left, &self.graph, |place| &stages[place].name);
-        match joined.await {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                let ending = Ending::errored(error.cause(), sentence(&error));
-                let ending = match error.stage().map(|place| &stages[place].name) {
-                    Some(stage) => ending.in_stage(stage),
-                    None => ending,
-                };
-                self.fail(ending);
-                Err(())
+        let Err(error) = joined.await else { return };
+        let ending = Ending::errored(error.cause(), sentence(&error));
+        let ending = match error.stage() {
+            Some(place) => {
+                self.fates[place] = Fate::Failed;
+                ending.in_stage(&stages[place].name)
             }
-        }
+            // Nobody knows which of them are there.
+            None => {
+                left.iter().for_each(|&(place, _)| self.fates[place] = Fate::Failed);
+                ending
+            }
+        };
+        self.fail(ending);
     }
 
     async fn finish(mut self) -> Result<Walked, Ending> {
         if !self.job.stop.is_cancelled() {
-            // What went wrong in it is in `bad`.
-            self.join().await.ok();
+            self.join().await;
         }
         if self.job.stop.is_cancelled() && self.bad.is_none() {
             self.bad = Some(Ending::cancelled("cancelled between two stages"));
@@ -340,6 +346,23 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(Walked { ending: self.bad.unwrap_or_else(Ending::passed), handed })
+    }
+}
+
+/// Does something while those that run go on, for one of them may have what it waits for, such as the turn to tell
+/// something. Those that end meanwhile are kept for afterwards.
+async fn beside<T, R: Future>(
+    work: impl Future<Output = T>,
+    running: &mut FuturesUnordered<R>,
+    over: &mut VecDeque<R::Output>,
+) -> T {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            Some(ended) = running.next() => over.push_back(ended),
+        }
     }
 }
 
