@@ -1,6 +1,6 @@
 //! What this agent holds at the moment: claims that wait for an answer, jobs that run, results not yet recorded.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use buildr::executor::Stop;
@@ -31,8 +31,8 @@ enum Held {
         stop: Stop,
         /// Whether the coordinator still wants to hear of it.
         recorded: watch::Sender<bool>,
-        /// The number of the event that it must have noted before the job goes on.
-        waits_for: Option<u64>,
+        /// The numbers of the events that it must have noted before stages of the job go on.
+        waits_for: BTreeSet<u64>,
     },
     Ended {
         recorded: watch::Sender<bool>,
@@ -54,7 +54,7 @@ impl Claims {
     /// The claim was granted and its job begins. The receiver says when its result is recorded.
     pub(crate) fn running(&self, claim: ClaimId, stop: Stop) -> watch::Receiver<bool> {
         let (recorded, is_recorded) = watch::channel(false);
-        self.lock().insert(claim, Held::Running { stop, recorded, waits_for: None });
+        self.lock().insert(claim, Held::Running { stop, recorded, waits_for: BTreeSet::new() });
         is_recorded
     }
 
@@ -63,10 +63,17 @@ impl Claims {
         self.lock().insert(claim, Held::Alone { stop });
     }
 
-    /// The job goes on when the coordinator has noted this event, and heartbeats say so until then; `None`: it goes on.
-    pub(crate) fn wait_for(&self, claim: ClaimId, event: Option<u64>) {
+    /// A stage goes on when the coordinator has noted this event, and heartbeats say so until then.
+    pub(crate) fn wait_for(&self, claim: ClaimId, event: u64) {
         if let Some(Held::Running { waits_for, .. }) = self.lock().get_mut(&claim) {
-            *waits_for = event;
+            waits_for.insert(event);
+        }
+    }
+
+    /// It goes on.
+    pub(crate) fn waits_no_more(&self, claim: ClaimId, event: u64) {
+        if let Some(Held::Running { waits_for, .. }) = self.lock().get_mut(&claim) {
+            waits_for.remove(&event);
         }
     }
 
@@ -159,7 +166,7 @@ impl Claims {
             let (phase, waits_for) = match held {
                 Held::Alone { .. } => return None,
                 Held::Pending(_) => (ClaimPhase::Pending, None),
-                Held::Running { waits_for, .. } => (ClaimPhase::Running, *waits_for),
+                Held::Running { waits_for, .. } => (ClaimPhase::Running, waits_for.last().copied()),
                 Held::Ended { .. } => (ClaimPhase::Ended, None),
             };
             Some(HeldClaim { claim, phase, waits_for })
@@ -222,9 +229,13 @@ mod tests {
     fn a_heartbeat_says_what_is_waited_for() {
         let (claims, claim) = (Claims::default(), ClaimId::fresh());
         let _recorded = claims.running(claim, Stop::new());
-        for waits_for in [Some(3), None] {
-            claims.wait_for(claim, waits_for);
-            assert_eq!(claims.held()[0].waits_for, waits_for);
-        }
+        let waits_for = || claims.held()[0].waits_for;
+        claims.wait_for(claim, 3);
+        claims.wait_for(claim, 5);
+        assert_eq!(waits_for(), Some(5), "who has that has the other");
+        claims.waits_no_more(claim, 3);
+        assert_eq!(waits_for(), Some(5), "the other stage still waits");
+        claims.waits_no_more(claim, 5);
+        assert_eq!(waits_for(), None);
     }
 }

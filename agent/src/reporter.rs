@@ -92,9 +92,9 @@ impl EventSink for Reporter {
     async fn emit_certain(&self, event: JobEvent) -> Result<(), SinkError> {
         let seq = self.spool.event(event)?;
         let claim = self.spool.claim();
-        self.claims.wait_for(claim, Some(seq));
+        self.claims.wait_for(claim, seq);
         let noted = self.kept.clone().wait_for(|kept| kept.events >= seq).await.map(drop);
-        self.claims.wait_for(claim, None);
+        self.claims.waits_no_more(claim, seq);
         noted.map_err(|_| SinkError(std::io::Error::other("the coordinator wants to hear no more of this job")))
     }
 

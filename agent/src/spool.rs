@@ -232,12 +232,10 @@ impl ClaimSpool {
         matches!(self.lock().events.last(), Some(Progress { event: JobEvent::Finished { .. }, .. }))
     }
 
-    /// The number of the last event, when it is a stage's that begins only once the coordinator has it.
+    /// The number of the last event of a stage that begins only once the coordinator has it.
     pub(crate) fn begins_not_twice(&self) -> Option<u64> {
-        match self.lock().events.last() {
-            Some(Progress { event: JobEvent::StageStarted { not_twice: true, .. }, seq, .. }) => Some(*seq),
-            _ => None,
-        }
+        let begins = |progress: &&Progress| matches!(progress.event, JobEvent::StageStarted { not_twice: true, .. });
+        self.lock().events.iter().rev().find(begins).map(|progress| progress.seq)
     }
 
     /// Each log and its length.

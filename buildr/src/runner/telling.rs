@@ -14,7 +14,7 @@ use crate::executor::Stop;
 use crate::ledger::Begins;
 use crate::sink::{EventSink, SinkError};
 
-/// A sink for several who speak at once: its calls come one at a time.
+/// A sink for several who speak at once: its calls come one at a time, but for those that wait for somebody's answer.
 pub(super) struct InTurn<'a> {
     sink: &'a dyn EventSink,
     turn: Mutex<()>,
@@ -33,8 +33,8 @@ impl EventSink for InTurn<'_> {
         self.sink.emit(event).await
     }
 
+    /// It may wait for long, and holds nobody up meanwhile: the others go on to print, and their time runs.
     async fn emit_certain(&self, event: JobEvent) -> Result<(), SinkError> {
-        let _turn = self.turn.lock().await;
         self.sink.emit_certain(event).await
     }
 
