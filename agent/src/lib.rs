@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buildr::carry::cache::CacheStore;
-use buildr::executor::{Executor, ExecutorError};
+use buildr::executor::{Executor, ExecutorError, Stop};
 use buildr::git::Checkouts;
 use buildr::process::supervise::Services;
 use buildr::runner::{Rooms, Settled, Source, WorkFolder, WorkspaceError};
@@ -326,7 +326,7 @@ impl Agent {
     async fn until_drained(&self, mut slots: JoinSet<()>) -> Result<(), AgentError> {
         let cancel = async {
             self.shutdown.cancel.cancelled().await;
-            self.claims.cancel_all(&format!("agent {} is being stopped", self.home.name()));
+            self.claims.cancel_all(&self.is_being_stopped());
             std::future::pending::<()>().await;
         };
         let all = async {
@@ -341,6 +341,17 @@ impl Agent {
             ended = all => ended,
             () = cancel => Ok(()),
         }
+    }
+
+    /// Cancels a job that begins when those that run were cancelled already.
+    fn cancel_too(&self, stop: &Stop) {
+        if self.shutdown.cancel.is_cancelled() {
+            stop.cancel_because(&self.is_being_stopped());
+        }
+    }
+
+    fn is_being_stopped(&self) -> String {
+        format!("agent {} is being stopped", self.home.name())
     }
 
     /// Gives the coordinator some time to store what was said last.

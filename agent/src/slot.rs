@@ -109,6 +109,7 @@ async fn take(agent: &Arc<Agent>, delivery: JobDelivery, ready: &mut Ready) {
             // Begun before the acknowledgement: a heartbeat in between must say that the claim is held.
             let stop = Stop::new();
             let recorded = agent.claims.running(claim, stop.clone());
+            agent.cancel_too(&stop);
             let acknowledged = delivery.ack().await;
             agent.heartbeat_every.send_if_modified(|every| {
                 let wanted = Duration::from_millis(grant.heartbeat_ms);

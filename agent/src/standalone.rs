@@ -132,11 +132,12 @@ async fn run(agent: &Agent, order: &WorkOrder, to: Option<&ReplyTo>, sink: &Cons
         commit: None,
     };
     tracing::info!(repo = %order.repo, branch = ?order.branch, "build begins");
-    reply(agent, to, &status).await;
     let stop = Stop::new();
     let claim = ClaimId::fresh();
     // The claim is nobody's but this process's: it lets a shutdown find the job.
     agent.claims.alone(claim, stop.clone());
+    agent.cancel_too(&stop);
+    reply(agent, to, &status).await;
     let ending = build(agent, order, sink, &stop).await;
     agent.claims.forget(claim);
     let stopped = stop.is_cancelled() && agent.shutdown.drain.is_cancelled();
@@ -286,14 +287,18 @@ impl EventSink for ConsoleSink<'_> {
         self.emit(event).await?;
         let mut message = self.message.lock().await;
         // So it stands when this is dropped under way: the publisher is answered in any case.
-        if let Message::Held(delivery) = std::mem::replace(&mut *message, Message::Acknowledged)
-            && !delivery.ack().await
-        {
-            *message = Message::TakenBack;
-            let reason = "the broker has taken the message back, so another agent may do it";
-            return Err(SinkError(std::io::Error::other(reason)));
+        let is_ours = match std::mem::replace(&mut *message, Message::Acknowledged) {
+            Message::Held(delivery) => delivery.ack().await,
+            Message::Acknowledged => true,
+            // As it was found for an earlier stage.
+            Message::TakenBack => false,
+        };
+        if is_ours {
+            return Ok(());
         }
-        Ok(())
+        *message = Message::TakenBack;
+        let reason = "the broker has taken the message back, so another agent may do it";
+        Err(SinkError(std::io::Error::other(reason)))
     }
 
     async fn log(&self, log: &LogName, bytes: Bytes) -> Result<(), SinkError> {
@@ -321,4 +326,23 @@ fn show(text: &[u8]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text)?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_message_that_was_taken_back_lets_no_later_stage_begin_either() {
+        let lines = Console::default();
+        let message = tokio::sync::Mutex::new(Message::TakenBack);
+        let sink = ConsoleSink { lines: &lines, job: JobId::fresh(), commit: Mutex::default(), message };
+        let begins = async || {
+            let (stage, image) = ("deploy".parse().unwrap(), "x".to_owned());
+            sink.emit_certain(JobEvent::StageStarted { stage, image, not_twice: true }).await.is_ok()
+        };
+        assert_eq!([begins().await, begins().await], [false, false]);
+        *sink.message.lock().await = Message::Acknowledged;
+        assert!(begins().await);
+    }
 }
