@@ -172,6 +172,22 @@ async fn what_has_died_meanwhile_is_not_used() {
     .await;
 }
 
+/// Makes an image of this name, which is the rig's with a variable more.
+async fn make_new(rig: &DockerRig, repo: &str, tag: &str) {
+    let body = bollard::models::ContainerCreateBody { image: Some(rig.image()), ..Default::default() };
+    let id = rig.docker.create_container(None::<CreateContainerOptions>, body).await.unwrap().id;
+    let options = CommitContainerOptionsBuilder::default().container(&id).repo(repo).tag(tag).build();
+    let config = ContainerConfig { env: Some(vec!["NEW=new".to_owned()]), ..ContainerConfig::default() };
+    rig.docker.commit_container(options, config).await.unwrap();
+    let force = RemoveContainerOptionsBuilder::default().force(true).build();
+    rig.docker.remove_container(&id, Some(force)).await.unwrap();
+}
+
+async fn remove_image(rig: &DockerRig, name: &str) {
+    let force = RemoveImageOptionsBuilder::default().force(true).build();
+    rig.docker.remove_image(name, Some(force), None).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_has_changed_under_its_name_is_the_new_one() {
     with_docker(
@@ -188,18 +204,11 @@ async fn an_image_that_has_changed_under_its_name_is_the_new_one() {
                 .await
                 .unwrap();
             stands(&rig).await;
-            let body = bollard::models::ContainerCreateBody { image: Some(rig.image()), ..Default::default() };
-            let id = rig.docker.create_container(None::<CreateContainerOptions>, body).await.unwrap().id;
-            let options = CommitContainerOptionsBuilder::default().container(&id).repo(repo).tag(&tag).build();
-            let config = ContainerConfig { env: Some(vec!["NEW=new".to_owned()]), ..ContainerConfig::default() };
-            rig.docker.commit_container(options, config).await.unwrap();
-            let force = RemoveContainerOptionsBuilder::default().force(true).build();
-            rig.docker.remove_container(&id, Some(force)).await.unwrap();
+            make_new(&rig, repo, &tag).await;
             let sandbox = rig.executor().open(place).await.unwrap();
             let (end, printed) = run(&*sandbox, &stage).await;
             let closed = sandbox.close().await;
-            let force = RemoveImageOptionsBuilder::default().force(true).build();
-            rig.docker.remove_image(&name, Some(force), None).await.unwrap();
+            remove_image(&rig, &name).await;
             closed.unwrap();
             assert_eq!((end.unwrap(), String::from_utf8_lossy(&printed).as_ref()), (PASSED, "is new\n"));
             assert_eq!(rig.left().await, 0);
@@ -262,12 +271,15 @@ async fn what_stands_ready_is_live_for_its_own_life_and_swept_by_the_next() {
 struct Builds {
     rig: std::sync::Arc<DockerRig>,
     number: usize,
+    /// That of the places that stand ready, and that of the builds that come to them.
+    images: (String, String),
 }
 
 impl Builds {
     async fn begin(rig: std::sync::Arc<DockerRig>) -> Self {
         // That folders are seen here is found out once, and only then is anything joined.
-        let mut builds = Self { rig, number: 0 };
+        let images = (rig.image(), rig.image());
+        let mut builds = Self { rig, number: 0, images };
         builds.build(&["true"]).await;
         builds
     }
@@ -281,11 +293,12 @@ impl Builds {
         self.number += 1;
         let workspace = self.workspace();
         std::fs::create_dir_all(&workspace).unwrap();
-        let place = SandboxOrder { workspace, ..order(&*self.rig) };
+        let (expected, came) = &self.images;
+        let place = SandboxOrder { workspace, image: expected.as_str().into(), ..order(&*self.rig) };
         let standby = StandbyOrder { place: place.clone(), stage: stage.clone(), prepared: None };
         self.rig.executor().stand_by(standby).await.unwrap();
         stands(&self.rig).await;
-        self.rig.executor().open(place).await.unwrap()
+        self.rig.executor().open(SandboxOrder { image: came.as_str().into(), ..place }).await.unwrap()
     }
 
     /// What the stage of the next build prints.
@@ -410,6 +423,32 @@ async fn stages_of_a_build_share_a_namespace_only_one_after_the_other() {
             assert!(!prints(&*sandbox, &script(&["cat /etc/hosts"])).await.contains("wicked"));
             sandbox.close().await.unwrap();
             builds.end().await;
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_in_a_namespace_that_another_image_holds() {
+    with_docker(
+        |settings| settings.namespaces = 1,
+        |rig| async move {
+            let (repo, tag) = ("buildr-test", Uuid::new_v4().simple().to_string());
+            make_new(&rig, repo, &tag).await;
+            let (own, other) = (rig.image(), format!("{repo}:{tag}"));
+            let mut builds = Builds::begin(rig).await;
+            let mut last = builds.build(&[NAMESPACE]).await;
+            assert_eq!(builds.build(&[NAMESPACE]).await, last);
+            // What was held for one image is no place for another, whether that was foreseen or not.
+            for images in [(&other, &other), (&own, &other), (&own, &own), (&other, &own)] {
+                builds.images = (images.0.clone(), images.1.clone());
+                let next = builds.build(&[NAMESPACE]).await;
+                assert_ne!(next, last, "{images:?}");
+                last = next;
+            }
+            let rig = std::sync::Arc::clone(&builds.rig);
+            builds.end().await;
+            remove_image(&rig, &other).await;
         },
     )
     .await;

@@ -177,6 +177,10 @@ fn replace(folder: &Path, mut archive: impl Read) -> io::Result<()> {
     let Some(whole) = fs::read_dir(&new)?.next().transpose()?.map(|entry| entry.path()) else {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the daemon sent nothing"));
     };
+    // A container may put anything in the place of its folder: a link there would lead out of the archive.
+    if !fs::symlink_metadata(&whole)?.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, "the container left something else in its place"));
+    }
     take_all(folder, &old)?;
     take_all(&whole, folder)?;
     fs::set_permissions(folder, fs::metadata(&whole)?.permissions())?;
@@ -326,5 +330,30 @@ mod tests {
         };
         let mounts = [mount(parent.path(), "/app"), mount(&file, "/run/secrets/a"), mount(&file, "/run/secrets/b")];
         assert_eq!(folders(&mounts), [("/app".to_owned(), false), ("/run/secrets".to_owned(), true)]);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_folder_leads_nowhere() {
+        let parent = tempfile::tempdir().unwrap();
+        let (here, elsewhere) = (parent.path().join("here"), parent.path().join("elsewhere"));
+        for folder in [&here, &elsewhere] {
+            fs::create_dir(folder).unwrap();
+            fs::write(folder.join("kept"), "x").unwrap();
+        }
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_mode(0o777);
+        header.set_uid(nix::unistd::geteuid().as_raw().into());
+        header.set_gid(nix::unistd::getegid().as_raw().into());
+        header.set_mtime(1);
+        header.set_size(0);
+        archive.append_link(&mut header, "hand", &elsewhere).unwrap();
+        let archive = archive.into_inner().unwrap();
+        let error = replace(&here, &archive[..]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotADirectory, "{error}");
+        for folder in [&here, &elsewhere] {
+            assert!(folder.join("kept").is_file(), "{}", folder.display());
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
 use bollard::query_parameters::{CreateContainerOptions, StartContainerOptions, WaitContainerOptions};
@@ -40,6 +41,12 @@ bring() {
 bring "$1" .
 "#;
 
+/// Empties the folder that it begins in, and lets everybody remove it.
+const EMPTY: &str = "rm -rf -- ./* ./.[!.]* ./..?*; chmod 777 .";
+
+/// How long a container may take for it.
+const HELPING: Duration = Duration::from_secs(10 * 60);
+
 /// What is to be done.
 struct Help<'a> {
     /// As part of a sentence: "failed to …".
@@ -60,13 +67,13 @@ impl Machine {
         if first.kind() != ErrorKind::PermissionDenied {
             return Err(failed(first));
         }
-        let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else { return Err(failed(first)) };
+        // Nothing but the folder itself is seen there: what lies beside it may be another build's, and the image anybody's.
         let help = Help {
             doing: format!("remove {} from within a container", folder.display()),
-            here: parent,
+            here: folder,
             from: None,
-            script: "rm -rf -- \"$1\"",
-            argument: format!("{HERE}/{}", name.to_string_lossy()),
+            script: EMPTY,
+            argument: HERE.to_owned(),
         };
         for image in self.helping_images().await? {
             // How it ended does not matter: whether the folder is gone does.
@@ -141,7 +148,11 @@ async fn in_container(
     let ran = match engine.quick.start_container(&id, None::<StartContainerOptions>).await {
         Err(error) => Err(engine.failed(&help.doing, &error)),
         // One that ends with another code than 0 is an error here.
-        Ok(()) => Ok(matches!(engine.long.wait_container(&id, None::<WaitContainerOptions>).next().await, Some(Ok(_)))),
+        Ok(()) => {
+            let mut ended = engine.long.wait_container(&id, None::<WaitContainerOptions>);
+            let ended = tokio::time::timeout(HELPING, ended.next()).await;
+            Ok(matches!(ended, Ok(Some(Ok(_)))))
+        }
     };
     removal::container(engine, &id).await?;
     ran

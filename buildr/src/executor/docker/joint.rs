@@ -67,10 +67,11 @@ impl Joint {
         if namespace.is_none() {
             *namespace = match makes {
                 true => machine.obtain_namespace(&order.image.id).await,
-                false => machine.namespaces.take(&machine.engine).await,
+                false => machine.namespaces.take(&machine.engine, &order.image.id).await,
             };
         }
-        let namespace = namespace.as_ref()?;
+        // What was obtained for another's place may be held by another image.
+        let namespace = namespace.as_ref().filter(|namespace| namespace.is_of(&order.image.id))?;
         let mode = namespace.mode();
         match write(folder, namespace.files()) {
             Ok(files) => Some(Joined { mode, files }),

@@ -42,6 +42,9 @@ while read -r what mark; do
 done
 "#;
 
+/// The most that the holder of one has to say, in bytes: a namespace that looks like more is not clean anyhow.
+const LONGEST_ANSWER: usize = 1 << 20;
+
 /// How long an answer may take. A daemon that needs longer is no shorter way.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -58,6 +61,9 @@ const OUT_REQUESTS: usize = 10;
 #[derive(Debug)]
 pub(super) struct Namespace {
     holder: Container,
+    /// The image that the holder runs. It is the holder that says whether the namespace is clean, and how names are found
+    /// in it: nobody has to believe an image that is not the own one.
+    image: String,
     line: Line,
     /// How it looked before anybody was in it.
     clean: String,
@@ -83,6 +89,13 @@ struct State {
     all: usize,
 }
 
+impl State {
+    fn take(&mut self, is_meant: impl Fn(&Namespace) -> bool) -> Option<Namespace> {
+        let place = self.idle.iter().rposition(is_meant)?;
+        Some(self.idle.remove(place))
+    }
+}
+
 /// The namespaces of this machine that no place has at present.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces(Arc<Pool>);
@@ -102,10 +115,10 @@ impl Pool {
 }
 
 impl Namespaces {
-    /// One that is there.
-    pub(super) async fn take(&self, engine: &Engine) -> Option<Namespace> {
+    /// One that is there, of this image.
+    pub(super) async fn take(&self, engine: &Engine, image: &str) -> Option<Namespace> {
         loop {
-            let mut namespace = self.0.lock().idle.pop()?;
+            let mut namespace = self.0.lock().take(|namespace| namespace.image == image)?;
             if waits(&mut namespace.line) {
                 return Some(namespace);
             }
@@ -113,7 +126,7 @@ impl Namespaces {
         }
     }
 
-    /// One that is there, is just given back, or is made of this image: nothing when there are as many as may be.
+    /// One of this image that is there, is just given back, or is made: nothing when there are as many as may be.
     pub(super) async fn obtain(
         &self,
         engine: &Engine,
@@ -125,11 +138,17 @@ impl Namespaces {
         let seat = loop {
             let mut changed = std::pin::pin!(self.0.changed.notified());
             changed.as_mut().enable();
-            if let Some(namespace) = self.take(engine).await {
+            if let Some(namespace) = self.take(engine, image).await {
                 return Some(namespace);
             }
             if let Some(seat) = self.seat(settings.namespaces) {
                 break seat;
+            }
+            // One of another image makes room.
+            let other = self.0.lock().take(|_| true);
+            if let Some(other) = other {
+                other.remove(engine).await;
+                continue;
             }
             timeout_at(end, changed).await.ok()?;
         };
@@ -208,12 +227,18 @@ impl Namespace {
                 return Err(error);
             }
         };
-        let mut namespace = Self { holder, line, clean: String::new(), files: Vec::new(), _seat: seat };
+        let image = image.to_owned();
+        let mut namespace = Self { holder, image, line, clean: String::new(), files: Vec::new(), _seat: seat };
         if namespace.look_around().await.is_none() {
             namespace.remove(engine).await;
             return Ok(None);
         }
         Ok(Some(namespace))
+    }
+
+    /// Whether its holder runs this image.
+    pub(super) fn is_of(&self, image: &str) -> bool {
+        self.image == image
     }
 
     /// Takes in how it looks before anybody is in it.
@@ -251,6 +276,9 @@ impl Namespace {
             let mut answer = Vec::new();
             while !answer.ends_with(mark.as_bytes()) {
                 answer.extend_from_slice(&output.next().await?.ok()?.into_bytes());
+                if answer.len() > LONGEST_ANSWER {
+                    return None;
+                }
             }
             answer.truncate(answer.len() - mark.len());
             Some(answer)

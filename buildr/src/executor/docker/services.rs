@@ -216,9 +216,12 @@ impl Running {
         if let Err(error) = engine.long.stop_container(&self.container, Some(options)).await {
             tracing::debug!(%error, service = self.name, "it is removed as it is");
         }
+        let listening = self.listening.abort_handle();
         let listened = timeout(PATIENCE, self.listening).await;
         if let Err(error) = removal::container(engine, &self.container).await {
             tracing::warn!(%error, "a service is left to the closing of its job's place");
+            // Its output has no end then, and the job would wait for that.
+            listening.abort();
         }
         if listened.is_err() {
             tracing::warn!(service = self.name, "what it printed last was not passed on in time");
