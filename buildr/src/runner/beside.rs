@@ -40,7 +40,7 @@ pub(super) async fn suit(
             Ending::errored(Cause::Daemon, message)
         })?;
     }
-    let end = stop.token();
+    let end = &stop.token().child_token();
     // The code of those who may not write to the repository reads nothing by this machine's keys.
     let checkouts = &if order.trusted { checkouts.clone() } else { checkouts.anonymous() };
     let parsed = |branch: &String| branch.parse::<Branch>();
@@ -64,11 +64,20 @@ pub(super) async fn suit(
         }
         Ok::<_, GitError>(())
     };
-    match tokio::time::timeout(rooms.times.clone, work).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) | Err(_) if stop.is_cancelled() => Err(Ending::cancelled("cancelled during the clone")),
-        Ok(Err(error)) => Err(source::clone_failed(&error)),
-        Err(_) => Err(source::too_long(order, rooms.times.clone)),
+    let mut work = std::pin::pin!(work);
+    let (done, in_time) = tokio::select! {
+        done = &mut work => (done, true),
+        () = tokio::time::sleep(rooms.times.clone) => {
+            end.cancel();
+            // It ends soon, and writes nothing any more when it has.
+            (work.await, false)
+        }
+    };
+    match done {
+        Ok(()) => Ok(()),
+        Err(_) if stop.is_cancelled() => Err(Ending::cancelled("cancelled during the clone")),
+        Err(_) if !in_time => Err(source::too_long(order, rooms.times.clone)),
+        Err(error) => Err(source::clone_failed(&error)),
     }
 }
 

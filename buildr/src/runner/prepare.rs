@@ -82,7 +82,8 @@ async fn contained(
         ledger: job.ledger.clone(),
         ..StageOrder::new(name.clone(), prepare.script.clone(), within(prepare.timeout_ms, times.stage))
     };
-    let cache = prepare.cache && prepare.secrets.is_empty();
+    // An image would keep what it was given: also what the agent gives to all where nobody asks.
+    let cache = prepare.cache && prepare.secrets.is_empty() && given.is_empty();
     let order = PrepareOrder { stage, files: prepare.files.clone(), cache };
     let (output, printed) = mpsc::channel(OUTPUT_BOUND);
     let work = async move { job.sandbox.prepare(&order, &output, job.stop).await };

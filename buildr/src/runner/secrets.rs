@@ -80,7 +80,9 @@ impl Vault {
     pub(super) fn given(&self, stage: &StageName, requests: &[SecretRequest]) -> Result<Given, Denied> {
         let mut given = Given::default();
         if !self.asked {
-            given.variables.clone_from(&self.own);
+            // No variable has a name such as prod/ssh: who wants that one says as what.
+            let can_be_variable = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            given.variables.extend(self.own.iter().filter(|secret| can_be_variable(&secret.name)).cloned());
         }
         for request in requests {
             let found = self.found(request).ok_or_else(|| self.denied(stage, request))?;
@@ -118,6 +120,11 @@ impl Vault {
 }
 
 impl Given {
+    /// Whether there is nothing of that.
+    pub(super) fn is_empty(&self) -> bool {
+        self.variables.is_empty() && self.files.is_empty()
+    }
+
     /// Whether a container must be made with it, and not only told.
     pub(super) fn has_files(&self) -> bool {
         !self.files.is_empty()

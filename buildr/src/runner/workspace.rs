@@ -196,7 +196,8 @@ impl WorkFolder {
             let root = File::open(&self.root)?;
             root.lock_shared()?;
             // The lock is taken before the folder can be seen under its own name: a sweep never finds it unlocked.
-            std::fs::create_dir(&making)?;
+            // In it lies a repository's code, and what stages hand on: nobody else on this machine looks into it.
+            std::fs::DirBuilder::new().mode(0o700).create(&making)?;
             let lock = File::create(making.join(LOCK))?;
             lock.lock()?;
             std::fs::create_dir(making.join(CHECKOUT))?;
