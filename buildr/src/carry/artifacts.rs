@@ -31,19 +31,26 @@ pub struct Collected {
 }
 
 /// Puts the files that are meant into a new archive in `into`; nothing when none is there. Links are kept as links,
-/// folders for what is in them, sockets and devices not at all.
+/// folders for what is in them, sockets and devices not at all. A file of holes alone may be longer than anybody waits for:
+/// the reading ends soon after `stopped` says so.
 ///
 /// # Errors
-/// When a pattern cannot be understood, or something cannot be read or written: a folder that may not be entered, too,
+/// When it is stopped, a pattern cannot be understood, or something cannot be read or written: a folder that may not be entered, too,
 /// if there may be something in it that is meant.
-pub fn collect(workspace: &Path, what: &Artifacts, into: &Path) -> Result<Option<Collected>, CarryError> {
+pub fn collect(
+    workspace: &Path,
+    what: &Artifacts,
+    into: &Path,
+    stopped: &dyn Fn() -> bool,
+) -> Result<Option<Collected>, CarryError> {
     let (wanted, unwanted) = (Globs::new(&what.paths)?, Globs::new(&what.exclude)?);
     let leading = Globs::leading_to(&what.paths)?;
     let doing = || disk(format!("collect the artifacts of {}", workspace.display()));
     fs::create_dir_all(into).map_err(doing())?;
     let file = tempfile::Builder::new().prefix("artifacts-").suffix(".tar.zst").tempfile_in(into).map_err(doing())?;
     let compressed = zstd::Encoder::new(Digesting::new(file), LEVEL).map_err(doing())?;
-    let mut collecting = Collecting { archive: tar::Builder::new(compressed), wanted, unwanted, leading, files: 0 };
+    let archive = tar::Builder::new(compressed);
+    let mut collecting = Collecting { archive, wanted, unwanted, leading, files: 0, stopped };
     walk(workspace, &mut collecting).map_err(doing())?;
     let Collecting { archive, files, .. } = collecting;
     let digested = archive.into_inner().and_then(zstd::Encoder::finish).map_err(doing())?;
@@ -56,19 +63,20 @@ pub fn collect(workspace: &Path, what: &Artifacts, into: &Path) -> Result<Option
     Ok(Some(Collected { archive, files, bytes, sha256 }))
 }
 
-struct Collecting<W: Write> {
+struct Collecting<'a, W: Write> {
     archive: tar::Builder<W>,
     wanted: Globs,
     unwanted: Globs,
     /// In which there may be something that is wanted.
     leading: Globs,
     files: u64,
+    stopped: &'a dyn Fn() -> bool,
 }
 
-impl<W: Write> Visitor for Collecting<W> {
+impl<W: Write> Visitor for Collecting<'_, W> {
     fn visit(&mut self, entry: &Entry<'_>) -> io::Result<()> {
         if self.wanted.matches(entry.path) && !self.unwanted.matches(entry.path) {
-            self.files += u64::from(append(&mut self.archive, entry)?);
+            self.files += u64::from(append(&mut self.archive, entry, self.stopped)?);
         }
         Ok(())
     }
@@ -90,8 +98,23 @@ impl<W: Write> Visitor for Collecting<W> {
     }
 }
 
+/// What is read until somebody stops it.
+struct Until<'a, R> {
+    content: R,
+    stopped: &'a dyn Fn() -> bool,
+}
+
+impl<R: Read> Read for Until<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if (self.stopped)() {
+            return Err(io::Error::other("it was cancelled"));
+        }
+        self.content.read(into)
+    }
+}
+
 /// Adds something to an archive; says whether it did.
-fn append(archive: &mut tar::Builder<impl Write>, entry: &Entry<'_>) -> io::Result<bool> {
+fn append(archive: &mut tar::Builder<impl Write>, entry: &Entry<'_>, stopped: &dyn Fn() -> bool) -> io::Result<bool> {
     let mut header = tar::Header::new_gnu();
     header.set_mode(entry.mode());
     header.set_mtime(u64::try_from(entry.stat.st_mtime).unwrap_or(0));
@@ -102,6 +125,7 @@ fn append(archive: &mut tar::Builder<impl Write>, entry: &Entry<'_>) -> io::Resu
             header.set_size(size);
             // A file that shrinks meanwhile would shift all that follows it.
             let content = entry.open()?.take(size).chain(io::repeat(0)).take(size);
+            let content = Until { content, stopped };
             archive.append_data(&mut header, entry.path, content)?;
         }
         SFlag::S_IFLNK => {
@@ -189,7 +213,7 @@ mod tests {
         symlink("/etc/passwd", from.join("dist/out")).unwrap();
         fs::write(from.join("other"), "no").unwrap();
         fs::write(to.join("here"), "stays").unwrap();
-        let collected = collect(&from, &what(&["dist"], &["**/*.o"]), &shelf).unwrap().unwrap();
+        let collected = collect(&from, &what(&["dist"], &["**/*.o"]), &shelf, &|| false).unwrap().unwrap();
         assert_eq!(collected.files, 4);
         assert_eq!(sha256_of(&collected.archive).unwrap(), collected.sha256);
         assert_eq!(fs::metadata(&collected.archive).unwrap().len(), collected.bytes);
@@ -206,7 +230,10 @@ mod tests {
     fn nothing_that_matches_is_no_archive() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("empty")).unwrap();
-        assert_eq!(collect(folder.path(), &what(&["empty", "*.x"], &[]), &folder.path().join("s")).unwrap(), None);
+        assert_eq!(
+            collect(folder.path(), &what(&["empty", "*.x"], &[]), &folder.path().join("s"), &|| false).unwrap(),
+            None
+        );
         assert_eq!(fs::read_dir(folder.path().join("s")).unwrap().count(), 0, "no half archive stays");
     }
 
@@ -222,7 +249,7 @@ mod tests {
         fs::write(from.join("a.xml"), "x").unwrap();
         fs::set_permissions(from.join("shut"), Permissions::from_mode(0o000)).unwrap();
         let collect = |paths: &[&str], exclude: &[&str]| {
-            let collected = as_nobody(|| collect(&from, &what(paths, exclude), &shelf));
+            let collected = as_nobody(|| collect(&from, &what(paths, exclude), &shelf, &|| false));
             collected
                 .map(|it| it.unwrap().files)
                 .map_err(|error| std::error::Error::source(&error).unwrap().to_string())
@@ -248,10 +275,24 @@ mod tests {
         }
         fs::create_dir(from.join("sub")).unwrap();
         fs::write(from.join("sub/file"), "x").unwrap();
-        let collected = collect(&from, &what(&["sub"], &[]), &folder.path().join("s")).unwrap().unwrap();
+        let collected = collect(&from, &what(&["sub"], &[]), &folder.path().join("s"), &|| false).unwrap().unwrap();
         // What is a folder in the archive is a link that leads out where it is restored.
         symlink(&outside, to.join("sub")).unwrap();
         assert!(restore(&collected.archive, &to).is_err());
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_of_holes_holds_nobody_up_who_stops_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let from = folder.path().join("from");
+        fs::create_dir(&from).unwrap();
+        // Hours of reading, and nothing on the disk.
+        fs::File::create(from.join("holes")).unwrap().set_len(1 << 40).unwrap();
+        let begun = std::time::Instant::now();
+        let stopped = || begun.elapsed() > std::time::Duration::from_millis(50);
+        let error = collect(&from, &what(&["holes"], &[]), &folder.path().join("s"), &stopped).unwrap_err();
+        assert!(std::error::Error::source(&error).unwrap().to_string().contains("cancelled"), "{error}");
+        assert_eq!(fs::read_dir(folder.path().join("s")).unwrap().count(), 0, "nothing is left of it");
     }
 }

@@ -136,7 +136,7 @@ mod tests {
         symlink(format!("/{long}"), from.join("out/long-link")).unwrap();
         let what =
             Artifacts { paths: vec!["out".to_owned()], exclude: Vec::new(), when: Default::default(), expire_ms: None };
-        let collected = super::super::collect(&from, &what, &folder.path().join("new")).unwrap().unwrap();
+        let collected = super::super::collect(&from, &what, &folder.path().join("new"), &|| false).unwrap().unwrap();
         let mut found = contents(&collected.archive).unwrap();
         found.files.sort_by(|a, b| a.path.cmp(&b.path));
         let link = |path: &str, to: &str| ArtifactFile { link: Some(to.to_owned()), ..file(path, 0) };

@@ -91,7 +91,7 @@ mod tests {
         fs::write(at("from/app"), "x").unwrap();
         let paths = vec!["app".to_owned()];
         let what = Artifacts { paths, exclude: Vec::new(), when: Default::default(), expire_ms: None };
-        let collected = super::super::collect(&at("from"), &what, &at("new")).unwrap().unwrap();
+        let collected = super::super::collect(&at("from"), &what, &at("new"), &|| false).unwrap().unwrap();
         let shelf = Shelf::Folder(at("shelf"));
         shelf.put(&collected).await.unwrap();
         let (job, stage) = ("a".parse().unwrap(), "build".parse().unwrap());

@@ -69,7 +69,10 @@ impl<'a> StageRun<'a> {
         };
         let (job, paths, expire_ms) = (self.job, artifacts.paths.join(", "), artifacts.expire_ms);
         let (folder, into) = (attempt.folder().to_owned(), job.places.fresh("artifacts"));
-        let collected = match in_thread(move || carry::collect(&folder, &artifacts, &into)).await {
+        // Of what was cancelled before, artifacts are kept all the same where the manifest says so.
+        let (stop, was_cancelled) = (self.stop.clone(), self.stop.is_cancelled());
+        let stopped = move || !was_cancelled && stop.is_cancelled();
+        let collected = match in_thread(move || carry::collect(&folder, &artifacts, &into, &stopped)).await {
             Ok(Some(collected)) => collected,
             Ok(None) => {
                 log.say(&format!("no artifacts were kept: no file matches {paths}")).await;

@@ -436,7 +436,7 @@ async fn artifacts_travel_with_a_current_claim_and_never_without() {
     let collect = |glob: &str| {
         let paths = vec![glob.to_owned()];
         let what = Artifacts { paths, exclude: Vec::new(), when: Default::default(), expire_ms: None };
-        carry::collect(&at("work"), &what, &at("new")).unwrap().unwrap()
+        carry::collect(&at("work"), &what, &at("new"), &|| false).unwrap().unwrap()
     };
     let collected = collect("dist");
     let kept = |collected: &Collected| Kept {

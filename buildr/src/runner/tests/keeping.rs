@@ -87,7 +87,7 @@ async fn what_a_job_needs_is_fetched_from_a_farm_that_comes_back() {
     std::fs::write(from.join("out"), "made").unwrap();
     let what =
         Artifacts { paths: vec!["out".to_owned()], exclude: Vec::new(), when: KeepWhen::Always, expire_ms: None };
-    let Collected { archive, files, bytes, sha256 } = carry::collect(&from, &what, &into).unwrap().unwrap();
+    let Collected { archive, files, bytes, sha256 } = carry::collect(&from, &what, &into, &|| false).unwrap().unwrap();
     let (job, by) = ("one".parse().unwrap(), "make".parse().unwrap());
     ground.order.kept = vec![Kept { job, stage: by, files, bytes, sha256, after: None }];
     let answering = std::thread::spawn(move || {

@@ -18,7 +18,7 @@ async fn left(farm: &Farm, agent: &Agent, folder: &TempDir, expire_ms: Option<u6
     std::fs::write(at("work/dist/<script>alert(1)<\u{202e}"), "").unwrap();
     symlink("/etc/passwd", at("work/dist/link")).ok();
     let what = Artifacts { paths: vec!["dist".to_owned()], exclude: Vec::new(), when: Default::default(), expire_ms };
-    let collected = carry::collect(&at("work"), &what, &at("new")).unwrap().unwrap();
+    let collected = carry::collect(&at("work"), &what, &at("new"), &|| false).unwrap().unwrap();
     let build = farm.submit().await;
     let (claimed, _) = agent.work(farm).await;
     let archives = farm.desk.archives.make_folder(build).unwrap();
