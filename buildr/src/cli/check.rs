@@ -46,7 +46,7 @@ struct Found {
 }
 
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8, CliError> {
-    let found = find(&args.path, &elsewhere::repositories()?);
+    let found = find(&args.path, &elsewhere::repositories(false)?);
     let wrong = !found.errors.is_empty() || found.none.is_some() || args.strict && !found.warnings.is_empty();
     if args.json {
         say(&json(&as_json(&found, args.strict)))?;

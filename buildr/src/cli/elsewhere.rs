@@ -7,12 +7,13 @@ use crate::git::{Checkouts, ClonePolicy};
 use crate::process::folders;
 use crate::runner::Repositories;
 
-/// The mirrors that commands on this machine keep of other repositories, in the user's folder of caches.
+/// The mirrors that commands on this machine keep of other repositories, in the user's folder of caches. With `offline`
+/// they are what they were.
 ///
 /// # Errors
 /// When the user has no home.
-pub(super) fn mirrors() -> Result<Checkouts, CliError> {
-    let policy = ClonePolicy { local_repos: true, ..ClonePolicy::default() };
+pub(super) fn mirrors(offline: bool) -> Result<Checkouts, CliError> {
+    let policy = ClonePolicy { local_repos: true, offline, ..ClonePolicy::default() };
     Ok(Checkouts::new(folders::cache("mirrors")?, policy))
 }
 
@@ -20,6 +21,6 @@ pub(super) fn mirrors() -> Result<Checkouts, CliError> {
 ///
 /// # Errors
 /// As [`mirrors`].
-pub(super) fn repositories() -> Result<Repositories, CliError> {
-    Ok(Repositories::new(mirrors()?, CancellationToken::new()))
+pub(super) fn repositories(offline: bool) -> Result<Repositories, CliError> {
+    Ok(Repositories::new(mirrors(offline)?, CancellationToken::new()))
 }

@@ -32,7 +32,8 @@ impl PlanArgs {
     /// # Errors
     /// When something in them is wrong, or the folder cannot be read.
     pub(super) async fn plan(&self) -> Result<Planned, CliError> {
-        let reading = manifest::load_project(&self.path, &elsewhere::repositories()?).map_err(RunError::Manifest)?;
+        let reading =
+            manifest::load_project(&self.path, &elsewhere::repositories(false)?).map_err(RunError::Manifest)?;
         let mut facts = self.facts().await?;
         for name in guess_inputs(&reading.project, &mut facts) {
             note(&format!(

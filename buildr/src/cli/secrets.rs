@@ -48,7 +48,7 @@ pub enum SecretError {
         mode: u32,
     },
     /// A line is no NAME=VALUE.
-    #[error("{}:{line}: this is not NAME=VALUE, with a NAME of letters, digits and _", path.display())]
+    #[error("{}:{line}: this is not NAME=VALUE, with a NAME of letters, digits and _ - . /", path.display())]
     Line {
         /// In which file.
         path: PathBuf,
@@ -97,7 +97,9 @@ impl SecretArgs {
     pub fn read(&self) -> Result<Vec<Variable>, SecretError> {
         let mut secrets = Vec::new();
         for argument in &self.files {
-            match argument.split_once('=').filter(|(name, _)| is_name(name)) {
+            // A file whose path looks like that is meant, where there is one.
+            let given = argument.split_once('=').filter(|(name, _)| is_name(name) && !Path::new(argument).exists());
+            match given {
                 Some((name, path)) => {
                     let path = Path::new(path);
                     let text = text(path)?;
@@ -167,9 +169,10 @@ fn checked(path: &Path, name: &str, value: &str) -> Result<Variable, SecretError
     }
 }
 
+/// Whether a manifest may ask for a secret by this name.
 fn is_name(text: &str) -> bool {
-    let part = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && text.chars().all(part)
+    let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && text.len() <= 128 && text.chars().all(part)
 }
 
 #[cfg(test)]
@@ -213,7 +216,19 @@ mod tests {
             Ok(&[("TOKEN", "s3cret"), ("B", "a bc"), ("C", "x=y#")]),
         );
         check(Some("KEY"), "line one\nline two\n", Ok(&[("KEY", "line one\nline two")]));
+        check(Some("prod/ssh-1.key"), "s3cret\n", Ok(&[("prod/ssh-1.key", "s3cret")]));
+        check(None, "prod/token=s3cret\n", Ok(&[("prod/token", "s3cret")]));
         check(None, "", Ok(&[]));
+    }
+
+    #[test]
+    fn a_file_with_such_a_path_is_read() {
+        let folder = tempfile::tempdir_in(".").unwrap();
+        let path = Path::new(folder.path().file_name().unwrap()).join("a=b");
+        fs::write(&path, "TOKEN=s3cret").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        assert_eq!(SecretArgs { files: vec![path] }.read().unwrap(), [Variable::new("TOKEN", "s3cret")]);
     }
 
     #[test]

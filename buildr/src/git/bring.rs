@@ -79,7 +79,11 @@ struct Job<'a, F> {
 
 impl<T, F: Fn(&Brought<'_>, Held) -> Result<T, GitError>> Job<'_, F> {
     fn attempt(&self) -> Result<T, GitError> {
-        if self.order.repo.is_local() { self.over_disk() } else { self.over_wire() }
+        match (self.order.repo.is_local(), self.order.policy.offline) {
+            (true, _) => self.over_disk(),
+            (false, false) => self.over_wire(),
+            (false, true) => self.as_kept(),
+        }
     }
 
     fn over_disk(&self) -> Result<T, GitError> {
@@ -94,6 +98,15 @@ impl<T, F: Fn(&Brought<'_>, Held) -> Result<T, GitError>> Job<'_, F> {
                 Ok(listing.clone())
             })
         })
+    }
+
+    /// What was kept of it last. Nobody wrote down then which branch its HEAD meant.
+    fn as_kept(&self) -> Result<T, GitError> {
+        let not_kept = || GitError::NotKept { repo: self.session.url.clone() };
+        let listing = self.mirror.open().and_then(|mirror| Listing::of_folder(&mirror)).map_err(|_| not_kept())?;
+        let listing = listing.without_head();
+        self.resolve(&listing).map_err(|_| not_kept())?;
+        self.deliver(listing, |_, _, _| Err(not_kept()))
     }
 
     fn over_wire(&self) -> Result<T, GitError> {

@@ -43,6 +43,14 @@ pub enum GitError {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// No server may be asked, and the mirror does not have it.
+    #[error(
+        "{repo} is asked for nothing with --offline, and what was kept of it does not have this; run it once without --offline, and name a branch, a tag or a commit: which branch is meant without one, only the repository knows"
+    )]
+    NotKept {
+        /// The repository.
+        repo: String,
+    },
     /// No credential was good enough.
     #[error("{repo} does not let us in; give a user or key that may read it. Credentials tried: {tried}")]
     Denied {

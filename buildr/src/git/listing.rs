@@ -96,6 +96,12 @@ impl Listing {
         Ok(Self { head: head.symbolic_target().ok().flatten().map(str::to_owned), refs })
     }
 
+    /// The same where nobody knows what HEAD means.
+    pub(super) fn without_head(mut self) -> Self {
+        self.refs.remove("HEAD");
+        Self { head: None, ..self }
+    }
+
     /// The branches and tags, which a mirror keeps; the rest (pull requests of years) only when asked for.
     pub(super) fn kept(&self) -> impl Iterator<Item = (&String, &git2::Oid)> {
         self.refs.iter().filter(|(name, _)| name.starts_with("refs/heads/") || name.starts_with("refs/tags/"))

@@ -15,6 +15,8 @@ pub struct ClonePolicy {
     pub home: Option<PathBuf>,
     /// Whether nobody learns who we are: no key, no helper and no password of a URL is offered.
     pub anonymous: bool,
+    /// Whether no server is asked: what a mirror had last is all that there is.
+    pub offline: bool,
     /// The `git` program, which is called for LFS and for partial clones alone.
     pub git: PathBuf,
     /// How long a server may send nothing before the connection counts as hung: [`super::GitError::Stalled`].
@@ -25,6 +27,6 @@ impl Default for ClonePolicy {
     /// No local repositories; the keys of the user who runs this process.
     fn default() -> Self {
         let git = PathBuf::from("git");
-        Self { local_repos: false, home: std::env::home_dir(), anonymous: false, git, stall: STALL }
+        Self { local_repos: false, home: std::env::home_dir(), anonymous: false, offline: false, git, stall: STALL }
     }
 }

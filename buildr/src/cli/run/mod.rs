@@ -89,11 +89,13 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "committed")]
     in_place: bool,
 
-    /// Pull no image and fetch nothing: what is not on this machine is an error that names it
+    /// Pull no image and fetch nothing: what is not on this machine is an error that names it. Files that are included from
+    /// other repositories are what they were when they were fetched last
     #[arg(long)]
     offline: bool,
 
-    /// Prepare anew, and begin without caches; what is made is kept for later runs all the same
+    /// Prepare anew, and begin without caches. Caches are kept for later runs all the same, the prepared image is not: the
+    /// next run takes the earlier one again
     #[arg(long)]
     no_cache: bool,
 
@@ -151,7 +153,7 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         return Err(CliError::Usage { what, instead: Some("buildr run --keep".to_owned()) });
     }
     // What can be known to be wrong is said before anything is copied, pulled or waited for.
-    manifest::load_project(&tree, &elsewhere::repositories()?).map_err(RunError::Manifest)?;
+    manifest::load_project(&tree, &elsewhere::repositories(args.offline)?).map_err(RunError::Manifest)?;
     let mut secrets = args.secrets.read().map_err(RunError::Secrets)?;
     secrets.extend(from_environment(&args.own_secrets).map_err(RunError::Secrets)?);
     let life = Life::begin(&folders::cache("run")?)?;
@@ -219,7 +221,7 @@ impl Build<'_> {
         let facts = args.occasion.facts(facts(self.seen));
         let order = order(tree, &facts)?;
         // Without a home it had ended before.
-        let mirrors = elsewhere::mirrors().ok();
+        let mirrors = elsewhere::mirrors(args.offline).ok();
         let rooms = Rooms {
             includes: mirrors.as_ref(),
             source: self.source(),

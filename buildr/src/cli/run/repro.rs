@@ -125,7 +125,7 @@ pub(in crate::cli) async fn run(args: Args, globals: &Globals) -> Result<u8, Cli
     let screen: Screen = Arc::new(Terminal::new(stdout(), style, record));
     let header = header(&order, executor.version());
     screen.header(&header).map_err(CliError::Output)?;
-    let checkouts = elsewhere::mirrors()?;
+    let checkouts = elsewhere::mirrors(false)?;
     let (executor, screen) = (&executor, &screen);
     let reproduced =
         Reproduced { args: &args, repro: &repro, order: &order, secrets: &secrets, life: &life, executor, screen };

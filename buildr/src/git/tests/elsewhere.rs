@@ -77,6 +77,26 @@ async fn a_file_at_a_branch_a_tag_and_a_commit() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn offline_a_file_is_what_it_was_when_it_was_fetched() {
+    let ground = Ground::with_commit();
+    let Some(server) = Server::git(ground.folder.path()) else { return };
+    let url = server.url("git://127.0.0.1:PORT/source");
+    let policy = ClonePolicy { home: None, offline: true, ..ClonePolicy::default() };
+    let offline = Checkouts::new(ground.path("cache"), policy);
+    let stop = CancellationToken::new();
+    let kept = async |reference| offline.read_file_at(&url, reference, "hello.txt", 100, &stop).await;
+    let not_kept = |read| matches!(read, Err(GitError::NotKept { .. }));
+    assert!(not_kept(kept(Some("main")).await), "nothing was fetched yet");
+    read(&ground, &url, None, "hello.txt").await.unwrap();
+    let since = ground.commit("main", "hello.txt", "second").to_string();
+    ground.commit("later", "hello.txt", "third");
+    assert_eq!(kept(Some("main")).await.unwrap().bytes, b"first");
+    for reference in [None, Some("later"), Some(since.as_str())] {
+        assert!(not_kept(kept(reference).await), "{reference:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_file_that_cannot_be_read_is_a_sentence() {
     let ground = Ground::new();
