@@ -16,7 +16,7 @@ use crate::desk::Desk;
 use crate::feed::Change;
 use crate::hook::{self, Told, TriggerFacts, Unreadable, Verdict};
 use crate::intake::{self, IntakeError, Trigger};
-use crate::store::{Delivery, Project, Spare, StoreError, Transaction};
+use crate::store::{Asker, Delivery, Project, StoreError, Transaction};
 use crate::tracker::Answers;
 
 /// How often it looks even though nothing was said.
@@ -128,7 +128,7 @@ impl Work<'_> {
     async fn cancel(&mut self, pull_request: u64, reason: &str) -> Result<String, StoreError> {
         let mut cancelled = Vec::new();
         for (build, _) in self.tx.open_of_request(&self.project.identity, pull_request).await? {
-            if self.tx.cancel(build, reason, Spare::Guarded, self.now_ms).await? {
+            if self.tx.cancel(build, reason, Asker::Needless, self.now_ms).await? {
                 cancelled.push(build.to_string());
             }
         }
@@ -160,7 +160,9 @@ impl Work<'_> {
         if again {
             self.tx.pushed_again(build).await?;
         }
-        if let Some(pull_request) = facts.origin.pull_request {
+        if let Some(pull_request) = facts.origin.pull_request
+            && self.tx.is_of_tip(build).await?
+        {
             self.supersede(pull_request, build).await?;
         }
         let waits = if trigger.approval.is_some() { ", which waits for approval" } else { "" };
@@ -193,7 +195,7 @@ impl Work<'_> {
     async fn supersede(&mut self, pull_request: u64, by: BuildNumber) -> Result<(), StoreError> {
         for (build, waits) in self.tx.open_of_request(&self.project.identity, pull_request).await? {
             if waits && build != by {
-                self.tx.cancel(build, &format!("superseded by {by}"), Spare::Nothing, self.now_ms).await?;
+                self.tx.cancel(build, &format!("superseded by {by}"), Asker::Needless, self.now_ms).await?;
             }
         }
         Ok(())

@@ -85,8 +85,8 @@ impl Transaction {
         .bind(build.commit.as_ref().map(CommitId::as_str))
         .bind(build.branch.is_none() && build.origin.tag.is_none() && build.commit.is_none())
         .bind(build.parent.map(|parent| parent.to_string()))
-        // What is pushed is what the branch has now.
-        .bind(build.commit.is_none() || build.trigger == TriggerKind::Push)
+        // What is pushed is what the branch has now, and a pull request likewise.
+        .bind(build.commit.is_none() || matches!(build.trigger, TriggerKind::Push | TriggerKind::PullRequest))
         .execute(&mut *self.tx)
         .await?;
         Ok(BuildNumber(natural(inserted.last_insert_rowid())))
@@ -213,7 +213,7 @@ impl Transaction {
         Ok(comes_back)
     }
 
-    /// What was cancelled because it took too long was not ended by a person.
+    /// What was cancelled because it took too long, and for nothing else before, was not ended by a person.
     async fn timed_out(
         &mut self,
         number: BuildNumber,
@@ -223,11 +223,10 @@ impl Transaction {
         let Some(cancelled) = ending.as_ref().filter(|ending| ending.outcome == Outcome::Cancelled) else {
             return Ok((status, ending));
         };
-        let row =
-            sqlx::query("SELECT coalesce(left_ms = 0, 0) AS timed_out, cancel_asked FROM builds WHERE number = $1")
-                .bind(int(number.0))
-                .fetch_one(&mut *self.tx)
-                .await?;
+        let row = sqlx::query("SELECT timed_out, cancel_asked FROM builds WHERE number = $1")
+            .bind(int(number.0))
+            .fetch_one(&mut *self.tx)
+            .await?;
         if !row.try_get::<bool, _>("timed_out")? {
             return Ok((status, ending));
         }

@@ -39,20 +39,25 @@ pub(crate) struct AskedToEnd {
     pub(crate) reason: String,
 }
 
-/// What a cancel leaves alone.
+/// Who asks that a build ends. All leave its `finally` alone, but a person who asks for the second time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Spare {
-    /// Nothing but a `finally`, the first time.
-    Nothing,
-    /// Besides, what is in work and must not be cut short: jobs with a gate or a group.
-    Guarded,
+pub(crate) enum Asker {
+    /// A person.
+    Person,
+    /// The farm, for nobody needs the build any more. That leaves alone, besides, what is in work and must not be cut short:
+    /// jobs with a gate or a group.
+    Needless,
+    /// The build that began it, which was cancelled.
+    Parent,
+    /// Its own time limit.
+    Time,
 }
 
 /// A build that is to be cancelled, and why.
 struct Cancel {
     build: BuildNumber,
     reason: String,
-    spare: Spare,
+    by: Asker,
 }
 
 /// What is still to be looked at.
@@ -80,11 +85,11 @@ impl Transaction {
         &mut self,
         build: BuildNumber,
         reason: &str,
-        spare: Spare,
+        by: Asker,
         now_ms: u64,
     ) -> Result<bool, StoreError> {
         let mut open = Open::default();
-        let cancel = Cancel { build, reason: reason.to_owned(), spare };
+        let cancel = Cancel { build, reason: reason.to_owned(), by };
         let changed = self.ask_to_end(&cancel, &mut open, now_ms).await?;
         self.follow_up(open, now_ms).await?;
         Ok(changed)
@@ -283,7 +288,7 @@ impl Transaction {
     /// What is to be done about whoever has a job that was asked to end.
     fn asked_to_end(&mut self, after: Option<JobState>, reason: &str, open: &mut Open) {
         if let Some(JobState::Elsewhere { build, .. }) = &after {
-            open.cancels.push(Cancel { build: *build, reason: reason.to_owned(), spare: Spare::Nothing });
+            open.cancels.push(Cancel { build: *build, reason: reason.to_owned(), by: Asker::Parent });
         }
         self.say_asked_to_end(after, reason);
     }
@@ -301,7 +306,7 @@ impl Transaction {
         let mut changed = false;
         for job in self.jobs(cancel.build).await? {
             let in_work = matches!(job.state, JobState::Running { .. } | JobState::Elsewhere { .. });
-            let spared = cancel.spare == Spare::Guarded && in_work && job.terms.is_guarded();
+            let spared = cancel.by == Asker::Needless && in_work && job.terms.is_guarded();
             if spared || (job.terms.finally && !again) {
                 continue;
             }
@@ -313,14 +318,21 @@ impl Transaction {
         Ok(changed)
     }
 
-    /// Writes down that a build was asked to end. Gives whether it had been asked before.
+    /// Writes down that a build was asked to end, and why at first. Gives whether a person asks who, or another, did before.
     async fn note_cancel(&mut self, cancel: &Cancel) -> Result<bool, StoreError> {
-        let first = sqlx::query("UPDATE builds SET cancel_asked = $2 WHERE number = $1 AND cancel_asked IS NULL")
-            .bind(int(cancel.build.0))
-            .bind(&cancel.reason)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(first.rows_affected() == 0)
+        let row = sqlx::query(
+            "UPDATE builds SET cancel_asked = coalesce(cancel_asked, $2), persons_asked = persons_asked + $3,
+                    timed_out = timed_out OR ($4 AND cancel_asked IS NULL)
+             WHERE number = $1 RETURNING persons_asked",
+        )
+        .bind(int(cancel.build.0))
+        .bind(&cancel.reason)
+        .bind(cancel.by == Asker::Person)
+        .bind(cancel.by == Asker::Time)
+        .fetch_optional(&mut *self.tx)
+        .await?;
+        let asked: i64 = row.map(|row| row.try_get("persons_asked")).transpose()?.unwrap_or(0);
+        Ok(cancel.by == Asker::Person && asked > 1)
     }
 
     /// A job that waits for a build ends as that one does.

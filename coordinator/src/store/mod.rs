@@ -69,7 +69,7 @@ pub(crate) use archives::Archived;
 pub(crate) use attempts::{Attempt, AttemptState, Detail, Taking};
 pub(crate) use begun::AskedFor;
 pub(crate) use builds::{Build, NewBuild};
-pub(crate) use course::{AskedToEnd, Effects, Spare};
+pub(crate) use course::{AskedToEnd, Asker, Effects};
 pub(crate) use deliveries::{Delivery, NewDelivery, Stored};
 pub(crate) use errands::Errands;
 pub use error::StoreError;

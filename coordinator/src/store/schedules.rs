@@ -6,7 +6,7 @@ use protocol::{Branch, BuildNumber, RepoUrl};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Store, StoreError, Transaction, int, json, name, natural, to_json};
+use super::{Build, Store, StoreError, Transaction, int, json, name, natural, to_json};
 
 /// A schedule of a repository.
 #[derive(Debug, Clone)]
@@ -185,22 +185,47 @@ impl Transaction {
     }
 
     /// A push is done again, for somebody asked for that: it is of its branch's tip no longer where another commit was
-    /// pushed since.
+    /// pushed since. Of a pull request likewise.
     pub(crate) async fn pushed_again(&mut self, build: BuildNumber) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE builds AS b SET of_tip = 0 WHERE number = $1 AND EXISTS (
                  SELECT 1 FROM builds n
-                 WHERE n.repo = b.repo AND n.branch = b.branch AND n.of_tip = 1 AND n.trigger = 'push'
-                       AND n.commit_id <> b.commit_id
+                 WHERE n.repo = b.repo AND n.branch = b.branch AND n.of_tip = 1
+                       AND n.trigger = 'push' AND b.trigger = 'push' AND n.commit_id <> b.commit_id
                        AND n.number < b.number AND n.number > (
                            SELECT max(o.number) FROM builds o
                            WHERE o.repo = b.repo AND o.branch = b.branch AND o.trigger = 'push'
-                                 AND o.commit_id = b.commit_id AND o.number < b.number))",
+                                 AND o.commit_id = b.commit_id AND o.number < b.number)
+                 UNION ALL
+                 SELECT 1 FROM builds n
+                 WHERE n.repo = b.repo AND n.origin ->> '$.pull_request' = b.origin ->> '$.pull_request' AND n.of_tip = 1
+                       AND n.trigger = 'pull_request' AND b.trigger = 'pull_request'
+                       AND n.origin ->> '$.head' <> b.origin ->> '$.head'
+                       AND n.number < b.number AND n.number > (
+                           SELECT max(o.number) FROM builds o
+                           WHERE o.repo = b.repo AND o.origin ->> '$.pull_request' = b.origin ->> '$.pull_request'
+                                 AND o.trigger = 'pull_request' AND o.origin ->> '$.head' = b.origin ->> '$.head'
+                                 AND o.number < b.number))",
         )
         .bind(int(build.0))
         .execute(&mut *self.tx)
         .await?;
         Ok(())
+    }
+
+    /// Whether a build that began later than this one was planned, of which the repository's schedules could be taken too.
+    pub(crate) async fn is_scheduled_by_a_newer(&mut self, build: &Build) -> Result<bool, StoreError> {
+        let row = sqlx::query(
+            "SELECT EXISTS (
+                 SELECT 1 FROM builds
+                 WHERE repo = $1 AND number > $2 AND of_tip = 1 AND trusted = 1 AND branch = default_branch
+                       AND plan IS NOT NULL AND origin ->> '$.pull_request' IS NULL AND origin ->> '$.tag' IS NULL) AS found",
+        )
+        .bind(build.repo.reveal())
+        .bind(int(build.number.0))
+        .fetch_one(&mut *self.tx)
+        .await?;
+        Ok(row.try_get("found")?)
     }
 
     /// Whether a build is of what its branch had when it began, and not of a commit that somebody named.

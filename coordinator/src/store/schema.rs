@@ -8,7 +8,7 @@ use sqlx::{SqlSafeStr as _, SqlitePool};
 use super::StoreError;
 
 /// How the schema came to be, step by step; one that has landed is never changed.
-const MIGRATIONS: [(i64, &str, &str); 20] = [
+const MIGRATIONS: [(i64, &str, &str); 21] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "why", include_str!("../../migrations/0002_why.sql")),
     (3, "incidents", include_str!("../../migrations/0003_incidents.sql")),
@@ -29,6 +29,7 @@ const MIGRATIONS: [(i64, &str, &str); 20] = [
     (20, "expired", include_str!("../../migrations/0020_expired.sql")),
     (21, "branch states", include_str!("../../migrations/0021_branch_states.sql")),
     (22, "refused", include_str!("../../migrations/0022_refused.sql")),
+    (23, "cancels", include_str!("../../migrations/0023_cancels.sql")),
 ];
 
 fn step(&(version, name, sql): &(i64, &'static str, &'static str)) -> Migration {

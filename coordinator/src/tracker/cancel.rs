@@ -7,7 +7,7 @@ use protocol::api::Status;
 use super::Answers;
 use crate::desk::Desk;
 use crate::feed::Change;
-use crate::store::{Spare, StoreError};
+use crate::store::{Asker, StoreError};
 
 /// What a cancel did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(crate) async fn cancel(desk: &Desk, build: BuildNumber, reason: &str) -> Res
     if tx.build(build).await?.is_none() {
         return Ok(None);
     }
-    let changed = tx.cancel(build, reason, Spare::Nothing, now_ms()).await?;
+    let changed = tx.cancel(build, reason, Asker::Person, now_ms()).await?;
     let Some(status) = tx.build(build).await?.map(|build| build.status) else { return Ok(None) };
     answers.follow(tx.take_effects());
     tx.commit().await?;

@@ -13,7 +13,7 @@ use super::Answers;
 use crate::desk::Desk;
 use crate::feed::Change;
 use crate::intake::check_variables;
-use crate::store::{Answer, AtGate, Spare, StoreError, Transaction};
+use crate::store::{Answer, Asker, AtGate, StoreError, Transaction};
 
 /// Why an answer does not count.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +82,7 @@ pub(crate) async fn answer(
         let reason = said.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let reason = format!("rejected by {who}{reason}");
         if found.whole {
-            tx.cancel(build, &reason, Spare::Nothing, now).await?;
+            tx.cancel(build, &reason, Asker::Person, now).await?;
             format!("build {build} is rejected, and over")
         } else {
             if let Some(job) = tx.job(found.id).await? {

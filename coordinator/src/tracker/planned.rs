@@ -10,7 +10,7 @@ use protocol::state::JobState;
 use super::Turn;
 use crate::config::Supersede;
 use crate::intake::{check_variables, planning_key};
-use crate::store::{Attempt, Build, Job, Spare, StoreError};
+use crate::store::{Asker, Attempt, Build, Job, StoreError};
 
 /// How long a build's `finally` may take.
 const FINALLY_MS: u64 = 5 * 60 * 1000;
@@ -78,13 +78,13 @@ impl Turn<'_> {
         if !plan.cancel_superseded.unwrap_or(usual) {
             return Ok(());
         }
-        if build.origin.pull_request.is_none() && !self.tx.is_of_tip(build.number).await? {
+        if !self.tx.is_of_tip(build.number).await? {
             // An older commit that somebody wants to have again makes nothing needless.
             return Ok(());
         }
         for older in self.tx.superseded_by(build, jobs).await? {
             let reason = format!("superseded by {}", build.number);
-            self.tx.cancel(older, &reason, Spare::Guarded, self.now_ms).await?;
+            self.tx.cancel(older, &reason, Asker::Needless, self.now_ms).await?;
         }
         Ok(())
     }

@@ -26,7 +26,8 @@ impl Turn<'_> {
         }
         let before = self.tx.schedules_of(&build.repo).await?;
         let is_newer = before.iter().any(|schedule| schedule.since > number);
-        if is_newer || (before.is_empty() && said.is_empty()) {
+        // A newer one that has none left nothing to compare with.
+        if is_newer || (before.is_empty() && said.is_empty()) || self.tx.is_scheduled_by_a_newer(build).await? {
             return Ok(());
         }
         let mut names = HashSet::new();

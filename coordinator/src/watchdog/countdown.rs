@@ -10,7 +10,7 @@ use protocol::state::Happening;
 use tokio::time::Instant;
 
 use crate::desk::Desk;
-use crate::store::{Spare, StoreError, Timed};
+use crate::store::{Asker, StoreError, Timed};
 use crate::tracker::Answers;
 
 /// How often what is left is written down.
@@ -88,7 +88,7 @@ async fn end(desk: &Desk, timed: Timed) -> Result<(), StoreError> {
         Timed::Build(number) => {
             let limit = tx.time_limit(number).await?.unwrap_or(0);
             let reason = format!("the build took longer than {} (timeout)", span(limit));
-            tx.cancel(number, &reason, Spare::Nothing, now_ms()).await?;
+            tx.cancel(number, &reason, Asker::Time, now_ms()).await?;
         }
     }
     let mut answers = Answers::default();

@@ -14,7 +14,7 @@ use tempfile::{TempDir, tempdir};
 
 use super::*;
 use crate::intake::{self, Trigger};
-use crate::store::Timed;
+use crate::store::{Asker, Timed};
 use crate::testing::{Agent, Farm, soon};
 use crate::tracker::{GateRefusal, Person, answer, cancel};
 use crate::why;
@@ -242,6 +242,27 @@ async fn what_comes_last_outlives_the_first_cancel() {
     let build = course.begin(&[work("a", &[]), last()]).await;
     course.cancel(build).await;
     assert_eq!(course.stand(build).await, "cancelled: a cancelled, finally skipped");
+    course.stop().await;
+}
+
+#[tokio::test]
+async fn what_comes_last_is_ended_by_persons_alone() {
+    let course = Course::new().await;
+    let build = course.begin(&[work("a", &[]), last()]).await;
+    let (claim, _) = course.take_job("a").await;
+    let ask = async |by| {
+        let mut tx = course.farm.desk.store.write().await.unwrap();
+        tx.cancel(build, "superseded by #9", by, 1).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    ask(Asker::Needless).await;
+    course.agent.finish(claim, Ending::cancelled("superseded by #9")).await;
+    for by in [Asker::Needless, Asker::Time, Asker::Parent, Asker::Person, Asker::Needless] {
+        ask(by).await;
+        assert_eq!(course.stand(build).await, "running: a cancelled, finally queued", "{by:?}");
+    }
+    ask(Asker::Person).await;
+    assert_eq!(course.stand(build).await, "cancelled: a cancelled, finally cancelled");
     course.stop().await;
 }
 
