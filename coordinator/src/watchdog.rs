@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::desk::Desk;
 use crate::feed::Change;
 use crate::store::{Attempt, StoreError, UnfinishedLog};
-use crate::tracker::{Answers, MAX_ATTEMPTS, lay_aside_given_up};
+use crate::tracker::{Answers, MAX_ATTEMPTS, MAX_LOST, lay_aside_given_up};
 use countdown::Countdown;
 
 /// A pause of this side's own that is longer than this, or than half a lease, counts for nobody's silence: what was said
@@ -72,16 +72,22 @@ pub(crate) async fn resume(desk: &Desk) -> Result<(), StoreError> {
 
 /// The agent of a claim is gone.
 async fn lose(desk: &Desk, claim: ClaimId, loss: Loss) -> Result<(), StoreError> {
-    let lost = |attempt: &Attempt| Happening::Lost { claim, not_twice: attempt.not_twice, max_attempts: MAX_ATTEMPTS };
+    let lost = |attempt: &Attempt, lost_before| Happening::Lost {
+        claim,
+        not_twice: attempt.not_twice,
+        lost_before,
+        max_lost: MAX_LOST,
+        max_attempts: MAX_ATTEMPTS,
+    };
     let_happen(desk, claim, loss, lost).await
 }
 
-/// Ends a claim without its agent.
+/// Ends a claim without its agent. What happens is told how many of the job's earlier attempts were lost.
 async fn let_happen(
     desk: &Desk,
     claim: ClaimId,
     loss: Loss,
-    happening: impl FnOnce(&Attempt) -> Happening + Send,
+    happening: impl FnOnce(&Attempt, u32) -> Happening + Send,
 ) -> Result<(), StoreError> {
     let mut answers = Answers::default();
     answers.gone(claim);
@@ -91,7 +97,10 @@ async fn let_happen(
         Some(attempt) => tx.job(attempt.job).await?,
         None => None,
     };
-    let happening = attempt.as_ref().map(happening);
+    let happening = match &attempt {
+        Some(attempt) => Some(happening(attempt, tx.lost_before(attempt.job, claim).await?)),
+        None => None,
+    };
     let applied = match (&job, &happening) {
         (Some(job), Some(happening)) => Some(tx.apply(job, happening, now_ms()).await?),
         _ => None,
@@ -182,7 +191,7 @@ impl Watch<'_> {
         for claim in self.desk.presence.overdue_cancels(now, self.desk.config.cancel_patience()) {
             tracing::warn!("claim {claim:?} was asked to end long ago and is ended without its agent");
             let loss = Loss::CancelUnanswered { for_ms: milliseconds(self.desk.config.cancel_patience()) };
-            let_happen(self.desk, claim, loss, |_| Happening::CancelOverdue { claim }).await?;
+            let_happen(self.desk, claim, loss, |_, _| Happening::CancelOverdue { claim }).await?;
         }
         self.give_up_logs(now).await?;
         Ok(())

@@ -72,6 +72,10 @@ pub enum Happening {
         claim: ClaimId,
         /// Whether something began that must not be done twice.
         not_twice: bool,
+        /// How many earlier attempts were lost with their agents, through no person's doing.
+        lost_before: u32,
+        /// How many attempts may be lost so.
+        max_lost: u32,
         /// How many attempts a job gets.
         max_attempts: u32,
     },
@@ -205,7 +209,10 @@ impl Running {
             Happening::Abandoned { .. } => Ok(self.given_back(0)),
             Happening::CancelOverdue { .. } if self.cancelling.is_none() => Err(Ignored::NotCurrent),
             Happening::CancelOverdue { .. } => Ok(self.given_back(1)),
-            Happening::Lost { not_twice, max_attempts, .. } => Ok(self.lost(*not_twice, *max_attempts)),
+            Happening::Lost { not_twice, lost_before, max_lost, max_attempts, .. } => {
+                let is_last = *lost_before + 1 >= *max_lost || self.attempt >= *max_attempts;
+                Ok(self.lost(*not_twice, *lost_before, is_last))
+            }
         }
     }
 
@@ -217,7 +224,7 @@ impl Running {
         }
     }
 
-    fn lost(self, not_twice: bool, max_attempts: u32) -> JobState {
+    fn lost(self, not_twice: bool, lost_before: u32, is_last: bool) -> JobState {
         if self.cancelling.is_none() && not_twice {
             let message = format!(
                 "agent {} went silent after a stage began that must not run twice (`retry: never`); find out whether its work was done, and submit the build again if it should run once more",
@@ -225,11 +232,15 @@ impl Running {
             );
             return JobState::Ended(Ending::errored(Cause::OutcomeUnknown, message));
         }
-        if self.cancelling.is_none() && self.attempt >= max_attempts {
-            let message = format!(
-                "agent {} went silent, as agents did in all {} attempts; look at the agents' logs for what ends them",
-                self.agent, self.attempt
-            );
+        if self.cancelling.is_none() && is_last {
+            let (lost, attempts) = (lost_before + 1, self.attempt);
+            let how = match lost {
+                1 => format!("in attempt {attempts}, which is the last"),
+                _ if lost == attempts => format!("as agents did in all {attempts} attempts"),
+                _ => format!("as agents did in {lost} of {attempts} attempts"),
+            };
+            let message =
+                format!("agent {} went silent, {how}; look at the agents' logs for what ends them", self.agent);
             return JobState::Ended(Ending::errored(Cause::AgentLost, message));
         }
         self.given_back(1)
@@ -275,7 +286,7 @@ mod tests {
             Happening::Finished { claim, ending, not_twice: false, max_attempts: 2 }
         }
         fn lost(claim: ClaimId, not_twice: bool) -> Happening {
-            Happening::Lost { claim, not_twice, max_attempts: 2 }
+            Happening::Lost { claim, not_twice, lost_before: 0, max_lost: 2, max_attempts: 3 }
         }
     }
 
@@ -340,7 +351,21 @@ mod tests {
     fn a_lost_job_is_tried_again_as_often_as_it_may() {
         let t = Table::new();
         check(t.running(1), &Table::lost(t.claim, false), Ok(JobState::Queued { attempts: 1 }));
-        check_ends(t.running(2), &Table::lost(t.claim, false), Outcome::Errored { cause: Cause::AgentLost });
+        check(t.running(2), &Table::lost(t.claim, false), Ok(JobState::Queued { attempts: 2 }));
+        for (attempt, lost_before, says) in [
+            (2, 1, "as agents did in all 2 attempts"),
+            (3, 1, "as agents did in 2 of 3 attempts"),
+            (3, 0, "in attempt 3, which is the last"),
+        ] {
+            let lost = Happening::Lost { claim: t.claim, not_twice: false, lost_before, max_lost: 2, max_attempts: 3 };
+            match t.running(attempt).after(&lost) {
+                Ok(JobState::Ended(ending)) => {
+                    assert_eq!(ending.outcome, Outcome::Errored { cause: Cause::AgentLost });
+                    assert!(ending.message.unwrap().contains(says), "{says}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
         check_ends(t.running(1), &Table::lost(t.claim, true), Outcome::Errored { cause: Cause::OutcomeUnknown });
         check_ends(t.cancelling(), &Table::lost(t.claim, true), Outcome::Cancelled);
     }

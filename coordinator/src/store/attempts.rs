@@ -184,6 +184,19 @@ impl Transaction {
         Ok(())
     }
 
+    /// How many attempts at a job were lost with their agents, but for this one and those that a person took away.
+    pub(crate) async fn lost_before(&mut self, job: JobId, claim: ClaimId) -> Result<u32, StoreError> {
+        let row = sqlx::query(
+            "SELECT count(*) AS lost FROM attempts
+             WHERE job = $1 AND claim <> $2 AND state = 'lost' AND coalesce(loss ->> '$.loss', '') <> 'revoked'",
+        )
+        .bind(job.to_string())
+        .bind(claim.reveal())
+        .fetch_one(&mut *self.tx)
+        .await?;
+        Ok(small(row.try_get("lost")?))
+    }
+
     /// Writes down how an attempt was lost, for people to read.
     pub(crate) async fn lost_by(&mut self, claim: ClaimId, loss: &Loss) -> Result<(), StoreError> {
         sqlx::query("UPDATE attempts SET loss = $2 WHERE claim = $1 AND state = 'lost'")

@@ -49,7 +49,10 @@ pub(crate) use standing::{AgentRefusal, forget, pause as pause_agent, resume as 
 const BATCH: usize = 256;
 
 /// How often a job is tried when agents are lost under it.
-pub(crate) const MAX_ATTEMPTS: u32 = 2;
+pub(crate) const MAX_LOST: u32 = 2;
+
+/// How often a job is tried at all: more often than agents may be lost under it, for what else fails takes no agent with it.
+pub(crate) const MAX_ATTEMPTS: u32 = 3;
 
 /// How long it waits before it tries again to store what could not be stored.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -7,13 +7,9 @@ use protocol::report::{Events, JobEvent, Moment, Progress};
 use protocol::state::{Happening, JobState};
 use protocol::{AgentId, ClaimId};
 
-use super::Turn;
+use super::{MAX_ATTEMPTS, Turn};
 use crate::feed::Change;
 use crate::store::{Attempt, AttemptState, Job, LONGEST_POSTPONED_MS, POSTPONED_MS, Settled, StoreError};
-
-/// How often a job is tried that the farm fails in a way that may pass: more often than one under which agents are lost,
-/// for it takes no agent with it.
-const MAX_ATTEMPTS: u32 = 3;
 
 const NOT_CURRENT: &str = "the claim is no longer current";
 

@@ -115,7 +115,8 @@ async fn take_away(
     let Some(job) = tx.job(id).await? else { return Ok(false) };
     let JobState::Running { claim, agent, .. } = job.state.clone() else { return Ok(false) };
     let not_twice = tx.attempt(claim).await?.is_some_and(|attempt| attempt.not_twice);
-    let lost = Happening::Lost { claim, not_twice, max_attempts: u32::MAX };
+    let (max_lost, max_attempts) = (u32::MAX, u32::MAX);
+    let lost = Happening::Lost { claim, not_twice, lost_before: 0, max_lost, max_attempts };
     if tx.apply(&job, &lost, now).await?.is_err() {
         return Ok(false);
     }

@@ -663,6 +663,25 @@ async fn receipts_of_one_moment_come_in_one_message_to_who_hears_them_so() {
 }
 
 #[tokio::test]
+async fn one_agent_that_is_lost_after_other_trouble_is_the_first() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::with(&folder, |config| config.lease = Duration::from_millis(500)).await;
+    let agent = farm.agent("a1").await;
+    let build = farm.submit().await;
+    let (claimed, _) = agent.work(&farm).await;
+    agent.finish(claimed.claim, Ending::errored(Cause::Pull, "the registry is away".to_owned()).or_again(true)).await;
+    for attempt in [2, 3] {
+        // Of these nothing is heard any more.
+        let (_, grant) = agent.work(&farm).await;
+        assert_eq!(grant.order.attempt, attempt);
+    }
+    farm.until_status(build, "errored").await;
+    let message = farm.snapshot(build).await.view.build.message.unwrap();
+    assert!(message.contains("as agents did in 2 of 3 attempts"), "{message}");
+    farm.stop().await;
+}
+
+#[tokio::test]
 async fn the_rest_of_a_log_is_given_up_when_its_agent_is_gone() {
     let folder = tempdir().unwrap();
     let farm = Farm::with(&folder, |config| config.lease = Duration::from_millis(300)).await;

@@ -53,6 +53,13 @@ struct Attempt {
     not_twice: bool,
 }
 
+impl Stored {
+    fn attempts_before(&self, job: usize, claim: ClaimId) -> u32 {
+        let others = self.attempts.iter().filter(|(other, attempt)| **other != claim && attempt.job == job);
+        u32::try_from(others.count()).unwrap_or(u32::MAX)
+    }
+}
+
 struct Lease {
     life: usize,
     seen: u64,
@@ -361,7 +368,15 @@ impl World {
         for (claim, life) in lost {
             self.check_silence(claim, life)?;
             let Some(attempt) = self.coordinator.stored.attempts.get(&claim).cloned() else { continue };
-            let lost = Happening::Lost { claim, not_twice: attempt.not_twice, max_attempts: MAX_ATTEMPTS };
+            // Nothing else goes wrong with an attempt here.
+            let lost_before = self.coordinator.stored.attempts_before(attempt.job, claim);
+            let lost = Happening::Lost {
+                claim,
+                not_twice: attempt.not_twice,
+                lost_before,
+                max_lost: MAX_ATTEMPTS,
+                max_attempts: MAX_ATTEMPTS,
+            };
             self.happen(attempt.job, &lost, &mut answers)?;
             answers.gone.push(claim);
             answers.controls.push((attempt.agent, Control::Abort(claim)));
