@@ -36,16 +36,23 @@ pub(crate) enum Among {
 }
 
 /// Builds that are over and that nothing else keeps. Never removed is what a person pinned, the last build of a branch
-/// that passed, what another build takes over that is under way, and what was begun by one that is.
+/// that passed, what another build took over that is under way or kept for one of these, what was begun by one that is
+/// under way, and what somebody is still to hear of.
 const NOT_KEPT: &str = "
     b.ended_ms <= $1 AND b.pinned = 0
     AND NOT (b.status = 'passed'
              AND b.number = (SELECT g.number FROM builds g WHERE g.repo = b.repo AND g.branch IS b.branch
                                     AND g.status = 'passed' ORDER BY g.number DESC LIMIT 1))
     AND NOT EXISTS (SELECT 1 FROM jobs l JOIN builds o ON o.number = l.build
-                    WHERE l.carried_from = b.number AND o.ended_ms IS NULL)
+                    WHERE l.carried_from = b.number
+                          AND (o.ended_ms IS NULL OR o.pinned = 1
+                               OR o.status = 'passed'
+                                  AND o.number = (SELECT g.number FROM builds g
+                                                  WHERE g.repo = o.repo AND g.branch IS o.branch AND g.status = 'passed'
+                                                  ORDER BY g.number DESC LIMIT 1)))
     AND NOT EXISTS (SELECT 1 FROM jobs p JOIN builds o ON o.number = p.build
                     WHERE p.child = b.number AND o.ended_ms IS NULL)
+    AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.build = b.number)
     AND b.number NOT IN (SELECT n.number FROM builds n WHERE n.repo = b.repo ORDER BY n.number DESC LIMIT 0 + $2)
     AND (b.repo IN (SELECT value FROM json_each($3))) = $4";
 

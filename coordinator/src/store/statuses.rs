@@ -93,14 +93,17 @@ impl Store {
         rows.iter().map(view).collect()
     }
 
-    /// What is to be told by now, in the order of the builds. What waits for longer than `longest_ms` was put off when the
+    /// What is to be told by now: repositories take turns, each in the order of its builds, so that one whose forge is away
+    /// holds up no other. What waits for longer than `longest_ms` was put off when the
     /// clock was ahead.
     pub(crate) async fn to_tell(&self, now_ms: u64, longest_ms: u64) -> Result<Vec<ToTell>, StoreError> {
         let rows = sqlx::query(
-            "SELECT s.*, r.forge, r.api, r.token_by, r.token_sealed FROM statuses s JOIN reporting r ON r.identity = s.identity
+            "SELECT s.*, r.forge, r.api, r.token_by, r.token_sealed,
+                    row_number() OVER (PARTITION BY s.identity ORDER BY s.build, s.context) AS turn
+             FROM statuses s JOIN reporting r ON r.identity = s.identity
              WHERE s.told < s.version AND (s.not_before_ms <= $1 OR s.not_before_ms > $1 + $3)
                    AND (r.not_before_ms <= $1 OR r.not_before_ms > $1 + $3)
-             ORDER BY s.build, s.context LIMIT 0 + $2",
+             ORDER BY turn, s.build, s.context LIMIT 0 + $2",
         )
         .bind(int(now_ms))
         .bind(PAGE)

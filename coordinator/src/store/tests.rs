@@ -335,6 +335,69 @@ async fn a_commit_that_is_built_again_after_the_next_was_pushed_is_not_the_tip()
 }
 
 #[tokio::test]
+async fn what_another_build_took_over_goes_no_sooner_than_that_and_nor_does_what_somebody_is_to_hear_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    let mut numbers = Vec::new();
+    for _ in 0..3 {
+        let number = tx.insert_build(&build(), 1).await.unwrap();
+        insert_job(&mut tx, number).await;
+        numbers.push(number.0);
+    }
+    tx.commit().await.unwrap();
+    let [old, taker, newer] = numbers[..] else { panic!("{numbers:?}") };
+    let say = async |statement: String| {
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&store.writer).await.unwrap();
+    };
+    let (what, everything) = (Removed::Build, Old { before_ms: 9, newest: 0 });
+    let is_old = async || store.is_old(BuildNumber(old), what, everything, &Among::Others(Vec::new())).await.unwrap();
+    say("UPDATE builds SET status = 'failed', ended_ms = 1".to_owned()).await;
+    say(format!("UPDATE jobs SET carried_from = {old} WHERE build = {taker}")).await;
+    assert!(is_old().await);
+    for (change, expect) in [
+        (format!("UPDATE builds SET ended_ms = NULL WHERE number = {taker}"), false),
+        (format!("UPDATE builds SET ended_ms = 1, pinned = 1 WHERE number = {taker}"), false),
+        (format!("UPDATE builds SET pinned = 0 WHERE number = {taker}"), true),
+        (format!("UPDATE builds SET status = 'passed' WHERE number = {taker}"), false),
+        (format!("UPDATE builds SET status = 'passed' WHERE number = {newer}"), true),
+        (
+            format!(
+                "INSERT INTO notices (message, build, before, kind, at_ms, recipient) VALUES ('m', {old}, {old}, 'broken', 1, 'x')"
+            ),
+            false,
+        ),
+    ] {
+        say(change.clone()).await;
+        assert_eq!(is_old().await, expect, "{change}");
+    }
+}
+
+#[tokio::test]
+async fn a_pull_request_that_is_built_again_after_its_next_commit_is_not_the_tip() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    let [old, new] = ["0", "1"].map(|digit| digit.repeat(40).parse::<CommitId>().unwrap());
+    let mut proposed = async |number: u64, commit: &CommitId, again: bool| {
+        let origin = Origin { pull_request: Some(number), head: Some(commit.clone()), ..Origin::default() };
+        let commit = Some(commit.clone());
+        let request = NewBuild { trigger: TriggerKind::PullRequest, commit, origin, ..build() };
+        let number = tx.insert_build(&request, 1).await.unwrap();
+        if again {
+            tx.pushed_again(number).await.unwrap();
+        }
+        tx.is_of_tip(number).await.unwrap()
+    };
+    assert!(proposed(7, &old, false).await);
+    assert!(proposed(8, &new, false).await);
+    assert!(proposed(7, &old, true).await, "the other is another's");
+    assert!(proposed(7, &new, false).await);
+    assert!(!proposed(7, &old, true).await);
+    assert!(proposed(7, &new, true).await);
+}
+
+#[tokio::test]
 async fn a_build_that_waited_for_a_person_waits_again_when_it_is_done_again() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).await.unwrap();
