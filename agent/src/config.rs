@@ -25,7 +25,7 @@ pub struct Cli {
     #[arg(long, value_name = "URL", default_value = "amqp://guest:guest@127.0.0.1:5672")]
     pub amqp: String,
 
-    /// A file of CA certificates to check an amqps:// broker's with, instead of the system's
+    /// A file of CA certificates to check an amqps:// broker's with, besides the system's
     #[arg(long, value_name = "FILE")]
     pub amqp_ca: Option<PathBuf>,
 

@@ -89,7 +89,7 @@ async fn send_on(desk: &Desk, id: JobId) -> Result<(), StoreError> {
 /// What begins the other build, or why none is begun. `chain` is this build and those that led to it.
 fn trigger(job: &Job, build: &Build, downstream: &Downstream, chain: &[Build]) -> Result<Trigger, String> {
     if !build.trusted {
-        let why = "this one is not trusted; an administrator lists the repository with --trust";
+        let why = "this one is not trusted: its code is a fork's, or its project says `--trusted no`, or it was published by hand and the coordinator's --trusted-repos do not name its repository";
         return Err(format!("it cannot begin another build, for {why}"));
     }
     let repo = downstream.repo.clone().unwrap_or_else(|| build.repo.clone());

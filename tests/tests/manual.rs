@@ -145,7 +145,7 @@ fn jobs_have_the_names_that_are_said() {
         let jobs = planned("a: {platform: linux/arm64, script: x}", facts).unwrap().jobs;
         jobs[0].labels.to_string()
     };
-    says("jobs.md", &format!("asks for the label `{}`, unless", labels(&push)));
+    says("jobs.md", &format!("asks for the label `{}`; `linux/amd64`, the usual one, asks for none", labels(&push)));
     assert_eq!(labels(&Facts { platform: "linux/arm64".to_owned(), ..push }), "");
 }
 

@@ -89,7 +89,7 @@ pub(in crate::manifest) const MATRIX: Map = Map {
             key(
                 "include",
                 CELLS,
-                "Cells besides those of the axes. Each says its value of every axis, and may have more.",
+                "What cells get besides: an entry gives its other values to all cells that have the values of its axes. One that no cell is like is a cell more, and says its value of every axis.",
                 &["unit: {matrix: {rust: [stable], include: [{rust: nightly}]}, script: cargo test}"],
             ),
             key(

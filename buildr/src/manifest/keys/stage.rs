@@ -129,7 +129,7 @@ pub(in crate::manifest) const PREPARE: Map = Map {
             key(
                 "files",
                 TEXTS,
-                "Globs of the files that it sees, and by whose contents its image is kept for later builds. Without it, it sees the whole checkout, and its image is kept for builds of the same files.",
+                "Globs of the files that it sees, and by whose contents its image is kept for later builds. Without it, it sees the whole checkout, and its image is made anew for each job.",
                 &[
                     "prepare: {script: pip install -r requirements.txt, files: [requirements.txt]}\nbuild: {script: tox}",
                 ],
@@ -137,7 +137,7 @@ pub(in crate::manifest) const PREPARE: Map = Map {
             key(
                 "cache",
                 Form::Flag,
-                "Whether its image may be taken from, and kept for, other builds. Without it: true.",
+                "Whether its image may be taken from, and kept for, other builds, where it says its `files`. Without it: true.",
                 &["prepare: {script: ./fetch-latest.sh, cache: false}\nbuild: {script: make}"],
             ),
             key(

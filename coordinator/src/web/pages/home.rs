@@ -43,6 +43,8 @@ struct HomePage {
     filter: Filter,
     /// Nothing was ever built here.
     is_empty: bool,
+    /// Whether messages can be published by hand.
+    has_broker: bool,
     /// How others reach this farm, for commands to copy.
     server: String,
 }
@@ -199,6 +201,8 @@ async fn home(web: &Web, query: &HomeQuery, onlooker: &Onlooker) -> Answer<HomeP
             branch: query.branch.clone().unwrap_or_default(),
             is_set,
         },
+        // With an agent of its own it is one process, whose queue is in memory.
+        has_broker: web.desk.config.known_agents.is_empty(),
         server: onlooker.server.clone(),
     })
 }
