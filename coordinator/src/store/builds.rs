@@ -70,8 +70,8 @@ impl Transaction {
     pub(crate) async fn insert_build(&mut self, build: &NewBuild, now_ms: u64) -> Result<BuildNumber, StoreError> {
         let inserted = sqlx::query(
             "INSERT INTO builds (repo, branch, trigger, trusted, status, created_ms, reply_queue, reply_correlation,
-                                 origin, inputs, commit_id, of_head, parent, of_tip)
-             VALUES ($1, $2, $3, $4, 'queued', $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+                                 origin, inputs, commit_id, of_head, parent, of_tip, identity)
+             VALUES ($1, $2, $3, $4, 'queued', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         )
         .bind(build.repo.reveal())
         .bind(build.branch.as_ref().map(Branch::as_str))
@@ -87,6 +87,7 @@ impl Transaction {
         .bind(build.parent.map(|parent| parent.to_string()))
         // What is pushed is what the branch has now, and a pull request likewise.
         .bind(build.commit.is_none() || matches!(build.trigger, TriggerKind::Push | TriggerKind::PullRequest))
+        .bind(build.repo.identity())
         .execute(&mut *self.tx)
         .await?;
         Ok(BuildNumber(natural(inserted.last_insert_rowid())))

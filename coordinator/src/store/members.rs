@@ -128,7 +128,7 @@ pub(super) async fn shared_group(
         "SELECT t.build, t.turn, t.terms ->> '$.order' = 'ready'
                 AND t.ready < (SELECT ready FROM turns WHERE build = $1 AND pipeline = $3) AS was_first
          FROM turns t JOIN builds b ON b.number = t.build
-         WHERE b.repo = (SELECT repo FROM builds WHERE number = $1) AND t.grp = $2 AND b.ended_ms IS NULL
+         WHERE b.identity = (SELECT identity FROM builds WHERE number = $1) AND t.grp = $2 AND b.ended_ms IS NULL
                AND NOT (t.build = $1 AND t.pipeline = $3)
                AND (t.pipeline = $4 OR EXISTS (
                        SELECT 1 FROM jobs j WHERE j.build = t.build AND j.pipeline = t.pipeline
@@ -163,7 +163,7 @@ pub(super) async fn job_group(
                                    AND t.pipeline IN ($4, j.pipeline)) AS turn,
                 j.ready < coalesce((SELECT ready FROM jobs WHERE id = $3), j.ready + 1) AS was_first
          FROM jobs j JOIN builds b ON b.number = j.build
-         WHERE b.repo = (SELECT repo FROM builds WHERE number = $1) AND j.grp = $2 AND j.state <> 'ended' AND j.id <> $3",
+         WHERE b.identity = (SELECT identity FROM builds WHERE number = $1) AND j.grp = $2 AND j.state <> 'ended' AND j.id <> $3",
     )
     .bind(int(build.0))
     .bind(&terms.group)
@@ -193,7 +193,7 @@ pub(super) async fn job_group(
 async fn oldest_unplanned(tx: &mut SqliteConnection, build: BuildNumber) -> Result<Option<BuildNumber>, StoreError> {
     let row = sqlx::query(
         "SELECT min(j.build) AS build FROM jobs j JOIN builds b ON b.number = j.build
-         WHERE b.repo = (SELECT repo FROM builds WHERE number = $1) AND j.plan IS NULL AND j.state <> 'ended'
+         WHERE b.identity = (SELECT identity FROM builds WHERE number = $1) AND j.plan IS NULL AND j.state <> 'ended'
                AND j.unmet <= 0",
     )
     .bind(int(build.0))
@@ -210,9 +210,9 @@ pub(super) async fn waiting_in_groups(
     let rows = sqlx::query(
         "SELECT j.build AS number FROM jobs j JOIN builds b ON b.number = j.build
          WHERE j.grp IS NOT NULL AND j.state <> 'ended' AND j.unmet > 0
-               AND b.repo = (SELECT repo FROM builds WHERE number = $1)
+               AND b.identity = (SELECT identity FROM builds WHERE number = $1)
          UNION SELECT t.build FROM turns t JOIN builds b ON b.number = t.build
-         WHERE t.turn = 0 AND b.ended_ms IS NULL AND b.repo = (SELECT repo FROM builds WHERE number = $1)
+         WHERE t.turn = 0 AND b.ended_ms IS NULL AND b.identity = (SELECT identity FROM builds WHERE number = $1)
          ORDER BY 1",
     )
     .bind(int(build.0))

@@ -19,6 +19,7 @@ mod error;
 mod gates;
 mod handed;
 mod history;
+mod identity;
 mod incidents;
 mod job_views;
 mod jobs;
@@ -168,6 +169,7 @@ impl Store {
         let writer = pool(1).after_release(|connection, _| is_sound(connection).boxed());
         let writer = writer.connect_with(options.clone()).await?;
         schema::migrate(&writer, &path).await?;
+        identity::identify_all(&writer).await?;
         let options = options.pragma("cache_size", READER_CACHE).read_only(true);
         let readers = pool(READERS).connect_with(options).await?;
         let logs = LogFiles::new(folder.join("logs"));

@@ -60,12 +60,13 @@ impl Transaction {
         if build.origin.tag.is_some() || (build.branch.is_none() && build.origin.pull_request.is_none()) {
             return Ok(Vec::new());
         }
-        let rows =
-            sqlx::query("SELECT * FROM builds WHERE repo = $1 AND number < $2 AND ended_ms IS NULL ORDER BY number")
-                .bind(build.repo.reveal())
-                .bind(int(build.number.0))
-                .fetch_all(&mut *self.tx)
-                .await?;
+        let rows = sqlx::query(
+            "SELECT * FROM builds WHERE identity = $1 AND number < $2 AND ended_ms IS NULL ORDER BY number",
+        )
+        .bind(build.repo.identity())
+        .bind(int(build.number.0))
+        .fetch_all(&mut *self.tx)
+        .await?;
         let own = pipelines(jobs);
         let mut superseded = Vec::new();
         for row in &rows {

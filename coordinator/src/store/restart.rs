@@ -9,6 +9,7 @@ use protocol::{BuildNumber, ClaimId, JobId, PlannedJob};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
+use super::identity::identify;
 use super::jobs::state_of;
 use super::terms::Terms;
 use super::{Store, StoreError, Transaction, int, json, json_or_none, name, natural, to_json};
@@ -81,15 +82,18 @@ impl Transaction {
                                  inputs, of_head, default_branch, asked_by, restart_of)
              SELECT repo, branch, commit_id, subject, author, trigger, trusted AND $2, 'queued', $3, origin,
                     inputs, of_head, default_branch, $4, number
-             FROM builds WHERE number = $1",
+             FROM builds WHERE number = $1 RETURNING number, repo",
         )
         .bind(int(of.0))
         .bind(trusted)
         .bind(int(now_ms))
         .bind(by)
-        .execute(&mut *self.tx)
+        .fetch_optional(&mut *self.tx)
         .await?;
-        Ok((inserted.rows_affected() > 0).then(|| BuildNumber(natural(inserted.last_insert_rowid()))))
+        match inserted {
+            Some(row) => identify(&mut self.tx, &row).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// What holds for a build as a whole, once it is planned.

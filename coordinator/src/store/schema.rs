@@ -8,7 +8,7 @@ use sqlx::{SqlSafeStr as _, SqlitePool};
 use super::StoreError;
 
 /// How the schema came to be, step by step; one that has landed is never changed.
-const MIGRATIONS: [(i64, &str, &str); 21] = [
+const MIGRATIONS: [(i64, &str, &str); 22] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "why", include_str!("../../migrations/0002_why.sql")),
     (3, "incidents", include_str!("../../migrations/0003_incidents.sql")),
@@ -30,6 +30,7 @@ const MIGRATIONS: [(i64, &str, &str); 21] = [
     (21, "branch states", include_str!("../../migrations/0021_branch_states.sql")),
     (22, "refused", include_str!("../../migrations/0022_refused.sql")),
     (23, "cancels", include_str!("../../migrations/0023_cancels.sql")),
+    (24, "identity", include_str!("../../migrations/0024_identity.sql")),
 ];
 
 fn step(&(version, name, sql): &(i64, &'static str, &'static str)) -> Migration {

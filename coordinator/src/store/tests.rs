@@ -374,6 +374,22 @@ async fn what_another_build_took_over_goes_no_sooner_than_that_and_nor_does_what
 }
 
 #[tokio::test]
+async fn builds_of_an_older_coordinator_are_in_the_same_groups() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = schema::older(&folder.path().join("buildr.db"), 23).await;
+    let add = "INSERT INTO builds (repo, trigger, trusted, status, created_ms) VALUES ($1, 'manual', 1, 'queued', 1)";
+    sqlx::query(add).bind("git@example.org:x.git").execute(&pool).await.unwrap();
+    pool.close().await;
+    let store = Store::open(folder.path()).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    tx.insert_build(&NewBuild { repo: "https://example.org/x".parse().unwrap(), ..build() }, 1).await.unwrap();
+    tx.insert_restart(BuildNumber(1), true, None, 1).await.unwrap().unwrap();
+    let rows = sqlx::query("SELECT DISTINCT identity FROM builds").fetch_all(&mut *tx.tx).await.unwrap();
+    let identities: Vec<&str> = rows.iter().map(|row| row.get("identity")).collect();
+    assert_eq!(identities, ["example.org/x"]);
+}
+
+#[tokio::test]
 async fn a_pull_request_that_is_built_again_after_its_next_commit_is_not_the_tip() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).await.unwrap();

@@ -425,6 +425,22 @@ async fn an_older_build_that_is_not_planned_yet_comes_first_too() {
 }
 
 #[tokio::test]
+async fn a_group_is_one_however_the_repositorys_address_is_written() {
+    let course = Course::new().await;
+    let first = course.begin(&[in_group("deploy", &[], "prod")]).await;
+    let (claim, _) = course.take_job("deploy").await;
+    let trigger = Trigger::new("git@example.org:x.git".parse().unwrap(), protocol::job::TriggerKind::Manual);
+    let second = intake::submit(&course.farm.desk, &trigger, None).await.unwrap();
+    course.plan(second, &[in_group("deploy", &[], "prod")], BuildPlan::default()).await;
+    let waits = format!("deploy: waits for its turn: group prod is held by {first}");
+    assert_eq!(course.why(second).await, [waits]);
+    course.agent.finish(claim, Ending::passed()).await;
+    let (_, grant) = course.take_job("deploy").await;
+    assert_eq!(grant.order.build, Some(second));
+    course.stop().await;
+}
+
+#[tokio::test]
 async fn who_waits_for_a_person_lets_others_pass() {
     let course = Course::new().await;
     let gate = || PlannedJob { concurrency: Some(group("prod")), ..gated("deploy", &[], Gate::default()) };
