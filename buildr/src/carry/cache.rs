@@ -126,8 +126,8 @@ impl CacheStore {
     /// it, in sentences.
     ///
     /// # Errors
-    /// When the disk fails; what was kept before then stays.
-    pub fn keep(&self, taken: &TakenCache) -> Result<Vec<String>, CarryError> {
+    /// When the disk fails, or soon after `stopped` says so; what was kept before then stays.
+    pub fn keep(&self, taken: &TakenCache, stopped: &dyn Fn() -> bool) -> Result<Vec<String>, CarryError> {
         let mut said = Vec::new();
         let Some(entry) = &taken.entry else { return Ok(said) };
         let doing = || disk(format!("keep the cache {}", shown(entry)));
@@ -150,7 +150,7 @@ impl CacheStore {
                 Ok(Some(left)) => {
                     fs::create_dir(&target).map_err(doing())?;
                     let target = Opened::at(&target).map_err(doing())?;
-                    let left_out = folder::copy_opened(&left, &target, &|| false).map_err(doing())?;
+                    let left_out = folder::copy_opened(&left, &target, stopped).map_err(doing())?;
                     said.extend(told_of(path, &left_out));
                     anything = true;
                 }
@@ -160,6 +160,9 @@ impl CacheStore {
         }
         if !anything {
             return Ok(said);
+        }
+        if stopped() {
+            return Err(doing()(io::Error::other("it was cancelled")));
         }
         made.complete().and_then(|()| made.put_at(entry)).map_err(doing())?;
         self.make_room(entry);
@@ -331,7 +334,7 @@ mod tests {
             assert_eq!(found.is_some(), taken.found.is_some());
             fs::create_dir_all(&place).unwrap();
             fs::write(place.join("x"), leaves).unwrap();
-            self.store.keep(&taken).unwrap();
+            self.store.keep(&taken, &|| false).unwrap();
             found
         }
 
@@ -370,7 +373,7 @@ mod tests {
         let cache = Cache { key: Vec::new(), ..cache(path, CachePolicy::Both) };
         let taken = rig.store.take(&cache, &scope, workspace, private.path()).unwrap();
         script();
-        let kept = rig.store.keep(&taken).unwrap();
+        let kept = rig.store.keep(&taken, &|| false).unwrap();
         (taken.said, kept)
     }
 
@@ -468,7 +471,7 @@ mod tests {
         let cache = cache("/var/cache/deps", CachePolicy::Both);
         let taken = rig.store.take(&cache, &scope, &workspace, private.path()).unwrap();
         fs::write(taken.mounts[0].source.join("x"), "x").unwrap();
-        assert_eq!(rig.store.keep(&taken).unwrap(), Vec::<String>::new());
+        assert_eq!(rig.store.keep(&taken, &|| false).unwrap(), Vec::<String>::new());
         assert!(rig.store.entries()[0].join("0/x").is_file());
         !taken.mounts[0].source.exists()
     }

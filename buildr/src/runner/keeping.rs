@@ -227,8 +227,8 @@ impl<'a> StageRun<'a> {
     pub(super) async fn keep_caches(&self, attempt: &mut Attempt, outcome: &StageOutcome, log: &mut Pen<'a>) {
         let Some(store) = self.job.rooms.caches.filter(|_| *outcome == StageOutcome::Passed) else { return };
         for taken in std::mem::take(&mut attempt.caches) {
-            let store = store.clone();
-            match in_thread(move || store.keep(&taken)).await {
+            let (store, stop) = (store.clone(), self.stop.clone());
+            match in_thread(move || store.keep(&taken, &|| stop.is_cancelled())).await {
                 Ok(said) => log.say_all(&said).await,
                 Err(error) => log.say(&format!("the cache could not be kept: {}", sentence(&error))).await,
             }
