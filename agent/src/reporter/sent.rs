@@ -91,6 +91,12 @@ impl Sent {
         if moved {
             (seen.since, seen.lacks) = (Instant::now(), false);
         }
+        if mark.bytes < before.bytes
+            && let Some(sent) = self.logs.get_mut(log)
+        {
+            // The store was set back: what it had goes to it once more.
+            *sent = mark.bytes.min(*sent);
+        }
         if mark.again > 0 && (moved || before.again != mark.again) {
             seen.lacks = self.logs.get(log).is_some_and(|sent| *sent > mark.bytes);
         }
@@ -171,5 +177,16 @@ mod tests {
         assert!(lacks(&[mark(0, 1)]), "the first piece of all");
         assert!(!lacks(&[mark(10, 0), mark(10, 1), mark(20, 0)]), "it came");
         assert!(!lacks(&[mark(30, 1)]), "there is no more");
+    }
+
+    #[test]
+    fn what_a_store_had_and_lost_is_sent_again() {
+        let log: LogName = "test".parse().unwrap();
+        let mut sent = Sent::default();
+        sent.logs.insert(log.clone(), 30);
+        for (bytes, from) in [(10, 30), (20, 30), (5, 5), (0, 0)] {
+            sent.hear(&log, Mark { bytes, again: 0 });
+            assert_eq!(sent.logs[&log], from);
+        }
     }
 }
