@@ -18,6 +18,9 @@ use crate::home::Home;
 /// How often an agent that is not enrolled says who it is.
 const HELLO_EVERY: Duration = Duration::from_secs(5);
 
+/// How often one that is enrolled does, and one that nobody answers at the most.
+const HELLO_RARELY: Duration = Duration::from_secs(60);
+
 /// How long reports must have had nowhere to go before an agent works on its own, when the farm's exchange is there.
 const ALONE_AFTER: Duration = Duration::from_secs(30);
 
@@ -74,6 +77,8 @@ struct Memory {
     label_queues: Vec<LabelSet>,
     unroutable_since: Option<Instant>,
     next_hello: Instant,
+    /// How long after one that nobody answered the next is said.
+    patience: Duration,
 }
 
 /// The labels that an agent offers: those that it was given, and its platform, unless these name one.
@@ -96,12 +101,19 @@ impl Watch {
     pub(crate) async fn keep(mut self, done: CancellationToken) {
         if self.standalone == Standalone::Always {
             self.become_(Presence::Alone);
-            done.cancelled().await;
+            // What a coordinator says all the same concerns nobody here. It is heard, so that what it says of results that
+            // an earlier life left comes through behind it.
+            done.run_until_cancelled(async { while self.heard.recv().await.is_some() {} }).await;
             return;
         }
         let mut health = self.link.health();
-        let mut memory =
-            Memory { beacon: None, label_queues: Vec::new(), unroutable_since: None, next_hello: Instant::now() };
+        let mut memory = Memory {
+            beacon: None,
+            label_queues: Vec::new(),
+            unroutable_since: None,
+            next_hello: Instant::now(),
+            patience: HELLO_EVERY,
+        };
         loop {
             if Instant::now() >= memory.next_hello {
                 self.say_hello(&mut memory).await;
@@ -115,7 +127,9 @@ impl Watch {
                 },
                 changed = health.changed() => match changed {
                     // A new connection: what was said on the old one may be lost.
-                    Ok(()) => if matches!(*health.borrow_and_update(), Health::Up(_)) { memory.next_hello = Instant::now() },
+                    Ok(()) => if matches!(*health.borrow_and_update(), Health::Up(_)) {
+                        (memory.next_hello, memory.patience) = (Instant::now(), HELLO_EVERY);
+                    },
                     Err(_) => return,
                 },
                 () = tokio::time::sleep_until(memory.next_hello) => {}
@@ -144,9 +158,11 @@ impl Watch {
         match self.link.report(&Report::Hello(hello)).await {
             Ok(Delivered::Yes) => {
                 memory.unroutable_since = None;
-                if matches!(*self.presence.borrow(), Presence::Enrolled { .. }) {
-                    memory.next_hello = Instant::now() + Duration::from_secs(60);
-                }
+                // It lies at the broker until somebody is there to read it, and who comes speaks first.
+                let is_enrolled = matches!(*self.presence.borrow(), Presence::Enrolled { .. });
+                let wait = if is_enrolled { HELLO_RARELY } else { memory.patience };
+                memory.next_hello = Instant::now() + wait;
+                memory.patience = (memory.patience * 2).min(HELLO_RARELY);
             }
             Ok(Delivered::NoFarm) => self.nobody_there(Duration::MAX),
             Ok(Delivered::Unroutable) => {
@@ -172,6 +188,7 @@ impl Watch {
         if let Err(error) = self.home.remember_coordinator() {
             tracing::warn!(%error, "that there is a coordinator could not be noted");
         }
+        memory.patience = HELLO_EVERY;
         match heard {
             Heard::Beacon(beacon) => {
                 let limit = Duration::from_millis(beacon.every_ms.saturating_mul(3)).min(BEACON_MISSED);
@@ -236,5 +253,41 @@ impl Watch {
             *presence = next;
             true
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::link::memory::MemoryBroker;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_that_builds_alone_goes_on_hearing() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Arc::new(Home::open(&folder.path().join("state"), None).unwrap());
+        let (hear, heard) = tokio::sync::mpsc::channel(1);
+        let watch = Watch {
+            link: Arc::new(MemoryBroker::new().agent(home.name())),
+            home,
+            boot: BootId::fresh(),
+            labels: LabelSet::default(),
+            slots: 1,
+            join: None,
+            standalone: Standalone::Always,
+            heard,
+            presence: watch::Sender::new(Presence::Unknown),
+            heartbeat_every: Arc::new(watch::Sender::new(Duration::from_secs(1))),
+        };
+        let done = CancellationToken::new();
+        let speak = async {
+            for _ in 0..100 {
+                hear.send(Heard::NotEnrolled { reason: "it is alone".to_owned() }).await.unwrap();
+            }
+            done.cancel();
+        };
+        tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(watch.keep(done.clone()), speak) })
+            .await
+            .expect("somebody hears");
     }
 }

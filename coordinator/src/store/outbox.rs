@@ -42,7 +42,7 @@ const LONGEST_REASON: usize = 1 << 10;
 /// it was done with it.
 const COMES_BACK_MS: u64 = 10 * 60 * 1000;
 
-/// How many buried messages are kept for people to look at.
+/// How many messages that were laid aside are kept for people to look at.
 const KEPT: i64 = 10_000;
 
 impl Store {
@@ -94,11 +94,16 @@ impl Transaction {
     /// Lays a message aside for people: of its bytes as many as they need to see what it was.
     pub(crate) async fn lay_aside(&mut self, letter: &DeadLetter, now_ms: u64) -> Result<(), StoreError> {
         self.left.outbox = true;
-        sqlx::query("INSERT INTO dead_letters (queue, body, reason, at_ms) VALUES ($1, $2, $3, $4)")
+        let kept = sqlx::query("INSERT INTO dead_letters (queue, body, reason, at_ms) VALUES ($1, $2, $3, $4)")
             .bind(&letter.queue)
             .bind(&letter.body[..letter.body.len().min(EXCERPT)])
             .bind(&letter.reason[..letter.reason.floor_char_boundary(LONGEST_REASON)])
             .bind(int(now_ms))
+            .execute(&mut *self.tx)
+            .await?;
+        // Also of what the broker does not take: its queue may have a limit of its own.
+        sqlx::query("DELETE FROM dead_letters WHERE id <= $1")
+            .bind(kept.last_insert_rowid() - KEPT)
             .execute(&mut *self.tx)
             .await?;
         Ok(())
@@ -134,10 +139,6 @@ impl Transaction {
     /// A message is buried at the broker too.
     pub(crate) async fn letter_buried(&mut self, id: i64) -> Result<(), StoreError> {
         sqlx::query("UPDATE dead_letters SET buried = 1 WHERE id = $1").bind(id).execute(&mut *self.tx).await?;
-        sqlx::query("DELETE FROM dead_letters WHERE buried = 1 AND id <= $1")
-            .bind(id - KEPT)
-            .execute(&mut *self.tx)
-            .await?;
         Ok(())
     }
 }

@@ -103,7 +103,10 @@ impl AgentLink for RabbitAgent {
     async fn report(&self, report: &Report) -> Result<Delivered, LinkError> {
         let key = self.key(report)?;
         let body = wire::encode(report).map_err(|error| LinkError::Unsendable(error.to_string()))?;
-        let mut properties = message::lasting_json();
+        let mut properties = match report.said() {
+            Report::Hello(_) | Report::Heartbeat(_) => message::sign_of_life(),
+            _ => message::lasting_json(),
+        };
         if let Some(user) = self.line.user() {
             properties = properties.with_user_id(user);
         }

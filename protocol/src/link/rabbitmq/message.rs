@@ -26,6 +26,15 @@ pub(super) fn lasting_json() -> BasicProperties {
     BasicProperties::default().with_content_type("application/json".into()).with_delivery_mode(PERSISTENT)
 }
 
+/// How long a sign of life is worth something, in milliseconds.
+const ALIVE_FOR_MS: &str = "60000";
+
+/// Of a sign of life. Nobody may take any for days, while each agent gives one every few seconds: a coordinator that
+/// comes back is not to find millions of them before the first result.
+pub(super) fn sign_of_life() -> BasicProperties {
+    lasting_json().with_expiration(ALIVE_FOR_MS.into())
+}
+
 /// Of JSON that is worth nothing after a restart of the broker.
 pub(super) fn passing_json() -> BasicProperties {
     BasicProperties::default().with_content_type("application/json".into()).with_delivery_mode(TRANSIENT)
@@ -44,6 +53,9 @@ pub(super) fn reply(to: &ReplyTo) -> Option<BasicProperties> {
 /// connection over one that is too long.
 const LONGEST_HEADER: usize = 1 << 10;
 
+/// How long the broker keeps a message that was laid aside, in milliseconds: 30 days, for nobody need ever take it.
+const DEAD_FOR_MS: &str = "2592000000";
+
 /// Of a message laid aside.
 pub(super) fn dead(dead: &DeadLetter) -> BasicProperties {
     let begin = |text: &str| AMQPValue::LongString(text[..text.floor_char_boundary(LONGEST_HEADER)].into());
@@ -51,7 +63,10 @@ pub(super) fn dead(dead: &DeadLetter) -> BasicProperties {
         ("x-buildr-reason".into(), begin(&dead.reason)),
         ("x-buildr-queue".into(), begin(&dead.queue)),
     ]);
-    BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers.into())
+    BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_expiration(DEAD_FOR_MS.into())
+        .with_headers(headers.into())
 }
 
 /// How the bytes of a piece are packed, as its property `content_encoding` says, and the header with how many they were.
