@@ -15,7 +15,7 @@ use buildr::process::clock::now_ms;
 use bytes::Bytes;
 use protocol::plan::PlannedJob;
 use protocol::report::{JobEvent, Progress};
-use protocol::{ClaimId, LogName};
+use protocol::{ClaimId, Ending, LogName, wire};
 use tokio::sync::watch;
 
 use files::{Appended, Reserve, events_in};
@@ -25,6 +25,12 @@ const TRIED: &str = ".tried";
 
 /// The longest message of an ending that is written into the room that was taken ahead, in bytes.
 const SHORT_MESSAGE: usize = 4 << 10;
+
+/// The longest message of an ending, in bytes: it is a sentence, and may quote what a build said.
+const LONGEST_MESSAGE: usize = 64 << 10;
+
+/// The longest event, in bytes: it travels as a text within a text, where it may take twice as many.
+const LONGEST_EVENT: usize = wire::MAX_BYTES / 3;
 
 /// The folder with all claims.
 #[derive(Debug)]
@@ -166,9 +172,10 @@ impl ClaimSpool {
     pub fn event(&self, event: JobEvent) -> io::Result<u64> {
         let mut kept = self.lock();
         let written = match event {
-            JobEvent::Finished { .. } => {
+            JobEvent::Finished { mut ending, spent } => {
+                cut_message(&mut ending, LONGEST_MESSAGE);
                 let mut last_words = kept.open_logs();
-                last_words.push(event);
+                last_words.push(JobEvent::Finished { ending, spent });
                 kept.add_last(last_words)
             }
             event => kept.add(event),
@@ -283,6 +290,11 @@ impl ClaimSpool {
 impl Kept {
     fn add(&mut self, event: JobEvent) -> io::Result<()> {
         let (progress, lines) = self.written_down(vec![event])?;
+        if lines.len() > LONGEST_EVENT {
+            // The coordinator would lay it aside unread, and wait for it ever after.
+            let why = format!("{} bytes are to be told at once, and {LONGEST_EVENT} is the most", lines.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         self.file.push(&lines)?;
         self.events.extend(progress);
         Ok(())
@@ -295,11 +307,7 @@ impl Kept {
             let Some(reserve) = &self.reserve else { return Err(error) };
             if let Some(JobEvent::Finished { ending, spent }) = events.last_mut() {
                 spent.clear();
-                let message = ending.message.take();
-                ending.message = message.map(|mut message| {
-                    message.truncate(message.floor_char_boundary(SHORT_MESSAGE));
-                    message
-                });
+                cut_message(ending, SHORT_MESSAGE);
             }
             let (short, lines) = self.written_down(events)?;
             reserve.write(&lines)?;
@@ -335,13 +343,19 @@ impl Kept {
     }
 }
 
+/// Shortens what an ending says to so many bytes.
+fn cut_message(ending: &mut Ending, most: usize) {
+    if let Some(message) = &mut ending.message {
+        message.truncate(message.floor_char_boundary(most));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::OpenOptions;
     use std::io::Write as _;
 
     use super::*;
-    use protocol::Ending;
 
     #[test]
     fn what_was_said_is_there_after_a_restart() {
@@ -373,5 +387,20 @@ mod tests {
         assert_eq!(&again.read(&log, 4, 100).unwrap().0[..], b"two");
         again.remove();
         assert!(spool.leftovers().unwrap().is_empty());
+    }
+
+    #[test]
+    fn nothing_is_kept_to_be_said_that_no_message_carries() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path().join("spool")).unwrap().begin(ClaimId::fresh()).unwrap();
+        let much = "\u{1}x".repeat(LONGEST_EVENT / 2);
+        let (subject, author) = (much.clone(), String::new());
+        let event = JobEvent::CheckedOut { commit: None, branch: None, subject, author, default_branch: None };
+        assert_eq!(spool.event(event).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(spool.event(JobEvent::Settled { acknowledged: true }).unwrap(), 1, "it goes on after that");
+        let ending = Ending { message: Some(much), ..Ending::passed() };
+        spool.event(JobEvent::Finished { ending, spent: Vec::new() }).unwrap();
+        let said = serde_json::to_string(&spool.events_after(1)[0]).unwrap();
+        assert!(said.len() < LONGEST_EVENT && spool.is_finished());
     }
 }
