@@ -155,6 +155,13 @@ impl Presence {
         true
     }
 
+    /// Whether an agent's life has said something later than this already.
+    pub(crate) fn is_old(&self, agent: &AgentId, boot: BootId, count: u64) -> bool {
+        let seen = self.lock();
+        let mut lives = seen.counts.get(agent).into_iter().flatten();
+        lives.any(|(life, known)| *life == boot && count <= *known)
+    }
+
     /// What an agent looked like when it was seen last, and how long ago that was.
     pub(crate) fn sighting(&self, agent: &AgentId, now: Instant) -> Option<(Sighting, Duration)> {
         let seen = self.lock();

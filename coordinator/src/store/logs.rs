@@ -79,6 +79,8 @@ pub(crate) struct LogTarget {
     pub(crate) place: LogPlace,
     /// Whose attempt.
     pub(crate) agent: AgentId,
+    /// As which of the broker's users that agent comes, once that is known.
+    pub(crate) user: Option<String>,
     /// Of which build.
     pub(crate) build: BuildNumber,
     /// How many of its bytes are safe.
@@ -110,8 +112,9 @@ impl Store {
     /// Where the bytes of a claim's log belong; none for a claim that never was a job's.
     pub(crate) async fn log_target(&self, claim: ClaimId, log: &LogName) -> Result<Option<LogTarget>, StoreError> {
         let row = sqlx::query(
-            "SELECT a.job, a.attempt, a.agent, j.build, coalesce(l.bytes, 0) AS bytes
+            "SELECT a.job, a.attempt, a.agent, g.broker_user, j.build, coalesce(l.bytes, 0) AS bytes
              FROM attempts a JOIN jobs j ON j.id = a.job
+             LEFT JOIN agents g ON g.name = a.agent AND g.enrolled = 1
              LEFT JOIN logs l ON l.claim = a.claim AND l.name = $2
              WHERE a.claim = $1 AND a.state <> 'abandoned'",
         )
@@ -125,6 +128,7 @@ impl Store {
             claim,
             place,
             agent: name(&row, "agent")?,
+            user: row.try_get("broker_user")?,
             build: BuildNumber(natural(row.try_get("build")?)),
             bytes: natural(row.try_get("bytes")?),
         }))

@@ -66,6 +66,8 @@ impl Turn<'_> {
             return match (phase, &job.state) {
                 (ClaimPhase::Pending, _) => self.grant(attempt, &job).await,
                 (ClaimPhase::Running, JobState::Running { cancelling: Some(reason), .. }) => {
+                    // Counted from the first time: it may have been asked before there was a lease to note it at.
+                    self.answers.cancel_asked(claim);
                     self.answers.tell(agent, Control::Cancel { claim, reason: reason.clone() });
                     Ok(())
                 }

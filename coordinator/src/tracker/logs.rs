@@ -26,7 +26,7 @@ const BATCH: usize = 32;
 const LOGS: &str = "buildr.logs.v1";
 
 #[derive(Debug, thiserror::Error)]
-enum LogError {
+pub(super) enum LogError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("a log cannot be written: {0}; look at the room on the disk")]
@@ -69,11 +69,11 @@ pub(crate) async fn run(desk: Arc<Desk>, shutdown: CancellationToken) {
 }
 
 /// The pieces that can be read. Of the others people are told, and nobody asks for them again.
-async fn readable(desk: &Desk, logs: Vec<IncomingLog>) -> Vec<LogChunk> {
+async fn readable(desk: &Desk, logs: Vec<IncomingLog>) -> Vec<(Option<String>, LogChunk)> {
     let (mut chunks, mut odd) = (Vec::with_capacity(logs.len()), Vec::new());
     for IncomingLog { user, chunk } in logs {
         match chunk {
-            Ok(chunk) => chunks.push(chunk),
+            Ok(chunk) => chunks.push((user, chunk)),
             Err(bad) => {
                 odd.push((IncidentKind::Unreadable, user, format!("a piece of a log is dropped: {}", bad.reason)));
             }
@@ -102,23 +102,40 @@ async fn report(desk: &Desk, odd: Vec<(IncidentKind, Option<String>, String)>) {
     }
 }
 
-async fn keep(desk: &Desk, chunks: Vec<LogChunk>) -> Result<Answers, LogError> {
-    let mut by_log: BTreeMap<(ClaimId, LogName), Vec<Piece>> = BTreeMap::new();
-    for LogChunk { claim, log, offset, at_ms, bytes, packed: _ } in chunks {
-        by_log.entry((claim, log)).or_default().push(Piece { offset, at_ms, bytes });
-    }
-    let mut work: Vec<(LogTarget, Vec<Piece>)> = Vec::new();
-    let mut odd = Vec::new();
+/// The pieces of each log, in the order in which they came, with the broker's users from whom they came.
+type ByLog = BTreeMap<(ClaimId, LogName), Vec<(Option<String>, Piece)>>;
+
+/// Where pieces belong. Those that belong nowhere, or were written by another user than their agent's, are dropped, and
+/// people are told.
+async fn placed(desk: &Desk, by_log: ByLog) -> Result<Vec<(LogTarget, Vec<Piece>)>, LogError> {
+    let (mut work, mut odd) = (Vec::new(), Vec::new());
     for ((claim, log), pieces) in by_log {
-        match desk.store.log_target(claim, &log).await? {
-            Some(target) => work.push((target, pieces)),
-            None => {
-                let sentence = "a piece of a log of a claim that nobody knows is dropped".to_owned();
-                odd.push((IncidentKind::Unknown, None, sentence));
-            }
+        let Some(target) = desk.store.log_target(claim, &log).await? else {
+            let sentence = "a piece of a log of a claim that nobody knows is dropped".to_owned();
+            odd.push((IncidentKind::Unknown, None, sentence));
+            continue;
+        };
+        let own = |user: &Option<String>| target.user.is_none() || target.user == *user;
+        let (own, foreign): (Vec<_>, Vec<_>) = pieces.into_iter().partition(|(user, _)| own(user));
+        if let Some((user, _)) = foreign.into_iter().next() {
+            let from = user.map_or_else(|| "without a user's name".to_owned(), |user| format!("from the user {user}"));
+            let sentence = format!("a piece of a log in its name came {from}, and was dropped");
+            odd.push((IncidentKind::Forged, Some(target.agent.to_string()), sentence));
+        }
+        if !own.is_empty() {
+            work.push((target, own.into_iter().map(|(_, piece)| piece).collect()));
         }
     }
     report(desk, odd).await;
+    Ok(work)
+}
+
+pub(super) async fn keep(desk: &Desk, chunks: Vec<(Option<String>, LogChunk)>) -> Result<Answers, LogError> {
+    let mut by_log = ByLog::new();
+    for (user, LogChunk { claim, log, offset, at_ms, bytes, packed: _ }) in chunks {
+        by_log.entry((claim, log)).or_default().push((user, Piece { offset, at_ms, bytes }));
+    }
+    let work = placed(desk, by_log).await?;
     let files = desk.store.log_files().clone();
     let kept = tokio::task::spawn_blocking(move || {
         let (targets, logs): (Vec<LogTarget>, Vec<_>) = work

@@ -185,7 +185,14 @@ impl Turn<'_> {
     /// What an agent said, once it is sure that it did.
     async fn believe(&mut self, report: &Report, said: &Said, user: Option<&str>) -> Result<(), StoreError> {
         match report {
-            Report::Hello(hello) => self.hello(hello, user).await,
+            // Somebody plays it again: its life, its labels and its user may be others by now.
+            Report::Hello(_) if self.desk.presence.is_old(&said.agent, said.boot, said.count) => Ok(()),
+            Report::Hello(hello) => {
+                let before = self.answers.begin_beat();
+                self.hello(hello, user).await?;
+                self.answers.end_beat(before, said);
+                Ok(())
+            }
             Report::Heartbeat(heartbeat) => {
                 let before = self.answers.begin_beat();
                 self.heartbeat(heartbeat).await?;

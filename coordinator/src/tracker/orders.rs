@@ -1,8 +1,9 @@
 //! What an agent is told to do: the work order of a grant, with all that the build knows by then.
 
-use protocol::control::Grant;
+use protocol::control::{Control, Grant};
 use protocol::job::{Origin, WorkOrder};
-use protocol::{Branch, Plan, RepoCredentials, RepoUrl, Variable};
+use protocol::outcome::{Cause, Ending};
+use protocol::{Branch, Plan, RepoCredentials, RepoUrl, Variable, wire};
 
 use super::Turn;
 use crate::store::{Attempt, Build, Job, Received, SealedFor, StoreError};
@@ -17,7 +18,24 @@ impl Turn<'_> {
         let order = self.order(attempt, job, build).await?;
         let grant =
             Grant { claim: attempt.claim, order, lease_ms, heartbeat_ms, reads_events: true, reads_packed: true };
+        if !travels(&grant) {
+            return self.too_much(attempt).await;
+        }
         self.answers.grant(&attempt.agent, attempt.sealing.clone(), grant);
+        Ok(())
+    }
+
+    /// What the job is given fits into no message, so no agent would ever hear of it: that is how it ends.
+    async fn too_much(&mut self, attempt: &Attempt) -> Result<(), StoreError> {
+        // As it is since it was taken.
+        let Some(job) = self.tx.job(attempt.job).await? else { return Ok(()) };
+        let most = wire::MAX_BYTES >> 20;
+        let why = format!(
+            "the values that it is given by other jobs, its plan and its secrets are together more than the {most} MiB that a message may have; hand large values on as artifacts"
+        );
+        self.end(attempt, &job, Ending::errored(Cause::Limit, why)).await?;
+        let reason = "its order is too long for a message".to_owned();
+        self.answers.tell(&attempt.agent, Control::Denied { claim: attempt.claim, reason });
         Ok(())
     }
 
@@ -102,4 +120,12 @@ impl Turn<'_> {
         }
         Ok(secrets)
     }
+}
+
+/// Whether a grant fits into a message: it travels sealed, as text within a text, of which four letters stand for three.
+fn travels(grant: &Grant) -> bool {
+    let Ok(text) = serde_json::to_string(grant) else { return false };
+    // Within a text it is twice as long at most.
+    text.len() < wire::MAX_BYTES / 3
+        || serde_json::to_string(&text).is_ok_and(|within| within.len() < wire::MAX_BYTES / 3 * 2)
 }

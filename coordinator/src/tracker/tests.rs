@@ -1121,3 +1121,79 @@ async fn a_cancelled_job_stays_cancelled_when_its_agent_is_lost_under_such_a_sta
     farm.until_status(build, "cancelled").await;
     farm.stop().await;
 }
+
+#[tokio::test]
+async fn an_order_that_fits_into_no_message_ends_its_job() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    // What control characters take in a text within a text is six times as much.
+    let inputs = vec![protocol::Variable::new("MUCH", "\u{1}".repeat(500_000))];
+    let repo = "https://example.org/x".parse().unwrap();
+    let trigger =
+        crate::intake::Trigger { inputs, ..crate::intake::Trigger::new(repo, protocol::job::TriggerKind::Manual) };
+    let build = crate::intake::submit(&farm.desk, &trigger, None).await.unwrap();
+    let delivery = agent.take().await;
+    let claimed = agent.claim(&delivery).await;
+    let refused = agent.answer(&claimed, &farm.desk.identity.public()).await.unwrap_err();
+    assert_eq!(refused, "its order is too long for a message");
+    let said = format!("{:?}", farm.until_status(build, "errored").await.view);
+    assert!(said.contains("more than the 4 MiB that a message may have"), "{said}");
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_hello_that_is_played_again_changes_nothing() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    let hello = |labels: &[&str]| {
+        let hello = protocol::report::Hello {
+            agent: agent.name.clone(),
+            boot: agent.boot,
+            join: None,
+            key: agent.identity.public(),
+            labels: LabelSet::new(labels.iter().copied()).unwrap(),
+            slots: 2,
+            version: "0".to_owned(),
+            host: "here".to_owned(),
+        };
+        agent.signed(Report::Hello(hello))
+    };
+    let (old, new) = (hello(&["old"]), hello(&["new"]));
+    let take = async |report: &Report| {
+        let incoming = Incoming { user: Some("elm".to_owned()), report: Ok(report.clone()) };
+        apply(&farm.desk, &[incoming]).await.unwrap().give(&farm.desk).await;
+        farm.desk.store.write().await.unwrap().agent(&agent.name).await.unwrap().unwrap().offered
+    };
+    for (report, offered) in [(&old, "old"), (&new, "new"), (&old, "new")] {
+        assert_eq!(take(report).await, LabelSet::new([offered]).unwrap());
+    }
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn a_piece_of_a_log_from_another_user_of_the_broker_is_dropped() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let agent = farm.agent("a1").await;
+    farm.submit().await;
+    let (claimed, _) = agent.work(&farm).await;
+    let mut tx = farm.desk.store.write().await.unwrap();
+    let known = tx.agent(&agent.name).await.unwrap().unwrap();
+    tx.put_agent(&crate::store::Agent { broker_user: Some("elm".to_owned()), ..known }).await.unwrap();
+    tx.commit().await.unwrap();
+    let piece = |user: Option<&str>, text: &'static str| {
+        let bytes = bytes::Bytes::from_static(text.as_bytes());
+        let log = "test".parse().unwrap();
+        let chunk = protocol::report::LogChunk { claim: claimed.claim, log, offset: 0, at_ms: 1, bytes, packed: false };
+        (user.map(str::to_owned), chunk)
+    };
+    let pieces = vec![piece(Some("thief"), "forged and long"), piece(None, "forged"), piece(Some("elm"), "true")];
+    super::logs::keep(&farm.desk, pieces).await.unwrap().give(&farm.desk).await;
+    assert_eq!(agent.hear_kept(claimed.claim).await, 4);
+    let incidents = farm.desk.store.incidents().await.unwrap();
+    let said: Vec<&str> = incidents.iter().map(|incident| incident.sentence.as_str()).collect();
+    assert_eq!(said, ["a piece of a log in its name came from the user thief, and was dropped"]);
+    farm.stop().await;
+}
