@@ -273,3 +273,21 @@ fn a_clock_that_jumped_removes_nothing_for_a_day() {
     assert!(trust.believes(after(1), 401 * DAY_MS, Some(96 * DAY_MS)));
     assert!(Trust::default().believes(begin, 400 * DAY_MS, None), "there is nothing to remove");
 }
+
+#[tokio::test]
+async fn of_nested_groups_the_nearest_says_for_how_long() {
+    let folder = tempdir().unwrap();
+    let (farm, agent) = with_agent(&folder, Keeps::default()).await;
+    let days = |days| ProjectKeeps { days: Some(Keep::Last(days)), ..ProjectKeeps::default() };
+    for (group, kept) in [("g/*", 30), ("g/sub/*", 60), ("g/sub/own", 90)] {
+        has_keeps(&farm, group, days(kept)).await;
+    }
+    for name in ["g/x", "g/sub/x", "g/sub/own"] {
+        over(&farm, &agent, (name, "main"), Ending::passed()).await;
+    }
+    let mut rules = farm.desk.store.kept_otherwise().await.unwrap();
+    rules.sort_by_key(|(repos, _)| repos.concat());
+    let of = |name| vec![repo(name).reveal().to_owned()];
+    assert_eq!(rules, [(of("g/sub/own"), days(90)), (of("g/sub/x"), days(60)), (of("g/x"), days(30))]);
+    farm.stop().await;
+}

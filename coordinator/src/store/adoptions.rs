@@ -92,11 +92,15 @@ impl Transaction {
 
     /// An agent says what became of the message that a claim brought.
     pub(crate) async fn settle(&mut self, claim: ClaimId, settled: Settled) -> Result<(), StoreError> {
-        sqlx::query("UPDATE adoptions SET settled = $2 WHERE claim = $1 AND settled = 'unknown'")
-            .bind(claim.reveal())
-            .bind(settled.name())
-            .execute(&mut *self.tx)
-            .await?;
+        // An agent that ended in good order may not have come to say of this one, and be believed later.
+        sqlx::query(
+            "UPDATE adoptions SET settled = $2
+             WHERE claim = $1 AND (settled = 'unknown' OR (settled = 'again' AND $2 = 'acknowledged'))",
+        )
+        .bind(claim.reveal())
+        .bind(settled.name())
+        .execute(&mut *self.tx)
+        .await?;
         Ok(())
     }
 

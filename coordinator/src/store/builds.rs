@@ -129,16 +129,19 @@ impl Transaction {
         rows.iter().map(build_of).collect()
     }
 
-    /// The commit of the newest build of the same branch that passed.
+    /// The commit of the newest build of the same branch that passed. A scheduled one may have run other stages than
+    /// those of a push, so it counts for scheduled ones alone; what was only proposed counts for none.
     pub(crate) async fn last_green(&mut self, build: &Build) -> Result<Option<CommitId>, StoreError> {
         let Some(branch) = &build.branch else { return Ok(None) };
         let row = sqlx::query(
             "SELECT commit_id FROM builds WHERE repo = $1 AND branch = $2 AND number < $3 AND status = 'passed'
-                    AND commit_id IS NOT NULL ORDER BY number DESC LIMIT 1",
+                    AND commit_id IS NOT NULL AND (trigger <> 'schedule' OR $4) AND origin ->> '$.pull_request' IS NULL
+             ORDER BY number DESC LIMIT 1",
         )
         .bind(build.repo.reveal())
         .bind(branch.as_str())
         .bind(int(build.number.0))
+        .bind(build.trigger == TriggerKind::Schedule)
         .fetch_optional(&mut *self.tx)
         .await?;
         row.map(|row| name(&row, "commit_id")).transpose()

@@ -136,9 +136,10 @@ impl Store {
             for row in rows {
                 let repo: RepoUrl = name(&row, "repo")?;
                 let identity = repo.identity();
-                // A repository's own word counts before its owner's.
-                let exact = projects.iter().position(|project| project.identity == identity);
-                if let Some(place) = exact.or_else(|| projects.iter().position(|project| project.covers(&identity))) {
+                // A repository's own word counts before its owner's, and a group's before that of the group around it.
+                let covering = projects.iter().enumerate().filter(|(_, project)| project.covers(&identity));
+                let nearest = covering.max_by_key(|(_, project)| (!project.is_owner(), project.identity.len()));
+                if let Some((place, _)) = nearest {
                     all[place].0.push(repo.reveal().to_owned());
                 }
             }

@@ -213,6 +213,29 @@ impl Transaction {
         Ok(())
     }
 
+    /// What a build is of was pushed, or proposed, before what is known already, and is heard of only now: it is of its
+    /// branch's tip no longer. A branch that was set back says that it stood where it is known to have stood.
+    pub(crate) async fn came_late(&mut self, build: BuildNumber) -> Result<(), StoreError> {
+        sqlx::query(
+            "WITH b AS (SELECT repo, branch, trigger, origin ->> '$.before' AS before, origin ->> '$.pull_request' AS request,
+                               coalesce(origin ->> '$.head', commit_id) AS pushed FROM builds WHERE number = $1),
+                  known AS (SELECT n.number, n.origin ->> '$.before' AS before,
+                                   coalesce(n.origin ->> '$.head', n.commit_id) AS pushed
+                            FROM builds n JOIN b ON n.repo = b.repo AND n.trigger = b.trigger AND n.of_tip = 1
+                                 AND n.number < $1 AND n.number > $1 - 1000
+                                 AND CASE b.trigger WHEN 'push' THEN n.branch = b.branch
+                                                    WHEN 'pull_request' THEN n.origin ->> '$.pull_request' = b.request
+                                                    ELSE 0 END)
+             UPDATE builds SET of_tip = 0
+             WHERE number = $1 AND EXISTS (SELECT 1 FROM known JOIN b ON known.before = b.pushed)
+                   AND (SELECT pushed FROM known ORDER BY number DESC LIMIT 1) IS NOT (SELECT before FROM b)",
+        )
+        .bind(int(build.0))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
     /// Whether a build that began later than this one was planned, of which the repository's schedules could be taken too.
     pub(crate) async fn is_scheduled_by_a_newer(&mut self, build: &Build) -> Result<bool, StoreError> {
         let row = sqlx::query(

@@ -205,13 +205,15 @@ impl Transaction {
                 .await?;
         }
         sqlx::query(
+            // What took its place meanwhile waits for nothing.
             "UPDATE statuses SET not_before_ms = $4, tries = tries + 1
-             WHERE identity = $1 AND commit_id = $2 AND context = $3",
+             WHERE identity = $1 AND commit_id = $2 AND context = $3 AND version = $5",
         )
         .bind(&one.identity)
         .bind(one.commit.as_str())
         .bind(&one.context)
         .bind(int(not_before_ms))
+        .bind(one.version)
         .execute(&mut *self.tx)
         .await?;
         self.note_trouble(&one.identity, Some(why), now_ms).await

@@ -445,3 +445,78 @@ async fn a_build_that_waited_for_a_person_waits_again_when_it_is_done_again() {
         assert_eq!(row.get::<i64, _>("unmet"), unmet);
     }
 }
+
+#[tokio::test]
+async fn a_push_that_is_heard_of_after_the_next_one_is_not_the_tip() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    let at = |digit: &str| digit.repeat(40).parse::<CommitId>().unwrap();
+    let mut heard = async |request: Option<u64>, before: Option<&str>, commit: &str| {
+        let head = request.map(|_| at(commit));
+        let origin = Origin { before: before.map(at), pull_request: request, head, ..Origin::default() };
+        let trigger = if request.is_some() { TriggerKind::PullRequest } else { TriggerKind::Push };
+        let push = NewBuild { trigger, commit: Some(at(commit)), origin, ..build() };
+        let number = tx.insert_build(&push, 1).await.unwrap();
+        tx.came_late(number).await.unwrap();
+        tx.is_of_tip(number).await.unwrap()
+    };
+    for request in [None, Some(7)] {
+        assert!(heard(request, None, "0").await);
+        assert!(heard(request, Some("1"), "2").await, "what came between was not heard of");
+        assert!(!heard(request, Some("0"), "1").await, "it is heard of now");
+        assert!(heard(request, Some("2"), "3").await);
+        assert!(heard(request, Some("3"), "1").await, "the branch was set back");
+        assert!(heard(Some(8), None, "1").await, "the other is another's");
+    }
+}
+
+#[tokio::test]
+async fn what_passed_by_a_schedule_or_in_a_proposal_is_no_base_for_a_push() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    let at = |digit: &str| digit.repeat(40).parse::<CommitId>().unwrap();
+    let mut begun = async |trigger, commit: &str, request: Option<u64>| {
+        let origin = Origin { pull_request: request, ..Origin::default() };
+        let number =
+            tx.insert_build(&NewBuild { trigger, commit: Some(at(commit)), origin, ..build() }, 1).await.unwrap();
+        let before = tx.build(number).await.unwrap().unwrap();
+        let green = tx.last_green(&before).await.unwrap();
+        sqlx::query("UPDATE builds SET status = 'passed' WHERE number = $1")
+            .bind(int(number.0))
+            .execute(&mut *tx.tx)
+            .await
+            .unwrap();
+        green
+    };
+    assert_eq!(begun(TriggerKind::Push, "1", None).await, None);
+    assert_eq!(begun(TriggerKind::Schedule, "2", None).await, Some(at("1")));
+    assert_eq!(begun(TriggerKind::Schedule, "3", None).await, Some(at("2")));
+    assert_eq!(begun(TriggerKind::PullRequest, "4", Some(7)).await, Some(at("1")));
+    assert_eq!(begun(TriggerKind::Manual, "5", None).await, Some(at("1")));
+    assert_eq!(begun(TriggerKind::Push, "6", None).await, Some(at("5")));
+}
+
+#[tokio::test]
+async fn a_message_of_which_an_agent_spoke_after_its_goodbye_does_not_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    let number = tx.insert_build(&build(), 1).await.unwrap();
+    let job = insert_job(&mut tx, number).await;
+    let (agent, boot): (protocol::AgentId, _) = ("a1".parse().unwrap(), BootId::fresh());
+    let of = |claim| adoptions::Adoption {
+        queue: "q".to_owned(),
+        digest: "d".to_owned(),
+        message_id: None,
+        claim,
+        agent: agent.clone(),
+        boot,
+    };
+    let first = of(ClaimId::fresh());
+    tx.insert_adoption(job, &first).await.unwrap();
+    tx.settle_all(&agent, boot).await.unwrap();
+    tx.settle(first.claim, adoptions::Settled::Acknowledged).await.unwrap();
+    assert_eq!(tx.absorb(&of(ClaimId::fresh())).await.unwrap(), None, "the next one like it is another");
+}
