@@ -159,6 +159,8 @@ impl Work<'_> {
         self.builds.push(build);
         if again {
             self.tx.pushed_again(build).await?;
+        } else {
+            self.tx.came_late(build).await?;
         }
         if let Some(pull_request) = facts.origin.pull_request
             && self.tx.is_of_tip(build).await?

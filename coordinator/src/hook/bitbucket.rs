@@ -187,6 +187,7 @@ fn pull_request(payload: &Payload, what: What<'_>) -> Result<Verdict, Unreadable
     requested(&Request {
         number,
         what,
+        before: None,
         title: request.title.as_deref(),
         author: request.author.as_ref().and_then(User::known_as),
         link: page(request.links.as_ref()),

@@ -163,6 +163,7 @@ fn pull_request(payload: &Payload, what: What<'_>) -> Result<Verdict, Unreadable
     requested(&Request {
         number,
         what,
+        before: None,
         title: request.title.as_deref(),
         author,
         link: request.links.as_ref().and_then(|links| links.own.first()?.href.as_deref()),

@@ -95,6 +95,7 @@ fn pull_request(payload: &Payload, request: &PullRequest) -> Result<Verdict, Unr
     requested(&Request {
         number,
         what,
+        before: None,
         title: request.title.as_deref().or(payload.message.as_deref()),
         author: payload.author.as_deref(),
         link: payload.url.as_deref(),

@@ -171,16 +171,19 @@ fn pull_request(forge: Forge, payload: &Payload) -> Result<Verdict, Unreadable> 
         other => What::Else(other),
     };
     let id = |end: &End| end.repo.as_ref().and_then(|repo| repo.id);
-    let own = id(&request.base).is_some() && id(&request.head) == id(&request.base);
+    let source = request.head.reference.as_deref().and_then(|name| branch_of(forge, name));
+    // What has no branch lies in the repository all the same, and may be of anybody who can read it (`refs/for/…`).
+    let own = id(&request.base).is_some() && id(&request.head) == id(&request.base) && source.is_some();
     requested(&Request {
         number,
         what,
+        before: payload.before.as_deref(),
         title: request.title.as_deref(),
         author: request.user.as_ref().and_then(|user| user.login.as_deref().or(user.known_as())),
         link: request.html_url.as_deref(),
         head: request.head.sha.as_deref().ok_or_else(|| missing("last commit"))?,
         message: None,
-        source: request.head.reference.as_deref().and_then(|name| branch_of(forge, name)),
+        source,
         target: request.base.reference.as_deref(),
         fork: !own,
         merge: Some(format!("refs/pull/{number}/merge")),

@@ -139,6 +139,7 @@ fn merge_request(payload: &Payload) -> Result<Verdict, Unreadable> {
     requested(&Request {
         number,
         what,
+        before: None,
         title: request.title.as_deref(),
         author: author.as_deref(),
         link: request.url.as_deref(),

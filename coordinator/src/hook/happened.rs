@@ -42,6 +42,8 @@ pub(super) struct Push<'a> {
 pub(super) struct Request<'a> {
     pub(super) number: u64,
     pub(super) what: What<'a>,
+    /// Its last commit before this one, where that is told.
+    pub(super) before: Option<&'a str>,
     pub(super) title: Option<&'a str>,
     pub(super) author: Option<&'a str>,
     pub(super) link: Option<&'a str>,
@@ -130,6 +132,7 @@ pub(super) fn requested(request: &Request<'_>) -> Result<Verdict, Unreadable> {
     let source = branch(request.source)?;
     let origin = Origin {
         pull_request: Some(number),
+        before: request.before.filter(|before| !is_zero(before)).and_then(|before| before.parse().ok()),
         target: branch(request.target)?,
         author: text(request.author),
         message: text(request.title),

@@ -125,7 +125,7 @@ fn gitea_and_forgejo() {
         };
         check("pull_request_opened", "pull_request", &request(" source=steps", "by=ada"));
         check("pull_request_fork", "pull_request", &request(" source=steps", "fork=yes by=mallory"));
-        check("pull_request_agit", "pull_request", &request("", "by=ada"));
+        check("pull_request_agit", "pull_request", &request("", "fork=yes by=ada"));
         check("pull_request_closed", "pull_request", "cancel #12: pull request #12 was closed");
         check("pull_request_merged", "pull_request", "cancel #12: pull request #12 was merged");
         let nothing = "ignored: pull request #12: label_updated changes nothing to build";

@@ -288,7 +288,9 @@ async fn accept(web: &Web, mut projects: Vec<Project>, seen: Forge, mut headers:
 /// The project of one repository, when the address is its owner's and there is something to build.
 fn of_owner(web: &Web, project: &Project, delivery: &Delivery) -> Option<Project> {
     let told = deliveries::read(project, delivery).ok().filter(|_| project.is_owner())?;
-    let builds = |verdict: &hook::Verdict| matches!(verdict, hook::Verdict::Build(_) | hook::Verdict::Cancel { .. });
+    let builds = |verdict: &hook::Verdict| {
+        matches!(verdict, hook::Verdict::Build(_) | hook::Verdict::Cancel { .. } | hook::Verdict::Again(_))
+    };
     let about = told.repositories.iter().find(|identity| project.covers(identity))?;
     let secret = web.desk.vault.seal_text(SealedFor::Webhooks, about, &secret_of(web, project)?);
     told.verdicts.iter().any(builds).then(|| project.of_owner(about, fresh_key(), secret, now_ms()))?
