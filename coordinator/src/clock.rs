@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use buildr::process::clock::now_ms;
 use protocol::BuildNumber;
-use protocol::api::{ScheduleAct, ScheduleDone, ScheduleOrder};
+use protocol::api::{Approval, ScheduleAct, ScheduleDone, ScheduleOrder};
 use protocol::job::{Origin, TriggerKind};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -74,7 +74,7 @@ pub(crate) async fn look(desk: &Desk, now_ms: u64) -> Result<Option<u64>, StoreE
     while desk.store.next_due().await?.is_some_and(|next| next <= now_ms) {
         let mut tx = desk.store.write().await?;
         let Some(schedule) = tx.due(now_ms).await? else { break };
-        let begun = begin(&mut tx, desk, &schedule, now_ms).await?;
+        let begun = begin(&mut tx, desk, &schedule, Asked::ByTheClock, now_ms).await?;
         // One build for all times that have passed.
         let next = schedule.said.times().ok().and_then(|times| times.after(now_ms));
         let due = (schedule.next_ms.unwrap_or(now_ms), begun.as_ref().ok().copied());
@@ -88,15 +88,28 @@ pub(crate) async fn look(desk: &Desk, now_ms: u64) -> Result<Option<u64>, StoreE
     desk.store.next_due().await
 }
 
-/// Begins a schedule's build, or says why none.
+/// Who wants a schedule's build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    ByTheClock,
+    /// Who may do so need not be asked whether it may begin.
+    ByAPerson,
+}
+
+/// Begins a schedule's build, or says why none. What a project says of all of its builds goes for this one too.
 async fn begin(
     tx: &mut Transaction,
     desk: &Desk,
     schedule: &Scheduled,
+    asked: Asked,
     now_ms: u64,
 ) -> Result<Result<BuildNumber, IntakeError>, StoreError> {
     let Scheduled { repo, said, default_branch, .. } = schedule;
+    let project = tx.project(&repo.identity()).await?;
+    let waits = asked == Asked::ByTheClock && project.as_ref().is_some_and(|it| it.approval == Approval::All);
     let trigger = Trigger {
+        trusted: project.map(|project| project.trusted),
+        approval: waits.then(|| format!("the schedule {}", said.name)),
         branch: Some(said.branch.clone().unwrap_or_else(|| default_branch.clone())),
         origin: Origin { schedule: Some(said.name.clone()), ..Origin::default() },
         inputs: said.inputs.clone(),
@@ -151,7 +164,7 @@ pub(crate) async fn order(
             (format!("{what} goes on"), None)
         }
         ScheduleAct::Run => {
-            let build = begin(&mut tx, desk, &schedule, now_ms).await??;
+            let build = begin(&mut tx, desk, &schedule, Asked::ByAPerson, now_ms).await??;
             if let Some(by) = by {
                 tx.asked_by(build, by).await?;
             }

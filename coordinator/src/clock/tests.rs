@@ -239,3 +239,49 @@ async fn a_person_pauses_one_and_runs_one_now() {
     assert!(unknown.starts_with("there is no such schedule \"weekly\""), "{unknown}");
     farm.stop().await;
 }
+
+#[tokio::test]
+async fn what_a_project_says_of_all_its_builds_goes_for_scheduled_ones() {
+    let folder = tempdir().unwrap();
+    let (farm, agent) = with_agent(&folder).await;
+    planned(&farm, &agent, Of::default(), daily()).await;
+    let first = next(&farm).await;
+    let identity = "example.org/x".to_owned();
+    let project = crate::store::Project {
+        secret: farm.desk.vault.seal_text(crate::store::SealedFor::Webhooks, &identity, "secret"),
+        credentials: None,
+        identity,
+        url: "https://example.org/x".parse().unwrap(),
+        key: "key".to_owned(),
+        forge: protocol::api::Forge::Generic,
+        default_branch: None,
+        trusted: true,
+        approval: Approval::None,
+        allowed: true,
+        keeps: protocol::api::ProjectKeeps::default(),
+        mail: Vec::new(),
+        created_ms: 1,
+    };
+    let mut tx = farm.desk.store.write().await.unwrap();
+    assert!(tx.add_project(&project).await.unwrap());
+    tx.commit().await.unwrap();
+    let may_begin = async |number| {
+        let jobs = farm.desk.store.jobs_of(number).await.unwrap();
+        farm.desk.store.write().await.unwrap().job(jobs[0]).await.unwrap().unwrap().may_begin
+    };
+    for (day, (trusted, approval)) in
+        [(true, Approval::PullRequests), (false, Approval::Forks), (true, Approval::All)].into_iter().enumerate()
+    {
+        let mut tx = farm.desk.store.write().await.unwrap();
+        tx.change_project(&crate::store::Project { trusted, approval, ..project.clone() }).await.unwrap();
+        tx.commit().await.unwrap();
+        look(&farm.desk, first + day as u64 * DAY).await.unwrap();
+        let number = BuildNumber(2 + day as u64);
+        let build = farm.desk.store.write().await.unwrap().build(number).await.unwrap().unwrap();
+        assert_eq!((build.trusted, may_begin(number).await), (trusted, approval != Approval::All), "{approval:?}");
+    }
+    let run = ScheduleOrder { name: "nightly".to_owned(), repo: None, pipeline: None, order: ScheduleAct::Run };
+    let done = order(&farm.desk, &run, Some("ada"), first).await.unwrap();
+    assert!(may_begin(done.build.unwrap()).await, "a person asked for it");
+    farm.stop().await;
+}
