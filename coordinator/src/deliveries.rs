@@ -178,13 +178,12 @@ impl Work<'_> {
         };
         let commit = old.origin.head.clone().or(old.commit);
         let branch = old.branch.filter(|_| old.trigger == TriggerKind::Push);
-        let facts =
-            TriggerFacts { kind: old.trigger, branch, commit, origin: old.origin, short: None, unless_built: false };
+        let facts = TriggerFacts { kind: old.trigger, branch, commit, origin: old.origin, unless_built: false };
         self.begin(facts, true).await
     }
 
     async fn built(&mut self, facts: &TriggerFacts) -> Result<Option<BuildNumber>, StoreError> {
-        let commit = facts.commit.as_ref().map(CommitId::as_str).or(facts.short.as_deref());
+        let commit = facts.commit.as_ref().map(CommitId::as_str).or(facts.origin.short.as_deref());
         match (facts.origin.pull_request, commit) {
             (Some(pull_request), Some(commit)) if facts.unless_built => {
                 self.tx.built_of_request(&self.project.url, pull_request, commit).await

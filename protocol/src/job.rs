@@ -312,6 +312,10 @@ pub struct Origin {
     /// that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<CommitId>,
+    /// How that begins, in hexadecimal digits, where the forge tells no more of it: what the branch has is built if it
+    /// begins so, and nothing otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short: Option<String>,
     /// The branch that the pull request comes from, in its own repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Branch>,

@@ -278,6 +278,52 @@ async fn what_is_rejected_is_cancelled_and_what_is_approved_is_that_commit() {
 }
 
 #[tokio::test]
+async fn what_is_approved_is_that_commit_where_the_forge_tells_only_how_it_begins() {
+    in_memory(async |farm| {
+        farm.start_coordinator().await;
+        let proposed = Proposed::new(MANIFEST).await;
+        let of = NewProject {
+            forge: Some(Forge::Bitbucket),
+            approval: Some(Approval::PullRequests),
+            ..NewProject::new(proposed.hosted.url.clone())
+        };
+        let added = farm.api().client.add_project(&of).await.unwrap();
+        let repo = json!({"uuid": "{1}", "links": {"html": {"href": proposed.hosted.url.reveal()}}});
+        let updated = async |id: &str, file: &str| {
+            let head = proposed.hosted.commit(Some("refs/heads/steps"), &[&proposed.main], &[(file, "new")]);
+            let end = |branch: &str, commit: &str| {
+                json!({"branch": {"name": branch}, "commit": {"hash": commit}, "repository": repo})
+            };
+            let (source, target) = (end("steps", &head.as_str()[..12]), end("main", &proposed.main.as_str()[..12]));
+            let request = json!({"id": 7, "title": "A proposal", "source": source, "destination": target});
+            let body = json!({"pullrequest": request, "repository": repo}).to_string();
+            let signature = format!("sha256={}", hmac(&added.secret, body.as_bytes()));
+            let headers = [
+                ("x-event-key", "pullrequest:updated"),
+                ("x-hook-uuid", "1"),
+                ("x-request-uuid", id),
+                ("x-hub-signature", &*signature),
+            ];
+            let number = taken(&send(&added.project.hook_url, &headers, body.into_bytes()).await);
+            let [build] = verdict(farm, number).await.builds[..] else { panic!("it begins no build") };
+            (build, head)
+        };
+        let (approved, _) = updated("1", "harmless").await;
+        farm.api().client.approve_job(approved, &ApproveJob::default()).await.unwrap();
+        // Pushed while every agent is busy.
+        let (waits, head) = updated("2", "evil").await;
+        farm.start_agent("a", 1).await;
+        let over = farm.api().until_is(approved, Status::Cancelled).await;
+        let said = over.build.message.unwrap();
+        assert!(said.contains(&format!("the branch is at {} by now", head.short())), "{said}");
+        assert_eq!(farm.api().build(waits).await.build.status, Status::Queued);
+        farm.api().client.approve_job(waits, &ApproveJob::default()).await.unwrap();
+        assert_eq!(farm.api().until_is(waits, Status::Passed).await.build.commit, Some(head));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn each_role_and_what_it_may() {
     in_memory(async |farm| {
         farm.start_coordinator().await;

@@ -166,6 +166,7 @@ async fn clone(
         let (done, ()) = tokio::join!(check_out, say);
         match done {
             Ok(done) => {
+                is_what_was_proposed(order, &done.commit)?;
                 return Ok(Sourced {
                     commit: Some(done.commit),
                     branch: done.branch,
@@ -187,6 +188,20 @@ async fn clone(
                 }
             }
         }
+    }
+}
+
+/// Of a pull request of which the forge tells only how its commit begins: what was pushed since is another build's, and
+/// may wait for a person.
+fn is_what_was_proposed(order: &WorkOrder, commit: &CommitId) -> Result<(), Ending> {
+    match &order.origin.short {
+        Some(short) if order.commit.is_none() && !commit.as_str().starts_with(short.as_str()) => {
+            Err(Ending::cancelled(format!(
+                "superseded: the branch is at {} by now, and this build is of {short}",
+                commit.short()
+            )))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) fn pushed(push: &Push<'_>) -> Result<Verdict, Unreadable> {
         ..Origin::default()
     };
     let branch = (kind == TriggerKind::Push).then_some(name);
-    let facts = TriggerFacts { kind, branch, commit: Some(commit), origin, short: None, unless_built: false };
+    let facts = TriggerFacts { kind, branch, commit: Some(commit), origin, unless_built: false };
     Ok(Verdict::Build(Box::new(facts)))
 }
 
@@ -141,6 +141,7 @@ pub(super) fn requested(request: &Request<'_>) -> Result<Verdict, Unreadable> {
         head: head.clone(),
         merge: request.merge.clone().filter(|_| head.is_some()),
         source: source.clone(),
+        short: head.is_none().then(|| request.head.to_ascii_lowercase()),
         ..Origin::default()
     };
     if origin.target.is_none() {
@@ -150,7 +151,6 @@ pub(super) fn requested(request: &Request<'_>) -> Result<Verdict, Unreadable> {
         kind: TriggerKind::PullRequest,
         // Where only the beginning of the commit is known, its branch has the rest.
         branch: source.filter(|_| head.is_none()),
-        short: head.is_none().then(|| request.head.to_ascii_lowercase()),
         commit: head,
         origin,
         unless_built: request.what == What::Perhaps,

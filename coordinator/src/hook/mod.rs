@@ -98,8 +98,6 @@ pub(crate) struct TriggerFacts {
     pub(crate) commit: Option<CommitId>,
     /// The rest.
     pub(crate) origin: Origin,
-    /// The first digits of the commit, where the forge does not say more.
-    pub(crate) short: Option<String>,
     /// Whether it may be no news: when the same commit of the pull request was built already, nothing is begun.
     pub(crate) unless_built: bool,
 }

@@ -44,7 +44,7 @@ fn shown(verdict: &Verdict) -> String {
 
 /// All facts of a build, in few words: commits by their letter.
 fn built(facts: &TriggerFacts) -> String {
-    let TriggerFacts { kind, branch, commit, origin, short, unless_built } = facts;
+    let TriggerFacts { kind, branch, commit, origin, unless_built } = facts;
     let mut text = kind.to_string();
     let mut add = |name: &str, value: Option<String>| {
         text.extend(value.map(|value| format!(" {name}={value}")));
@@ -52,7 +52,7 @@ fn built(facts: &TriggerFacts) -> String {
     let letter = |commit: &CommitId| commit.as_str()[..1].to_owned();
     add("branch", branch.as_ref().map(ToString::to_string));
     add("commit", commit.as_ref().map(letter));
-    add("short", short.clone());
+    add("short", origin.short.clone());
     add("tag", origin.tag.clone());
     add("before", origin.before.as_ref().map(letter));
     add("pr", origin.pull_request.map(|number| number.to_string()));

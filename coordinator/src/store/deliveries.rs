@@ -239,8 +239,9 @@ impl Transaction {
         row.as_ref().map(build_of).transpose()
     }
 
-    /// The newest build of a pull request, with a commit that begins so; or one that has not fetched its commit yet, and
-    /// will take what the branch has then. What waits for a maintainer is none: who approves it has seen what was there.
+    /// The newest build of a pull request, with a commit that begins so; or one that has not fetched its commit yet, and is
+    /// of that one or of whatever the branch has then. What waits for a maintainer is none: who approves it has seen what
+    /// was there.
     pub(crate) async fn built_of_request(
         &mut self,
         repo: &RepoUrl,
@@ -252,6 +253,7 @@ impl Transaction {
              WHERE repo = $1 AND origin ->> '$.pull_request' = $2
                    AND (substr(commit_id, 1, length($3)) = $3 OR substr(origin ->> '$.head', 1, length($3)) = $3
                         OR (commit_id IS NULL AND origin ->> '$.head' IS NULL AND ended_ms IS NULL
+                            AND coalesce(origin ->> '$.short', $3) = $3
                             AND NOT EXISTS (SELECT 1 FROM jobs WHERE build = number AND plan IS NULL AND unmet > 0
                                                                      AND state = 'queued')))",
         )
