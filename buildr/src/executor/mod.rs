@@ -93,11 +93,11 @@ pub trait Executor: Send + Sync {
     async fn discard(&self, folder: &Path) -> Result<(), ExecutorError>;
 
     /// Copies all that lies in a folder into another, over what is there, also where containers have made folders in it
-    /// that this process may not write into.
+    /// that this process may not write into. What is needed for that is taken from one of these images, which are here.
     ///
     /// # Errors
     /// When it could not; some of it may be there then.
-    async fn bring(&self, _from: &Path, _into: &Path) -> Result<(), ExecutorError> {
+    async fn bring(&self, _from: &Path, _into: &Path, _images: &[&Image]) -> Result<(), ExecutorError> {
         Err(ExecutorError::Refused("what containers leave here is this process's own".to_owned()))
     }
 

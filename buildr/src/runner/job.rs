@@ -84,7 +84,7 @@ impl<'a> Job<'a> {
             sourced,
             environment: Environment::of(order, plan, sourced, rooms),
             secrets: Vault::of(order, rooms.secrets, plan),
-            places: Places::new(workspace.folder(), rooms.executor),
+            places: Places::new(workspace.folder(), rooms.executor, plan),
             sandbox,
             checkout,
             in_place,

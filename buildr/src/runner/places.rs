@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use protocol::Plan;
+use protocol::plan::Image;
+
 use crate::carry::CarryError;
 use crate::executor::{Executor, ExecutorError, MountOrder, Stop};
 use crate::folder;
@@ -34,13 +37,21 @@ pub(super) struct Places<'a> {
     /// Where a stage to come will find what it hands on, when that was made before its turn.
     hand_ahead: Mutex<Option<PathBuf>>,
     executor: &'a dyn Executor,
+    /// What its stages run in, each once.
+    images: Vec<&'a Image>,
 }
 
 impl<'a> Places<'a> {
-    pub(super) fn new(folder: &'a Path, executor: &'a dyn Executor) -> Self {
+    pub(super) fn new(folder: &'a Path, executor: &'a dyn Executor, plan: &'a Plan) -> Self {
+        let mut images = vec![&plan.image];
+        for image in plan.stages.iter().filter_map(|stage| stage.image.as_ref()) {
+            if !images.contains(&image) {
+                images.push(image);
+            }
+        }
         // Such a folder is there when a container stands ready that sees it.
         let hand_ahead = Mutex::new(Some(folder.join(HAND_AHEAD)).filter(|hand| hand.is_dir()));
-        Self { folder, made: AtomicU32::new(0), hand_ahead, executor }
+        Self { folder, made: AtomicU32::new(0), hand_ahead, executor, images }
     }
 
     /// The path of a folder that is not there yet.
@@ -104,12 +115,13 @@ impl<'a> Places<'a> {
         self.hand_ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Copies all that lies in a folder into a workspace, also where only a container may write.
+    /// Copies all that lies in a folder into a workspace, also where only a container may write. Its image is one of this
+    /// job's: another build's would have its hands in this one's files.
     ///
     /// # Errors
     /// When it could not.
     pub(super) async fn bring(&self, from: &Path, workspace: &Path) -> Result<(), ExecutorError> {
-        self.executor.bring(from, workspace).await
+        self.executor.bring(from, workspace, &self.images).await
     }
 
     /// Removes what is not needed any more. What stays goes with the job's folder.

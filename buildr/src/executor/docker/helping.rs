@@ -9,9 +9,11 @@ use std::time::Duration;
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
 use bollard::query_parameters::{CreateContainerOptions, StartContainerOptions, WaitContainerOptions};
 use futures_util::StreamExt as _;
+use protocol::plan::Image;
 
 use super::super::ExecutorError;
 use super::engine::Engine;
+use super::image;
 use super::machine::Machine;
 use super::removal;
 
@@ -85,16 +87,19 @@ impl Machine {
         Err(failed(first))
     }
 
-    /// Copies all that lies in a folder into another, as root.
-    pub(super) async fn bring(&self, from: &Path, into: &Path) -> Result<(), ExecutorError> {
+    /// Copies all that lies in a folder into another, as root, by what one of these images has.
+    pub(super) async fn bring(&self, from: &Path, into: &Path, images: &[&Image]) -> Result<(), ExecutorError> {
         let doing = format!("copy files into {} from within a container", into.display());
         let help = Help { doing, here: into, from: Some(from), script: COPY, argument: FROM.to_owned() };
-        for image in self.helping_images().await? {
-            if self.help(&help, &image).await {
+        for wanted in images {
+            if let Some(image) = image::as_it_is_here(&self.engine, wanted).await?
+                && self.help(&help, &image.id).await
+            {
                 return Ok(());
             }
         }
-        let source = io::Error::other("no image at hand has what is needed for it: sh, mkdir, rm, cp and chown");
+        let source =
+            io::Error::other("none of the job's images has what is needed for it: sh, mkdir, rm, cp and chown");
         Err(ExecutorError::Disk { doing: help.doing, source })
     }
 

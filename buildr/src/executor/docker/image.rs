@@ -125,6 +125,14 @@ pub(super) async fn at_hand(engine: &Engine, wanted: &plan::Image) -> Result<Opt
     }
 }
 
+/// An image as it is here, whether or not it is to be pulled.
+pub(super) async fn as_it_is_here(engine: &Engine, wanted: &plan::Image) -> Result<Option<Image>, ExecutorError> {
+    match reference(&wanted.name) {
+        Some(reference) => find(engine, wanted, &reference).await,
+        None => Ok(None),
+    }
+}
+
 /// Why an image is not there although it was pulled.
 fn missing(wanted: &plan::Image) -> String {
     match &wanted.platform {

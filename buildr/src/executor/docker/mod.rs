@@ -173,8 +173,8 @@ impl Executor for DockerExecutor {
         self.machine.discard(folder).await
     }
 
-    async fn bring(&self, from: &Path, into: &Path) -> Result<(), ExecutorError> {
-        self.machine.bring(from, into).await
+    async fn bring(&self, from: &Path, into: &Path, images: &[&Image]) -> Result<(), ExecutorError> {
+        self.machine.bring(from, into, images).await
     }
 
     async fn suits(&self, image: &Image, output: &Output, stop: &Stop) -> Result<Suits, ExecutorError> {
