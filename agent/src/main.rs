@@ -29,14 +29,14 @@ async fn run_program() -> ExitCode {
         Ok(cli) => cli,
         Err(LayersError::Flags(error)) => error.exit(),
         Err(error) => {
-            eprintln!("error: {error}");
+            telemetry::say(&format_args!("error: {error}"));
             return ExitCode::from(2);
         }
     };
     match begin(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            telemetry::say(&format_args!("error: {error:#}"));
             ExitCode::from(3)
         }
     }
@@ -73,16 +73,17 @@ async fn begin(cli: Cli) -> anyhow::Result<()> {
     ended.context("the agent stopped")
 }
 
-/// The first signal drains, the second cancels, the third ends the process where it stands.
+/// The first signal drains, the second cancels, the third ends the process where it stands. Done before it is said:
+/// who reads what is said may be gone, or take nothing.
 fn stop(shutdown: &Shutdown, step: Step) {
     match step {
         Step::Drain => {
-            tracing::info!("taking no more jobs; waiting for those that run (again: cancel them)");
             shutdown.drain.cancel();
+            tracing::info!("taking no more jobs; waiting for those that run (again: cancel them)");
         }
         Step::Cancel => {
-            tracing::warn!("cancelling the jobs that run (again: exit at once)");
             shutdown.cancel.cancel();
+            tracing::warn!("cancelling the jobs that run (again: exit at once)");
         }
         Step::Exit => tracing::error!("exiting at once; what is left behind is removed when this agent runs again"),
     }

@@ -144,6 +144,16 @@ fn a_reader_that_goes_away_is_no_error_of_logs() {
     assert_eq!(submit, (String::new(), String::new(), Some(3)));
 }
 
+/// As where the other end of a pipe is gone before this one, which panicked over each line that it logged.
+#[test]
+fn what_it_says_to_nobody_ends_nothing() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = buildr("http://127.0.0.1:1", &["builds"]);
+    command.env("BUILDR_LOG", "trace").stderr(writer);
+    assert_eq!(command.status().unwrap().code(), Some(3));
+}
+
 #[test]
 fn errors_go_to_stderr_with_what_to_do() {
     let output = buildr("http://127.0.0.1:1", &["status", "7"]).output().unwrap();

@@ -147,8 +147,9 @@ impl Stop {
         let (drain, cancel) = (stop.drain.clone(), stop.cancel.clone());
         let take = move |step| match step {
             Step::Drain => {
-                say(draining);
+                // Done before it is said: who reads what is said may be gone, or take nothing.
                 drain.cancel();
+                say(draining);
             }
             Step::Cancel => cancel.cancel(),
             Step::Exit => {}
@@ -160,10 +161,10 @@ impl Stop {
 }
 
 fn say(sentence: &str) {
-    eprintln!("buildr: {sentence}");
+    telemetry::say(&format_args!("buildr: {sentence}"));
 }
 
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
-    eprintln!("error: {error:#}");
+    telemetry::say(&format_args!("error: {error:#}"));
     ExitCode::from(code)
 }

@@ -1,7 +1,8 @@
 //! What a program says about itself: compact lines on stderr, filtered by BUILDR_LOG, else RUST_LOG. A build's
 //! output is never said here: that is data.
 
-use std::io;
+use std::fmt::Display;
+use std::io::{self, Write as _};
 
 use tracing_subscriber::EnvFilter;
 
@@ -20,8 +21,14 @@ pub fn init(default_filter: &str, color: Color) -> Result<(), ProcessError> {
     // It fails when a subscriber is there already: the first one stays.
     let subscriber =
         tracing_subscriber::fmt().compact().with_writer(io::stderr).with_ansi(ansi).with_env_filter(filter);
-    subscriber.try_init().ok();
+    // Where nobody reads stderr any more, that a line could not be written cannot be said there either: it would panic.
+    subscriber.log_internal_errors(false).try_init().ok();
     Ok(())
+}
+
+/// Says a sentence to who started the program. Where nobody reads it, the program goes on all the same.
+pub fn say(sentence: &impl Display) {
+    writeln!(io::stderr(), "{sentence}").ok();
 }
 
 fn filter(default: &str, variable: impl Fn(&'static str) -> Option<String>) -> Result<EnvFilter, ProcessError> {

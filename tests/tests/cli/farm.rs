@@ -347,6 +347,17 @@ async fn a_secret_is_kept_and_what_a_build_left_is_fetched() {
     place.nothing_is_left().await;
 }
 
+/// As where Ctrl-C ends the `tee` behind the farm first.
+#[tokio::test]
+async fn a_farm_whose_words_nobody_reads_ends_when_it_is_asked_to() {
+    let Some(place) = Place::with(GREETING).await else { return };
+    for signal in ["INT", "TERM"] {
+        let Farm { up, .. } = Farm::up(&place).await;
+        assert_eq!(up.end_unread(signal).await, Some(0));
+    }
+    place.nothing_is_left().await;
+}
+
 #[tokio::test]
 async fn tokens_are_made_and_what_each_did_is_noted() {
     let Some(place) = Place::with(GREETING).await else { return };

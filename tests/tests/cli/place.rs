@@ -360,8 +360,15 @@ impl Live {
     }
 
     pub(crate) async fn signal(&self, name: &str) {
-        let id = self.child.id().unwrap().to_string();
-        assert!(Command::new("kill").args(["-s", name, &id]).status().await.unwrap().success());
+        signal(&self.child, name).await;
+    }
+
+    /// Ends it with a signal when nobody reads what it prints any more, and gives its exit code.
+    pub(crate) async fn end_unread(self, name: &str) -> Option<i32> {
+        let Self { mut child, out, .. } = self;
+        drop(out);
+        signal(&child, name).await;
+        timeout(PATIENCE, child.wait()).await.expect("it ends in time").unwrap().code()
     }
 
     /// Waits for its end.
@@ -370,6 +377,11 @@ impl Live {
         let code = timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap().code();
         Ran { code, err: String::new(), out: self.seen }
     }
+}
+
+async fn signal(child: &Child, name: &str) {
+    let id = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-s", name, &id]).status().await.unwrap().success());
 }
 
 /// Runs a command to its end.
