@@ -93,6 +93,12 @@ async fn elsewhere_and_where_nothing_can_be_written() {
     place.run(&["run", "--out", out.to_str().unwrap()]).await.check(0, &[]);
     assert!(fs::read_to_string(out.join("logs/build.log")).unwrap().contains("made"));
     assert!(!place.project().join(".buildr-out").exists());
+    // The same again, but nothing is written over that no run made.
+    place.run(&["run", "--out", out.to_str().unwrap()]).await.check(0, &[]);
+    place.write("logs/own", "mine\n");
+    let tree = place.tree();
+    place.run(&["run", "--out", "."]).await.check(3, &["has other things in it"]).hides(&["build | made"]);
+    assert_eq!(place.tree(), tree);
     // A link that the repository brings leads nothing to another place.
     let precious = place.path("precious");
     fs::create_dir_all(precious.join("logs")).unwrap();

@@ -35,6 +35,12 @@ pub(in crate::cli) enum RunError {
     /// Another run writes there.
     #[error("another run writes {} now; wait for its end, or give this one another place with --out", .0.display())]
     Busy(PathBuf),
+    /// It was not a run that made what is there.
+    #[error(
+        "{} has other things in it than the results of a run, which would replace some of them; name an empty or a new folder with --out",
+        .0.display()
+    )]
+    Strange(PathBuf),
     /// There is no manifest to go by.
     #[error(transparent)]
     Manifest(ManifestError),

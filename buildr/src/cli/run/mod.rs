@@ -127,7 +127,8 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
 
-    /// Where to leave the output of every stage and the files that are kept [default: .buildr-out in the folder]
+    /// Where to leave the output of every stage and the files that are kept: a folder that is new, empty, or an earlier
+    /// run's [default: .buildr-out in the folder]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 

@@ -65,7 +65,8 @@ pub(in crate::cli) struct Args {
     #[arg(long, short, value_name = "N")]
     jobs: Option<NonZero<usize>>,
 
-    /// Where to leave the output of every stage and the files that are kept [default: .buildr-out in this folder]
+    /// Where to leave the output of every stage and the files that are kept: a folder that is new, empty, or an earlier
+    /// run's [default: .buildr-out in this folder]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 

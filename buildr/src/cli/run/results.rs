@@ -67,7 +67,7 @@ struct Earlier {
 /// what is written to any place.
 ///
 /// # Errors
-/// When the disk refuses, or another run writes to the one that was named.
+/// When the disk refuses, another run writes to the one that was named, or that has other things in it.
 pub(super) fn begin(out: Option<&Path>, tree: &Path, life: &Life) -> Result<(Record, Vec<Kept>), RunError> {
     let problem = |path: &Path| {
         let path = path.to_owned();
@@ -82,6 +82,9 @@ pub(super) fn begin(out: Option<&Path>, tree: &Path, life: &Life) -> Result<(Rec
             .ok_or_else(|| RunError::Busy(folder.to_owned()))
     };
     if let Some(out) = out {
+        if !Record::may_begin(out).map_err(problem(out))? {
+            return Err(RunError::Strange(out.to_owned()));
+        }
         return at(out);
     }
     let usual = tree.join(OUT);

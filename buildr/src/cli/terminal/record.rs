@@ -36,6 +36,19 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Whether a run may begin anew in this folder without the loss of anything else: it is missing or empty, or an
+    /// earlier run began there.
+    ///
+    /// # Errors
+    /// When it cannot be looked into.
+    pub(crate) fn may_begin(folder: &Path) -> io::Result<bool> {
+        match fs::read_dir(folder) {
+            Ok(mut entries) => Ok(folder.join(LOCK).is_file() || entries.next().transpose()?.is_none()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Begins anew in this folder, which is made; what an earlier run kept of its stages' files stays. `None` when
     /// another run writes there now.
     ///
@@ -50,8 +63,12 @@ impl Record {
         if lock.try_lock().is_err() {
             return Ok(None);
         }
-        // Git sees nothing of it, whatever the tree's own rules say.
-        fs::write(folder.join(IGNORED), "*\n")?;
+        // Git sees nothing of it, whatever the tree's own rules say; but for what somebody wrote there.
+        match OpenOptions::new().create_new(true).write(true).open(folder.join(IGNORED)) {
+            Ok(mut ignored) => ignored.write_all(b"*\n")?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
         for name in OF_ONE_RUN {
             remove(&folder.join(name))?;
         }
@@ -203,6 +220,22 @@ mod tests {
         let record = once_let_go("nobody writes to it any more", || Record::begin(&folder).unwrap());
         assert!(folder.join("artifacts").exists());
         assert!(!folder.join("logs").exists() && !record.folder().join("result.json").exists());
+    }
+
+    #[test]
+    fn a_folder_of_other_things_is_not_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("out");
+        assert!(Record::may_begin(&folder).unwrap());
+        fs::create_dir(&folder).unwrap();
+        assert!(Record::may_begin(&folder).unwrap());
+        fs::write(folder.join(".gitignore"), "target\n").unwrap();
+        assert!(!Record::may_begin(&folder).unwrap());
+        assert!(Record::may_begin(&folder.join(".gitignore")).is_err());
+        // Whoever has begun there may begin again, and what git is told stays.
+        Record::begin(&folder).unwrap().unwrap();
+        assert!(Record::may_begin(&folder).unwrap());
+        assert_eq!(fs::read_to_string(folder.join(".gitignore")).unwrap(), "target\n");
     }
 
     #[test]
