@@ -95,12 +95,19 @@ fn with_file(mut command: Command, file: &str, table: &Table) -> Result<Command,
     Ok(command)
 }
 
-/// A default from the file, for the flag wherever it is.
+/// A default from the file, for the flag wherever it is. Help does not show it: it may be a password.
 fn with_default(command: Command, key: &str, values: &[String]) -> Command {
-    let command = command.mut_args(|arg| match arg.get_action() {
-        _ if arg.get_id() != key => arg,
-        ArgAction::Append => arg.default_values(values.to_owned()),
-        _ => arg.default_value(values.first().cloned().unwrap_or_default()),
+    let command = command.mut_args(|arg| {
+        if arg.get_id() != key {
+            return arg;
+        }
+        // A switch shows none, and clap will not have it hidden.
+        let hidden = arg.get_action().takes_values();
+        let arg = match arg.get_action() {
+            ArgAction::Append => arg.default_values(values.to_owned()),
+            _ => arg.default_value(values.first().cloned().unwrap_or_default()),
+        };
+        arg.hide_default_value(hidden)
     });
     command.mut_subcommands(|subcommand| with_default(subcommand, key, values))
 }
@@ -156,6 +163,16 @@ mod tests {
             parse("slots = 3\nlabels = ['a']", &["--slots", "4", "--labels", "c"]).unwrap(),
             sample(4, false, &["c"])
         );
+    }
+
+    #[test]
+    fn help_does_not_show_what_the_file_says() {
+        let help =
+            parse("slots = 4711\nopen = true\nlabels = ['s3cret', 'hidden']", &["--help"]).unwrap_err().to_string();
+        assert!(help.contains("--labels"), "{help}");
+        for value in ["4711", "s3cret", "hidden"] {
+            assert!(!help.contains(value), "{help}");
+        }
     }
 
     #[test]
