@@ -1,12 +1,9 @@
 //! `buildr logs`: the output of a build, log after log, or as it comes.
 
-use std::io;
-
 use protocol::api::{AttemptView, BuildView};
 use protocol::{BuildNumber, JobKey, LogName};
 
 use super::globals::Globals;
-use super::look::Look;
 use super::stamps::Stamps;
 use super::watch::{Frame, Selection, Transcript, Watched, watch};
 use super::{CliError, exit, note};
@@ -33,7 +30,7 @@ pub(super) struct Args {
     /// Of this attempt; without it the last one, and with --follow all
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     attempt: Option<u32>,
-    /// The bytes alone, without a heading for each stage
+    /// The bytes alone and as they are, on a terminal too, without a heading for each stage
     #[arg(long)]
     raw: bool,
     /// Each line with the time at which it was printed
@@ -85,7 +82,7 @@ async fn print(
     let view =
         BuildView { attempts: view.attempts.iter().filter(|one| counts(one)).cloned().collect(), ..view.clone() };
     check(&view, &selection)?;
-    let mut transcript = Transcript::new(io::stdout(), Look::of_stdout(globals.color()), frame, selection.clone());
+    let mut transcript = Transcript::on_stdout(globals, frame, selection.clone());
     transcript.learn(&view);
     for attempt in &view.attempts {
         let of = (attempt.attempt, Some(attempt.job.as_str()));

@@ -1,13 +1,14 @@
 //! Shows a build while it runs: its output as it comes, under a heading for each log, and what becomes of it.
 
-use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, IsTerminal as _, Stdout, Write};
 
 use protocol::api::BuildView;
 use protocol::{BuildNumber, JobKey, LogName, Outcome};
 
 use super::globals::Globals;
 use super::look::{Look, Tone, clean, tone};
+use super::terminal::{Colors, Harmless};
 use super::{CliError, exit, note};
 use crate::client::{Farm, Followed};
 use crate::process::signals::Signals;
@@ -54,6 +55,8 @@ pub(super) struct Transcript<W> {
     jobs: BTreeMap<u32, String>,
     /// Whether the last line is still open.
     mid_line: bool,
+    /// What logs print, on its way to a terminal; nothing when it is for a program, or asked for as it is.
+    harmless: Option<HashMap<(u32, LogName), Harmless>>,
     /// What was last said of the build.
     said: String,
 }
@@ -68,7 +71,7 @@ pub(super) async fn watch(
 ) -> Result<Watched, CliError> {
     let mut signals = Signals::listen()?;
     let mut following = farm.follow(build);
-    let mut transcript = Transcript::new(io::stdout(), Look::of_stdout(globals.color()), frame, selection);
+    let mut transcript = Transcript::on_stdout(globals, frame, selection);
     let mut last = None;
     loop {
         let next = tokio::select! {
@@ -136,10 +139,19 @@ impl Selection {
     }
 }
 
+impl Transcript<Stdout> {
+    /// For who looks at stdout: on a terminal lines come whole, and without what would steer it.
+    pub(super) fn on_stdout(globals: &Globals, frame: Frame, selection: Selection) -> Self {
+        let look = Look::of_stdout(globals.color());
+        Self::new((io::stdout(), io::stdout().is_terminal()), look, frame, selection)
+    }
+}
+
 impl<W: Write> Transcript<W> {
-    pub(super) fn new(out: W, look: Look, frame: Frame, selection: Selection) -> Self {
+    fn new((out, is_terminal): (W, bool), look: Look, frame: Frame, selection: Selection) -> Self {
         let (current, jobs, said) = (None, BTreeMap::new(), String::new());
-        Self { out, look, frame, selection, current, jobs, mid_line: false, said }
+        let harmless = (is_terminal && frame != Frame::Raw).then(HashMap::new);
+        Self { out, look, frame, selection, current, jobs, mid_line: false, harmless, said }
     }
 
     /// Learns which job each attempt is of.
@@ -173,10 +185,19 @@ impl<W: Write> Transcript<W> {
             return Ok(());
         }
         self.heading(attempt, log)?;
-        self.out.write_all(bytes)?;
-        self.out.flush()?;
-        self.mid_line = !bytes.ends_with(b"\n");
-        Ok(())
+        match &mut self.harmless {
+            Some(logs) => {
+                let colors = if self.look.is_colored() { Colors::Pass } else { Colors::Drop };
+                for line in logs.entry((attempt, log.clone())).or_default().add(bytes, colors) {
+                    writeln!(self.out, "{line}")?;
+                }
+            }
+            None => {
+                self.out.write_all(bytes)?;
+                self.mid_line = !bytes.ends_with(b"\n");
+            }
+        }
+        self.out.flush()
     }
 
     /// The name of a log, where another was before.
@@ -222,6 +243,10 @@ impl<W: Write> Transcript<W> {
 
     /// Ends a line that was left open, but for raw bytes.
     pub(super) fn finish(&mut self) -> io::Result<()> {
+        let current = self.harmless.as_mut().zip(self.current.as_ref());
+        if let Some(line) = current.and_then(|(logs, current)| logs.get_mut(current)?.close()) {
+            writeln!(self.out, "{line}")?;
+        }
         if self.mid_line && self.frame != Frame::Raw {
             self.out.write_all(b"\n")?;
             self.mid_line = false;
@@ -261,7 +286,15 @@ mod tests {
     }
 
     fn written(frame: Frame, selection: Selection) -> String {
-        let mut transcript = Transcript::new(Vec::new(), Look::plain(None), frame, selection);
+        let to_a_program = written_on(false, frame, selection.clone());
+        // What steers no terminal looks the same on one, but for a line that is open.
+        let on_a_terminal = written_on(true, frame, selection);
+        assert_eq!(on_a_terminal, to_a_program);
+        to_a_program
+    }
+
+    fn written_on(is_terminal: bool, frame: Frame, selection: Selection) -> String {
+        let mut transcript = Transcript::new((Vec::new(), is_terminal), Look::plain(None), frame, selection);
         let (job, test) = (LogName::of_job(), "test".parse().unwrap());
         transcript.news(&view(Status::Queued, Some("waits for an agent"))).unwrap();
         transcript.news(&view(Status::Running, None)).unwrap();
@@ -287,6 +320,33 @@ mod tests {
     }
 
     #[test]
+    fn a_terminal_is_not_steered_by_a_build() {
+        let written = |is_terminal, look, frame| {
+            let mut transcript = Transcript::new((Vec::new(), is_terminal), look, frame, Selection::default());
+            let (build, test) = ("build".parse().unwrap(), "test".parse().unwrap());
+            for (log, bytes) in [
+                (&build, &b"\x1b[31mred\n10%\r99%\n\x1b]52;c;"[..]),
+                (&test, b"half\x1b[2J"),
+                (&build, b"ZXZpbA==\x07plain\x1b]0;title\x07"),
+            ] {
+                transcript.log(1, log, bytes).unwrap();
+            }
+            transcript.finish().unwrap();
+            String::from_utf8(transcript.out).unwrap()
+        };
+        let shown = written(true, Look::colored(), Frame::Headings);
+        let head = |log: &str| format!("\x1b[1m── {log}\x1b[0m\n");
+        let (build, test) = (head("build"), head("test"));
+        let red = "\x1b[31mred\x1b[0m\n\x1b[31m99%\x1b[0m\n";
+        assert_eq!(shown, format!("{build}{red}{test}half\n{build}plain\n"));
+        let plain = "── build\nred\n99%\n── test\nhalf\n── build\nplain\n";
+        assert_eq!(written(true, Look::plain(None), Frame::Headings), plain);
+        // For programs, and for who asks for the bytes, they are as they came.
+        assert!(written(false, Look::plain(None), Frame::Headings).contains("half\x1b[2J"));
+        assert!(written(true, Look::plain(None), Frame::Raw).contains("\x1b]52;c;half\x1b[2JZXZpbA"));
+    }
+
+    #[test]
     fn what_is_not_asked_for_is_not_shown() {
         let only = |log: Option<&str>, attempt| Selection {
             log: log.map(|log| log.parse().unwrap()),
@@ -306,7 +366,8 @@ mod tests {
         several.attempts.push(other);
         let written = |job: Option<&str>| {
             let selection = Selection { job: job.map(|job| job.parse().unwrap()), ..Selection::default() };
-            let mut transcript = Transcript::new(Vec::new(), Look::plain(None), Frame::Headings, selection);
+            let out = (Vec::new(), false);
+            let mut transcript = Transcript::new(out, Look::plain(None), Frame::Headings, selection);
             transcript.learn(&several);
             for attempt in [1, 2] {
                 transcript.log(attempt, &"test".parse().unwrap(), b"hello\n").unwrap();

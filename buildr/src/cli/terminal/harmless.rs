@@ -9,7 +9,7 @@ const MOST_COLOUR: usize = 64;
 
 /// One log on its way to a terminal.
 #[derive(Debug, Default)]
-pub(super) struct Harmless {
+pub(crate) struct Harmless {
     at: At,
     /// The line that is not over, without what would steer.
     line: Vec<u8>,
@@ -38,7 +38,7 @@ enum At {
 
 /// Whether colours pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Colors {
+pub(crate) enum Colors {
     /// They do.
     Pass,
     /// They are taken out too.
@@ -47,7 +47,7 @@ pub(super) enum Colors {
 
 impl Harmless {
     /// Takes what a log has printed, and gives the lines that it completes.
-    pub(super) fn add(&mut self, bytes: &[u8], colors: Colors) -> Vec<String> {
+    pub(crate) fn add(&mut self, bytes: &[u8], colors: Colors) -> Vec<String> {
         let mut lines = Vec::new();
         for &byte in bytes {
             match self.at {
@@ -70,13 +70,14 @@ impl Harmless {
         lines
     }
 
-    /// The line that is not over, as it stands.
-    pub(super) fn open(&self) -> Option<String> {
-        (!self.line.is_empty()).then(|| finished(&self.line))
+    /// The line that is not over, as it stands; none where it shows nothing.
+    pub(crate) fn open(&self) -> Option<String> {
+        let line = finished(&self.line);
+        (!console::strip_ansi_codes(&line).is_empty()).then_some(line)
     }
 
     /// Ends the line that is not over.
-    pub(super) fn close(&mut self) -> Option<String> {
+    pub(crate) fn close(&mut self) -> Option<String> {
         let line = self.open();
         self.line.clear();
         self.anew = false;

@@ -34,6 +34,7 @@ use plain::Plain;
 use verdict::Verdict;
 
 pub(crate) use account::{Account, StageAccount, State};
+pub(crate) use harmless::{Colors, Harmless};
 pub(crate) use header::Header;
 pub(crate) use record::{ARCHIVES, Record, file_name};
 pub(crate) use verdict::{Next, shown, size};
