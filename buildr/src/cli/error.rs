@@ -80,6 +80,12 @@ pub(super) enum CliError {
 }
 
 impl CliError {
+    /// The output takes no more while something goes on whose end was asked for: where nobody reads it any more, what
+    /// was asked for is not done.
+    pub(super) fn unseen(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe { Self::Unread } else { Self::Output(error) }
+    }
+
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage { .. } | Self::Run(RunError::Manifest(_)) | Self::Plan(_) | Self::Import(_) => exit::USAGE,
@@ -152,5 +158,7 @@ mod tests {
         check(CliError::Output(io::Error::other("disk full")), 3, "error: failed to write the output: disk full\n");
         check(CliError::Output(io::ErrorKind::BrokenPipe.into()), 0, "");
         check(CliError::Unread, 3, "");
+        check(CliError::unseen(io::ErrorKind::BrokenPipe.into()), 3, "");
+        check(CliError::unseen(io::Error::other("full")), 3, "error: failed to write the output: full\n");
     }
 }

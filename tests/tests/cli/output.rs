@@ -83,5 +83,10 @@ async fn a_reader_that_goes_away_ends_the_build() {
     drop(out);
     let ended = tokio::time::timeout(std::time::Duration::from_secs(60), child.wait()).await;
     assert_eq!(ended.expect("it ends").unwrap().code(), Some(3));
+    // Nor has anything been built for one that was gone before it began.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = place.buildr(&["run"]).stdout(writer).stderr(Stdio::null()).status().await.unwrap();
+    assert_eq!(ended.code(), Some(3));
     place.nothing_is_left().await;
 }

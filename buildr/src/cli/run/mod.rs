@@ -11,7 +11,7 @@ mod shell;
 mod aftermath;
 pub(super) mod repro;
 
-use std::io::{self, stdout};
+use std::io::stdout;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -173,7 +173,7 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
     let frame = if args.json { Frame::Json } else { frame() };
     let style = Style { frame, look: Look::of_stdout(globals.color()), verbose: args.verbose };
     let screen: Screen = Arc::new(Terminal::new(stdout(), style, record));
-    screen.header(&header).map_err(CliError::Output)?;
+    screen.header(&header).map_err(CliError::unseen)?;
     let build = Build {
         args: &args,
         tree: &tree,
@@ -325,11 +325,8 @@ fn over(
         Err(error) => screen.note(&format!("the results could not be left in their folder: {error}")),
     };
     let shown = told.and_then(|()| if timeline { screen.timeline() } else { Ok(()) });
-    match shown.and_then(|()| screen.summary(ending, &next(header))) {
-        // How the build ended is what was asked for, and nobody sees it.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(CliError::Unread),
-        written => written.map_err(CliError::Output)?,
-    }
+    // How the build ended is what was asked for.
+    shown.and_then(|()| screen.summary(ending, &next(header))).map_err(CliError::unseen)?;
     Ok(ending.outcome.exit_code())
 }
 

@@ -125,7 +125,7 @@ pub(in crate::cli) async fn run(args: Args, globals: &Globals) -> Result<u8, Cli
     };
     let screen: Screen = Arc::new(Terminal::new(stdout(), style, record));
     let header = header(&order, executor.version());
-    screen.header(&header).map_err(CliError::Output)?;
+    screen.header(&header).map_err(CliError::unseen)?;
     let checkouts = elsewhere::mirrors(false)?;
     let (executor, screen) = (&executor, &screen);
     let reproduced =
