@@ -78,9 +78,12 @@ impl Follower {
 
     async fn look(&mut self, seen: &Arc<Seen>) -> io::Result<()> {
         let Whole { view, logs, .. } = &seen.whole;
-        // The end of a build is shown behind its logs' bytes that were there by then.
+        let is_over = view.build.status.is_over();
+        let is_news = |shown: &Option<Arc<Seen>>| shown.as_ref().is_none_or(|shown| shown.steady != seen.steady);
+        // Which job an attempt is of is told before what it printed. The end of a build is shown behind its logs' bytes
+        // that were there by then.
         let mut behind = false;
-        if self.shown.is_none() {
+        if self.shown.is_none() || !is_over && is_news(&self.shown) {
             self.show(seen);
         }
         for (attempt, mark) in logs {
@@ -89,10 +92,10 @@ impl Follower {
         if behind {
             return Ok(());
         }
-        if self.shown.as_ref().is_none_or(|shown| shown.steady != seen.steady) {
+        if is_news(&self.shown) {
             self.show(seen);
         }
-        if view.build.status.is_over() && logs.iter().all(|(_, mark)| mark.is_settled()) {
+        if is_over && logs.iter().all(|(_, mark)| mark.is_settled()) {
             self.lines.push_back(line(&Follow::End)?);
             self.over = true;
         }
@@ -251,4 +254,43 @@ pub(super) async fn times(web: &Web, mark: &LogMark) -> io::Result<Vec<(u64, u64
 /// The last bytes of a log, at most `most`.
 pub(super) async fn tail(web: &Web, mark: &LogMark, most: u64) -> io::Result<Bytes> {
     read(web, &mark.place, mark.bytes.saturating_sub(most), most.min(mark.bytes)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::tempdir;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::testing::{Farm, soon};
+    use crate::web::access::{self, Access};
+
+    /// Who follows one job knows by the view which logs are of it.
+    #[tokio::test]
+    async fn an_attempt_is_told_before_what_it_printed() {
+        let folder = tempdir().unwrap();
+        let farm = Farm::start(&folder).await;
+        let agent = farm.agent("a1").await;
+        let number = farm.submit().await;
+        let (recorder, _writer) = access::recorder();
+        let access = Access::new(&farm.desk.config, farm.address, "x".repeat(64), recorder).unwrap();
+        let web = Arc::new(Web::new(farm.desk.clone(), access, CancellationToken::new()));
+        let mut follower = Follower::new(web, number);
+        let mut next = async || {
+            loop {
+                let line = soon("a line", follower.next()).await.unwrap().unwrap();
+                if line.len() > 1 {
+                    break serde_json::from_slice::<Follow>(&line).unwrap();
+                }
+            }
+        };
+        assert!(matches!(next().await, Follow::Build { view } if view.attempts.is_empty()));
+        let (claimed, _) = agent.work(&farm).await;
+        agent.log(claimed.claim, "test", 0, "one").await;
+        agent.hear_kept(claimed.claim).await;
+        // Both are there when it looks again.
+        assert!(matches!(next().await, Follow::Build { view } if view.attempts.len() == 1));
+        assert!(matches!(next().await, Follow::Log { attempt: 1, .. }));
+        farm.stop().await;
+    }
 }
