@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::place::{Place, Ran};
+use crate::place::{Place, Ran, to_the_end};
 
 const THREE: &str = "\
 image: IMAGE
@@ -233,6 +233,11 @@ async fn what_runs_keep_can_be_removed() {
     let kept = place.path("cache/buildr/run/kept");
     let workspace = fs::read_dir(&kept).unwrap().next().unwrap().unwrap().path();
     assert_eq!(fs::read_to_string(workspace.join("file")).unwrap(), "made\n");
+    // As it is pasted, but here is no terminal.
+    let line = ran.out.lines().find_map(|line| Some(line.split_once("look into it with: ")?.1)).unwrap();
+    let mut look = place.command("sh");
+    look.args(["-c", &format!("{} -c 'cat file'", line.replace(" -it ", " "))]);
+    to_the_end(look).await.check(0, &["made\n"]);
     assert_eq!(place.remove_images().await, 1, "its container, as an image");
     place.nothing_is_left().await;
 }

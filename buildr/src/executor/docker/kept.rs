@@ -52,15 +52,6 @@ pub struct KeptStage {
     began_in: String,
 }
 
-impl KeptStage {
-    /// The command by which a person looks into it later. The environment of the build is not in it.
-    #[must_use]
-    pub fn command(&self) -> String {
-        let Self { image, folder, mount, .. } = self;
-        format!("docker run --rm -it -v {}:{mount} -w {mount} {image} sh", folder.display())
-    }
-}
-
 /// A person's terminal.
 pub struct ShellTerminal {
     /// What is typed. The terminal is raw: the container's own makes lines of it.
