@@ -69,6 +69,9 @@ struct Course<'a> {
     /// Of each job that began.
     stops: Vec<Stop>,
     asked: Vec<bool>,
+    /// Whether a person has a question before them. They are asked one after the other, and the time that a gate waits
+    /// begins with its question.
+    asking: bool,
     inputs: Vec<Vec<Variable>>,
     left: Vec<Left>,
     endings: Vec<Option<Ending>>,
@@ -86,6 +89,7 @@ pub(super) async fn carry_out(build: &Build<'_>, jobs: &[PlannedJob], plan: &Bui
         members: jobs.iter().map(Member::planned).collect(),
         stops: jobs.iter().map(|job| if job.finally { Stop::new() } else { build.stop.part() }).collect(),
         asked: vec![false; count],
+        asking: false,
         inputs: vec![Vec::new(); count],
         left: (0..count).map(|_| Left::default()).collect(),
         endings: vec![None; count],
@@ -173,11 +177,12 @@ impl<'a> Course<'a> {
         }
         match course::turn(&self.members, place) {
             Turn::Never(reason) => self.pass_over(place, &reason),
-            Turn::Gate if !self.asked[place] => match self.build.ways.gatekeeper.place(job) {
+            Turn::Gate if !self.asked[place] && !self.asking => match self.build.ways.gatekeeper.place(job) {
                 // Nobody is asked about what is not done here anyway.
                 Place::Nowhere(reason) => self.leave_out(place, &reason),
                 Place::Here | Place::Instead(_) | Place::IfItRuns(..) => {
                     self.asked[place] = true;
+                    self.asking = true;
                     waiting.push(Box::pin(ask(self.build, job, place)));
                     false
                 }
@@ -235,6 +240,7 @@ impl<'a> Course<'a> {
     }
 
     fn answered(&mut self, place: usize, answer: Answer) {
+        self.asking = false;
         if !matches!(self.members[place].at, At::Waiting { .. }) {
             return;
         }

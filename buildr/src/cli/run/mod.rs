@@ -295,6 +295,7 @@ impl Build<'_> {
             no_cache: args.no_cache,
             can_ask: can_ask() && !args.json,
             selected: Mutex::new(Selected::default()),
+            typing: tokio::sync::Mutex::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use protocol::plan::{BuildPlan, CachePolicy, Gate, GateInput, Kept};
 use protocol::{PlannedJob, StageName, Variable};
+use tokio::task::JoinHandle;
 
 use super::super::error::CliError;
 use super::super::look::clean;
@@ -39,6 +40,33 @@ pub(super) struct Owner<'a> {
     pub(super) can_ask: bool,
     /// What came of the selection.
     pub(super) selected: Mutex<Selected>,
+    /// The line that they type. Who asks holds it until all is answered.
+    pub(super) typing: tokio::sync::Mutex<Typing>,
+}
+
+/// The line that is being typed. It cannot be given up, and whoever asks next gets it.
+#[derive(Default)]
+pub(super) struct Typing(Option<JoinHandle<Option<String>>>);
+
+impl Typing {
+    /// Forgets a line that was typed when nobody asked any more.
+    fn forget(&mut self) {
+        self.0.take_if(|read| read.is_finished());
+    }
+
+    /// One line; none at the end of the input. Dropped while it waits, it loses none. Nothing is read unless somebody
+    /// asks: a shell may want it.
+    async fn line(&mut self, read: fn() -> Option<String>) -> Option<String> {
+        // Nobody waits for a read that goes on when the build was cancelled.
+        let line = self.0.get_or_insert_with(|| tokio::task::spawn_blocking(read)).await;
+        self.0 = None;
+        line.ok()?.map(|line| line.trim().to_owned())
+    }
+}
+
+fn read_line() -> Option<String> {
+    let mut line = String::new();
+    stdin().read_line(&mut line).ok().filter(|bytes| *bytes > 0).map(|_| line)
 }
 
 /// Whether somebody sits here who can read a question and answer it.
@@ -112,13 +140,15 @@ impl Owner<'_> {
             format!(" (on a farm only {} may)", gate.allow.join(", "))
         };
         let no = || Answer::Skip("you said no".to_owned());
-        match self.line(&format!("{}{} [y/N] ", clean(&question), clean(&allowed))).await {
+        let typing = &mut *self.typing.lock().await;
+        typing.forget();
+        match self.line(typing, &format!("{}{} [y/N] ", clean(&question), clean(&allowed))).await {
             Some(answer) if matches!(answer.to_lowercase().as_str(), "y" | "yes") => {}
             _ => return no(),
         }
         let mut values = Vec::new();
         for input in &gate.inputs {
-            match self.value(input).await {
+            match self.value(typing, input).await {
                 Some(value) => values.push(Variable::new(&*input.name, value)),
                 None => return no(),
             }
@@ -127,7 +157,7 @@ impl Owner<'_> {
     }
 
     /// Asks for an input until the answer fits; none when the input ends.
-    async fn value(&self, input: &GateInput) -> Option<String> {
+    async fn value(&self, typing: &mut Typing, input: &GateInput) -> Option<String> {
         if let Ok(given) = self.given(input)
             && self.inputs.iter().any(|known| known.name == input.name)
         {
@@ -144,7 +174,7 @@ impl Owner<'_> {
             question = format!("{question} [{}]", clean(default));
         }
         loop {
-            let answer = self.line(&format!("{question} ")).await?;
+            let answer = self.line(typing, &format!("{question} ")).await?;
             let value = if answer.is_empty() { input.default.clone().unwrap_or_default() } else { answer };
             match fits(input, &value) {
                 Ok(()) if !value.is_empty() || input.default.is_some() => return Some(value),
@@ -155,14 +185,9 @@ impl Owner<'_> {
     }
 
     /// One line that the person types; none at the end of the input.
-    async fn line(&self, question: &str) -> Option<String> {
+    async fn line(&self, typing: &mut Typing, question: &str) -> Option<String> {
         let _asking = self.screen.ask(question).ok()?;
-        // Nobody waits for a read that goes on when the build was cancelled.
-        let read = tokio::task::spawn_blocking(|| {
-            let mut line = String::new();
-            stdin().read_line(&mut line).ok().filter(|bytes| *bytes > 0).map(|_| line)
-        });
-        read.await.ok()?.map(|line| line.trim().to_owned())
+        typing.line(read_line).await
     }
 }
 
@@ -227,6 +252,8 @@ fn sentence(error: &CliError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -236,6 +263,34 @@ mod tests {
         input.choices = vec!["eu".to_owned(), "us".to_owned()];
         assert_eq!(fits(&input, "us"), Ok(()));
         assert_eq!(fits(&input, "mars").unwrap_err(), "REGION is one of eu, us, not \"mars\"");
+    }
+
+    #[tokio::test]
+    async fn what_is_typed_late_is_the_answer_to_what_is_asked_then() {
+        use std::sync::mpsc::{Receiver, Sender, channel};
+        static TYPED: Mutex<Option<Receiver<&str>>> = Mutex::new(None);
+        fn typed() -> Option<String> {
+            TYPED.lock().unwrap().as_ref().unwrap().recv().ok().map(str::to_owned)
+        }
+        let (keys, receiver): (Sender<&str>, _) = channel();
+        *TYPED.lock().unwrap() = Some(receiver);
+        let mut typing = Typing::default();
+        // The time of the first is over before anything is typed.
+        assert!(tokio::time::timeout(Duration::from_millis(10), typing.line(typed)).await.is_err());
+        typing.forget();
+        keys.send("y\n").unwrap();
+        assert_eq!(typing.line(typed).await.as_deref(), Some("y"));
+        // What comes when nobody asks is no answer to the next.
+        assert!(tokio::time::timeout(Duration::from_millis(10), typing.line(typed)).await.is_err());
+        keys.send("y\n").unwrap();
+        while !typing.0.as_ref().unwrap().is_finished() {
+            tokio::task::yield_now().await;
+        }
+        typing.forget();
+        keys.send("n\n").unwrap();
+        assert_eq!(typing.line(typed).await.as_deref(), Some("n"));
+        drop(keys);
+        assert_eq!(typing.line(typed).await, None);
     }
 
     #[test]

@@ -26,6 +26,8 @@ struct People {
     build: BuildPlan,
     opens: bool,
     insists_on: &'static str,
+    /// Whether a question is before them.
+    asked: Mutex<bool>,
 }
 
 #[async_trait]
@@ -39,6 +41,9 @@ impl Gatekeeper for People {
     }
 
     async fn answer(&self, _job: &PlannedJob, _gate: &Gate) -> Answer {
+        assert!(!std::mem::replace(&mut *self.asked.lock().unwrap(), true), "one question after the other");
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        *self.asked.lock().unwrap() = false;
         match self.opens {
             true => Answer::Open(vec![Variable::new("REGION", "eu")]),
             false => Answer::Skip("you said no".to_owned()),
@@ -167,7 +172,8 @@ async fn build_so(jobs: Vec<PlannedJob>, how: How) -> Ran {
         stop: &stop,
         cancel_at: how.cancel_at,
     };
-    let people = People { jobs, build: how.plan, opens: how.opens, insists_on: how.insists_on };
+    let people =
+        People { jobs, build: how.plan, opens: how.opens, insists_on: how.insists_on, asked: Mutex::default() };
     let ways = Ways { jobs: how.at_once, gatekeeper: &people };
     let ending = run_build(&ground.order, &rooms, &ways, &heard, &stop).await;
     assert_eq!(std::fs::read_dir(work.path()).unwrap().count(), 0, "all workspaces are gone");
@@ -259,6 +265,18 @@ async fn gates_are_asked_and_their_answers_arrive() {
     build(jobs())
         .await
         .check("passed", "after skipped: it needs deploy, which was skipped, deploy skipped: you said no, test passed");
+}
+
+/// The time of a gate begins with its question, which nobody sees while another is before them.
+#[tokio::test]
+async fn gates_that_wait_together_are_asked_one_after_the_other() {
+    let gated = |name| PlannedJob {
+        gate: Some(Gate { timeout_ms: Some(100), ..Gate::default() }),
+        ..job(name, &[], &["env REGION"])
+    };
+    let jobs = vec![gated("a"), gated("b"), gated("c")];
+    let ran = build_so(jobs, How { opens: true, ..How::default() }).await;
+    ran.check("passed", "a passed, b passed, c passed");
 }
 
 #[tokio::test]
