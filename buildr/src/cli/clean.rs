@@ -16,7 +16,8 @@ use crate::process::folders;
 
 /// Remove what runs keep for later ones: caches, prepared images, what --keep left
 ///
-/// The next run makes it again. What an agent of this machine keeps is its own and stays.
+/// The next run makes it again. What an agent of this machine keeps is its own and stays. While a run goes on, only
+/// images are removed: the run may be using the rest.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Only show what would be removed, and how large it is
@@ -31,8 +32,7 @@ const FOLDERS: [(&str, &str); 3] =
 /// Removes, or shows.
 pub(super) async fn run(args: &Args, globals: &Globals) -> Result<u8, CliError> {
     let home = folders::cache("run")?;
-    let there: Vec<(PathBuf, &str)> =
-        FOLDERS.iter().map(|(name, what)| (home.join(name), *what)).filter(|(path, _)| path.exists()).collect();
+    let there = folders_of(&home);
     let executor = DockerExecutor::connect(ContainerArgs::default().docker("clean", BootId::fresh())).await;
     let images = match &executor {
         Ok(executor) => {
@@ -70,6 +70,18 @@ pub(super) async fn run(args: &Args, globals: &Globals) -> Result<u8, CliError> 
     };
     say(&text)?;
     Ok(super::exit::DONE)
+}
+
+/// The folders that may go. While a run goes on that is none: it reads and writes there.
+fn folders_of(home: &Path) -> Vec<(PathBuf, &'static str)> {
+    let all = FOLDERS.iter().map(|(name, what)| (home.join(name), *what));
+    let there: Vec<(PathBuf, &str)> = all.filter(|(path, _)| path.exists()).collect();
+    if there.is_empty() || !super::run::one_goes_on(home) {
+        return there;
+    }
+    let names: Vec<&str> = there.iter().map(|(_, what)| *what).collect();
+    note(&format!("a run goes on and may be using them, so these stay: {}", names.join(", ")));
+    Vec::new()
 }
 
 /// Whether a run made it. What an agent of this machine made is the agent's, and so is what an older version made that

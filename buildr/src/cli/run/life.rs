@@ -28,6 +28,30 @@ pub(in crate::cli) fn is_of_a_run(owner: &str) -> bool {
     owner.strip_prefix(OWNER).is_some_and(|boot| boot.parse::<BootId>().is_ok())
 }
 
+/// Whether a run goes on that began in this folder.
+pub(in crate::cli) fn one_goes_on(folder: &Path) -> bool {
+    lives(&folder.join("lives")).is_ok_and(|lives| lives.iter().any(|(path, _)| !is_dead(path)))
+}
+
+/// The runs of which something is there, living or dead.
+fn lives(folder: &Path) -> std::io::Result<Vec<(PathBuf, BootId)>> {
+    let mut lives = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let boot = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+        lives.extend(boot.map(|boot| (path, boot)));
+    }
+    Ok(lives)
+}
+
+/// Whether nobody holds its lock; where that cannot be told, it lives. One that is gone meanwhile has cleaned up.
+fn is_dead(path: &Path) -> bool {
+    match File::open(path) {
+        Ok(lock) => lock.try_lock().is_ok(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
 impl Life {
     /// Begins one, in this program's own folder.
     pub(super) fn begin(folder: &Path) -> Result<Self, RunError> {

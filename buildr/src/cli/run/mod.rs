@@ -45,7 +45,7 @@ use screen::{Screen, frame, hear_signals, tick};
 use selection::{Selected, SelectionArgs};
 
 pub(super) use error::RunError;
-pub(super) use life::is_of_a_run;
+pub(super) use life::{is_of_a_run, one_goes_on};
 
 /// How large the caches of this machine's runs may become together.
 const CACHE_BYTES: u64 = 20 << 30;
