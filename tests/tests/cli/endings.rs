@@ -122,6 +122,25 @@ async fn the_next_run_removes_what_a_killed_one_left() {
 }
 
 #[tokio::test]
+async fn what_a_killed_one_left_elsewhere_is_removed_too() {
+    let Some(place) = Place::with("image: IMAGE\nbuild:\n  script: [echo running, sleep 600]\n").await else { return };
+    let other = place.path("other");
+    let mut killed = place.start(&["run", "--work-dir", other.to_str().unwrap()]);
+    killed.until("build | running").await;
+    // Whoever cleans up meanwhile takes nothing from under it.
+    fs::create_dir_all(place.path("cache/buildr/run/caches")).unwrap();
+    let cleaned = place.run(&["clean", "--dry-run"]).await;
+    cleaned.check(0, &["a run goes on and may be using them, so these stay: caches of stages"]);
+    killed.signal("KILL").await;
+    killed.end().await;
+    assert_ne!(fs::read_dir(&other).unwrap().count(), 0);
+    place.write(".buildr.yml", format!("image: {}\nbuild:\n  script: 'true'\n", image()));
+    place.run(&["run"]).await.check(0, &[]);
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 0);
+    place.nothing_is_left().await;
+}
+
+#[tokio::test]
 async fn a_third_interrupt_ends_where_nobody_takes_the_output() {
     let Some(place) = Place::with("image: IMAGE\nbuild:\n  script: while echo more; do :; done\n").await else {
         return;

@@ -1,6 +1,9 @@
 //! One life of `buildr run`, by which what it makes is known, and what dead ones have left.
 
+use std::ffi::OsString;
 use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use protocol::BootId;
@@ -17,7 +20,16 @@ pub(super) struct Life {
     pub(super) folder: PathBuf,
     /// Which life it is.
     pub(super) boot: BootId,
-    _lock: File,
+    /// Held as long as it lives. In it stands the folder of its workspaces.
+    lock: File,
+}
+
+/// One that died without cleaning up.
+struct Dead {
+    path: PathBuf,
+    boot: BootId,
+    /// Where its workspaces were, unless it died before it knew.
+    work: Option<PathBuf>,
 }
 
 const OWNER: &str = "run-";
@@ -67,7 +79,7 @@ impl Life {
         let lock = File::create(&making).map_err(problem("write", &making))?;
         lock.lock().map_err(problem("lock", &making))?;
         std::fs::rename(&making, &path).map_err(problem("write", &path))?;
-        Ok(Self { folder: folder.to_owned(), boot, _lock: lock })
+        Ok(Self { folder: folder.to_owned(), boot, lock })
     }
 
     /// What everything that this run makes is labelled with.
@@ -75,38 +87,57 @@ impl Life {
         format!("{OWNER}{}", self.boot)
     }
 
+    /// Writes down where its workspaces are, for whoever finds it dead.
+    fn works_in(&self, work: &Path) -> Result<(), RunError> {
+        let problem = |source| RunError::Disk { doing: "write", path: self.path(), source };
+        (&self.lock).write_all(work.as_os_str().as_bytes()).map_err(problem)
+    }
+
     /// The runs that died without cleaning up.
-    fn dead(&self) -> Result<Vec<(PathBuf, BootId)>, RunError> {
-        let lives = self.folder.join("lives");
-        let problem = |source| RunError::Disk { doing: "look through", path: lives.clone(), source };
+    fn dead(&self) -> Result<Vec<Dead>, RunError> {
+        let folder = self.folder.join("lives");
+        let problem = |source| RunError::Disk { doing: "look through", path: folder.clone(), source };
         let mut dead = Vec::new();
-        for entry in std::fs::read_dir(&lives).map_err(problem)? {
-            let path = entry.map_err(problem)?.path();
-            let Some(boot) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok()) else {
+        for (path, boot) in lives(&folder).map_err(problem)? {
+            if boot == self.boot || !path.exists() || !is_dead(&path) {
                 continue;
-            };
-            if boot != self.boot && File::open(&path).is_ok_and(|lock| lock.try_lock().is_ok()) {
-                dead.push((path, boot));
             }
+            let work = std::fs::read(&path).unwrap_or_default();
+            let work = (!work.is_empty()).then(|| PathBuf::from(OsString::from_vec(work)));
+            dead.push(Dead { path, boot, work });
         }
         Ok(dead)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join("lives").join(self.boot.to_string())
     }
 }
 
 impl Drop for Life {
     fn drop(&mut self) {
         // What stays is found dead by the next run.
-        std::fs::remove_file(self.folder.join("lives").join(self.boot.to_string())).ok();
+        std::fs::remove_file(self.path()).ok();
     }
 }
 
-/// Removes what runs that were killed have left.
+/// Removes what runs that were killed have left, wherever their workspaces were; and writes down where those of this
+/// one are.
 pub(super) async fn sweep(life: &Life, work: &WorkFolder, containers: &ContainerArgs) -> Result<(), RunError> {
+    life.works_in(work.path())?;
     let mut swept = false;
-    for (path, boot) in life.dead()? {
+    for Dead { path, boot, work: other } in life.dead()? {
         let theirs = DockerExecutor::connect(containers.docker(&format!("{OWNER}{boot}"), life.boot)).await?;
         theirs.sweep().await?;
         work.sweep(&theirs).await?;
+        // What is not there any more has nothing left in it.
+        if let Some(other) = other.filter(|other| other != work.path() && other.is_dir())
+            && let Err(error) = sweep_other(&other, &theirs).await
+        {
+            // This run has another one.
+            tracing::warn!(%error, folder = %other.display(), "what an earlier run left could not be removed");
+            continue;
+        }
         std::fs::remove_file(path).ok();
         swept = true;
     }
@@ -114,4 +145,35 @@ pub(super) async fn sweep(life: &Life, work: &WorkFolder, containers: &Container
         tracing::info!("removed what earlier runs had left");
     }
     Ok(())
+}
+
+async fn sweep_other(work: &Path, theirs: &DockerExecutor) -> Result<(), RunError> {
+    WorkFolder::at(work)?.sweep(theirs).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::folder::testing::once_let_go;
+
+    #[test]
+    fn a_dead_one_says_where_it_worked_and_a_living_one_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!one_goes_on(folder.path()));
+        let killed = Life::begin(folder.path()).unwrap();
+        killed.works_in(Path::new("/srv/work")).unwrap();
+        let path = killed.path();
+        assert!(one_goes_on(folder.path()));
+        let life = Life::begin(folder.path()).unwrap();
+        assert!(life.dead().unwrap().is_empty());
+        // Killed, it removes nothing.
+        let kept = std::fs::read(&path).unwrap();
+        drop(killed);
+        std::fs::write(&path, kept).unwrap();
+        let dead = once_let_go("its lock is free", || life.dead().unwrap().pop());
+        assert_eq!((dead.path, dead.work.as_deref()), (path, Some(Path::new("/srv/work"))));
+        drop(life);
+        once_let_go("only a dead one is there", || (!one_goes_on(folder.path())).then_some(()));
+    }
 }
