@@ -53,7 +53,7 @@ impl Harmless {
             match self.at {
                 At::Text => self.text(byte, &mut lines),
                 At::Escape => self.escape(byte),
-                At::Control => self.control(byte, colors),
+                At::Control => self.control(byte, colors, &mut lines),
                 At::Message => match byte {
                     0x07 => self.at = At::Text,
                     0x1b => self.at = At::MessageEscape,
@@ -95,12 +95,18 @@ impl Harmless {
                     self.line.extend_from_slice(self.color.as_bytes());
                     self.anew = false;
                 }
+                self.bound(byte & 0xc0 != 0x80, lines);
                 self.line.push(byte);
-                if self.line.len() >= LONGEST && byte < 0x80 {
-                    lines.push(self.end_line());
-                }
             }
             _ => {}
+        }
+    }
+
+    /// Ends a line that has become too long, where it can: no character is taken apart, but for bytes that are none.
+    fn bound(&mut self, between_characters: bool, lines: &mut Vec<String>) {
+        const LONGEST_CHARACTER: usize = 4;
+        if self.line.len() >= LONGEST && (between_characters || self.line.len() >= LONGEST + LONGEST_CHARACTER) {
+            lines.push(self.end_line());
         }
     }
 
@@ -125,7 +131,7 @@ impl Harmless {
         };
     }
 
-    fn control(&mut self, byte: u8, colors: Colors) {
+    fn control(&mut self, byte: u8, colors: Colors, lines: &mut Vec<String>) {
         match byte {
             0x20..=0x3f => {
                 if self.sequence.len() < MOST_COLOUR {
@@ -133,17 +139,18 @@ impl Harmless {
                 }
                 return;
             }
-            b'm' if colors == Colors::Pass => self.paint(),
+            b'm' if colors == Colors::Pass => self.paint(lines),
             _ => {}
         }
         self.at = At::Text;
     }
 
-    fn paint(&mut self) {
+    fn paint(&mut self, lines: &mut Vec<String>) {
         let plain = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b';' | b':');
         if self.sequence.len() >= MOST_COLOUR || !self.sequence.iter().all(plain) {
             return;
         }
+        self.bound(true, lines);
         let sequence = format!("\x1b[{}m", String::from_utf8_lossy(&self.sequence));
         if matches!(self.sequence.as_slice(), b"" | b"0" | b"00") {
             self.color.clear();
@@ -226,5 +233,14 @@ mod tests {
     fn a_line_without_end_is_shown_in_pieces() {
         let lines = shown(Colors::Drop, &["x".repeat(LONGEST * 2 + 1).as_str()]);
         assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [LONGEST, LONGEST, 1]);
+        // Nor is it kept where no byte is ASCII, where none begins a character, or where there are colours alone.
+        for (bytes, colors) in
+            [("ü".as_bytes(), Colors::Drop), (&b"\x80"[..], Colors::Drop), (&b"\x1b[1m"[..], Colors::Pass)]
+        {
+            let mut harmless = Harmless::default();
+            let lines = harmless.add(&bytes.repeat(LONGEST * 2), colors);
+            assert!(!lines.is_empty() && harmless.line.len() <= LONGEST + MOST_COLOUR, "{bytes:?}: {}", lines.len());
+            assert!(bytes != "ü".as_bytes() || lines.iter().all(|line| line.chars().all(|c| c == 'ü')));
+        }
     }
 }
