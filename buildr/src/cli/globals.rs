@@ -1,5 +1,7 @@
 //! What every command takes: which farm, with which token, and whether in colour.
 
+use std::ffi::OsStr;
+
 use protocol::api::DEFAULT_SERVER;
 use url::Url;
 
@@ -12,7 +14,7 @@ use crate::process::folders;
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Globals {
     /// The farm's address
-    #[arg(long, global = true, display_order = 901, env = "BUILDR_SERVER", value_name = "URL", default_value = DEFAULT_SERVER, value_parser = server, hide_env_values = true)]
+    #[arg(long, global = true, display_order = 901, env = SERVER, value_name = "URL", default_value = DEFAULT_SERVER, value_parser = server, hide_env_values = true)]
     server: Url,
     /// The farm's token, to begin and end builds; on its own machine, who started the farm needs none
     #[arg(long, global = true, display_order = 902, env = "BUILDR_TOKEN", hide_env_values = true)]
@@ -64,27 +66,46 @@ impl Globals {
         }
     }
 
+    /// The farm's address, unless it is meant where nothing is said. The usual one is said where the environment has
+    /// another.
+    fn said_server(&self) -> Option<&str> {
+        let own = self.server.as_str().trim_end_matches('/');
+        let here = std::env::var_os(SERVER);
+        said(own, here.as_deref().and_then(OsStr::to_str)).then_some(own)
+    }
+
     /// A command for the same farm, as a person would type it.
     pub(super) fn command(&self, words: &str) -> String {
-        let server = self.server.as_str().trim_end_matches('/');
-        if server == DEFAULT_SERVER { format!("buildr {words}") } else { format!("buildr {words} --server {server}") }
+        match self.said_server() {
+            None => format!("buildr {words}"),
+            Some(server) => format!("buildr {words} --server {server}"),
+        }
     }
 
     /// What was said before another program's name, as the environment by which it is told.
     pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
         let mut environment = Vec::new();
-        let server = self.server.as_str().trim_end_matches('/');
-        if server != DEFAULT_SERVER {
-            environment.push(("BUILDR_SERVER", server.to_owned()));
-        }
+        environment.extend(self.said_server().map(|server| (SERVER, server.to_owned())));
         environment.extend(self.token.clone().map(|token| ("BUILDR_TOKEN", token)));
         match self.color() {
             Color::Auto => {}
-            Color::Always => environment.push(("CLICOLOR_FORCE", "1".to_owned())),
+            // An empty NO_COLOR says nothing, and one that is there would win.
+            Color::Always => {
+                environment.extend([("CLICOLOR_FORCE", "1".to_owned()), ("NO_COLOR", String::new())]);
+            }
             Color::Never => environment.push(("NO_COLOR", "1".to_owned())),
         }
         environment
     }
+}
+
+/// The variable that names a farm.
+const SERVER: &str = "BUILDR_SERVER";
+
+/// Whether a farm has to be named, where the environment names this one.
+fn said(own: &str, environment: Option<&str>) -> bool {
+    let named = environment.filter(|named| !named.is_empty()).map(|named| named.trim_end_matches('/'));
+    own != DEFAULT_SERVER || named.is_some_and(|named| named != DEFAULT_SERVER)
 }
 
 /// Who types this, for those who look at what was asked for: `ada@laptop`.
@@ -120,5 +141,16 @@ mod tests {
         let expect = [("BUILDR_SERVER", "https://farm.example.org"), ("BUILDR_TOKEN", "t"), ("NO_COLOR", "1")];
         assert_eq!(told.environment(), expect.map(|(name, value)| (name, value.to_owned())));
         assert_eq!(told.command("cancel 1"), "buildr cancel 1 --server https://farm.example.org");
+        let colored = globals(DEFAULT_SERVER, None, clap::ColorChoice::Always);
+        let expect = [("CLICOLOR_FORCE", "1"), ("NO_COLOR", "")];
+        assert_eq!(colored.environment(), expect.map(|(name, value)| (name, value.to_owned())));
+    }
+
+    #[test]
+    fn the_usual_farm_is_named_where_the_environment_names_another() {
+        assert!(!said(DEFAULT_SERVER, None) && !said(DEFAULT_SERVER, Some("")));
+        assert!(!said(DEFAULT_SERVER, Some(&format!("{DEFAULT_SERVER}/"))));
+        assert!(said(DEFAULT_SERVER, Some("https://prod")));
+        assert!(said("https://prod", Some("https://prod")) && said("https://prod", None));
     }
 }
