@@ -41,7 +41,7 @@ use aftermath::Aftermath;
 use differences::Here;
 use life::{Life, sweep};
 use owner::{Owner, can_ask, word};
-use screen::{Screen, frame, hear_signals, tick};
+use screen::{Hearing, Screen, frame, hear_signals, tick};
 use selection::{Selected, SelectionArgs};
 
 pub(super) use error::RunError;
@@ -186,7 +186,8 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<u8, CliError> {
         earlier: &earlier,
         screen: &screen,
     };
-    let ending = build.carry_out(stop).await?;
+    // Heard until the results are left, too.
+    let (ending, _hearing) = build.carry_out(stop).await?;
     // What came to nothing before it had a plan takes nothing away either.
     let takes_over = args.selection.is_partial() || !screen.look_at(|account, _| account.is_planned());
     let earlier = if takes_over { earlier } else { Vec::new() };
@@ -209,7 +210,8 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
-    async fn carry_out(&self, stop: Stop) -> Result<Ending, RunError> {
+    /// Gives how it ended, and what is to be held as long as signals are heard.
+    async fn carry_out(&self, stop: Stop) -> Result<(Ending, Hearing), RunError> {
         let Self { args, tree, life, executor, secrets, screen, .. } = *self;
         let archives = screen.look_at(|_, record| record.archives());
         let reports = |job: Option<&JobKey>, stage: &StageName| {
@@ -251,8 +253,7 @@ impl Build<'_> {
         let clock = task::spawn("clock", tick(Arc::clone(screen)));
         let ending = runner::run_build(&order, &rooms, &ways, &**screen, &stop).await;
         clock.abort();
-        drop(signals);
-        Ok(ending)
+        Ok((ending, signals))
     }
 
     fn source(&self) -> Source<'_> {

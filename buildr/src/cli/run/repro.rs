@@ -22,7 +22,7 @@ use super::super::terminal::{Frame, Header, Next, Style, Terminal};
 use super::super::{CliError, build_number, elsewhere};
 use super::error::RunError;
 use super::life::{Life, sweep};
-use super::screen::{Screen, frame, hear_signals, tick};
+use super::screen::{Hearing, Screen, frame, hear_signals, tick};
 use super::{CACHE_BYTES, cores, over, owner, plain, results};
 use crate::carry::cache::CacheStore;
 use crate::executor::docker::{DockerExecutor, DockerSettings};
@@ -130,7 +130,8 @@ pub(in crate::cli) async fn run(args: Args, globals: &Globals) -> Result<u8, Cli
     let (executor, screen) = (&executor, &screen);
     let reproduced =
         Reproduced { args: &args, repro: &repro, order: &order, secrets: &secrets, life: &life, executor, screen };
-    let ending = reproduced.carry_out(&work, &checkouts).await?;
+    // Heard until the results are left, too.
+    let (ending, _hearing) = reproduced.carry_out(&work, &checkouts).await?;
     let again = globals.command(&format!("restart {}", repro.build.0));
     over(screen, &header, &ending, (&[], false), |_| Next { commands: vec![("on the farm", again)] })
 }
@@ -232,7 +233,8 @@ struct Reproduced<'a> {
 }
 
 impl Reproduced<'_> {
-    async fn carry_out(&self, work: &WorkFolder, checkouts: &Checkouts) -> Result<Ending, RunError> {
+    /// Gives how it ended, and what is to be held as long as signals are heard.
+    async fn carry_out(&self, work: &WorkFolder, checkouts: &Checkouts) -> Result<(Ending, Hearing), RunError> {
         let Self { args, order, life, screen, .. } = *self;
         let archives = screen.look_at(|_, record| record.archives());
         let reports = |job: Option<&JobKey>, stage: &StageName| {
@@ -271,8 +273,7 @@ impl Reproduced<'_> {
         let clock = task::spawn("clock", tick(Arc::clone(screen)));
         let ending = runner::run_build(order, &rooms, &ways, &**screen, &stop).await;
         clock.abort();
-        drop(signals);
-        Ok(ending)
+        Ok((ending, signals))
     }
 }
 

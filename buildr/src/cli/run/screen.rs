@@ -14,6 +14,9 @@ use crate::process::signals::Signals;
 /// The terminal of this process.
 pub(super) type Screen = Arc<Terminal<Stdout>>;
 
+/// Signals are heard as long as this is held.
+pub(super) type Hearing = oneshot::Sender<()>;
+
 /// How a build is shown here unless somebody says otherwise.
 pub(super) fn frame() -> Frame {
     match stdout().is_terminal() {
@@ -38,7 +41,7 @@ pub(super) async fn tick(screen: Screen) {
 
 /// Hears signals until what this gives is dropped. On a thread and a runtime of its own: where nobody takes the output
 /// off, all others may be waiting for just that.
-pub(super) fn hear_signals(screen: Screen, stop: Stop) -> io::Result<oneshot::Sender<()>> {
+pub(super) fn hear_signals(screen: Screen, stop: Stop) -> io::Result<Hearing> {
     let (heard, over) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listen = move || {
