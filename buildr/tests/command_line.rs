@@ -114,6 +114,27 @@ fn an_interrupt_stops_watching_and_not_the_build() {
     serving.join().unwrap();
 }
 
+/// An archive that is half here goes.
+#[test]
+fn an_interrupt_ends_the_fetching_of_artifacts() {
+    let sha256 = "0".repeat(64);
+    let listed = format!(
+        r#"[{{"job":"build","stage":"package","files":1,"bytes":2048,"sha256":"{sha256}","carried_from":null,"expires_ms":null,"expired":false}}]"#
+    );
+    let (server, serving) = farm(vec![answer(&listed), stream(&["half".to_owned()], true)]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = buildr(&server, &["artifacts", "7", "--out"]).arg(folder.path()).spawn().unwrap();
+    let open = serving.join().unwrap();
+    let into = folder.path().join("package");
+    while fs::read_dir(&into).map_or(0, Iterator::count) == 0 {
+        std::thread::yield_now();
+    }
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(fs::read_dir(&into).unwrap().count(), 0);
+    drop(open);
+}
+
 #[test]
 fn logs_are_printed_as_they_are() {
     let show = |arguments: &[&str]| {

@@ -13,6 +13,7 @@ use super::time::{duration, now};
 use super::{CliError, exit, note, say};
 use crate::carry::{self, Shelf};
 use crate::client::Farm;
+use crate::process::signals::Signals;
 
 /// List the files that a build left on the farm, or bring them here
 #[derive(Debug, clap::Args)]
@@ -39,7 +40,15 @@ pub(super) async fn run(args: &Args, globals: &Globals) -> Result<u8, CliError> 
     let all = farm.artifacts(args.build).await?;
     let meant = meant(args, &all)?;
     if let Some(out) = &args.out {
-        return unpack(&farm, args.build, &all, &meant, out).await;
+        let mut signals = Signals::listen()?;
+        return tokio::select! {
+            unpacked = unpack(&farm, args.build, &all, &meant, out) => unpacked,
+            // What is being fetched goes with the other.
+            _ = signals.next() => {
+                note("stopped; what is unpacked so far stays");
+                Ok(exit::CANCELLED)
+            }
+        };
     }
     if args.json {
         say(&super::json(&meant))?;
