@@ -23,6 +23,22 @@ impl Condition {
         Self { keys: Vec::new(), expressions: vec![expression] }
     }
 
+    /// That a person has started the build: for what cannot be said, and must not widen.
+    pub(super) fn by_hand() -> Self {
+        Self::of("event", ["manual"])
+    }
+
+    /// The same, in builds that a person starts only: something of it could not be said.
+    pub(super) fn leave_to_a_person(&mut self) {
+        self.keys.retain(|(key, _)| key != "event");
+        self.require("event", vec!["manual".to_owned()]);
+    }
+
+    /// Whether it asks for something of a key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.keys.iter().any(|(known, _)| known == key)
+    }
+
     /// Adds what must hold too. Patterns of one key are joined: those with `!` narrow the others.
     pub(super) fn require(&mut self, key: &str, patterns: Vec<String>) {
         if patterns.is_empty() {
@@ -63,6 +79,15 @@ impl Condition {
         other.keys.iter().for_each(|(key, patterns)| self.require(key, patterns.clone()));
         self.expressions.extend(other.expressions.iter().cloned());
         self
+    }
+
+    /// With the same for a pull request into the branch that it names: elsewhere a branch is both.
+    pub(super) fn with_pull_requests(self) -> Vec<Self> {
+        if !self.has("branch") || self.has("event") {
+            return vec![self];
+        }
+        let into = self.clone().and(&Self::of("event", ["pull_request"]));
+        vec![self, into]
     }
 
     /// Conditions of which one holds when this does not; None where they cannot say it.
@@ -136,13 +161,22 @@ fn events(patterns: &[String]) -> Vec<String> {
     wanted.into_iter().filter(|event| !is_excluded(event)).cloned().collect()
 }
 
-/// The value of `when` for conditions of which one must hold; None where nothing is asked for.
+/// Whether no build meets any of these, though something is asked for.
+pub(super) fn none_possible(conditions: &[Condition]) -> bool {
+    !conditions.is_empty() && conditions.iter().all(Condition::is_impossible)
+}
+
+/// The value of `when` for conditions of which one must hold; None where nothing is asked for. Where no build meets
+/// them, it is for builds that a person starts.
 pub(super) fn written(conditions: &[Condition]) -> Option<Value> {
     if conditions.is_empty() || conditions.iter().any(Condition::is_empty) {
         return None;
     }
+    if none_possible(conditions) {
+        return Some(Condition::by_hand().map().into());
+    }
     let mut maps: Vec<Value> = Vec::new();
-    for condition in conditions {
+    for condition in conditions.iter().filter(|condition| !condition.is_impossible()) {
         let map = Value::Map(condition.map());
         if !maps.contains(&map) {
             maps.push(map);
@@ -264,6 +298,13 @@ mod tests {
         // Another file may have changed beside it.
         assert_eq!(shown_not(&[of("path", "docs/**")]), None);
         assert_eq!(shown_not(&[Condition::default()]), None);
+        // No build is of two events, and none of them is not all of them.
+        let both = of("event", "push").and(&of("event", "tag"));
+        assert_eq!(shown(std::slice::from_ref(&both)), "when:\n  event: manual\n");
+        assert_eq!(shown(&[both, of("event", "tag")]), "when:\n  event: tag\n");
+        let mut left = of("event", "push").and(&of("path", "src/**"));
+        left.leave_to_a_person();
+        assert_eq!(shown(&[left]), "when:\n  path: src/**\n  event: manual\n");
         // One of them holds in every build.
         assert_eq!(shown_not(&[of("event", "tag"), of("event", "!tag")]), None);
         assert_eq!(shown_not(&[]).as_deref(), Some("when: always\n"));

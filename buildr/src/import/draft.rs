@@ -3,7 +3,7 @@
 mod exports;
 
 use super::Kind;
-use super::conditions::{Condition, written};
+use super::conditions::{Condition, none_possible, written};
 use super::notes::{NoteKind, Notes};
 use super::words;
 use crate::manifest::{Map, Value};
@@ -273,6 +273,11 @@ impl Draft {
             stage.map.set("image", long);
         }
         self.look_at_axes(&mut stage.map);
+        if none_possible(&stage.conditions) {
+            let why = "no build meets all of them, so it runs only in builds that a person starts; write its `when`";
+            let what = format!("the conditions of `{}`", stage.name);
+            self.notes.say(&mut stage.map, NoteKind::Look, what, why);
+        }
         if let Some(when) = written(&stage.conditions) {
             stage.map.set("when", when);
         }
@@ -323,6 +328,10 @@ impl Draft {
 
 /// Sets the `when` of all stages. A build on a laptop is of no event of the forge's, and is meant to run.
 pub(super) fn top_when(map: &mut Map, mut conditions: Vec<Condition>) {
+    if none_possible(&conditions) {
+        map.remark("look at: no build meets all conditions: it runs only in builds that a person starts");
+        conditions = vec![Condition::by_hand()];
+    }
     if !conditions.is_empty() && !conditions.iter().any(Condition::is_empty) {
         conditions.push(Condition::of("event", ["local"]));
     }

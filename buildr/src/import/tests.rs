@@ -1,6 +1,8 @@
 //! Files as people write them for other systems, and what becomes of them. Beside each in `tests/` stands the manifest
 //! with its notes; `BUILDR_TEST_WRITE=1` writes these anew, to be looked at before they are kept.
 
+mod widened;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
@@ -15,6 +17,9 @@ fn samples() -> Vec<(PathBuf, Kind, String)> {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if !name.ends_with(".yml") {
+            continue;
+        }
         let kind = match name.split('-').next().unwrap() {
             "gitlab" => Kind::Gitlab,
             "github" => Kind::Github,
@@ -23,10 +28,8 @@ fn samples() -> Vec<(PathBuf, Kind, String)> {
             "drone" => Kind::Drone,
             other => panic!("{other} is no system"),
         };
-        if !name.ends_with(".expect") {
-            let text = fs::read_to_string(&path).unwrap();
-            found.push((path, kind, text));
-        }
+        let text = fs::read_to_string(&path).unwrap();
+        found.push((path, kind, text));
     }
     found.sort_by(|one, other| one.0.cmp(&other.0));
     for kind in [Kind::Gitlab, Kind::Github, Kind::Travis, Kind::Woodpecker, Kind::Drone] {
@@ -173,16 +176,19 @@ fn anything_can_be_read() {
     }
 }
 
+/// Each of these must stand in the manifest or its notes; after `!`, must not.
+#[track_caller]
+fn check(kind: Kind, text: &str, parts: &[&str]) {
+    let got = shown(text, kind).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    for part in parts {
+        let (absent, part) = part.strip_prefix('!').map_or((false, *part), |part| (true, part));
+        assert_eq!(!got.contains(part), absent, "{part:?} in\n{got}");
+    }
+}
+
 /// Shapes that real files have, each with what must stand in the manifest.
 #[test]
 fn shapes_of_real_files() {
-    let check = |kind, text: &str, parts: &[&str]| {
-        let got = shown(text, kind).unwrap_or_else(|error| panic!("{error}\n{text}"));
-        for part in parts {
-            let (absent, part) = part.strip_prefix('!').map_or((false, *part), |part| (true, part));
-            assert_eq!(!got.contains(part), absent, "{part:?} in\n{got}");
-        }
-    };
     let job = "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n";
     check(
         Kind::Github,

@@ -7,7 +7,7 @@ mod actions;
 mod steps;
 mod job;
 
-use super::conditions::{Condition, written};
+use super::conditions::{Condition, none_possible, written};
 use super::draft::{Draft, top_when};
 use super::notes::NoteKind;
 use super::tree::{Tree, What};
@@ -229,6 +229,10 @@ fn on(draft: &mut Draft, map: &mut Map, tree: &Tree) {
             }
         }
     }
+    if conditions.is_empty() && !matches!(tree.what, What::Nothing) {
+        map.remark("none of the events of `on` is known here: it runs only in builds that a person starts");
+        conditions.push(Condition::by_hand());
+    }
     top_when(map, conditions);
 }
 
@@ -255,17 +259,24 @@ fn pushed(draft: &Draft, map: &mut Map, name: &str, tree: &Tree, conditions: &mu
         condition.require("tag", tags);
         made.push(condition);
     }
-    for mut condition in made {
-        condition.require("path", paths.clone());
-        conditions.push(condition);
-    }
     if let Some(types) = tree.get("types") {
+        const USUAL: [&str; 3] = ["opened", "synchronize", "reopened"];
+        if !is_push && !types.elements().iter().filter_map(Tree::peek).any(|one| USUAL.contains(&one)) {
+            let because = "a pull request is built when it is opened and when it gets new commits, and for nothing else; what is meant runs only in builds that a person starts";
+            draft.notes.lost(map, &format!("on.{name}.types"), types, because);
+            conditions.push(Condition::by_hand());
+            return;
+        }
         draft.notes.look(
             map,
             &format!("on.{name}.types"),
             types,
             "a pull request is built when it is opened and when it gets new commits",
         );
+    }
+    for mut condition in made {
+        condition.require("path", paths.clone());
+        conditions.push(condition);
     }
     if name == "pull_request_target" {
         map.remark("look at: `pull_request_target`: a build of a fork's pull request gets no secrets here");
@@ -309,14 +320,14 @@ fn set_inputs(draft: &Draft, map: &mut Map, tree: &Tree) {
 fn when(draft: &Draft, map: &mut Map, tree: &Tree) -> Vec<Condition> {
     let meant = tree.peek().map(|text| expression::condition(text).and_then(|condition| condition.when()));
     match meant {
-        Some(Ok(conditions)) => {
+        Some(Ok(conditions)) if !none_possible(&conditions) => {
             tree.told();
             conditions
         }
         _ => {
             let because = "this expression has no counterpart, so it runs only in builds that a person starts; write it with branch, tag, event, path or `if`";
             draft.notes.lost(map, "if", tree, because);
-            vec![Condition::of("event", ["manual"])]
+            vec![Condition::by_hand()]
         }
     }
 }

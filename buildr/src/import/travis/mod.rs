@@ -4,8 +4,10 @@
 mod language;
 mod cells;
 mod settings;
+mod when;
 
-use super::draft::{Draft, Stage};
+use super::conditions::{Condition, both};
+use super::draft::{Draft, Stage, top_when};
 use super::notes::NoteKind;
 use super::parts::by_table;
 use super::tree::Tree;
@@ -16,12 +18,11 @@ use language::Language;
 const PHASES: [&str; 4] = ["before_install", "install", "before_script", "script"];
 
 /// Keys without a counterpart, and what to do.
-const WITHOUT: [(&str, &str); 10] = [
+const WITHOUT: [(&str, &str); 9] = [
     ("deploy", "a deployment is a stage of its own; write one with `when: {tag: ..}`, `secrets` and a script"),
     ("before_deploy", "a deployment is a stage of its own; put the commands into its script"),
     ("after_deploy", "a deployment is a stage of its own; put the commands into its script"),
     ("notifications", "whom to tell is a setting of the farm"),
-    ("if", "conditions have another language here; write `when`"),
     ("import", "it brings in a file of Travis CI's language; run `buildr import` on it"),
     ("vault", "there is no vault here; store the secrets on the farm, and write `secrets: [NAME]`"),
     ("osx_image", "containers run Linux; build on macOS on agents of your own"),
@@ -60,6 +61,8 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
     for (key, value) in root.entries() {
         everywhere(draft, &mut top, key, value);
     }
+    let conditions = conditions(draft, &mut top, root);
+    top_when(&mut top, conditions);
     draft.top = top;
     let include = cells::jobs(root).and_then(|jobs| jobs.get("include"));
     let all = include.map(Tree::elements).unwrap_or_default();
@@ -77,6 +80,7 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
         let mut stage = draft.stage("test");
         phases(draft, &mut stage, root, root, language);
         cells::set(draft, &mut stage, root, language);
+        stage.conditions = of_phase(draft, &mut stage.map, root, "test");
         put(&mut groups, "test", &stage.name);
         draft.stages.push(stage);
     }
@@ -85,7 +89,9 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
         if let Some(named) = work.get("stage").and_then(Tree::text) {
             named.to_lowercase().clone_into(&mut phase);
         }
-        let stage = job(draft, root, work, language, &phase);
+        let mut stage = job(draft, root, work, language, &phase);
+        let outer = of_phase(draft, &mut stage.map, root, &phase);
+        stage.conditions = both(&stage.conditions, &outer);
         put(&mut groups, &phase, &stage.name);
         draft.stages.push(stage);
     }
@@ -113,6 +119,27 @@ fn stage_name(tree: &Tree) -> Option<String> {
     tree.text().or_else(|| tree.get("name")?.text()).map(str::to_owned)
 }
 
+/// What `branches` and `if` say, of the file or of a job.
+fn conditions(draft: &Draft, map: &mut Map, tree: &Tree) -> Vec<Condition> {
+    let mut all = Vec::new();
+    if let Some(branches) = tree.get("branches") {
+        all = both(&all, &settings::branches(map, branches));
+    }
+    if let Some(condition) = tree.get("if") {
+        all = both(&all, &when::conditions(draft, map, condition));
+    }
+    all
+}
+
+/// What `stages` says of when all jobs of one of them run.
+fn of_phase(draft: &Draft, map: &mut Map, root: &Tree, phase: &str) -> Vec<Condition> {
+    let is_it =
+        |stage: &&Tree| stage.get("name").and_then(Tree::peek).is_some_and(|name| name.eq_ignore_ascii_case(phase));
+    let stages = root.get("stages").map(Tree::elements).unwrap_or_default();
+    let condition = stages.iter().find(is_it).and_then(|stage| stage.get("if"));
+    condition.map(|condition| when::conditions(draft, map, condition)).unwrap_or_default()
+}
+
 /// A job with work of its own: what it does not say, the file says.
 fn job(draft: &mut Draft, root: &Tree, work: &Tree, outer: &'static Language, phase: &str) -> Stage {
     let named = work.get("name").and_then(Tree::text).map_or_else(|| phase.to_owned(), str::to_owned);
@@ -132,6 +159,7 @@ fn job(draft: &mut Draft, root: &Tree, work: &Tree, outer: &'static Language, ph
     let version =
         versions.first().map_or_else(|| language.usual.to_owned(), |version| language::tag(language, version));
     stage.map.set("image", language.image.replace("{}", &version));
+    stage.conditions = conditions(draft, &mut stage.map, work);
     for (key, value) in work.entries() {
         match key.as_str() {
             "env" => stage.variables.extend(value.texts().iter().flat_map(|row| cells::pairs(row))),
@@ -219,7 +247,6 @@ fn everywhere(draft: &Draft, map: &mut Map, key: &str, value: &Tree) {
     match key {
         "services" => settings::services(draft, map, value),
         "cache" => settings::cache(draft, map, value),
-        "branches" => settings::branches(map, value),
         "git" => settings::git(draft, map, value),
         "os" => {
             for os in value.elements() {

@@ -1,7 +1,7 @@
 //! What holds for all jobs of Travis CI: services, caches, branches, and how it clones.
 
 use super::super::conditions::{Condition, glob};
-use super::super::draft::{Draft, top_when};
+use super::super::draft::Draft;
 use super::super::parts;
 use super::super::tree::Tree;
 use crate::manifest::{Map, Value};
@@ -110,7 +110,8 @@ pub(super) fn cache(draft: &Draft, map: &mut Map, tree: &Tree) {
     }
 }
 
-pub(super) fn branches(map: &mut Map, tree: &Tree) {
+/// The builds of which branches run.
+pub(super) fn branches(map: &mut Map, tree: &Tree) -> Vec<Condition> {
     /// A name as a glob, or as an expression.
     fn meant(name: &Tree) -> Option<Result<String, String>> {
         let text = name.text()?;
@@ -143,7 +144,7 @@ pub(super) fn branches(map: &mut Map, tree: &Tree) {
         conditions.push(Condition::of("event", ["tag", "pull_request"]));
         map.remark("look at: `branches`: builds of tags and pull requests run too");
     }
-    top_when(map, conditions);
+    conditions
 }
 
 pub(super) fn git(draft: &Draft, map: &mut Map, tree: &Tree) {

@@ -1,0 +1,71 @@
+//! What cannot be said of when something runs never lets it run more often.
+
+use super::*;
+
+/// What a person must start.
+const BY_HAND: &str = "when:\n    event: manual\n";
+
+#[test]
+fn conditions_of_woodpecker_and_drone_never_widen() {
+    let step = |when: &str| format!("steps: [{{name: a, image: x, commands: [./deploy.sh], when: {when}}}]");
+    let lost = |when: &str, told: &str| check(Kind::Woodpecker, &step(when), &[BY_HAND, told]);
+    lost("{event: pull_request_closed}", "# ----\n# not carried over: `when.event: pull_request_closed` (line 1)");
+    lost("{instance: ci.example.org}", "# ----\n# not carried over: `when.instance: ci.example.org`");
+    lost("{repo: org/app}", "`when.repo: org/app`");
+    lost("{event: push, evaluate: 'x == 1'}", "`when.evaluate: x == 1`");
+    lost("{event: {includes: [push]}}", "not carried over");
+    lost("{event: [deployment, rollback]}", "look at: `when.event: deployment`");
+    let lost = |when: &str, parts: &[&str]| check(Kind::Woodpecker, &step(when), parts);
+    lost("{branch: {in: [main]}}", &[BY_HAND, "`when.branch.in: [main]`"]);
+    lost("{matrix: {A: [x, y]}}", &[BY_HAND]);
+    lost("[main]", &[BY_HAND, "not carried over"]);
+    lost("[{event: push}, {repo: org/app}]", &["when: [{event: push}, {event: manual}]"]);
+    lost("{event: [push, pull_request_closed]}", &["event: push\n", "`when.event: pull_request_closed`"]);
+    lost("{event: {exclude: [pull_request_closed, tag]}}", &["!not carried over", "injected, local]", "!tag]"]);
+    lost("{event: push, local: false}", &["event: push\n"]);
+    check(
+        Kind::Drone,
+        "kind: pipeline\nsteps: [{name: a, image: x, commands: [y]}]\ntrigger: {event: [promote], target: [production]}",
+        &[
+            "when: [{event: manual}, {event: local}]",
+            "look at: `trigger.event: promote`",
+            "`trigger.target: [production]`",
+        ],
+    );
+    // A step for tags in a pipeline for pushes runs in no build.
+    let two = "kind: pipeline\nname: one\ntrigger: {event: push}\nsteps: [{name: a, image: x, commands: [y], when: {event: tag}}]\n---\n\
+         kind: pipeline\nname: two\nsteps: [{name: b, image: x, commands: [y]}]\n";
+    check(Kind::Drone, two, &[BY_HAND, "look at: the conditions of `one-a`"]);
+}
+
+#[test]
+fn conditions_of_travis_never_widen() {
+    let job = |more: &str| format!("language: generic\n{more}");
+    let deploy =
+        |condition: &str| job(&format!("jobs: {{include: [{{stage: deploy, if: {condition}, script: ./d.sh}}]}}"));
+    check(
+        Kind::Travis,
+        &deploy("branch = main AND type = push"),
+        &["branch: main\n    event: [push, tag]", "!not carried over"],
+    );
+    check(Kind::Travis, &deploy("repo = org/app"), &[BY_HAND, "# ----\n# not carried over: `if: repo = org/app`"]);
+    let phase = "stages: [{name: Deploy, if: tag IS present}]\njobs: {include: [{stage: deploy, script: ./d.sh}]}";
+    check(Kind::Travis, &job(phase), &["when:\n    event: tag", "!not carried over"]);
+    check(Kind::Travis, &job("if: type = cron\nscript: make"), &["when: [{event: schedule}, {event: local}]"]);
+    check(Kind::Travis, &job("if: fork = false\nscript: make"), &["when: [{event: manual}, {event: local}]"]);
+}
+
+#[test]
+fn events_of_github_never_widen() {
+    let on = |on: &str| format!("on: {on}\njobs: {{a: {{steps: [{{run: ./deploy.sh}}]}}}}");
+    let by_hand = "when: [{event: manual}, {event: local}]";
+    check(Kind::Github, &on("issue_comment"), &[by_hand, "not carried over: `on: issue_comment`"]);
+    check(Kind::Github, &on("{workflow_call: {}}"), &[by_hand]);
+    check(Kind::Github, &on("{pull_request: {types: [closed]}}"), &[by_hand, "`on.pull_request.types: [closed]`"]);
+    check(
+        Kind::Github,
+        &on("{pull_request: {types: [opened, labeled]}}"),
+        &["[{event: pull_request}, {event: local}]"],
+    );
+    check(Kind::Github, &on("[push, issue_comment]"), &["event: [push, tag]", "`on: issue_comment`"]);
+}
