@@ -69,3 +69,22 @@ fn events_of_github_never_widen() {
     );
     check(Kind::Github, &on("[push, issue_comment]"), &["event: [push, tag]", "`on: issue_comment`"]);
 }
+
+#[test]
+fn pipelines_of_one_file_keep_their_own_ways() {
+    let pipeline = |name: &str, more: &str| {
+        format!(
+            "kind: pipeline\nname: {name}\n{more}\nsteps:\n- {{name: a, image: x, commands: [y]}}\n- {{name: b, image: x, commands: [y]}}\n"
+        )
+    };
+    let both = |one: &str, other: &str| format!("{}---\n{}", pipeline("one", one), pipeline("two", other));
+    let said = |one: &str, other: &str, parts: &[&str]| check(Kind::Drone, &both(one, other), parts);
+    let off = "clone: {disable: true}";
+    said("", off, &["!clone: false", "# ----\n# look at: `clone: {disable: true}` (line 10): only the pipeline `two`"]);
+    said(off, off, &["\nclone: false\n", "!look at"]);
+    said("workspace: {path: /a}", "", &["!\nworkspace", "look at: `workspace: {path: /a}`"]);
+    said("platform: {os: linux, arch: amd64}", "", &["!platform", "!look at"]);
+    let arm = "platform: {arch: arm64}";
+    said(arm, arm, &["\nplatform: linux/arm64\n", "!  platform", "!look at"]);
+    said(arm, "", &["!\nplatform", "\n  platform: linux/arm64\n", "look at: `platform` of the pipeline `one`"]);
+}

@@ -5,11 +5,22 @@ mod settings;
 mod step;
 mod when;
 
-use super::conditions::{Condition, both};
+use std::ops::Range;
+
+use super::conditions::both;
 use super::draft::{Draft, top_when};
 use super::notes::NoteKind;
 use super::tree::Tree;
 use crate::manifest::{Map, Value};
+
+/// What one pipeline of several says of all its stages.
+struct Told<'t> {
+    tree: &'t Tree,
+    name: &'t str,
+    /// Which of the draft's stages are its own.
+    stages: Range<usize>,
+    map: Map,
+}
 
 /// Reads all pipelines of a file: Drone has several documents.
 pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
@@ -31,21 +42,26 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
     };
     let names: Vec<String> = pipelines.iter().enumerate().map(|(at, tree)| name(at, tree)).collect();
     let mut ends: Vec<(String, Vec<String>)> = Vec::new();
+    let mut told: Vec<Told> = Vec::new();
     for (pipeline, name) in pipelines.iter().zip(&names) {
         let prefix = if several { format!("{name}-") } else { String::new() };
-        let last = one(draft, pipeline, &prefix, &ends, name);
+        let begun = draft.stages.len();
+        let (last, map) = one(draft, pipeline, &prefix, &ends, name);
         ends.push((name.clone(), last));
+        told.push(Told { tree: pipeline, name, stages: begun..draft.stages.len(), map });
     }
     if several {
+        let agreed = agree(draft, &told);
+        told.iter().for_each(|pipeline| spread(draft, pipeline, &agreed));
         draft.top.remark(format!("The pipelines of the file, one after the other: {}.", names.join(", ")));
     } else if let Some(name) = pipelines.first().and_then(|tree| tree.get("name")).and_then(Tree::text) {
         draft.top.remark(format!("The pipeline `{name}`."));
     }
 }
 
-/// Reads one pipeline; the names of the stages with which it ends. `prefix` stands before names of stages where there
-/// are several; `ends` is how those before it end.
-fn one(draft: &mut Draft, tree: &Tree, prefix: &str, ends: &[(String, Vec<String>)], name: &str) -> Vec<String> {
+/// Reads one pipeline: the names of the stages with which it ends, and what it says of all of them where it is not the
+/// only one. `prefix` stands before names of stages where there are several; `ends` is how those before it end.
+fn one(draft: &mut Draft, tree: &Tree, prefix: &str, ends: &[(String, Vec<String>)], name: &str) -> (Vec<String>, Map) {
     let alone = prefix.is_empty();
     let mut map = Map::default();
     let mut conditions = Vec::new();
@@ -99,10 +115,17 @@ fn one(draft: &mut Draft, tree: &Tree, prefix: &str, ends: &[(String, Vec<String
     if alone {
         top_when(&mut draft.top, conditions);
         join(&mut draft.top, map);
-    } else {
-        spread(draft, begun, &map, &conditions, name);
+        return (last, Map::default());
     }
-    last
+    let mut remarks = map.take_remarks();
+    remarks.insert(0, format!("the pipeline `{name}` begins here"));
+    for (at, stage) in draft.stages[begun..].iter_mut().enumerate() {
+        if at == 0 {
+            remarks.iter().for_each(|remark| stage.map.remark(remark.as_str()));
+        }
+        stage.conditions = both(&stage.conditions, &conditions);
+    }
+    (last, map)
 }
 
 /// The elements of a list, or the entries of a map under their names.
@@ -131,25 +154,51 @@ fn join(top: &mut Map, mut map: Map) {
     }
 }
 
-/// Gives what holds for one pipeline of several to each of its stages.
-fn spread(draft: &mut Draft, begun: usize, map: &Map, conditions: &[Condition], name: &str) {
-    let mut clean = map.clone();
-    let remarks = clean.take_remarks();
-    for (at, stage) in draft.stages[begun..].iter_mut().enumerate() {
-        if at == 0 {
-            stage.map.remark(format!("the pipeline `{name}` begins here"));
-            remarks.iter().for_each(|remark| stage.map.remark(remark.as_str()));
+/// Sets at the top what all pipelines say of the place where they run and what is in it: the names of these keys.
+/// What only some of them say of the checkout is told, for there is one for all stages.
+fn agree(draft: &mut Draft, pipelines: &[Told]) -> Vec<&'static str> {
+    let mut agreed = Vec::new();
+    for key in ["clone", "workspace", "platform", "agent"] {
+        let said: Vec<Option<&Value>> = pipelines.iter().map(|pipeline| pipeline.map.get(key)).collect();
+        if said.windows(2).all(|pair| pair[0] == pair[1]) {
+            agreed.push(key);
+            if let Some(value) = said.first().copied().flatten() {
+                draft.top.set(key, value.clone());
+            }
+            continue;
         }
-        stage.conditions = both(&stage.conditions, conditions);
-        for key in ["platform", "agent", "matrix", "services", "concurrency"] {
-            if let Some(value) = clean.get(key).filter(|_| !stage.map.has(key)) {
-                stage.map.set(key, value.clone());
+        for pipeline in pipelines.iter().filter(|_| key == "clone" || key == "workspace") {
+            let tree = pipeline.tree.get(key).or_else(|| pipeline.tree.get("skip_clone").filter(|_| key == "clone"));
+            if let Some(tree) = tree {
+                let why = format!(
+                    "only the pipeline `{}` says so, and there is one checkout for all stages; write it at the top where it may hold for all",
+                    pipeline.name
+                );
+                draft.notes.look(&mut draft.top, key, tree, why);
             }
         }
     }
-    for key in ["clone", "workspace"] {
-        if let Some(value) = clean.get(key) {
-            draft.top.set(key, value.clone());
+    agreed
+}
+
+/// Gives what holds for one pipeline of several to each of its stages.
+fn spread(draft: &mut Draft, pipeline: &Told, agreed: &[&str]) {
+    let several = pipeline.stages.len() > 1;
+    for key in ["platform", "agent", "matrix", "services", "concurrency"] {
+        let Some(value) = pipeline.map.get(key).filter(|_| !agreed.contains(&key)) else { continue };
+        // What is the usual platform anyway would make each stage a job of its own.
+        if key == "platform" && matches!(value, Value::Text(text) if text == "linux/amd64") {
+            continue;
+        }
+        for (at, stage) in draft.stages[pipeline.stages.clone()].iter_mut().enumerate() {
+            if at == 0 && several && key != "services" {
+                let why = "each of its stages is a job of its own by that, and begins with the checkout; hand files on by `artifacts`";
+                let what = format!("`{key}` of the pipeline `{}`", pipeline.name);
+                draft.notes.say(&mut stage.map, NoteKind::Look, what, why);
+            }
+            if !stage.map.has(key) {
+                stage.map.set(key, value.clone());
+            }
         }
     }
 }
