@@ -1,6 +1,7 @@
 //! Files as people write them for other systems, and what becomes of them. Beside each in `tests/` stands the manifest
 //! with its notes; `BUILDR_TEST_WRITE=1` writes these anew, to be looked at before they are kept.
 
+mod scripts;
 mod widened;
 
 use std::fmt::Write as _;

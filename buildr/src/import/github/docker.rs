@@ -12,7 +12,7 @@ pub(super) fn login(draft: &Draft, stage: &mut Stage, with: &Tree) {
     let mut unknown = Vec::new();
     let mut word = |key: &str, usual: &str| {
         let Some(text) = with.get(key).and_then(Tree::text) else { return usual.to_owned() };
-        let replaced = expression::in_script(text);
+        let replaced = expression::in_word(text);
         for secret in &replaced.secrets {
             add_secret(stage, secret, secret);
         }
@@ -29,7 +29,7 @@ pub(super) fn login(draft: &Draft, stage: &mut Stage, with: &Tree) {
 
 pub(super) fn build_push(draft: &Draft, stage: &mut Stage, with: &Tree) {
     stage.map.set("docker", Value::Truth(true));
-    let text = |key: &str| with.get(key).and_then(Tree::text).map(|text| expression::in_script(text.trim()));
+    let text = |key: &str| with.get(key).and_then(Tree::text).map(|text| expression::in_word(text.trim()));
     let mut unknown = Vec::new();
     let mut command = String::from("docker build");
     let mut tags = Vec::new();

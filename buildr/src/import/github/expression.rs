@@ -1,8 +1,11 @@
 //! GitHub's expressions: `${{ … }}` in texts, and the conditions of `if`.
 
+use std::cell::RefCell;
+
 use super::super::Kind;
 use super::super::conditions::{Condition, both, none_of};
 use super::super::words;
+use super::quotes::{self, Around};
 
 /// A text in which expressions are replaced.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -12,20 +15,42 @@ pub(super) struct Replaced {
     pub(super) secrets: Vec<String>,
     /// Expressions that nothing here stands for; they stay as they are.
     pub(super) unknown: Vec<String>,
+    /// Expressions that stand where a shell replaces no variables.
+    pub(super) literal: Vec<String>,
 }
 
-/// For a script: expressions become variables of the shell.
+/// For a script: expressions become variables of the shell. Between single quotes, where these are none, the quotes
+/// are closed for them.
 pub(super) fn in_script(text: &str) -> Replaced {
-    replaced(
-        text,
-        |literal| literal.to_owned(),
-        |path, out| {
-            if let Some(secret) = path.strip_prefix("secrets.") {
-                out.secrets.push(secret.to_owned());
-            }
-            shell_word(path)
-        },
-    )
+    let quotes = RefCell::new(quotes::Reader::default());
+    let literal = |literal: &str| {
+        quotes.borrow_mut().read(literal);
+        literal.to_owned()
+    };
+    replaced(text, literal, |path, out| {
+        let word = variable(path, out)?;
+        let around = quotes.borrow().around();
+        quotes.borrow_mut().read("x");
+        match around {
+            Around::Single if word.starts_with('$') => return Some(format!("'\"{word}\"'")),
+            Around::Literal if word.starts_with('$') => out.literal.push(path.to_owned()),
+            _ => {}
+        }
+        Some(word)
+    })
+}
+
+/// For a part of a command: expressions become variables of the shell.
+pub(super) fn in_word(text: &str) -> Replaced {
+    replaced(text, str::to_owned, variable)
+}
+
+/// The variable of the shell for a path. A secret is noted.
+fn variable(path: &str, out: &mut Replaced) -> Option<String> {
+    if let Some(secret) = path.strip_prefix("secrets.") {
+        out.secrets.push(secret.to_owned());
+    }
+    shell_word(path)
 }
 
 /// For a shell's word between double quotes.
@@ -381,6 +406,11 @@ mod tests {
             "x ${BUILDR_MATRIX_NODE_VERSION} ${KEY} $BUILDR_COMMIT ${{ steps.a.outputs.b }} ${HOME}"
         );
         assert_eq!((script.secrets, script.unknown), (vec!["KEY".to_owned()], vec!["steps.a.outputs.b".to_owned()]));
+        let quoted = in_script(
+            "x '${{ secrets.KEY }}.' \"${{ github.sha }}\" '${{ runner.os }}'\ncat <<'E'\n${{ matrix.a }}\nE\n",
+        );
+        assert_eq!(quoted.text, "x ''\"${KEY}\"'.' \"$BUILDR_COMMIT\" 'Linux'\ncat <<'E'\n${BUILDR_MATRIX_A}\nE\n");
+        assert_eq!((quoted.secrets, quoted.literal), (vec!["KEY".to_owned()], vec!["matrix.a".to_owned()]));
         let env = [("A".to_owned(), "1".to_owned())];
         assert_eq!(in_value("${{ env.A }}-${{ matrix.x }} ${B}", &env).text, "1-${matrix.x} $${B}");
         assert_eq!(in_value("${{ x.y }}", &env).unknown, ["x.y"]);

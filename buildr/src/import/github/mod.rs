@@ -1,6 +1,7 @@
 //! A workflow of GitHub Actions: when it runs, what holds for all jobs, and their order. A job is `job`'s, its steps
-//! are `steps`', the actions that steps use are `actions`'.
+//! are `steps`', the actions that steps use are `actions`', what stands in a script's quotes is `quotes`'.
 
+mod quotes;
 mod expression;
 mod docker;
 mod actions;

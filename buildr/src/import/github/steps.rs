@@ -111,11 +111,7 @@ impl Work {
             // In a list with `||` the shell would not stop at the first failure.
             return Some(format!("sh -ec {} || echo 'this step may fail'", shell_word(&whole)));
         }
-        let leaks = lines.len() > 1
-            || whole.lines().any(|line| line.trim_start().starts_with("cd "))
-            || whole.contains("exit ")
-            || whole.contains("set +");
-        Some(if leaks { format!("(\n{whole}\n)") } else { whole })
+        Some(if lines.len() > 1 || leaks(&whole) { format!("(\n{whole}\n)") } else { whole })
     }
 
     /// Notes a step's shell; whether its script can run in the stage's.
@@ -159,6 +155,20 @@ impl Work {
     }
 }
 
+/// Whether a script may change something in its shell. A word too many only makes a shell of its own.
+fn leaks(script: &str) -> bool {
+    const CHANGING: &str = "cd pushd popd export unset set shopt exit exec source . eval alias unalias trap umask \
+                            ulimit readonly declare typeset local read readarray mapfile getopts hash shift";
+    let mut words =
+        script.split(|c: char| c.is_whitespace() || matches!(c, ';' | '&' | '|' | '(' | ')' | '{' | '}' | '`'));
+    let assigns = |line: &str| {
+        let name = line.split('=').next().unwrap_or_default().trim_end_matches('+');
+        line.contains('=') && !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    words.any(|word| CHANGING.split_whitespace().any(|changing| changing == word))
+        || script.lines().any(|line| assigns(line.trim_start()))
+}
+
 /// Tells what a script reads that is not there as it was, and lets it read its secrets.
 fn tell_reads(draft: &Draft, stage: &mut Stage, run: &str, replaced: &expression::Replaced) {
     for name in &replaced.secrets {
@@ -171,6 +181,15 @@ fn tell_reads(draft: &Draft, stage: &mut Stage, run: &str, replaced: &expression
             &mut stage.map,
             NoteKind::Look,
             format!("`${{{{ {unknown} }}}}` in the script of `{}`", stage.name),
+            why,
+        );
+    }
+    for literal in &replaced.literal {
+        let why = "it is a variable here, and stands where the shell replaces none: take the quotes from the mark of the here-document, and write `\\$` for its own dollars";
+        draft.notes.say(
+            &mut stage.map,
+            NoteKind::Look,
+            format!("`${{{{ {literal} }}}}` in the script of `{}`", stage.name),
             why,
         );
     }
@@ -251,4 +270,27 @@ fn word(text: &str) -> String {
     let replaced = expression::in_quotes(text);
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
     if text.chars().all(plain) { text.to_owned() } else { replaced.text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::leaks;
+
+    #[test]
+    fn what_reaches_the_next_step() {
+        for script in [
+            "mkdir -p build && cd build && make",
+            "if x; then cd y; fi",
+            "A=1\nmake",
+            "x; exit 1",
+            ". ./env",
+            "set -x",
+            "PATH+=:/x",
+        ] {
+            assert!(leaks(script), "{script}");
+        }
+        for script in ["make", "cargo test --all", "./x --a=b", "echo setup", "ls .."] {
+            assert!(!leaks(script), "{script}");
+        }
+    }
 }
