@@ -86,16 +86,55 @@ fn reports(draft: &Draft, stage: &mut Stage, tree: &Tree) {
                     ),
                 }
             }
-            "dotenv" => {
-                for file in value.texts() {
-                    stage.script.push(format!("cat {file} >> \"$BUILDR_ENV\""));
-                }
-            }
+            // Its place is behind the script, which is read later.
+            "dotenv" => {}
             _ => {
                 let because = "reports here are junit and coverage; keep the file under `artifacts`";
                 draft.notes.lost(&mut stage.map, &format!("artifacts.reports.{key}"), value, because);
             }
         }
+    }
+}
+
+/// Hands on what the files of `dotenv` hold, behind the whole script.
+pub(super) fn dotenv(stage: &mut Stage, job: &Tree) {
+    let files = job.get("artifacts").and_then(|it| it.get("reports")).and_then(|it| it.get("dotenv"));
+    for file in files.map(Tree::texts).unwrap_or_default() {
+        stage.script.push(format!("cat {file} >> \"$BUILDR_ENV\""));
+    }
+}
+
+/// `coverage`: a regular expression, which here has one group around the number.
+pub(super) fn coverage(draft: &Draft, map: &mut Map, tree: &Tree) {
+    let body = tree.peek().and_then(|text| text.strip_prefix('/')?.strip_suffix('/'));
+    match body.and_then(grouped) {
+        Some(regex) => {
+            tree.told();
+            add_report(map, "coverage", format!("/{regex}/").into());
+        }
+        None => {
+            let because =
+                "it says not with one group where the number is; write `reports: {coverage: '/covered: ([0-9.]+)%/'}`";
+            draft.notes.lost(map, "coverage", tree, because);
+        }
+    }
+}
+
+/// The expression with one group: its own, or one around its first number.
+fn grouped(body: &str) -> Option<String> {
+    let groups = |text: &str| regex::Regex::new(text).ok().map(|regex| regex.captures_len() - 1);
+    match groups(body)? {
+        1 => Some(body.to_owned()),
+        0 => {
+            let number = regex::Regex::new(
+                r"(?x) (?: \\d | \[ (?: 0-9 | \\d ) (?: \\? \. )? \] ) (?: [+*?] | \{ [0-9,]+ \} )*
+                  (?: (?: \\? \. | \(\?: \\ \. ) [?*]* (?: \\d | \[0-9\] ) (?: [+*?] | \{ [0-9,]+ \} )* (?: \) \? )? )?",
+            );
+            let found = number.ok()?.find(body)?;
+            let text = format!("{}({}){}", &body[..found.start()], found.as_str(), &body[found.end()..]);
+            (groups(&text) == Some(1)).then_some(text)
+        }
+        _ => None,
     }
 }
 
@@ -177,5 +216,25 @@ fn one_cache(draft: &Draft, map: &mut Map, cache: &mut Map, key: &str, value: &T
             value,
             "a cache here has paths, key, fallback and policy; remove it",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn the_number_of_the_coverage_is_in_a_group() {
+        let check = |body: &str, expect: Option<&str>| assert_eq!(grouped(body).as_deref(), expect, "{body}");
+        check(r"Coverage: \d+\.\d+%", Some(r"Coverage: (\d+\.\d+)%"));
+        check(r"Coverage: \d+(?:\.\d+)?%", Some(r"Coverage: (\d+(?:\.\d+)?)%"));
+        check(r"^\s*Lines:\s*\d+.\d+\%", Some(r"^\s*Lines:\s*(\d+.\d+)\%"));
+        check(r"Total: [0-9.]+", Some(r"Total: ([0-9.]+)"));
+        check(r"Total: [\d\.]+", Some(r"Total: ([\d\.]+)"));
+        check(r"All \d{1,3}%", Some(r"All (\d{1,3})%"));
+        check(r"TOTAL.*? (\d+)%", Some(r"TOTAL.*? (\d+)%"));
+        check(r"(a|b) (\d+)%", None);
+        check(r"covered", None);
+        check(r"(?<=x)\d+", None);
     }
 }

@@ -43,6 +43,7 @@ pub(super) fn read(draft: &mut Draft, name: &str, job: &Tree, absent: &[String])
         let Stage { map, variables, .. } = &mut stage;
         settings(draft, map, variables, key, value);
     }
+    artifacts::dotenv(&mut stage, job);
     let after: Vec<String> = job.get("after_script").map(Tree::texts).unwrap_or_default();
     if !after.is_empty() {
         stage.map.set("after", Value::lines(after));
@@ -65,11 +66,7 @@ fn work(draft: &mut Draft, stage: &mut Stage, key: &str, value: &Tree) {
         }
         "script" => stage.script.extend(value.texts()),
         "artifacts" => artifacts::artifacts(draft, stage, value),
-        "coverage" => {
-            if let Some(regex) = value.text() {
-                parts::add_report(&mut stage.map, "coverage", regex.into());
-            }
-        }
+        "coverage" => artifacts::coverage(draft, &mut stage.map, value),
         "needs" => needs(draft, stage, value),
         "dependencies" => {
             draft.notes.moot(&mut stage.map, key, value, "a stage sees the artifacts of all that ran before it");
@@ -359,6 +356,16 @@ fn matrix(stage: &mut Stage, tree: &Tree) {
         cells.extend(row_cells.into_iter().filter(|cell| !cell.is_empty()).map(Value::Map));
     }
     if !cells.is_empty() {
+        // A cell says all axes here; one that its row has not is empty in it.
+        for cell in &mut cells {
+            let Value::Map(cell) = cell else { continue };
+            axes.iter()
+                .filter(|axis| !cell.has(axis))
+                .cloned()
+                .collect::<Vec<_>>()
+                .iter()
+                .for_each(|axis| cell.set(axis, ""));
+        }
         matrix.set("include", Value::Lines(cells));
     }
     for axis in axes {
