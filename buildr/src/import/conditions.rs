@@ -39,6 +39,27 @@ impl Condition {
         self.keys.iter().any(|(known, _)| known == key)
     }
 
+    /// Whether it only leaves out something of a key.
+    pub(super) fn only_excludes(&self, key: &str) -> bool {
+        self.has(key) && self.patterns(key).iter().all(|one| one.starts_with('!'))
+    }
+
+    /// The same without what it asks for of a key.
+    pub(super) fn without(&self, key: &str) -> Self {
+        let mut rest = self.clone();
+        rest.keys.retain(|(known, _)| known != key);
+        rest
+    }
+
+    fn patterns(&self, key: &str) -> &[String] {
+        self.keys.iter().find(|(known, _)| known == key).map_or(&[], |(_, patterns)| patterns)
+    }
+
+    /// The events of which one must be, where it asks for some.
+    fn events(&self) -> Option<Vec<String>> {
+        self.has("event").then(|| events(self.patterns("event")))
+    }
+
     /// Adds what must hold too. Patterns of one key are joined: those with `!` narrow the others.
     pub(super) fn require(&mut self, key: &str, patterns: Vec<String>) {
         if patterns.is_empty() {
@@ -74,9 +95,13 @@ impl Condition {
         self.expressions.push(expression);
     }
 
-    /// Both of them.
+    /// Both of them. A branch without an event is never that of a pull request, also when the other has events.
     pub(super) fn and(mut self, other: &Self) -> Self {
+        let no_request = [&self, other].iter().any(|one| one.has("branch") && !one.has("event"));
         other.keys.iter().for_each(|(key, patterns)| self.require(key, patterns.clone()));
+        if no_request && self.has("event") {
+            self.require("event", vec!["!pull_request".to_owned()]);
+        }
         self.expressions.extend(other.expressions.iter().cloned());
         self
     }
@@ -86,7 +111,8 @@ impl Condition {
         if !self.has("branch") || self.has("event") {
             return vec![self];
         }
-        let into = self.clone().and(&Self::of("event", ["pull_request"]));
+        let mut into = self.clone();
+        into.require("event", vec!["pull_request".to_owned()]);
         vec![self, into]
     }
 
@@ -97,8 +123,11 @@ impl Condition {
             let (no, yes): (Vec<&String>, Vec<&String>) = patterns.iter().partition(|one| one.starts_with('!'));
             match key.as_str() {
                 "event" | "branch" | "tag" => {
-                    any.push(Self::of(key, yes.iter().map(|one| format!("!{one}"))));
-                    any.push(Self::of(key, no.iter().map(|one| &one[1..])));
+                    let turned = [
+                        Self::of(key, yes.iter().map(|one| format!("!{one}"))),
+                        Self::of(key, no.iter().map(|one| &one[1..])),
+                    ];
+                    self.turn(key, turned.into_iter().filter(|one| !one.is_empty()).collect(), &mut any);
                 }
                 "status" => match patterns.as_slice() {
                     [one] if one == "success" => any.push(Self::of(key, ["failure"])),
@@ -114,9 +143,63 @@ impl Condition {
         if any.is_empty() { None } else { Some(any) }
     }
 
+    /// Adds what holds when a key does not: its patterns turned, and builds that have no branch or no tag at all.
+    fn turn(&self, key: &str, turned: Vec<Self>, any: &mut Vec<Self>) {
+        let events = self.events();
+        let has = |event: &str| events.iter().flatten().any(|one| one == event);
+        match (key, &events) {
+            ("branch", None) => {
+                any.extend(turned);
+                any.push(Self::of("event", ["tag", "pull_request"]));
+            }
+            ("branch", Some(events)) => {
+                // There it is the branch that the pull request is to go into.
+                let into = turned.iter().cloned().map(|mut one| {
+                    one.require("event", vec!["pull_request".to_owned()]);
+                    one
+                });
+                let into: Vec<Self> = into.filter(|_| has("pull_request")).collect();
+                if events.iter().any(|one| one != "tag" && one != "pull_request") {
+                    any.extend(turned);
+                }
+                any.extend(into);
+                any.extend(has("tag").then(|| Self::of("event", ["tag"])));
+            }
+            ("tag", None) => {
+                any.extend(turned);
+                any.push(Self::of("event", ["!tag"]));
+            }
+            ("tag", Some(events)) => {
+                any.extend(turned);
+                any.push(Self::of("event", events.iter().filter(|one| *one != "tag").cloned()));
+            }
+            _ => any.extend(turned),
+        }
+    }
+
     /// Whether no build meets it, as far as its words tell.
     pub(super) fn is_impossible(&self) -> bool {
-        self.keys.iter().any(|(key, patterns)| patterns.is_empty() || key == "event" && events(patterns).is_empty())
+        let events = self.events();
+        let all =
+            |known: &[&str]| events.as_ref().is_some_and(|all| all.iter().all(|one| known.contains(&one.as_str())));
+        // A tag has no branch, and nothing else has a tag.
+        self.keys.iter().any(|(_, patterns)| patterns.is_empty())
+            || all(&[])
+            || self.has("branch") && (self.has("tag") || all(&["tag"]))
+            || self.has("tag") && all(&["push", "pull_request"])
+    }
+
+    /// Whether all that meets the other meets this too, as far as their words tell.
+    fn covers(&self, other: &Self) -> bool {
+        let key_covers = |(key, patterns): &(String, Vec<String>)| {
+            other.has(key)
+                && (other.patterns(key) == patterns
+                    || key == "event" && events(other.patterns(key)).iter().all(|one| events(patterns).contains(one)))
+        };
+        self.keys.iter().all(key_covers)
+            && self.expressions.iter().all(|one| other.expressions.contains(one))
+            && self.patterns("status") == other.patterns("status")
+            && (!self.has("branch") || self.has("event") == other.has("event"))
     }
 
     /// Whether nothing is asked for.
@@ -124,12 +207,18 @@ impl Condition {
         self.keys.is_empty() && self.expressions.is_empty()
     }
 
+    /// Whether its events only leave out what a branch without an event, or a tag, is not anyway.
+    fn says_nothing_by_event(&self) -> bool {
+        let not = self.patterns("event");
+        let only = |known: [&str; 2]| not.iter().all(|one| known.contains(&one.as_str()));
+        self.has("branch") && not.iter().any(|one| one == "!pull_request") && only(["!pull_request", "!tag"])
+            || self.has("tag") && only(["!pull_request", "!push"])
+    }
+
     fn map(&self) -> Map {
         let mut map = Map::default();
-        let of_tag = self.keys.iter().any(|(key, patterns)| key == "tag" || key == "event" && *patterns == ["tag"]);
         for (key, patterns) in &self.keys {
-            // A tag has no branch, so it is of no branch that is excluded.
-            if of_tag && key == "branch" && patterns.iter().all(|one| one.starts_with('!')) {
+            if key == "event" && self.says_nothing_by_event() {
                 continue;
             }
             let patterns = if key == "event" { events(patterns) } else { patterns.clone() };
@@ -191,13 +280,24 @@ pub(super) fn none_of(conditions: &[Condition]) -> Option<Vec<Condition>> {
     const MANY: usize = 12;
     let mut all = vec![Condition::default()];
     for condition in conditions {
-        all = both(&all, &condition.negated()?);
-        all.retain(|one| !one.is_impossible());
+        all = pruned(both(&all, &condition.negated()?));
         if all.is_empty() || all.len() > MANY {
             return None;
         }
     }
     Some(all)
+}
+
+/// Without those that no build meets, and those that another one covers.
+pub(super) fn pruned(conditions: Vec<Condition>) -> Vec<Condition> {
+    let mut kept: Vec<Condition> = Vec::new();
+    for condition in conditions.into_iter().filter(|condition| !condition.is_impossible()) {
+        if !kept.iter().any(|known| known.covers(&condition)) {
+            kept.retain(|known| !condition.covers(known));
+            kept.push(condition);
+        }
+    }
+    kept
 }
 
 /// All of one, each with all of the other.
@@ -292,9 +392,35 @@ mod tests {
         assert_eq!(
             shown_not(&[of("branch", "a"), of("branch", "b"), Condition::expression("env.X == \"1\"".to_owned())])
                 .as_deref(),
-            Some("when:\n  branch: ['!a', '!b']\n  if: '!(env.X == \"1\")'\n")
+            Some(
+                "when:\n  - {branch: ['!a', '!b'], if: '!(env.X == \"1\")'}\n  - {event: [tag, pull_request], if: '!(env.X == \"1\")'}\n"
+            )
         );
         assert_eq!(shown_not(&[of("status", "failure")]).as_deref(), Some("when:\n  status: success\n"));
+        // Tags and pull requests are on no branch.
+        let not_main = Some("when: [{branch: '!main'}, {event: [tag, pull_request]}]\n");
+        assert_eq!(shown_not(&[of("branch", "main")]).as_deref(), not_main);
+        let into_main = of("event", "pull_request").and(&of("ref", "x"));
+        assert_eq!(shown_not(&[into_main]).as_deref(), None);
+        let mut into_main = of("branch", "main");
+        into_main.require("event", vec!["pull_request".to_owned()]);
+        assert_eq!(
+            shown_not(&[into_main]).as_deref(),
+            Some(
+                "when:\n  - {branch: '!main', event: pull_request}\n  - event: [push, tag, schedule, manual, upstream, \
+                 injected, local]\n"
+            )
+        );
+        assert_eq!(
+            shown_not(&[of("tag", "v*").and(&of("event", "tag"))]).as_deref(),
+            Some(
+                "when:\n  - {tag: '!v*'}\n  - event: [push, pull_request, schedule, manual, upstream, injected, local]\n"
+            )
+        );
+        // A branch without an event is of no pull request, whatever it is joined with.
+        assert_eq!(shown(&[of("branch", "main").and(&of("event", "!tag"))]), "when:\n  branch: main\n");
+        assert_eq!(shown(&[of("branch", "main").and(&of("event", "pull_request"))]), "when:\n  event: manual\n");
+        assert_eq!(shown(&[of("branch", "v*").and(&of("event", "tag")), of("tag", "v*")]), "when:\n  tag: v*\n");
         // Another file may have changed beside it.
         assert_eq!(shown_not(&[of("path", "docs/**")]), None);
         assert_eq!(shown_not(&[Condition::default()]), None);

@@ -147,29 +147,22 @@ impl Reader<'_> {
             };
             return Ok(vec![Condition::of("event", events.iter().map(|event| format!("{not}{event}")))]);
         }
-        match place(name) {
-            Some((key, event)) => {
-                let mut condition = Condition::of(key, [format!("{not}{}", escaped(text))]);
-                condition.require("event", event.iter().map(|event| (*event).to_owned()).collect());
-                Ok(vec![condition])
-            }
+        let wanted = Wanted { glob: Some(escaped(text)), test: format!("== {text:?}") };
+        match named(name, &wanted, is) {
+            Some(conditions) => Ok(conditions),
             None => self.expression(name, &format!("{} {text:?}", if is { "==" } else { "!=" })),
         }
     }
 
     fn matched(&self, name: &str, regex: &str, is: bool) -> Result<Vec<Condition>, Unclear> {
         let not = if is { "" } else { "!" };
-        match place(name) {
-            Some((key, event)) => {
-                let mut condition = match glob(regex) {
-                    Some(glob) => Condition::of(key, [format!("{not}{glob}")]),
-                    None => Condition::expression(format!("{not}{key}.matches({regex:?})")),
-                };
-                condition.require("event", event.iter().map(|event| (*event).to_owned()).collect());
-                if key == "tag" && is {
-                    condition.require("event", vec!["tag".to_owned()]);
+        let wanted = Wanted { glob: glob(regex), test: format!(".matches({regex:?})") };
+        match named(name, &wanted, is) {
+            Some(mut conditions) => {
+                if name == "CI_COMMIT_TAG" && is {
+                    conditions.iter_mut().for_each(|one| one.require("event", vec!["tag".to_owned()]));
                 }
-                Ok(vec![condition])
+                Ok(conditions)
             }
             None if (self.known)(name) => {
                 Ok(vec![Condition::expression(format!("{not}env.{name}.matches({regex:?})"))])
@@ -184,18 +177,64 @@ impl Reader<'_> {
     }
 }
 
-/// The key of `when` for a variable, and the events in which the variable is set.
-fn place(name: &str) -> Option<(&'static str, &'static [&'static str])> {
-    match name {
-        "CI_COMMIT_BRANCH" | "CI_COMMIT_REF_NAME" => Some(("branch", &[])),
-        "CI_COMMIT_TAG" => Some(("tag", &[])),
-        "CI_MERGE_REQUEST_TARGET_BRANCH_NAME" => Some(("branch", &["pull_request"])),
-        _ => None,
+/// What a name is compared with.
+pub(super) struct Wanted {
+    /// As a glob, where one says the same.
+    pub(super) glob: Option<String>,
+    /// What stands behind the name in an expression: `== "main"`, `.matches("^v")`.
+    pub(super) test: String,
+}
+
+impl Wanted {
+    /// That the branch, the tag or the target of a pull request is this; or that there is one, and it is not this.
+    fn of(&self, key: &str, is: bool) -> Condition {
+        let not = if is { "" } else { "!" };
+        let text =
+            if self.test.starts_with('.') { format!("{key}{}", self.test) } else { format!("{key} {}", self.test) };
+        let text = if is { text } else { format!("!({text})") };
+        match (key, &self.glob) {
+            ("tag", None) => Condition::of("event", ["tag"]).and(&Condition::expression(text)),
+            ("branch", None) => Condition::of("branch", ["**"]).and(&Condition::expression(text)),
+            ("target", Some(glob)) => Self::requests(Condition::of("branch", [format!("{not}{glob}")])),
+            ("source", _) => Self::requests(Condition::expression(text.replacen("source", "branch", 1))),
+            ("target", None) => Self::requests(Condition::expression(text)),
+            (key, Some(glob)) => Condition::of(key, [format!("{not}{glob}")]),
+            (_, None) => Condition::expression(text),
+        }
+    }
+
+    fn requests(mut condition: Condition) -> Condition {
+        condition.require("event", vec!["pull_request".to_owned()]);
+        condition
+    }
+
+    /// That the name of what is built is this, or is not: of a branch, a tag or the source of a pull request.
+    pub(super) fn of_ref(&self, is: bool) -> Vec<Condition> {
+        ["branch", "tag", "source"].into_iter().map(|key| self.of(key, is)).collect()
+    }
+
+    /// The same for a branch or a tag alone.
+    pub(super) fn of_branch_or_tag(&self) -> Vec<Condition> {
+        ["branch", "tag"].into_iter().map(|key| self.of(key, true)).collect()
     }
 }
 
+/// What a variable that GitLab sets asks for; a variable that is not set differs from everything.
+fn named(name: &str, wanted: &Wanted, is: bool) -> Option<Vec<Condition>> {
+    let (key, unset) = match name {
+        "CI_COMMIT_BRANCH" => ("branch", Condition::of("event", ["tag", "pull_request"])),
+        "CI_COMMIT_TAG" => ("tag", Condition::of("event", ["!tag"])),
+        "CI_MERGE_REQUEST_TARGET_BRANCH_NAME" => ("target", Condition::of("event", ["!pull_request"])),
+        "CI_COMMIT_REF_NAME" => return Some(wanted.of_ref(is)),
+        _ => return None,
+    };
+    let mut conditions = vec![wanted.of(key, is)];
+    conditions.extend((!is).then_some(unset));
+    Some(conditions)
+}
+
 /// A text that a glob takes for itself.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.chars().flat_map(|c| matches!(c, '*' | '?' | '[' | '{' | '!').then_some('\\').into_iter().chain([c])).collect()
 }
 
@@ -222,7 +261,14 @@ mod tests {
     fn expressions_become_conditions() {
         check("$CI_COMMIT_BRANCH == \"main\"", "branch: main");
         check("$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH", "branch: main");
-        check("$CI_COMMIT_BRANCH != 'main'", "branch: '!main'");
+        check("$CI_COMMIT_BRANCH != 'main'", "[{branch: '!main'}, {event: [tag, pull_request]}]");
+        check(
+            "$CI_COMMIT_TAG != 'v1'",
+            "- {tag: '!v1'} - event: [push, pull_request, schedule, manual, upstream, injected, local]",
+        );
+        check("$CI_COMMIT_BRANCH =~ /^a+$/", "branch: '**' if: branch.matches(\"^a+$\")");
+        check("$CI_COMMIT_REF_NAME == 'a'", "[{branch: a}, {tag: a}, {event: pull_request, if: branch == \"a\"}]");
+        check("$CI_MERGE_REQUEST_TARGET_BRANCH_NAME == 'a'", "branch: a event: pull_request");
         check("$CI_COMMIT_TAG", "event: tag");
         check("$CI_COMMIT_TAG == null", "event: [push, pull_request, schedule, manual, upstream, injected, local]");
         check("$CI_COMMIT_TAG =~ /^v/", "tag: v** event: tag");

@@ -1,11 +1,11 @@
 //! When a job of GitLab runs: `rules`, `only` and `except`. What they keep a job out of, it is kept out of here too: by
 //! `when`, and where that cannot say it by a person who is asked.
 
-use super::super::conditions::{Condition, both, glob, none_of};
+use super::super::conditions::{Condition, both, glob, none_of, pruned};
 use super::super::draft::Draft;
 use super::super::notes::NoteKind;
 use super::super::tree::{Tree, What};
-use super::expression::{Meaning, meaning};
+use super::expression::{Meaning, Wanted, meaning};
 use super::tell_default_branch;
 use crate::manifest::Map;
 
@@ -82,7 +82,11 @@ pub(super) fn rules(draft: &Draft, map: &mut Map, tree: &Tree) -> Ruled {
             draft.notes.lost(map, "rules.when", rule, "stages do not wait for a time; this one begins at once");
         }
         ruled.may_fail |= rule.get("allow_failure").and_then(Tree::truth) == Some(true);
-        for mut condition in both(&conditions, &not) {
+        let mut all = both(&conditions, &not);
+        if not.len() > 1 && all.iter().any(|condition| !condition.is_impossible()) {
+            all = pruned(all);
+        }
+        for mut condition in all {
             condition.require("status", status.iter().map(|status| (*status).to_owned()).collect());
             ruled.conditions.push(condition);
         }
@@ -219,11 +223,18 @@ pub(super) fn only_except(draft: &Draft, map: &mut Map, only: Option<&Tree>, exc
             Some(others) if !part.lost => ruled.conditions = both(&ruled.conditions, &others),
             _ => ruled.hold(except),
         }
+        for name in &part.names {
+            ruled.conditions = both(&ruled.conditions, &name.of_ref(false));
+        }
+        if only.is_none() && !part.names.is_empty() {
+            // Without `only`, a job is for branches and tags.
+            ruled.conditions = both(&ruled.conditions, &[Condition::of("event", ["!pull_request"])]);
+        }
+        if ruled.conditions.iter().any(|condition| !condition.is_impossible()) {
+            ruled.conditions = pruned(ruled.conditions);
+        }
     }
-    let possible = ruled.conditions.iter().any(|condition| !condition.is_impossible());
-    if possible {
-        ruled.conditions.retain(|condition| !condition.is_impossible());
-    } else {
+    if ruled.conditions.iter().all(Condition::is_impossible) {
         ruled.by_hand(map, "look at: no build is left by `only` and `except`");
     }
     ruled
@@ -234,6 +245,8 @@ pub(super) fn only_except(draft: &Draft, map: &mut Map, only: Option<&Tree>, exc
 struct Part {
     /// One of these must hold.
     conditions: Vec<Condition>,
+    /// Names of branches or tags that `except` leaves out.
+    names: Vec<Wanted>,
     /// Whether something of it could not be said.
     lost: bool,
 }
@@ -251,7 +264,7 @@ fn sides(draft: &Draft, map: &mut Map, key: &str, tree: &Tree) -> Vec<Part> {
                 let paths = value.texts();
                 let lost = paths.is_empty();
                 let condition = Condition::of("path", paths);
-                Part { conditions: if lost { Vec::new() } else { vec![condition] }, lost }
+                Part { conditions: if lost { Vec::new() } else { vec![condition] }, lost, ..Part::default() }
             }
             "variables" => expressions(draft, map, key, value),
             _ => {
@@ -293,6 +306,15 @@ fn refs(draft: &Draft, map: &mut Map, key: &str, tree: &Tree) -> Part {
             part.lost = true;
             continue;
         };
+        if let Some(wanted) = reference(text) {
+            name.told();
+            if key == "except" {
+                part.names.push(wanted);
+            } else {
+                part.conditions.extend(wanted.of_branch_or_tag());
+            }
+            continue;
+        }
         let condition = match text {
             // Everything but branches: tags.
             "branches" if key == "except" => Some(Condition::of("event", ["!tag"])),
@@ -303,9 +325,7 @@ fn refs(draft: &Draft, map: &mut Map, key: &str, tree: &Tree) -> Part {
             "schedules" => Some(Condition::of("event", ["schedule"])),
             "web" | "api" | "chat" => Some(Condition::of("event", ["manual"])),
             "triggers" | "pipelines" | "external" => Some(Condition::of("event", ["upstream"])),
-            text if text.starts_with('/') => regex(text),
-            text if text.contains('@') => None,
-            text => Some(Condition::of("branch", [text])),
+            _ => None,
         };
         match condition {
             Some(condition) => {
@@ -326,13 +346,30 @@ fn refs(draft: &Draft, map: &mut Map, key: &str, tree: &Tree) -> Part {
     part
 }
 
-/// `/^release-.*$/`, as a condition on the branch.
-fn regex(text: &str) -> Option<Condition> {
-    let body = text.strip_prefix('/')?.strip_suffix('/')?;
-    Some(match glob(body) {
-        Some(glob) => Condition::of("branch", [glob]),
-        None => Condition::expression(format!("branch.matches({body:?})")),
-    })
+/// `main` or `/^release-.*$/`, which are of branches and tags; None for a word of GitLab's, and for what cannot be said.
+fn reference(text: &str) -> Option<Wanted> {
+    const WORDS: [&str; 12] = [
+        "branches",
+        "tags",
+        "merge_requests",
+        "external_pull_requests",
+        "pushes",
+        "schedules",
+        "web",
+        "api",
+        "chat",
+        "triggers",
+        "pipelines",
+        "external",
+    ];
+    if WORDS.contains(&text) || text.contains('@') {
+        return None;
+    }
+    let Some(regex) = text.strip_prefix('/') else {
+        return Some(Wanted { glob: Some(text.to_owned()), test: format!("== {text:?}") });
+    };
+    let body = regex.strip_suffix('/')?;
+    Some(Wanted { glob: glob(body), test: format!(".matches({body:?})") })
 }
 
 #[cfg(test)]
@@ -374,7 +411,7 @@ mod tests {
         let on_main = "$CI_COMMIT_BRANCH == \"main\" && $CI_PIPELINE_SOURCE == \"schedule\"";
         check(
             &format!("rules: [{{if: '{on_main}', when: never}}, {{if: $CI_COMMIT_BRANCH}}]"),
-            "when: - {branch: ['**', '!main']} - branch: '**' event: [push, tag, pull_request, manual, upstream, injected, local]",
+            "when: - {branch: ['**', '!main']} - {branch: '**', event: [push, tag, manual, upstream, injected, local]}",
         );
         // All behind it is never reached.
         check("rules: [{if: $CI_COMMIT_TAG}, {when: never}, {when: always}]", "when: event: tag");
@@ -432,9 +469,12 @@ mod tests {
         check("only: {refs: [main], kubernetes: active}", "when: event: manual");
         check(
             "only: {refs: [main], variables: [$CI_COMMIT_MESSAGE, $MODE]}",
-            "when: branch: main if: env.MODE != \"\"",
+            "when: [{branch: main, if: env.MODE != \"\"}, {tag: main, if: env.MODE != \"\"}]",
         );
-        check("except: {refs: [main], variables: [$MODE]}", "when: branch: '!main' if: '!(env.MODE != \"\")'");
+        check(
+            "except: {refs: [main], variables: [$MODE]}",
+            "when: - {branch: '!main', if: '!(env.MODE != \"\")'} - {tag: '!main', if: '!(env.MODE != \"\")'}",
+        );
         check("except: [main@group/project]", &asks("[main@group/project]"));
         check("except: {changes: [docs/**]}", &asks("{changes: [docs/**]}"));
         check("only: [tags]\nexcept: [tags]", "when: event: manual");

@@ -88,3 +88,40 @@ fn pipelines_of_one_file_keep_their_own_ways() {
     said(arm, arm, &["\nplatform: linux/arm64\n", "!  platform", "!look at"]);
     said(arm, "", &["!\nplatform", "\n  platform: linux/arm64\n", "look at: `platform` of the pipeline `one`"]);
 }
+
+#[test]
+fn branches_are_meant_as_their_system_means_them() {
+    let step = |when: &str| format!("steps: [{{name: a, image: x, commands: [y], when: {when}}}]");
+    let woodpecker = |when: &str, parts: &[&str]| check(Kind::Woodpecker, &step(when), parts);
+    woodpecker("{branch: [main]}", &["when: [{branch: main}, {branch: main, event: pull_request}]"]);
+    woodpecker("{branch: main, event: push}", &["branch: main\n    event: push\n"]);
+    woodpecker(
+        "{branch: {exclude: wip}}",
+        &["when: [{branch: '!wip'}, {branch: '!wip', event: pull_request}, {event: tag}]"],
+    );
+    woodpecker("{branch: {exclude: wip}, event: [tag]}", &["when:\n    event: tag\n"]);
+    let job = |more: &str| format!("a:\n  script: x\n  {more}\n");
+    let gitlab = |more: &str, parts: &[&str]| check(Kind::Gitlab, &job(more), parts);
+    gitlab(
+        "rules: [{if: $CI_COMMIT_BRANCH != \"main\"}]",
+        &["when: [{branch: '!main'}, {event: [tag, pull_request]}]"],
+    );
+    gitlab(
+        "rules: [{if: $CI_COMMIT_BRANCH == \"main\", when: never}, {when: always}]",
+        &["branch: '!main'", "event: [tag, pull_request]"],
+    );
+    gitlab(
+        "rules: [{if: $CI_COMMIT_TAG, when: never}, {if: $CI_COMMIT_BRANCH == \"main\"}]",
+        &["when:\n    branch: main\n"],
+    );
+    gitlab("except: [main]", &["when: [{branch: '!main'}, {tag: '!main'}]"]);
+    gitlab("only: [/^v.*$/]\n  except: [branches]", &["when:\n    tag: v**\n    event: tag\n"]);
+    gitlab("only: [main]", &["when: [{branch: main}, {tag: main}]"]);
+    gitlab("only: [/^v\\d+$/]", &["branch: '**'", "if: branch.matches(\"^v\\\\d+$\")", "event: tag"]);
+    gitlab("only: [tags]\n  except: [v1]", &["event: tag\n    tag: '!v1'\n"]);
+    let github = |condition: &str, parts: &[&str]| {
+        check(Kind::Github, &format!("on: push\njobs: {{a: {{if: \"{condition}\", steps: [{{run: x}}]}}}}"), parts);
+    };
+    github("github.ref != 'refs/heads/main'", &["when: [{branch: '!main'}, {event: [tag, pull_request]}]"]);
+    github("github.base_ref == 'main'", &["branch: main\n    event: pull_request\n"]);
+}

@@ -17,8 +17,13 @@ pub(super) fn conditions(draft: &Draft, map: &mut Map, name: &str, tree: &Tree) 
         }
         if !said {
             condition.leave_to_a_person();
+        } else if condition.only_excludes("branch") && condition.is_impossible() {
+            // What is left is a tag, which is of no branch that is left out.
+            if let Some(branch) = one.get("branch") {
+                draft.notes.moot(map, &format!("{name}.branch"), branch, "a tag is of no branch");
+            }
         }
-        all.push(condition);
+        all.extend(alternatives(condition));
     }
     // One that asks for nothing always holds.
     if all.iter().any(Condition::is_empty) { Vec::new() } else { all }
@@ -30,7 +35,21 @@ pub(super) fn branches(draft: &Draft, map: &mut Map, tree: &Tree) -> Vec<Conditi
     if keyed(draft, map, "branches", "branch", tree, &mut condition).is_none() {
         condition.leave_to_a_person();
     }
-    vec![condition]
+    alternatives(condition)
+}
+
+/// As `when` says it here: there a branch is the one that a pull request is to go into too, and a tag is of no branch
+/// that is left out.
+fn alternatives(condition: Condition) -> Vec<Condition> {
+    if !condition.only_excludes("branch") {
+        return condition.with_pull_requests();
+    }
+    let mut of_tags = condition.without("branch");
+    of_tags.require("event", vec!["tag".to_owned()]);
+    let mut all = condition.clone().with_pull_requests();
+    all.push(of_tags);
+    all.retain(|one| !one.is_impossible());
+    if all.is_empty() { vec![condition] } else { all }
 }
 
 /// Adds what a key asks for; None when that cannot be said, which is told.
