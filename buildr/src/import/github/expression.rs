@@ -80,7 +80,7 @@ pub(super) fn in_value(text: &str, env: &[(String, String)]) -> Replaced {
             }
             match path {
                 "github.sha" => Some("${commit}".to_owned()),
-                "github.ref_name" | "github.head_ref" | "github.base_ref" => Some("${branch}".to_owned()),
+                "github.ref_name" | "github.head_ref" => Some("${branch}".to_owned()),
                 "github.event_name" => Some("${event}".to_owned()),
                 "github.workspace" => Some("/app".to_owned()),
                 "runner.os" => Some("Linux".to_owned()),
@@ -141,7 +141,6 @@ fn shell_word(path: &str) -> Option<String> {
         return plain(name).then(|| format!("${{{name}}}"));
     }
     let foreign = match path {
-        "github.head_ref" => "GITHUB_REF_NAME".to_owned(),
         "runner.os" => return Some("Linux".to_owned()),
         "runner.temp" => return Some("/tmp".to_owned()),
         // The service's own port, under its own name.
@@ -361,7 +360,17 @@ fn same(path: &str, value: &str) -> Result<Condition, Unclear> {
             (_, Some(tag)) => Ok(Condition::of("tag", [tag])),
             _ => Err(Unclear),
         },
-        "github.ref_name" | "github.base_ref" | "github.head_ref" => Ok(Condition::of("branch", [value])),
+        "github.ref_name" => Ok(Condition::of("branch", [value])),
+        // They are set in pull requests alone.
+        "github.base_ref" | "github.head_ref" if value.is_empty() => Ok(Condition::of("event", ["!pull_request"])),
+        "github.base_ref" | "github.head_ref" => {
+            let mut condition = match path {
+                "github.base_ref" => Condition::of("branch", [value]),
+                _ => Condition::expression(format!("branch == {value:?}")),
+            };
+            condition.require("event", vec!["pull_request".to_owned()]);
+            Ok(condition)
+        }
         "github.ref_type" if value == "tag" => Ok(Condition::of("event", ["tag"])),
         path if path.starts_with("matrix.") => Ok(Condition::expression(format!("{path} == {value:?}"))),
         path => match input(path) {
@@ -414,6 +423,7 @@ mod tests {
         let env = [("A".to_owned(), "1".to_owned())];
         assert_eq!(in_value("${{ env.A }}-${{ matrix.x }} ${B}", &env).text, "1-${matrix.x} $${B}");
         assert_eq!(in_value("${{ x.y }}", &env).unknown, ["x.y"]);
+        assert_eq!(in_value("${{ github.base_ref }}", &env).unknown, ["github.base_ref"]);
         assert_eq!(in_quotes("a\"$b ${{ matrix.x }}").text, "\"a\\\"\\$b ${BUILDR_MATRIX_X}\"");
         assert_eq!(secret("${{ secrets.A_1 }}"), Some("A_1"));
         assert_eq!(secret("x${{ secrets.A }}"), None);
@@ -449,7 +459,26 @@ mod tests {
         check("always()", "status: [success, failure]", "unclear");
         check("matrix.os == 'x' || failure()", "[{if: matrix.os == \"x\"}, {status: failure}]", "unclear");
         check("contains(github.event.head_commit.message, 'x')", "unclear", "unclear");
-        check("!(github.ref_name == 'a')", "branch: '!a'", "! [ \"${BUILDR_TAG:-${BUILDR_BRANCH:-}}\" = 'a' ]");
+        check(
+            "!(github.ref_name == 'a')",
+            "[{branch: '!a'}, {event: [tag, pull_request]}]",
+            "! [ \"${BUILDR_TAG:-${BUILDR_BRANCH:-}}\" = 'a' ]",
+        );
+        check(
+            "github.base_ref == 'main'",
+            "branch: main event: pull_request",
+            "[ \"${BUILDR_PR_TARGET:-}\" = 'main' ]",
+        );
+        check(
+            "github.head_ref == 'dev'",
+            "event: pull_request if: branch == \"dev\"",
+            "[ \"${BUILDR_PR_SOURCE:-}\" = 'dev' ]",
+        );
+        check(
+            "github.ref != 'refs/heads/main'",
+            "[{branch: '!main'}, {event: [tag, pull_request]}]",
+            "! [ \"${BUILDR_REF:-}\" = 'refs/heads/main' ]",
+        );
         check("a ==", "unclear", "unclear");
     }
 }
