@@ -1,10 +1,11 @@
 //! `.gitlab-ci.yml`: what holds for all jobs, templates, and the order of the jobs. A job is `job`'s, when it runs is
-//! `rules`'.
+//! `rules`', what runs after what is `order`'s.
 
 mod expression;
 mod artifacts;
 mod image;
 mod job;
+mod order;
 mod rules;
 
 use super::draft::{Draft, top_when};
@@ -67,12 +68,13 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
         image::shared(draft, &mut top, key, value);
     }
     draft.top = top;
-    let order = stage_order(root);
+    let order = order::stage_order(root);
     let mut groups: Vec<Vec<String>> = vec![Vec::new(); order.len()];
     // Names first, so that whoever needs a job finds it under its own name.
     for (name, ..) in &jobs {
         draft.name(name);
     }
+    let mut optional = Vec::new();
     for (name, job, absent) in &jobs {
         let job = with_defaults(job, &defaults);
         if job.get("when").and_then(Tree::peek) == Some("never") || job.get("rules").is_some_and(rules::never) {
@@ -98,11 +100,15 @@ pub(super) fn read(draft: &mut Draft, documents: &[Tree]) {
             groups.push(Vec::new());
             groups.len() - 1
         });
+        if order::is_optional(&job) {
+            optional.push(stage.name.clone());
+        }
         groups[group].push(stage.name.clone());
         draft.stages.push(stage);
     }
     draft.groups = groups;
-    name_groups(draft, &order);
+    order::name_groups(draft, &order);
+    order::pass_by(draft, &optional);
     tell_unused(draft, root, documents);
 }
 
@@ -121,32 +127,6 @@ fn tell_unused(draft: &mut Draft, root: &Tree, documents: &[Tree]) {
             let because = "no job takes it over; remove it, or write it where it is meant";
             draft.notes.lost(&mut draft.top, &way, part, because);
         }
-    }
-}
-
-/// The stages in the order of the file. Those without jobs are left out, which is told here.
-fn stage_order(root: &Tree) -> Vec<String> {
-    let usual = || ["build", "test", "deploy"].map(str::to_owned).to_vec();
-    let listed = root.get("stages").or_else(|| root.get("types")).map(Tree::texts);
-    let mut order = vec![".pre".to_owned()];
-    order.extend(listed.filter(|listed| !listed.is_empty()).unwrap_or_else(usual));
-    order.push(".post".to_owned());
-    order
-}
-
-/// The words of GitLab's stages, where they say more than the names of the jobs.
-fn name_groups(draft: &mut Draft, order: &[String]) {
-    let mut told = Vec::new();
-    for (phase, group) in order.iter().zip(&draft.groups) {
-        match group.as_slice() {
-            [] if phase.starts_with('.') => {}
-            [] => told.push(format!("{phase} (no jobs)")),
-            [one] if one == phase => {}
-            several => told.push(format!("{phase} ({})", several.join(", "))),
-        }
-    }
-    if !told.is_empty() {
-        draft.top.remark(format!("The stages of GitLab CI: {}.", told.join("; ")));
     }
 }
 
