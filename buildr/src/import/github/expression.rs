@@ -1,7 +1,5 @@
 //! GitHub's expressions: `${{ … }}` in texts, and the conditions of `if`.
 
-use std::cell::RefCell;
-
 use super::super::Kind;
 use super::super::conditions::{Condition, both, none_of};
 use super::super::words;
@@ -22,7 +20,7 @@ pub(super) struct Replaced {
 /// For a script: expressions become variables of the shell. Between single quotes, where these are none, the quotes
 /// are closed for them.
 pub(super) fn in_script(text: &str) -> Replaced {
-    let quotes = RefCell::new(quotes::Reader::default());
+    let quotes = std::cell::RefCell::new(quotes::Reader::default());
     let literal = |literal: &str| {
         quotes.borrow_mut().read(literal);
         literal.to_owned()

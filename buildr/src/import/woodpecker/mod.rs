@@ -72,20 +72,7 @@ fn one(draft: &mut Draft, tree: &Tree, prefix: &str, ends: &[(String, Vec<String
             _ => settings::settings(draft, &mut map, key, value),
         }
     }
-    let mut after = Vec::new();
-    if let Some(needs) = tree.get("depends_on") {
-        for need in needs.texts() {
-            match ends.iter().find(|(name, _)| *name == need) {
-                Some((_, stages)) => after.extend(stages.iter().cloned()),
-                None => draft.notes.say(
-                    &mut map,
-                    NoteKind::Look,
-                    format!("`depends_on: {need}`"),
-                    "it is a pipeline of another file, or a later one; put its stages before these",
-                ),
-            }
-        }
-    }
+    let after = after(draft, &mut map, tree, ends);
     if let Some(value) = tree.get("matrix") {
         let axes = settings::matrix(draft, &mut map, value);
         // Its axes are variables of all steps.
@@ -126,6 +113,25 @@ fn one(draft: &mut Draft, tree: &Tree, prefix: &str, ends: &[(String, Vec<String
         stage.conditions = both(&stage.conditions, &conditions);
     }
     (last, map)
+}
+
+/// The stages behind which a pipeline begins.
+fn after(draft: &Draft, map: &mut Map, tree: &Tree, ends: &[(String, Vec<String>)]) -> Vec<String> {
+    let mut after = Vec::new();
+    if let Some(needs) = tree.get("depends_on") {
+        for need in needs.texts() {
+            match ends.iter().find(|(name, _)| *name == need) {
+                Some((_, stages)) => after.extend(stages.iter().cloned()),
+                None => draft.notes.say(
+                    map,
+                    NoteKind::Look,
+                    format!("`depends_on: {need}`"),
+                    "it is a pipeline of another file, or a later one; put its stages before these",
+                ),
+            }
+        }
+    }
+    after
 }
 
 /// The elements of a list, or the entries of a map under their names.
