@@ -1,6 +1,8 @@
 //! Where the lines of a log begin: not of each line, but of one in every so many bytes, with the look that the text has
 //! there. It grows as the log grows; each byte is looked at once.
 
+use std::cmp::Ordering;
+
 use anstyle_parse::{DefaultCharAccumulator, Parser};
 
 use super::style::{Style, Styler};
@@ -16,6 +18,10 @@ pub(super) const MOST_COMMANDS: usize = 2000;
 
 /// The longest sequence that only sets colours and is looked at on its own, in bytes.
 const LONGEST_LOOK: usize = 64;
+
+/// How many bytes behind an escape go through the parser at most: it keeps all that an odd sequence without an end holds,
+/// and no sequence that sets colours is nearly as long.
+const LONGEST_SEQUENCE: usize = 16 << 10;
 
 /// A place where a line begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +60,8 @@ pub(super) struct Look {
     parser: Parser<DefaultCharAccumulator>,
     /// The rest of this line goes through the parser: an odd sequence began in it.
     by_parser: bool,
+    /// How many bytes went through it since the last escape.
+    behind: usize,
 }
 
 impl LineIndex {
@@ -205,7 +213,7 @@ impl Look {
             if self.by_parser {
                 let end = memchr::memchr(b'\n', bytes);
                 for byte in &bytes[..end.unwrap_or(bytes.len())] {
-                    self.parser.advance(&mut self.styler, *byte);
+                    self.parse(*byte);
                 }
                 let Some(end) = end else { return };
                 // No sequence goes beyond a line.
@@ -226,6 +234,16 @@ impl Look {
             }
         }
     }
+
+    fn parse(&mut self, byte: u8) {
+        // An escape begins anew, whatever stood open.
+        self.behind = if byte == 0x1b { 0 } else { self.behind + 1 };
+        match self.behind.cmp(&LONGEST_SEQUENCE) {
+            Ordering::Less => self.parser.advance(&mut self.styler, byte),
+            Ordering::Equal => self.parser = Parser::default(),
+            Ordering::Greater => {}
+        }
+    }
 }
 
 /// How long the sequence at the beginning is, when it does nothing but set colours and is whole: most are such, and the
@@ -234,4 +252,29 @@ fn plain_look(bytes: &[u8]) -> Option<usize> {
     let rest = bytes.strip_prefix(b"\x1b[")?;
     let length = rest.iter().take(LONGEST_LOOK).position(|byte| !matches!(byte, b'0'..=b'9' | b';' | b':'))?;
     (rest[length] == b'm').then_some(length + 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sequence that never ends takes no more memory than the longest that is meant, and hides nothing behind it.
+    #[test]
+    fn a_sequence_without_an_end_is_not_kept() {
+        for begin in [&b"\x1b]"[..], b"\x1b]8;;", b"\x1bP", b"\x1b[1"] {
+            for piece in [1000, 1 << 20] {
+                let mut look = Look::default();
+                look.add(begin);
+                let much = vec![b'7'; 1 << 20];
+                much.chunks(piece).for_each(|piece| look.add(piece));
+                assert_eq!(look.parser, Parser::default(), "{begin:?}");
+                look.add(b"\x1b[31m and on");
+                assert_eq!(look.style(), {
+                    let mut red = Look::default();
+                    red.add(b"\x1b[31m");
+                    red.style()
+                });
+            }
+        }
+    }
 }
