@@ -2,6 +2,7 @@
 //! block; each does a bounded piece of work and says where to go on.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -15,6 +16,9 @@ const PIECE: u64 = 1 << 20;
 
 /// How much is looked through at a time, in bytes that need nothing but to be looked through.
 const WORK: u64 = 64 << 20;
+
+/// For how long it is looked at a time, at most, but for the line that it is at: an expression can make much of a byte.
+const TIME: Duration = Duration::from_secs(2);
 
 /// How much more work a byte is among colours and what is written over.
 const PLAYED: u64 = 8;
@@ -44,7 +48,11 @@ pub(crate) enum SearchError {
 
 /// What is looked for.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanted(Regex);
+pub(crate) struct Wanted {
+    finds: Regex,
+    /// It was given as an expression, of which nobody knows how far it goes.
+    regex: bool,
+}
 
 /// How somebody asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +77,8 @@ impl Wanted {
         let pattern = if regex { text.to_owned() } else { regex::escape(text) };
         let mut builder = RegexBuilder::new(&pattern);
         builder.multi_line(true).crlf(true).case_insensitive(!case).size_limit(LARGEST);
-        Ok(Self(builder.build().map_err(|error| SearchError::Expression(Box::new(error)))?))
+        let finds = builder.build().map_err(|error| SearchError::Expression(Box::new(error)))?;
+        Ok(Self { finds, regex })
     }
 }
 
@@ -115,16 +124,26 @@ impl Ground {
     }
 }
 
-/// Looks until so many lines were found, or enough was done for a time.
+/// Looks until so many lines were found, or enough was done for a time, or nobody waits for it any more.
 ///
 /// # Errors
 /// When the disk does not give the log.
-pub(crate) fn search(files: &LogFiles, ground: &Ground, wanted: &Wanted, most: usize) -> io::Result<Found> {
-    let mut course = Course { wanted: &wanted.0, from: ground.from, most, line: ground.line, hits: Vec::new() };
+pub(crate) fn search(
+    files: &LogFiles,
+    ground: &Ground,
+    wanted: &Wanted,
+    most: usize,
+    is_over: &dyn Fn() -> bool,
+) -> io::Result<Found> {
+    let (began, Wanted { finds, regex }) = (Instant::now(), wanted);
+    let enough = || began.elapsed() >= TIME || is_over();
+    let mut course =
+        Course { wanted: finds, from: ground.from, most, line: ground.line, hits: Vec::new(), enough: &enough };
     let (mut at, mut work) = (ground.offset, 0);
     while at < ground.end {
-        if work >= WORK {
-            return Ok(Found { next: Some(course.line.max(ground.from)), hits: course.hits });
+        // Who goes on must get further.
+        if course.line > ground.from && (work >= WORK || enough()) {
+            return Ok(Found { next: Some(course.line), hits: course.hits });
         }
         let piece = files.read(&ground.place, at, PIECE.min(ground.end - at))?;
         if piece.is_empty() {
@@ -139,7 +158,8 @@ pub(crate) fn search(files: &LogFiles, ground: &Ground, wanted: &Wanted, most: u
             None => (piece.clone(), line_length(files, ground, at)?),
         };
         let is_plain = memchr::memchr3(0x1b, 0x08, b'\r', &lines).is_none();
-        let done = if is_plain { course.plain(&lines) } else { course.played(&lines) };
+        // An expression may go on over the ends of lines, from each line to the end of all: it gets one at a time.
+        let done = if is_plain && !regex { course.plain(&lines) } else { course.each(&lines) };
         work += if is_plain { length } else { lines.len() as u64 * PLAYED };
         if let Some(next) = done {
             return Ok(Found { next: Some(next), hits: course.hits });
@@ -171,10 +191,12 @@ struct Course<'a> {
     /// The number of the line that comes next.
     line: u64,
     hits: Vec<Hit>,
+    /// Whether enough was done for a time.
+    enough: &'a dyn Fn() -> bool,
 }
 
 impl Course<'_> {
-    /// Looks through lines that a reader sees as they are. Gives the line to go on from when enough was found.
+    /// Looks for a text in lines that a reader sees as they are. Gives the line to go on from when enough was found.
     fn plain(&mut self, lines: &[u8]) -> Option<u64> {
         let (mut at, mut counted) = (0, 0);
         while let Some(found) = self.wanted.find_at(lines, at).filter(|found| found.start() < lines.len()) {
@@ -197,8 +219,9 @@ impl Course<'_> {
         None
     }
 
-    /// The same with lines that have to be played first.
-    fn played(&mut self, lines: &[u8]) -> Option<u64> {
+    /// Looks through lines one by one, each as a reader sees it. Gives the line to go on from when enough was found, or
+    /// done.
+    fn each(&mut self, lines: &[u8]) -> Option<u64> {
         let whole = lines.strip_suffix(b"\n");
         for line in whole.unwrap_or(lines).split(|byte| *byte == b'\n') {
             let has_steps = memchr::memchr3(0x1b, 0x08, b'\r', line).is_some();
@@ -210,7 +233,7 @@ impl Course<'_> {
                 self.look_in(line)
             };
             self.line += 1;
-            if is_full {
+            if is_full || (self.line > self.from && (self.enough)()) {
                 return Some(self.line);
             }
         }

@@ -207,7 +207,7 @@ impl Log {
     fn hits(&self, from: u64, text: &str, how: Asked, most: usize) -> (Vec<u64>, Option<u64>) {
         let index = self.indexed(256, 1000, 999);
         let ground = Ground::of(&index, self.place.clone(), from);
-        let found = search(&self.files, &ground, &Wanted::new(text, how).unwrap(), most).unwrap();
+        let found = search(&self.files, &ground, &Wanted::new(text, how).unwrap(), most, &|| false).unwrap();
         (found.hits.iter().map(|hit| hit.line).collect(), found.next)
     }
 }
@@ -367,7 +367,8 @@ fn what_is_looked_for_is_found_in_what_a_reader_sees() {
     assert_eq!(log.hits(1, r"b\s+c", EXPRESSION, 9), (vec![3], None));
     assert_eq!(log.hits(1, r"\w*\s*\w*", EXPRESSION, 9), (vec![1, 2, 3, 4, 5], None));
     let index = log.indexed(1, 99, 99);
-    let found = search(&log.files, &Ground::of(&index, log.place.clone(), 1), &Wanted::new(" c", TEXT).unwrap(), 1);
+    let (ground, wanted) = (Ground::of(&index, log.place.clone(), 1), Wanted::new(" c", TEXT).unwrap());
+    let found = search(&log.files, &ground, &wanted, 1, &|| false);
     let hit = Hit { line: 3, before: "b".into(), found: " c".into(), after: " d".into() };
     assert_eq!(found.unwrap(), Found { hits: vec![hit], next: Some(4) });
 }
@@ -398,6 +399,33 @@ fn a_long_log_is_looked_through_piece_by_piece() {
         }
     }
     assert_eq!((hits, rounds > 1), (vec![400_001], true));
+}
+
+/// However many lines there are, each is looked through once.
+#[test]
+fn an_expression_does_not_go_on_from_each_line_to_the_end() {
+    let log = Log::of("\n".repeat(2 << 20).as_bytes());
+    let began = std::time::Instant::now();
+    let (mut from, mut hits) = (1, Vec::new());
+    while let (found, Some(next)) = log.hits(from, r"\n[\s\S]*", EXPRESSION, 9) {
+        hits.extend(found);
+        assert!(next > from, "{next}");
+        from = next;
+    }
+    assert!(hits.is_empty(), "{hits:?}");
+    assert!(began.elapsed().as_secs() < 60, "it took {:?}", began.elapsed());
+    assert_eq!(log.hits(7, r"^[\s\S]*", EXPRESSION, 2), (vec![7, 8], Some(9)));
+}
+
+#[test]
+fn a_search_ends_when_nobody_waits_for_it() {
+    let log = Log::of("needle\n".repeat(1000).as_bytes());
+    let index = log.indexed(256, 1000, 999);
+    for (how, from, next) in [(EXPRESSION, 1, Some(2)), (EXPRESSION, 500, Some(501)), (TEXT, 1, None)] {
+        let (ground, wanted) = (Ground::of(&index, log.place.clone(), from), Wanted::new("needle", how).unwrap());
+        let found = search(&log.files, &ground, &wanted, 5000, &|| true).unwrap();
+        assert_eq!(found.next, next, "{how:?} {from}");
+    }
 }
 
 #[test]

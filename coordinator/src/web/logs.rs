@@ -12,6 +12,8 @@ use axum::response::{IntoResponse as _, Response};
 use protocol::api::{LogCommand, LogCommands, LogHit, LogHits, LogLine, LogLines, LogState, LogTimes};
 use protocol::{BuildNumber, LogName};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -33,6 +35,18 @@ const SHOWN_MOST: usize = 4 << 20;
 /// How many hits are given when nothing is said, and at most.
 const HITS: usize = 100;
 const HITS_MOST: usize = 1000;
+
+/// How many searches go on at once: each takes a processor for up to some seconds.
+const SEARCHES: usize = 2;
+
+/// Room for searches.
+pub(super) struct Searches(Arc<Semaphore>);
+
+impl Default for Searches {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(SEARCHES)))
+    }
+}
 
 pub(super) fn router() -> OpenApiRouter<Arc<Web>> {
     OpenApiRouter::default()
@@ -304,7 +318,15 @@ async fn find(
     let ground = web.indexes.ground(&files, place, log.mark.bytes, from.unwrap_or(1)).await;
     let (_, ground) = ground.map_err(unreadable)?;
     let most = limit.unwrap_or(HITS).clamp(1, HITS_MOST);
-    let searching = move || log_view::search(&files, &ground, &wanted, most);
+    // It is never closed.
+    let room = web.searches.0.clone().acquire_owned().await.ok();
+    let gone = CancellationToken::new();
+    // Who does not wait any more drops this.
+    let _waits = gone.clone().drop_guard();
+    let searching = move || {
+        let _room = room;
+        log_view::search(&files, &ground, &wanted, most, &|| gone.is_cancelled())
+    };
     let found = tokio::task::spawn_blocking(searching).await.map_err(unreadable)?.map_err(unreadable)?;
     let hit = |hit: log_view::Hit| LogHit { line: hit.line, before: hit.before, found: hit.found, after: hit.after };
     Ok(Json(LogHits { hits: found.hits.into_iter().map(hit).collect(), next: found.next }))

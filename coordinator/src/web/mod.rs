@@ -86,6 +86,8 @@ struct Web {
     indexes: Indexes,
     /// Room for looking into archives.
     looks: artifacts::Looks,
+    /// Room for looking for something in logs.
+    searches: logs::Searches,
     queue_waits: measures::Waits,
     shutdown: CancellationToken,
 }
@@ -94,8 +96,8 @@ impl Web {
     fn new(desk: Arc<Desk>, access: Access, shutdown: CancellationToken) -> Self {
         let (followed, waits, boards) = (shared::Followed::default(), why::Kept::default(), pages::Boards::default());
         let (hooks, indexes, queue_waits) = (hook::Room::new(), Indexes::default(), measures::Waits::default());
-        let looks = artifacts::Looks::default();
-        Self { desk, access, followed, waits, boards, hooks, indexes, looks, queue_waits, shutdown }
+        let (looks, searches) = (artifacts::Looks::default(), logs::Searches::default());
+        Self { desk, access, followed, waits, boards, hooks, indexes, looks, searches, queue_waits, shutdown }
     }
 }
 
