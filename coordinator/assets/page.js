@@ -117,6 +117,8 @@
     const fresh = document.createElement("template");
     fresh.innerHTML = html;
     if (plain(old) === plain(fresh.content)) return;
+    // What is taken out of the page forgets where it was scrolled to, also when it comes back.
+    const places = all("[data-keep] .log-view", old).map((view) => [view, view.scrollTop, view.scrollLeft]);
     for (const placeholder of all("[data-keep][id]", fresh.content)) {
       const kept = document.getElementById(placeholder.id);
       if (kept && old.contains(kept)) placeholder.replaceWith(kept);
@@ -145,6 +147,9 @@
     for (const field of all("input, select, textarea", old)) {
       const before = filled.find(([name]) => name === called(field))?.[1];
       if (before) [field.value, field.checked] = [before.value, before.checked];
+    }
+    for (const [view, top, left] of places) {
+      if (view.isConnected) [view.scrollTop, view.scrollLeft] = [top, left];
     }
     for (const [place, top] of scrolled) {
       const pre = one("pre.output", document.getElementById(place) ?? fresh);

@@ -5,6 +5,7 @@
 mod agents;
 mod artifacts;
 mod axe;
+mod logs;
 mod projects;
 
 use farm::browser::{Browser, Scripts, with_browser};
