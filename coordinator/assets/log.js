@@ -40,7 +40,7 @@
       this.standing = root.querySelector(".log-standing");
       this.search = root.querySelector(".log-search");
       this.found = this.search.querySelector("output");
-      const { lines, live, page, query, first, total, settled, commands } = root.dataset;
+      const { lines, live, page, query, first, total, settled, gap, commands } = root.dataset;
       this.api = lines;
       this.liveUrl = live;
       this.page = page;
@@ -48,7 +48,7 @@
       this.own = "own" in root.dataset;
       this.total = Number(total);
       this.settled = settled === "true";
-      this.gap = null;
+      this.gap = gap || null;
       this.next = 1; // the first line that was not heard of, or was not over
       this.blocks = new Map(); // block -> lines by their place in it
       this.asked = new Set();
@@ -579,7 +579,8 @@
         const said = await answer?.json().catch(() => null);
         if (!answer?.ok) {
           this.found.textContent = said?.error ?? said?.detail ?? "the coordinator cannot be reached";
-          this.hitLines = null;
+          // The next search begins anew, and finds the same lines again.
+          [this.hits, this.hit, this.hitLines, this.more] = [[], -1, null, undefined];
           return;
         }
         const before = this.hits.length;

@@ -1,10 +1,12 @@
-//! Logs on their pages: who reads one is left where he is.
+//! Logs on their pages: who reads one is left where he is, and one that misses something says so.
 
 use farm::browser::Scripts;
 use protocol::api::{AttemptView, Status};
 use serde_json::Value;
+use sqlx::Connection as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
-use super::{on_a_farm, page, url};
+use super::{PASSES, on_a_farm, page, says, url};
 
 #[tokio::test]
 async fn who_reads_a_log_is_left_where_he_is_when_another_job_ends() {
@@ -45,6 +47,43 @@ async fn who_reads_a_log_is_left_where_he_is_when_another_job_ends() {
         assert!(browser.run::<bool>(&off).await, "it follows again");
         farm.folders("b").let_go().await;
         farm.api().until_is(number, Status::Passed).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_log_that_misses_something_says_so_and_is_searched_anew_after_a_search_that_failed() {
+    on_a_farm(Scripts::On, async |browser, farm| {
+        farm.start_agent("a", 1).await;
+        let number = farm.api().begin(PASSES).await;
+        farm.api().until_is(number, Status::Passed).await;
+        farm.stop_coordinator().await;
+        let database = SqliteConnectOptions::new().filename(farm.folder("coordinator").join("buildr.db"));
+        let mut database = SqliteConnection::connect_with(&database).await.unwrap();
+        let changed = sqlx::query("UPDATE logs SET total = bytes + 5, given_up = 1 WHERE name = 'test'");
+        assert_eq!(changed.execute(&mut database).await.unwrap().rows_affected(), 1);
+        database.close().await.unwrap();
+        farm.start_coordinator().await;
+        browser.open(&url(farm, &format!("{}/logs/test", page(number)))).await;
+        browser.until("its script", "return document.querySelector('.log-part.scripted') !== null").await;
+        says(browser, ".log-standing", "5 bytes missing").await;
+
+        // The search's second request fails once.
+        browser
+            .run::<Value>(
+                "const real = window.fetch; let count = 0; \
+                 const hit = { line: 1, before: '', found: 'hello', after: '' }; \
+                 window.fetch = async (...it) => { \
+                     if (!String(it[0]).includes('/search?')) return real(...it); \
+                     if (++count === 2) throw new TypeError('no'); \
+                     return new Response(JSON.stringify({ hits: [hit], next: count === 1 ? 2 : null })); \
+                 }; return null",
+            )
+            .await;
+        browser.type_into(".log-search [name=q]", "hello\n").await;
+        says(browser, ".log-search output", "cannot be reached").await;
+        browser.type_into(".log-search [name=q]", "\n").await;
+        says(browser, ".log-search output", "1 of 1").await;
     })
     .await;
 }

@@ -167,6 +167,9 @@ async fn the_end_says_what_is_missing() {
     farm.desk.feed.say(crate::feed::Change::Log(protocol::BuildNumber(1)));
     let (_, said) = events.next("end").await;
     assert!(said.contains("5 bytes missing"), "{said}");
+    // A script that takes the page over has it too.
+    let (_, _, page) = ask(&farm, "GET /builds/1/logs/test", "", "").await;
+    assert!(page.contains("data-gap=\"log incomplete: 5 bytes missing\""), "{page}");
     farm.stop().await;
 }
 
