@@ -52,6 +52,11 @@ pub(super) fn render(bytes: &[u8], style: Style, form: Form) -> String {
     }
 }
 
+/// The characters of one line, without its end, as a reader sees them.
+pub(crate) fn as_text(bytes: &[u8]) -> String {
+    render(bytes, Style::default(), Form::Text)
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cell {
     letter: char,

@@ -14,7 +14,7 @@ mod kept;
 
 pub(crate) use extent::{Line, command};
 pub(crate) use kept::{Indexes, Known};
-pub(crate) use line::Form;
+pub(crate) use line::{Form, as_text};
 pub(crate) use search::{Asked, Hit, Wanted, search};
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::fmt::{self, Write};
 
 use askama::filters::Escaper;
 
+use crate::log_view::as_text;
+
 /// Makes text harmless for a page, whatever stands in it. Every value in a template goes through here (askama.toml).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Escaped;
@@ -45,41 +47,15 @@ fn instead_of(special: char) -> &'static str {
     }
 }
 
-/// What is left of a terminal's output for one who reads it: no colours, and of a line that was written over and
-/// over only what it was last.
+/// What is left of a terminal's output for one who reads it, line by line as the viewer of logs shows them: no colours,
+/// and of a line that was written over only what it was last.
 pub(super) fn plain(bytes: &[u8]) -> String {
-    let text = without_sequences(&String::from_utf8_lossy(bytes));
-    let mut plain = String::with_capacity(text.len());
-    for line in text.split_inclusive('\n') {
-        let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
-        let line = line.strip_suffix('\r').unwrap_or(line);
-        plain.push_str(line.rsplit('\r').next().unwrap_or(line));
+    let mut plain = String::with_capacity(bytes.len());
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        // No sequence goes beyond a line.
+        let (line, end) = line.strip_suffix(b"\n").map_or((line, ""), |line| (line, "\n"));
+        plain.push_str(&as_text(line));
         plain.push_str(end);
-    }
-    plain
-}
-
-fn without_sequences(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c != '\u{1b}' {
-            plain.push(c);
-            continue;
-        }
-        match chars.next() {
-            // A control sequence ends with its first letter.
-            Some('[') => while chars.next().is_some_and(|c| !('\u{40}'..='\u{7e}').contains(&c)) {},
-            // A command to the system ends with BEL or with ESC \.
-            Some(']') => {
-                while let Some(c) = chars.next() {
-                    if c == '\u{7}' || (c == '\u{1b}' && chars.next_if_eq(&'\\').is_some()) {
-                        break;
-                    }
-                }
-            }
-            _ => {}
-        }
     }
     plain
 }
@@ -102,6 +78,10 @@ mod tests {
         check(b"\x1b]8;;http://x\x1b\\link", "link");
         check(b"cut \x1b[3", "cut ");
         check(b"\xff", "\u{fffd}");
+        check(b"\x1b(Bone \x1b)0two \x1b#8three", "one two three");
+        check(b"cut \x1b\nnext", "cut \nnext");
+        check(b"cut \x1b]0;title\n\x1bPmore\nnext", "cut \n\nnext");
+        check(b"ab\x08c \x1b]0;title\x1b[1mx", "ac x");
     }
 
     #[test]
