@@ -276,6 +276,17 @@ async fn a_page_shows_what_is_asked_for() {
     let queued = Page { status: Some(protocol::api::Status::Queued), branch: Some("b".to_owned()), ..Page::default() };
     assert_eq!(numbers(queued).await, [9, 8, 7]);
     assert!(numbers(repo("https://me:one@e.org/x")).await == [3, 2, 1], "who knows it may ask for it");
+    // By any of its URLs.
+    for url in ["https://e.org/x.git", "git@E.org:x", "ssh://git@e.org/x/"] {
+        assert_eq!(numbers(repo(url)).await, [6, 5, 4, 3, 2, 1], "{url}");
+    }
+    assert_eq!(numbers(Page { before: Some(BuildNumber(9)), limit: 1, ..repo("git@e.org:y") }).await, [8]);
+    for none in ["https://e.org/z", "e.org/x", "no URL", ""] {
+        assert!(numbers(repo(none)).await.is_empty(), "{none:?}");
+    }
+    let newest = store.newest_of(&["e.org/x", "e.org/z"]).await.unwrap();
+    let newest: Vec<(&str, u64)> = newest.iter().map(|(identity, row)| (identity.as_str(), row.number.0)).collect();
+    assert_eq!(newest, [("e.org/x", 6)]);
 }
 
 #[tokio::test]

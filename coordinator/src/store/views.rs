@@ -38,7 +38,7 @@ pub(crate) struct Page {
     pub(crate) limit: u32,
     /// Those that stand so alone.
     pub(crate) status: Option<Status>,
-    /// Those of this repository alone, as people see its URL.
+    /// Those of this repository alone, by any of its URLs, as people see them.
     pub(crate) repo: Option<String>,
     /// Those of this branch alone.
     pub(crate) branch: Option<String>,
@@ -109,14 +109,37 @@ impl Store {
         rows.iter().map(row_of).collect()
     }
 
-    /// How the store has a repository that people see so: a URL that hides something may stand for several.
+    /// How the store has a repository that people see so: by all the ways that lead to it. Who gives a password means
+    /// what was built with that one.
     async fn stored_as(&self, shown: &str) -> Result<Vec<String>, StoreError> {
-        if !shown.contains("***") {
+        let asked = shown.parse::<RepoUrl>().ok();
+        let Some(asked) = asked.filter(|url| url.secret().is_none_or(|secret| secret == "***")) else {
             return Ok(vec![shown.to_owned()]);
-        }
+        };
+        let identity = asked.identity();
+        let all = self.repos().await?;
+        Ok(all.iter().filter(|repo| repo.identity() == identity).map(|repo| repo.reveal().to_owned()).collect())
+    }
+
+    /// All repositories of which there are builds, by each way that led to them.
+    async fn repos(&self) -> Result<Vec<RepoUrl>, StoreError> {
         let rows = sqlx::query(REPOS).fetch_all(&self.readers).await?;
-        let all = rows.iter().map(|row| name::<RepoUrl>(row, "repo")).collect::<Result<Vec<_>, StoreError>>()?;
-        Ok(all.iter().filter(|repo| repo.to_string() == shown).map(|repo| repo.reveal().to_owned()).collect())
+        rows.iter().map(|row| name(row, "repo")).collect()
+    }
+
+    /// The newest build of each of these repositories, by their identities.
+    pub(crate) async fn newest_of(&self, identities: &[&str]) -> Result<HashMap<String, BuildRow>, StoreError> {
+        let mut newest: HashMap<String, BuildRow> = HashMap::new();
+        for repo in self.repos().await? {
+            let identity = repo.identity();
+            if !identities.contains(&identity.as_str()) {
+                continue;
+            }
+            let found = self.page(&Page { limit: 1, ..Page::default() }, Some(repo.reveal())).await?;
+            let known = newest.remove(&identity);
+            newest.extend(found.into_iter().chain(known).max_by_key(|row| row.number).map(|row| (identity, row)));
+        }
+        Ok(newest)
     }
 
     /// One build whole.

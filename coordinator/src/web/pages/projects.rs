@@ -8,14 +8,13 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use buildr::process::clock::now_ms;
 use protocol::RepoUrl;
-use protocol::api::{AddedProject, Approval, Forge, ProjectView, Role, ScheduleView, coming};
+use protocol::api::{AddedProject, Approval, BuildRow, Forge, ProjectView, Role, ScheduleView, coming};
 use url::form_urlencoded::byte_serialize;
 
 use super::deliveries::{self, DeliveryShown, shown};
 use super::live::Part;
 use super::said::When;
 use super::{Frame, Here, Onlooker, answer};
-use crate::store::Page;
 use crate::web::Web;
 use crate::web::api::Answer;
 use crate::web::deliveries::ListQuery;
@@ -106,10 +105,14 @@ pub(super) async fn page(State(web): State<Arc<Web>>, onlooker: Onlooker) -> Res
 }
 
 async fn projects(web: &Web, onlooker: &Onlooker) -> Answer<ProjectsPage> {
-    let mut rows = Vec::new();
-    for view in listed(web).await? {
-        rows.push(project_shown(web, view, now_ms()).await?);
-    }
+    let (views, now) = (listed(web).await?, now_ms());
+    let identities: Vec<&str> = views.iter().map(|view| view.identity.as_str()).collect();
+    let mut newest = web.desk.store.newest_of(&identities).await?;
+    let shown = |view: ProjectView| {
+        let last = newest.remove(&view.identity);
+        project_shown(view, last, now)
+    };
+    let rows = views.into_iter().map(shown).collect();
     let frame = Frame::new("Projects", Here::Projects).live_if(true, "/live/projects");
     Ok(ProjectsPage { frame: frame.seen_by(onlooker, Role::Maintainer), forges: Forge::ALL.map(Forge::name), rows })
 }
@@ -171,7 +174,8 @@ async fn project(web: &Web, identity: &str, onlooker: &Onlooker) -> Answer<Proje
     let its_own = |it: &ScheduleView| it.repo.parse::<RepoUrl>().is_ok_and(|repo| repo.identity() == identity);
     let query = ListQuery { project: Some(identity.clone()), before: None, limit: Some(DELIVERIES) };
     let delivered = crate::web::deliveries::listed(web, &query).await?.deliveries;
-    let project = project_shown(web, view, now).await?;
+    let last = web.desk.store.newest_of(&[&identity]).await?.remove(&identity);
+    let project = project_shown(view, last, now);
     Ok(ProjectPage {
         frame: Frame::new(identity.clone(), Here::Projects)
             .live_if(true, format!("/live{}", link(&identity)))
@@ -195,10 +199,8 @@ pub(super) fn link(identity: &str) -> String {
     format!("/projects/{}", identity.split('/').map(part).collect::<Vec<_>>().join("/"))
 }
 
-async fn project_shown(web: &Web, view: ProjectView, now_ms: u64) -> Answer<ProjectShown> {
-    let newest = Page { before: None, limit: 1, status: None, repo: Some(view.url.clone()), branch: None };
-    let last = web.desk.store.builds(&newest).await?.into_iter().next();
-    Ok(ProjectShown {
+fn project_shown(view: ProjectView, last: Option<BuildRow>, now_ms: u64) -> ProjectShown {
+    ProjectShown {
         cloned_with: view.credentials.map(|own| own.to_string()),
         kept: view.kept.to_string(),
         mail: view.mail.join(", "),
@@ -217,7 +219,7 @@ async fn project_shown(web: &Web, view: ProjectView, now_ms: u64) -> Answer<Proj
             status: build.status.name(),
             when: When::new(build.ended_ms.unwrap_or(build.created_ms), now_ms),
         }),
-    })
+    }
 }
 
 /// Which builds wait, as a part of a sentence.

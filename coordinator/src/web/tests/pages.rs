@@ -184,6 +184,15 @@ async fn a_project_is_shown_and_changed() {
 
     let list = look(&farm, "/projects").await;
     assert!(list.contains("href=\"/projects/github.com/a/b\"") && list.contains("href=\"/builds/1\""), "{list}");
+    // Its newest build, whichever way led to it.
+    let submitted = r#"{"repo": "git@GitHub.com:a/b.git"}"#;
+    assert_eq!(ask(&farm, "POST /api/v1/builds", &writer(&folder), submitted).await.0, 201);
+    for path in ["/projects", "/projects/github.com/a/b"] {
+        assert!(look(&farm, path).await.contains("href=\"/builds/2\""), "{path}");
+    }
+    let (_, _, answer) = ask(&farm, "GET /api/v1/builds?repo=ssh%3A%2F%2Fgit%40github.com%2Fa%2Fb", "", "").await;
+    let builds: Builds = serde_json::from_str(&answer).unwrap();
+    assert_eq!(builds.builds.iter().map(|build| build.number.0).collect::<Vec<_>>(), [2, 1]);
     let form = "action=\"/projects/github.com/a/b/change\"";
     for page in [look(&farm, "/projects/github.com%2Fa%2Fb").await, look(&farm, "/projects/github.com/a/b").await] {
         assert!(page.contains(&project.hook_url) && page.contains("i&") && !page.contains("<i>"), "{page}");
