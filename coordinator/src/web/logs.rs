@@ -97,7 +97,7 @@ struct LogQuery {
     get,
     path = "/builds/{number}/logs/{log}",
     params(("number" = u64, Path, description = "The build's number."), ("log" = LogName, Path, description = "The log's name, as the build has it."), LogQuery),
-    responses((status = 200, description = "The bytes as they were printed.", content_type = "application/octet-stream", body = String), (status = 404))
+    responses((status = 200, description = "The bytes as they were printed.", content_type = "application/octet-stream", body = String), (status = 404), (status = 410))
 )]
 async fn log(
     State(web): State<Arc<Web>>,
@@ -115,7 +115,7 @@ async fn log(
     get,
     path = "/builds/{number}/logs/{log}/times",
     params(("number" = u64, Path, description = "The build's number."), ("log" = LogName, Path, description = "The log's name, as the build has it."), Which),
-    responses((status = 200, description = "Where each piece begins, and when.", body = LogTimes), (status = 404))
+    responses((status = 200, description = "Where each piece begins, and when.", body = LogTimes), (status = 404), (status = 410))
 )]
 async fn log_times(
     State(web): State<Arc<Web>>,
@@ -138,6 +138,10 @@ pub(super) async fn one(web: &Web, (text, log): &(String, String), which: &Which
     };
     let found = snapshot.logs.iter().rev().find(|(place, mark)| mark.log.as_str() == log && is_meant(*place));
     let Some((attempt, mark)) = found else {
+        if snapshot.view.logs_removed_ms.is_some() {
+            let sentence = format!("the logs of build {build} are not kept any more; do the build again");
+            return Err(Refusal::new(StatusCode::GONE, sentence));
+        }
         let names: Vec<&str> = snapshot.logs.iter().map(|(_, mark)| mark.log.as_str()).collect();
         let known = if names.is_empty() { "none so far".to_owned() } else { names.join(", ") };
         return Err(Refusal::not_found(format!("build {build} has no such log {log:?}; it has: {known}")));
@@ -185,7 +189,7 @@ enum LinesFormat {
     path = "/builds/{number}/logs/{log}/lines",
     operation_id = "log_lines",
     params(("number" = u64, Path, description = "The build's number."), ("log" = LogName, Path, description = "The log's name, as the build has it."), LinesQuery),
-    responses((status = 200, description = "The lines, and where the log stands.", body = LogLines), (status = 404))
+    responses((status = 200, description = "The lines, and where the log stands.", body = LogLines), (status = 404), (status = 410))
 )]
 async fn lines(
     State(web): State<Arc<Web>>,
@@ -256,7 +260,7 @@ async fn state_of(web: &Web, log: &Log, known: &Known, began_ms: Option<u64>) ->
     path = "/builds/{number}/logs/{log}/commands",
     operation_id = "log_commands",
     params(("number" = u64, Path, description = "The build's number."), ("log" = LogName, Path, description = "The log's name, as the build has it."), Which),
-    responses((status = 200, description = "In order.", body = LogCommands), (status = 404))
+    responses((status = 200, description = "In order.", body = LogCommands), (status = 404), (status = 410))
 )]
 async fn commands(
     State(web): State<Arc<Web>>,
@@ -303,7 +307,7 @@ struct FindQuery {
     path = "/builds/{number}/logs/{log}/search",
     operation_id = "search_log",
     params(("number" = u64, Path, description = "The build's number."), ("log" = LogName, Path, description = "The log's name, as the build has it."), FindQuery),
-    responses((status = 200, description = "In order, and from which line to go on.", body = LogHits), (status = 404))
+    responses((status = 200, description = "In order, and from which line to go on.", body = LogHits), (status = 404), (status = 410))
 )]
 async fn find(
     State(web): State<Arc<Web>>,
@@ -350,7 +354,7 @@ struct RawQuery {
     path = "/builds/{number}/logs/{log}/raw",
     operation_id = "raw_log",
     params(("number" = u64, Path, description = "The build's number."), ("log" = LogName, Path, description = "The log's name, as the build has it."), RawQuery, ("range" = Option<String>, Header, description = "Which bytes, such as `bytes=0-99`.")),
-    responses((status = 200, description = "The bytes as they were printed.", content_type = "text/plain; charset=utf-8", body = String), (status = 206, description = "Some of the bytes.", content_type = "text/plain; charset=utf-8", body = String), (status = 404), (status = 416))
+    responses((status = 200, description = "The bytes as they were printed.", content_type = "text/plain; charset=utf-8", body = String), (status = 206, description = "Some of the bytes.", content_type = "text/plain; charset=utf-8", body = String), (status = 404), (status = 410), (status = 416))
 )]
 async fn raw(
     State(web): State<Arc<Web>>,

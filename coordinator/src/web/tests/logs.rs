@@ -1,5 +1,6 @@
 //! One log, asked for line by line.
 
+use protocol::BuildNumber;
 use protocol::api::{LogCommands, LogHits, LogLine, LogLines};
 use protocol::outcome::Ending;
 use protocol::report::JobEvent;
@@ -8,6 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpStream;
 
 use super::{ask, check_refused};
+use crate::store::Removed;
 use crate::testing::{Agent, Claimed, Farm, soon};
 
 const LOG: &str = "$ make <all>\n\x1b[31mred\nstill\x1b[0m <script>alert(1)</script>\n10%\r20%\n$ make test\nopen";
@@ -170,6 +172,27 @@ async fn the_end_says_what_is_missing() {
     // A script that takes the page over has it too.
     let (_, _, page) = ask(&farm, "GET /builds/1/logs/test", "", "").await;
     assert!(page.contains("data-gap=\"log incomplete: 5 bytes missing\""), "{page}");
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn logs_that_are_not_kept_any_more_are_told_from_those_that_never_were() {
+    let folder = tempdir().unwrap();
+    let (farm, agent, claimed) = printing(&folder, "one\n").await;
+    complete(&agent, &claimed, 4).await;
+    agent.finish(claimed.claim, Ending::passed()).await;
+    farm.until_status(BuildNumber(1), "passed").await;
+    let mut tx = farm.desk.store.write().await.unwrap();
+    tx.remove(BuildNumber(1), Removed::Logs, 1).await.unwrap();
+    tx.commit().await.unwrap();
+    for path in ["test", "test/lines", "test/raw", "test/search?q=x"] {
+        let answer = ask(&farm, &format!("GET /api/v1/builds/1/logs/{path}"), "", "").await;
+        check_refused(&answer, 410, "logs of build #1 are not kept any more");
+    }
+    let (status, _, page) = ask(&farm, "GET /builds/1/logs/test", "", "").await;
+    assert!(status == 410 && page.contains("not kept any more"), "{status} {page}");
+    let (_, _, page) = ask(&farm, "GET /builds/1", "", "").await;
+    assert!(page.contains("its logs were removed"), "{page}");
     farm.stop().await;
 }
 

@@ -229,6 +229,9 @@ fn story(view: &BuildView, why: &Why) -> Vec<String> {
         let missing = missing.map_or_else(|| "its rest".to_owned(), size);
         format!("the log of {}, attempt {attempt}, has {} and misses {missing}", log.title(), size(*bytes))
     }));
+    if view.logs_removed_ms.is_some() {
+        lines.push("what its jobs printed is not kept any more: its logs were removed, as the farm is set".to_owned());
+    }
     lines
 }
 
