@@ -73,11 +73,13 @@ impl Part {
     }
 }
 
-/// Names what a part says apart from its times.
+/// Names what a part says apart from its times; that one is of another moment is said all the same.
 fn without_times(html: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     for (place, piece) in html.split("<time").enumerate() {
-        let rest = if place == 0 { piece } else { piece.split_once('>').map_or(piece, |(_, rest)| rest) };
+        let (time, rest) = if place == 0 { ("", piece) } else { piece.split_once('>').unwrap_or(("", piece)) };
+        // Since when something goes on is beside it in words or a status.
+        time.split_once("data-at=").map(|(_, at)| at.split(' ').next()).hash(&mut hasher);
         let rest = if place == 0 { rest } else { rest.split_once("</time>").map_or(rest, |(_, rest)| rest) };
         rest.hash(&mut hasher);
     }
@@ -327,5 +329,11 @@ mod tests {
         assert_eq!(html("1", "runs"), html("2", "runs"));
         assert_ne!(html("1", "runs"), html("1", "passed"));
         assert_ne!(without_times("<time>1</time>a"), without_times("<time>1</time>b"));
+        // The same happened again.
+        let at = |at: &str, ago: &str| {
+            without_times(&format!("<time datetime=\"x\" title=\"{ago}\" data-at=\"{at}\">{ago} ago</time>"))
+        };
+        assert_eq!(at("1", "5 h"), at("1", "6 h"));
+        assert_ne!(at("1", "5 h"), at("2", "5 h"));
     }
 }
