@@ -60,6 +60,11 @@ impl Store {
         })
     }
 
+    /// The place of the last attempt in their order.
+    pub(crate) async fn last_attempt(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar("SELECT coalesce(max(rowid), 0) FROM attempts").fetch_one(&self.readers).await?)
+    }
+
     /// How long jobs waited that wait for no other, from when they were asked for until an agent had them, in
     /// milliseconds: of the first attempts behind a place in their order, with the place of the last.
     pub(crate) async fn waits_since(&self, place: i64) -> Result<(i64, Vec<u64>), StoreError> {

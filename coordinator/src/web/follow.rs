@@ -274,7 +274,7 @@ mod tests {
         let number = farm.submit().await;
         let (recorder, _writer) = access::recorder();
         let access = Access::new(&farm.desk.config, farm.address, "x".repeat(64), recorder).unwrap();
-        let web = Arc::new(Web::new(farm.desk.clone(), access, CancellationToken::new()));
+        let web = Arc::new(Web::new(farm.desk.clone(), access, 0, CancellationToken::new()));
         let mut follower = Follower::new(web, number);
         let mut next = async || {
             loop {

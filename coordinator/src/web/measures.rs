@@ -43,9 +43,10 @@ pub(super) struct Waits {
     seconds: Histogram,
 }
 
-impl Default for Waits {
-    fn default() -> Self {
-        Self { counted: tokio::sync::Mutex::default(), seconds: Histogram::new(WAITS) }
+impl Waits {
+    /// None as yet, of those behind a place in the order of the attempts.
+    pub(super) fn since(place: i64) -> Self {
+        Self { counted: tokio::sync::Mutex::new(place), seconds: Histogram::new(WAITS) }
     }
 }
 

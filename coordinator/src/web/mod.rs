@@ -46,6 +46,7 @@ use crate::config::Config;
 use crate::desk::Desk;
 use crate::identity::write_secret;
 use crate::log_view::Indexes;
+use crate::store::StoreError;
 use crate::why;
 use access::Access;
 
@@ -69,6 +70,9 @@ pub enum WebError {
     /// The setting.
     #[error("--public-url {0:?} names no host; write one such as https://ci.example.org")]
     PublicUrl(String),
+    /// What the store has to say before anything is answered.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The listener.
     #[error("the API can no longer be served: {0}")]
     Listener(#[from] io::Error),
@@ -93,9 +97,10 @@ struct Web {
 }
 
 impl Web {
-    fn new(desk: Arc<Desk>, access: Access, shutdown: CancellationToken) -> Self {
+    /// It has counted the waits of the attempts up to this place.
+    fn new(desk: Arc<Desk>, access: Access, counted: i64, shutdown: CancellationToken) -> Self {
         let (followed, waits, boards) = (shared::Followed::default(), why::Kept::default(), pages::Boards::default());
-        let (hooks, indexes, queue_waits) = (hook::Room::new(), Indexes::default(), measures::Waits::default());
+        let (hooks, indexes, queue_waits) = (hook::Room::new(), Indexes::default(), measures::Waits::since(counted));
         let (looks, searches) = (artifacts::Looks::default(), logs::Searches::default());
         Self { desk, access, followed, waits, boards, hooks, indexes, looks, searches, queue_waits, shutdown }
     }
@@ -131,7 +136,9 @@ pub(crate) async fn serve(desk: Arc<Desk>, listener: TcpListener, shutdown: Canc
     desk.archives.reached_by(&reached_at(&desk.config, address));
     let (recorder, writer) = access::recorder();
     let access = Access::new(&desk.config, address, token, recorder)?;
-    let router = router(Arc::new(Web::new(desk.clone(), access, shutdown.clone())));
+    // What was waited before is in what others gathered from the program that ran then.
+    let counted = desk.store.last_attempt().await?;
+    let router = router(Arc::new(Web::new(desk.clone(), access, counted, shutdown.clone())));
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let answered = CancellationToken::new();
     // What is written goes at once: else the second piece of an answer waits for the other end's word that it has the

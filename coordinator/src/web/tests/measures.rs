@@ -48,6 +48,11 @@ async fn the_farm_in_numbers() {
     assert_eq!((status, said.trim()), (503, "the disk is full"));
     assert_eq!(ask(&farm, "GET /healthz", "", "").await.0, 200);
     farm.stop().await;
+    // One that begins anew counts what is new.
+    let farm = Farm::start(&folder).await;
+    let (_, _, text) = ask(&farm, "GET /metrics", "", "").await;
+    assert!(text.lines().any(|found| found == "buildr_queue_wait_seconds_count 0"), "{text}");
+    farm.stop().await;
 }
 
 #[tokio::test]
