@@ -64,6 +64,7 @@
       this.hits = [];
       this.hit = -1;
       this.sought = 0;
+      this.heardOf = 0; // how often the stream told where the log stands
       this.following = false;
       this.take(Number(first));
       this.begin(Number(commands));
@@ -140,12 +141,15 @@
       if (this.asked.has(number)) return;
       this.asked.add(number);
       const count = (number + 1) * BLOCK - n + 1;
+      const before = this.heardOf;
       try {
         const answer = await fetch(`${this.api}/lines?${this.query}&from=${n}&count=${count}`);
         if (!answer.ok) throw new Error(String(answer.status));
         const { lines, log } = await answer.json();
-        lines.forEach((line) => this.put(line));
-        this.learn(log);
+        // An answer may come later than news that are newer than it.
+        const isNew = before === this.heardOf;
+        for (const line of lines) if (isNew || !line.open) this.put(line);
+        if (isNew) this.learn(log);
         this.unreached = false;
       } catch {
         this.unreached = true;
@@ -482,11 +486,13 @@
       });
       hear("alive", () => {});
       hear("lines", ({ lines, log }) => {
+        this.heardOf++;
         lines.forEach((line) => this.put(line));
         this.learn(log);
         this.changed();
       });
       hear("end", (log) => {
+        this.heardOf++;
         this.stop();
         this.settled = true;
         this.learn(log);
