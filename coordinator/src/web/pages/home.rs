@@ -146,7 +146,7 @@ impl HomeQuery {
     fn encoded(&self, before: Option<u64>) -> String {
         let mut text = url::form_urlencoded::Serializer::new(String::new());
         for (name, value) in [("status", &self.status), ("repo", &self.repo), ("branch", &self.branch)] {
-            if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
+            if let Some(value) = value.as_deref().map(str::trim).filter(|value| !value.is_empty()) {
                 text.append_pair(name, value);
             }
         }
@@ -173,14 +173,14 @@ async fn home(web: &Web, query: &HomeQuery, onlooker: &Onlooker) -> Answer<HomeP
     let found = list(web, &asked).await?;
     let board = web.boards.look(web).await?;
     let now = now_ms();
-    let is_set = query.status.is_some() || query.repo.is_some() || query.branch.is_some() || query.before.is_some();
-    let encoded = query.encoded(None);
+    let is_set = asked.status.is_some() || asked.repo.is_some() || asked.branch.is_some() || asked.before.is_some();
+    let encoded = query.encoded(asked.before);
     let waits: Vec<Waiting> = board.queue.iter().chain(&board.turns).cloned().collect();
     let live = if encoded.is_empty() { "/live/home".to_owned() } else { format!("/live/home?{encoded}") };
     Ok(HomePage {
-        // What is older does not change.
+        // What is older does not change once it is over.
         frame: Frame::new("Builds", Here::Home)
-            .live_if(query.before.is_none(), live)
+            .live_if(asked.before.is_none() || found.builds.iter().any(|build| !build.status.is_over()), live)
             .seen_by(onlooker, Role::Developer),
         news: board.news(),
         more_runs: board.runs.len().saturating_sub(NAMED),
@@ -192,7 +192,7 @@ async fn home(web: &Web, query: &HomeQuery, onlooker: &Onlooker) -> Answer<HomeP
         is_empty: found.builds.is_empty() && !is_set,
         rows: found.builds.iter().map(|build| row(build, now)).collect(),
         older: found.next.map(|next| format!("/?{}", query.encoded(Some(next.0)))),
-        newest: query.before.as_ref().map(|_| format!("/?{encoded}")),
+        newest: asked.before.map(|_| format!("/?{}", query.encoded(None))),
         filter: Filter {
             statuses: STATUSES
                 .map(|status| Choice { name: status.name(), chosen: query.status.as_deref() == Some(status.name()) })

@@ -58,6 +58,28 @@ async fn look(farm: &Farm, path: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_list_of_builds_stays_true_as_long_as_one_of_them_can_change() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    // A form that was left empty narrows nothing, on the page and in what keeps it true.
+    let empty = look(&farm, "/?status=&repo=&branch=+&before=").await;
+    assert!(empty.contains("buildr run") && empty.contains("data-live=\"/live/home\""), "{empty}");
+    for _ in 0..2 {
+        farm.submit().await;
+    }
+    let older = look(&farm, "/?before=2&status=queued").await;
+    assert!(older.contains("data-live=\"/live/home?status=queued&amp;before=2\""), "{older}");
+    assert!(older.contains("href=\"/?status=queued\""), "{older}");
+    let agent = farm.agent("a1").await;
+    let (claimed, _) = agent.work(&farm).await;
+    agent.finish(claimed.claim, Ending::passed()).await;
+    farm.until_status(BuildNumber(1), "passed").await;
+    assert!(!look(&farm, "/?before=2").await.contains("data-live"));
+    assert!(look(&farm, "/").await.contains("data-live=\"/live/home\""));
+    farm.stop().await;
+}
+
+#[tokio::test]
 async fn a_build_is_done_again_from_its_page() {
     let folder = tempdir().unwrap();
     let farm = Farm::start(&folder).await;
