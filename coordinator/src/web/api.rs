@@ -52,6 +52,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<Web>> {
         .routes(routes!(why_newest))
         .merge(super::doing::router())
         .merge(super::logs::router())
+        .merge(super::log_search::router())
         .merge(super::artifacts::router())
         .nest("/agents", super::agents::router())
         .nest("/projects", super::projects::router())

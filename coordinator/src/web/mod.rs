@@ -16,6 +16,7 @@ mod follow;
 mod health;
 mod hook;
 mod live;
+mod log_search;
 mod logs;
 mod measures;
 mod openapi;
@@ -91,7 +92,7 @@ struct Web {
     /// Room for looking into archives.
     looks: artifacts::Looks,
     /// Room for looking for something in logs.
-    searches: logs::Searches,
+    searches: log_search::Searches,
     queue_waits: measures::Waits,
     shutdown: CancellationToken,
 }
@@ -101,7 +102,7 @@ impl Web {
     fn new(desk: Arc<Desk>, access: Access, counted: i64, shutdown: CancellationToken) -> Self {
         let (followed, waits, boards) = (shared::Followed::default(), why::Kept::default(), pages::Boards::default());
         let (hooks, indexes, queue_waits) = (hook::Room::new(), Indexes::default(), measures::Waits::since(counted));
-        let (looks, searches) = (artifacts::Looks::default(), logs::Searches::default());
+        let (looks, searches) = (artifacts::Looks::default(), log_search::Searches::default());
         Self { desk, access, followed, waits, boards, hooks, indexes, looks, searches, queue_waits, shutdown }
     }
 }
