@@ -48,7 +48,7 @@ fn variable(path: &str, out: &mut Replaced) -> Option<String> {
     if let Some(secret) = path.strip_prefix("secrets.") {
         out.secrets.push(secret.to_owned());
     }
-    shell_word(path)
+    shell_word(path).map(|word| braced(&word))
 }
 
 /// For a shell's word between double quotes.
@@ -149,6 +149,15 @@ fn shell_word(path: &str) -> Option<String> {
         path => format!("GITHUB_{}", path.strip_prefix("github.")?.to_uppercase()),
     };
     words::in_shell(Kind::Github, &foreign).map(str::to_owned)
+}
+
+/// A variable that ends where it ends, whatever stands behind it.
+fn braced(word: &str) -> String {
+    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    match word.strip_prefix('$').filter(|name| is_name(name)) {
+        Some(name) => format!("${{{name}}}"),
+        None => word.to_owned(),
+    }
 }
 
 /// The variable in which an axis of a matrix arrives.
@@ -410,13 +419,13 @@ mod tests {
         );
         assert_eq!(
             script.text,
-            "x ${BUILDR_MATRIX_NODE_VERSION} ${KEY} $BUILDR_COMMIT ${{ steps.a.outputs.b }} ${HOME}"
+            "x ${BUILDR_MATRIX_NODE_VERSION} ${KEY} ${BUILDR_COMMIT} ${{ steps.a.outputs.b }} ${HOME}"
         );
         assert_eq!((script.secrets, script.unknown), (vec!["KEY".to_owned()], vec!["steps.a.outputs.b".to_owned()]));
         let quoted = in_script(
             "x '${{ secrets.KEY }}.' \"${{ github.sha }}\" '${{ runner.os }}'\ncat <<'E'\n${{ matrix.a }}\nE\n",
         );
-        assert_eq!(quoted.text, "x ''\"${KEY}\"'.' \"$BUILDR_COMMIT\" 'Linux'\ncat <<'E'\n${BUILDR_MATRIX_A}\nE\n");
+        assert_eq!(quoted.text, "x ''\"${KEY}\"'.' \"${BUILDR_COMMIT}\" 'Linux'\ncat <<'E'\n${BUILDR_MATRIX_A}\nE\n");
         assert_eq!((quoted.secrets, quoted.literal), (vec!["KEY".to_owned()], vec!["matrix.a".to_owned()]));
         let env = [("A".to_owned(), "1".to_owned())];
         assert_eq!(in_value("${{ env.A }}-${{ matrix.x }} ${B}", &env).text, "1-${matrix.x} $${B}");

@@ -18,7 +18,7 @@ fn steps_of_github_do_not_reach_each_other() {
     check(
         Kind::Github,
         &steps("{run: \"cat > v <<'EOF'\\n${{ github.sha }}\\nEOF\"}"),
-        &["$BUILDR_COMMIT", "# ----\n# look at: `${{ github.sha }}` in the script of `a`"],
+        &["${BUILDR_COMMIT}", "# ----\n# look at: `${{ github.sha }}` in the script of `a`"],
     );
 }
 
