@@ -4,6 +4,11 @@ use std::path::Path;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
+use crate::manifest::too_large;
+
+/// How much of a pattern that is too large is shown, in characters.
+const SHOWN: usize = 60;
+
 /// A pattern that cannot be understood.
 #[derive(Debug, thiserror::Error)]
 #[error("{glob:?} is not a pattern of paths: {reason}; write a path, or a glob such as dist/*.whl or logs/**")]
@@ -55,6 +60,10 @@ impl Globs {
             |glob: &str, error: globset::Error| GlobError { glob: glob.to_owned(), reason: error.kind().to_string() };
         let mut all = GlobSetBuilder::new();
         for pattern in patterns {
+            // The names that stood in it have been replaced by now, by whatever values.
+            if let Some((reason, _)) = too_large(pattern) {
+                return Err(GlobError { glob: pattern.chars().take(SHOWN).collect(), reason });
+            }
             let trimmed = pattern.trim_start_matches("./").trim_end_matches('/');
             let trimmed = if matches!(trimmed, "" | ".") { "**" } else { trimmed };
             for glob in globs(trimmed) {
@@ -132,5 +141,11 @@ mod tests {
     fn what_is_no_pattern_is_told() {
         let error = Globs::new(&["ok".to_owned(), "a[".to_owned()]).unwrap_err().to_string();
         assert!(error.starts_with("\"a[\" is not a pattern of paths: ") && error.contains("write a path"), "{error}");
+        for large in ["?".repeat(400_000), format!("{}a{}", "{".repeat(300), "}".repeat(300))] {
+            let error = Globs::leading_to(&[large]).unwrap_err().to_string();
+            assert!(error.contains("is not a pattern of paths: ") && error.len() < 300, "{error}");
+        }
+        // As many folders as there may be one in the other.
+        Globs::leading_to(&[format!("{}x", "?/".repeat(499))]).ok();
     }
 }

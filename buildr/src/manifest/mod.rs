@@ -10,6 +10,7 @@ mod node;
 mod yaml;
 mod writer;
 mod words;
+mod globs;
 pub(crate) mod keys;
 mod variable;
 mod language;
@@ -32,6 +33,7 @@ pub use place::find;
 pub use project::{Pipeline, Project, ProjectReading, load_file, load_project};
 pub use source::Problem;
 
+pub(crate) use globs::too_large;
 pub(crate) use language::{
     Artifacts, Cache, Concurrency, Condition, Coverage, Element, Globs, Image, Inherit, Manual, Matrix, Need, Prepare,
     Repo, Reports, RetrySaid, Service, Stage, Trigger, When,

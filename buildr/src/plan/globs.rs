@@ -1,21 +1,21 @@
 //! Globs over branches, tags, refs, paths and values: `*` within a segment, `**` across segments, `!` for all but.
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::findings::Findings;
-use crate::manifest::{Globs, Spanned, quoted};
+use crate::manifest::{Globs, Spanned, quoted, too_large};
 
 /// Globs that were understood.
 pub(super) struct Patterns {
     /// Everything when empty.
-    include: Vec<GlobMatcher>,
-    exclude: Vec<GlobMatcher>,
+    include: Vec<GlobSet>,
+    exclude: Vec<GlobSet>,
 }
 
 impl Patterns {
     /// Understands what is written; what cannot be is told to `findings`, and then matches nothing.
     pub(super) fn of(globs: &Globs, findings: &mut Findings<'_>) -> Self {
-        let mut matchers = |globs: &[Spanned<String>]| -> Vec<GlobMatcher> {
+        let mut matchers = |globs: &[Spanned<String>]| -> Vec<GlobSet> {
             globs.iter().filter_map(|glob| matcher(glob, findings)).collect()
         };
         Self { include: matchers(&globs.include), exclude: matchers(&globs.exclude) }
@@ -23,20 +23,26 @@ impl Patterns {
 
     /// Whether one of those that include matches, and none of those that exclude.
     pub(super) fn matches(&self, text: &str) -> bool {
-        let any = |globs: &[GlobMatcher]| globs.iter().any(|glob| glob.is_match(text));
+        let any = |globs: &[GlobSet]| globs.iter().any(|glob| glob.is_match(text));
         (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
     }
 }
 
 /// One glob, ready to match.
-pub(super) fn matcher(glob: &Spanned<String>, findings: &mut Findings<'_>) -> Option<GlobMatcher> {
+pub(super) fn matcher(glob: &Spanned<String>, findings: &mut Findings<'_>) -> Option<GlobSet> {
+    if let Some((message, help)) = too_large(&glob.value) {
+        findings.problem(glob.span, message, help);
+        return None;
+    }
     // A folder is all that is in it.
     let text = match glob.value.strip_suffix('/') {
         Some(folder) => format!("{folder}/**"),
         None => glob.value.clone(),
     };
-    match GlobBuilder::new(&text).literal_separator(true).backslash_escape(true).build() {
-        Ok(built) => Some(built.compile_matcher()),
+    let built = GlobBuilder::new(&text).literal_separator(true).backslash_escape(true).build();
+    // As a set of one: a matcher of its own cannot say what is wrong with what was understood, and panics.
+    match built.and_then(|built| GlobSetBuilder::new().add(built).build()) {
+        Ok(set) => Some(set),
         Err(error) => {
             let why = error.kind().to_string();
             findings.problem(

@@ -4,7 +4,7 @@
 //! whose axes match cells gives these its other values; one that matches none is a cell of its own. That the entries
 //! name what there is was seen when the manifest was read.
 
-use globset::GlobMatcher;
+use globset::GlobSet;
 use protocol::plan::{Cell, MAX_JOBS};
 
 use super::facts::Facts;
@@ -66,11 +66,11 @@ fn product(matrix: &Matrix) -> Vec<Vec<Cell>> {
 }
 
 /// An entry of `exclude`: all of it must match, and there must be something in it.
-struct Exclusion(Vec<(String, GlobMatcher)>);
+struct Exclusion(Vec<(String, GlobSet)>);
 
 fn exclusion(entry: &Entry, findings: &mut Findings<'_>) -> Exclusion {
     let globs = entry.iter().map(|(key, value)| matcher(value, findings).map(|glob| (key.value.clone(), glob)));
-    let globs: Vec<Option<(String, GlobMatcher)>> = globs.collect();
+    let globs: Vec<Option<(String, GlobSet)>> = globs.collect();
     // Of one that was not understood, which is told, nothing is left out.
     Exclusion(globs.into_iter().collect::<Option<_>>().unwrap_or_default())
 }

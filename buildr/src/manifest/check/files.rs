@@ -4,6 +4,7 @@ use protocol::plan::{CachePolicy, KeepWhen};
 
 use super::findings::{Findings, Keys};
 use super::values::Choice;
+use crate::manifest::globs::too_large;
 use crate::manifest::keys::{ARTIFACTS, CACHE, COVERAGE, REPORTS};
 use crate::manifest::language::{Artifacts, Cache, Coverage, Reports};
 use crate::manifest::node::{Entry, Node, Shape};
@@ -54,6 +55,11 @@ pub(super) fn below(entry: &Entry, what: &str, findings: &mut Findings<'_>) -> V
         format!("write `{}: [dist/**]`: paths below the workspace, in which `*` stands for any text", entry.key.value);
     let mut paths = findings.texts(entry, what, &help);
     paths.retain(|path| findings.stays_below(path, what));
+    for path in &paths {
+        if let Some((message, help)) = too_large(&path.value) {
+            findings.error(path.span, message, help);
+        }
+    }
     paths
 }
 

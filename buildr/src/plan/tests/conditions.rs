@@ -231,4 +231,15 @@ fn conditions_that_no_build_meets() {
 fn globs_that_are_none() {
     let told = refused("a: {script: x, when: {branch: 'a[', event: tag}}", &push());
     assert!(told.starts_with(".buildr.yml:1:31: \"a[\" is not a glob"), "{told}");
+    // What would take the machine's memory or stack is not looked at.
+    for (glob, expect) in [
+        (format!("{}a{}", "{".repeat(300), "}".repeat(300)), "braces stand 300 deep within each other in this glob"),
+        ("{".repeat(300_000), "this glob is 300000 bytes long; it may have 1000"),
+        ("?".repeat(400_000), "this glob is 400000 bytes long; it may have 1000"),
+    ] {
+        for says in [format!("when: {{branch: '{glob}'}}"), format!("matrix: {{os: [a, b], exclude: {{os: '{glob}'}}}}")] {
+            let told = refused(&format!("a: {{script: x, {says}}}"), &push());
+            assert!(told.contains(expect), "{}", &told[..told.len().min(300)]);
+        }
+    }
 }
