@@ -37,7 +37,8 @@ mod tests {
         for glob in ["docs/**", "{a,b}/{c,d}", &"{a}".repeat(300), &"?".repeat(1000), &nested(8), "}}{"] {
             assert_eq!(too_large(glob), None, "{glob}");
         }
-        for (glob, expect) in [("?".repeat(1001), "1001 bytes long; it may have 1000"), (nested(9), "braces stand 9 deep")]
+        for (glob, expect) in
+            [("?".repeat(1001), "1001 bytes long; it may have 1000"), (nested(9), "braces stand 9 deep")]
         {
             assert!(too_large(&glob).is_some_and(|(message, _)| message.contains(expect)), "{glob}");
         }

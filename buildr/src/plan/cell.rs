@@ -69,7 +69,7 @@ impl<'m> File<'m> {
 }
 
 /// Whether a condition has an expression.
-fn asks(when: Option<&crate::manifest::When>) -> bool {
+pub(super) fn asks(when: Option<&crate::manifest::When>) -> bool {
     when.is_some_and(|when| when.any.iter().any(|condition| condition.expression.is_some()))
 }
 

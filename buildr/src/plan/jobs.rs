@@ -1,9 +1,11 @@
 //! The jobs of one file: their keys, what they wait for, what their agents must have, and what they do.
 
+use std::collections::BTreeMap;
+
 use protocol::plan::{BuildPlan, Cell, Lane, MAX_PLAN_BYTES, RunOn, Schedule, SkippedStage, WORKSPACE};
 use protocol::{JobKey, Plan, PlannedJob, StageName, StagePlan, Variable};
 
-use super::cell::{File, Variant, axes_at, variants};
+use super::cell::{File, Variant, asks, axes_at, variants};
 use super::findings::Findings;
 use super::keys::{self, Keys, ONLY_JOB};
 use super::order::{Order, is_job};
@@ -80,17 +82,17 @@ impl Jobs<'_> {
         };
         let mut desk = Desk { keys, findings, made: Made::default() };
         let groups = self.order.jobs();
-        let mut first: Option<Plan> = None;
+        let mut first: Option<(Vec<Cell>, Plan)> = None;
         for cell in cells {
             let here = self.cell(cell, &mut desk);
-            first.get_or_insert_with(|| here.plan.clone());
+            first.get_or_insert_with(|| (here.cell.clone(), here.plan.clone()));
             if !self.jobs(&groups, here, most, &mut desk) {
                 desk.made.cut = true;
                 return desk.made;
             }
         }
-        if let (Some(finally), Some(plan)) = (&manifest.finally, first) {
-            self.finally(finally, plan, &mut desk);
+        if let (Some(finally), Some((cell, plan))) = (&manifest.finally, first) {
+            self.finally(finally, &cell, plan, &mut desk);
         }
         self.build(&mut desk);
         desk.made
@@ -296,14 +298,14 @@ impl Jobs<'_> {
         }
     }
 
-    /// `finally`, with the first cell's image.
-    fn finally(&self, said: &Stage, mut plan: Plan, desk: &mut Desk<'_, '_>) {
+    /// `finally`. Names in it, and in what holds for all stages, have the values of the first `cell`; it is in none itself.
+    fn finally(&self, said: &Stage, cell: &[Cell], plan: Plan, desk: &mut Desk<'_, '_>) {
         let manifest = self.file.manifest;
-        plan.environment.retain(|variable| !variable.name.starts_with("BUILDR_MATRIX_"));
-        plan.services.clear();
-        let here = InCell { cell: Vec::new(), plan, lane: None, variants: Vec::new(), placed: Vec::new() };
-        let scope = self.file.scope(&[], &[], true);
-        let env = self.file.env(Some(said), &scope, desk.findings);
+        let here = InCell { cell: cell.to_vec(), plan, lane: None, variants: Vec::new(), placed: Vec::new() };
+        let top_axes = self.file.top_axes;
+        let scope = self.file.scope(cell, top_axes, true);
+        let env =
+            if asks(said.when.as_ref()) { self.file.env(Some(said), &scope, desk.findings) } else { BTreeMap::new() };
         let place = Place { scope, platform: self.file.facts.platform.as_str(), env: &env };
         let judged = verdict(said.when.as_ref(), &place, desk.findings);
         let has_status = said.when.iter().flat_map(|when| &when.any).any(|condition| condition.status.is_some());
@@ -313,10 +315,13 @@ impl Jobs<'_> {
             Verdict::Runs(_) => Ok(RunOn::Always),
             Verdict::Skipped(reason) => Err(reason),
         };
-        let scope = self.file.scope(&[], &[], run_on.is_err());
+        let scope = self.file.scope(cell, top_axes, run_on.is_err());
         let mut stage = stage::stage(said, manifest, &scope, desk.findings);
         let key = desk.keys.key(&self.name(said.name.value.as_str()), &[], None);
         let mut job = self.job(key, said, &here, None, &scope, desk.findings);
+        job.cell.clear();
+        job.plan.environment.retain(|variable| !variable.name.starts_with("BUILDR_MATRIX_"));
+        job.plan.services.clear();
         match run_on {
             Err(reason) => {
                 stage.skip = Some(reason);

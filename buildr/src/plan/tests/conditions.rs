@@ -237,7 +237,9 @@ fn globs_that_are_none() {
         ("{".repeat(300_000), "this glob is 300000 bytes long; it may have 1000"),
         ("?".repeat(400_000), "this glob is 400000 bytes long; it may have 1000"),
     ] {
-        for says in [format!("when: {{branch: '{glob}'}}"), format!("matrix: {{os: [a, b], exclude: {{os: '{glob}'}}}}")] {
+        for says in
+            [format!("when: {{branch: '{glob}'}}"), format!("matrix: {{os: [a, b], exclude: {{os: '{glob}'}}}}")]
+        {
             let told = refused(&format!("a: {{script: x, {says}}}"), &push());
             assert!(told.contains(expect), "{}", &told[..told.len().min(300)]);
         }

@@ -107,6 +107,32 @@ finally always finally: finally always",
 }
 
 #[test]
+fn finally_has_the_values_of_the_first_cell() {
+    let text = "\
+matrix: {python: ['3.12', '3.13']}
+image: python:${matrix.python}-slim
+environment: {vars: ['PY=${matrix.python}']}
+cache: {paths: [/c], name: 'py-${matrix.python}'}
+stages: [test]
+test: {script: x}
+finally: {script: y, environment: ['MINE=${matrix.python}'], when: {if: 'env.PY == \"3.12\" && matrix.python == \"3.12\"'}}
+";
+    let planned = planned(text, &push());
+    let [.., finally] = planned.jobs.as_slice() else { panic!("{}", drawn(&planned)) };
+    assert_eq!(job_line(finally), "finally always finally: finally always");
+    assert_eq!(finally.plan.image.name, "python:3.12-slim");
+    assert_eq!(finally.plan.environment, [Variable::new("PY", "3.12")]);
+    let stage = &finally.plan.stages[0];
+    assert_eq!((stage.cache[0].name.as_deref(), &stage.environment[0].value[..]), (Some("py-3.12"), "3.12"));
+    assert!(finally.cell.is_empty() && finally.lane.is_none());
+    let told = refused(
+        "stages: [t]\nt: {script: x, matrix: {os: [a, b]}}\nfinally: {script: 'x', image: 'i:${matrix.os}'}",
+        &push(),
+    );
+    assert!(told.contains("is an axis of another stage's matrix"), "{told}");
+}
+
+#[test]
 fn cells_are_filtered_each_by_itself() {
     check(
         "[m, b]",
