@@ -8,7 +8,7 @@ use protocol::{JobKey, Plan, PlannedJob, StageName, StagePlan, Variable};
 use super::cell::{File, Variant, asks, axes_at, variants};
 use super::findings::Findings;
 use super::keys::{self, Keys, ONLY_JOB};
-use super::order::{Order, is_job};
+use super::order::{Order, Set, is_job};
 use super::pieces::{concurrency, downstream, gate, of_cell, of_shard, repo, variable_of};
 use super::scope::{Empty, Scope, shown};
 use super::when::{Place, Verdict, either, verdict};
@@ -197,7 +197,7 @@ impl Jobs<'_> {
 
     /// What a stage waits for in its job, where that is not simply all before it.
     fn needs_within(&self, number: usize, listed: &[usize], here: &InCell) -> Option<Vec<StageName>> {
-        let before = self.order.before(number);
+        let before = &self.before(number, here);
         if listed.iter().all(|&other| before.contains(other)) {
             return None;
         }
@@ -206,11 +206,29 @@ impl Jobs<'_> {
         Some(needs.map(|&other| self.file.manifest.stages[other].name.value.clone()).collect())
     }
 
+    /// The stages that one waits for itself. In the place of one that it needs and that does not run, what that one waits
+    /// for: without it the order would be lost.
+    fn before(&self, number: usize, here: &InCell) -> Set {
+        let mut before = self.order.before(number).clone();
+        if self.file.manifest.stages[number].needs.is_some() && here.runs(number) {
+            let mut skipped: Vec<usize> = before.iter().filter(|&stage| !here.runs(stage)).collect();
+            while let Some(missing) = skipped.pop() {
+                for further in self.order.before(missing).iter() {
+                    if !before.contains(further) {
+                        before.insert(further);
+                        skipped.extend((!here.runs(further)).then_some(further));
+                    }
+                }
+            }
+        }
+        before
+    }
+
     /// The jobs that some stages wait for, but their own.
     fn needs(&self, stages: impl Iterator<Item = usize>, own: &[usize], here: &InCell) -> Vec<JobKey> {
         let mut needs: Vec<JobKey> = Vec::new();
         for stage in stages {
-            for before in self.order.before(stage).iter().filter(|before| !own.contains(before)) {
+            for before in self.before(stage, here).iter().filter(|before| !own.contains(before)) {
                 let new = here.placed[before].iter().filter(|key| !needs.contains(key)).cloned();
                 needs.extend(new.collect::<Vec<_>>());
             }

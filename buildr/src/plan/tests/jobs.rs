@@ -163,7 +163,24 @@ build: a docs(when: branch other, and this is main) \
 c[](it needs docs, which is skipped (when: branch other, and this is main))",
     );
     check("[a, docs, c]", &of("a, docs?"), "build: a docs(when: branch other, and this is main) c");
-    check("[a, docs, c]", &of("docs?"), "build: a docs(when: branch other, and this is main) c[]");
+    // In its place stands what it waits for.
+    check("[a, docs, c]", &of("docs?"), "build: a docs(when: branch other, and this is main) c");
+    check(
+        "[[a, b], docs, c]",
+        "docs: {script: x, needs: [a], when: {branch: other}}\nc: {script: x, needs: [docs?]}",
+        "build: a b[] docs[a](when: branch other, and this is main) c[a]",
+    );
+    check(
+        "[a, m, docs, d, c]",
+        "m: {script: x, manual: true}\ndocs: {script: x, when: {branch: other}}\n\
+         d: {script: x, manual: true, needs: [docs?], when: {branch: other}}\nc: {script: x, needs: [d?]}",
+        "
+a
+m <- a
+c <- a, m
+- docs: when: branch other, and this is main
+- d: when: branch other, and this is main",
+    );
     // By its place alone, nothing is needed.
     check("[docs, c]", docs, "build: docs(when: branch other, and this is main) c");
     // And on to those that need the one that is skipped for it.
