@@ -218,7 +218,7 @@ pub(crate) struct Service {
     pub(crate) name: Spanned<String>,
     pub(crate) image: Image,
     pub(crate) environment: Vec<Spanned<Variable>>,
-    pub(crate) command: Vec<String>,
+    pub(crate) command: Vec<Spanned<String>>,
     pub(crate) ready: Option<Ready>,
     pub(crate) ready_timeout_ms: Option<u64>,
     pub(crate) resources: Option<Resources>,

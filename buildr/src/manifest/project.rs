@@ -325,7 +325,13 @@ mod tests {
         let services: Vec<_> = stage
             .services
             .iter()
-            .map(|it| (it.name.value.as_str(), it.image.name.value.as_str(), it.command.join(" ")))
+            .map(|it| {
+                (
+                    it.name.value.as_str(),
+                    it.image.name.value.as_str(),
+                    it.command.iter().map(|word| word.value.as_str()).collect::<Vec<_>>().join(" "),
+                )
+            })
             .collect();
         assert_eq!(services, [("db", "a", "y".to_owned()), ("web", "c", String::new())]);
         assert_eq!(stage.cache.as_ref().unwrap()[0].paths[0].value, "b");

@@ -36,7 +36,7 @@ pub(super) fn stage(stage: &Stage, manifest: &Manifest, scope: &Scope<'_>, findi
         },
         services: stage.services.iter().map(|it| service(it, scope, findings)).collect(),
         artifacts: stage.artifacts.as_ref().map(|it| artifacts(it, scope, findings)),
-        reports: reports(&stage.reports),
+        reports: reports(&stage.reports, scope, findings),
         cache: stage.cache.as_ref().unwrap_or(&defaults.cache).iter().map(|it| cache(it, scope, findings)).collect(),
         secrets: secrets(&defaults.secrets, &stage.secrets),
         on_failure: texts(&stage.on_failure),
@@ -88,7 +88,7 @@ pub(super) fn prepare(
 ) -> Prepare {
     Prepare {
         script: texts(&prepare.script),
-        files: prepare.files.as_ref().map(|files| texts(files)),
+        files: prepare.files.as_ref().map(|files| scope.texts(files, Empty::Allowed, findings)),
         cache: prepare.cache.unwrap_or(true),
         secrets: secrets(&[], &prepare.secrets),
         environment: variables(&prepare.environment.vars, scope, findings),
@@ -103,7 +103,7 @@ pub(super) fn service(service: &manifest::Service, scope: &Scope<'_>, findings: 
         name: service.name.value.clone(),
         image: image(&service.image, None, scope, findings),
         environment: variables(&service.environment, scope, findings),
-        command: service.command.clone(),
+        command: scope.texts(&service.command, Empty::Allowed, findings),
         ready: service.ready.clone(),
         ready_timeout_ms: service.ready_timeout_ms.unwrap_or(READY_TIMEOUT_MS),
         resources: service.resources.unwrap_or_default(),
@@ -158,11 +158,12 @@ fn cache(cache: &manifest::Cache, scope: &Scope<'_>, findings: &mut Findings<'_>
     }
 }
 
-fn reports(reports: &manifest::Reports) -> Reports {
+fn reports(reports: &manifest::Reports, scope: &Scope<'_>, findings: &mut Findings<'_>) -> Reports {
     Reports {
-        junit: texts(&reports.junit),
+        junit: scope.texts(&reports.junit, Empty::Allowed, findings),
         coverage: reports.coverage.as_ref().map(|coverage| match coverage {
-            manifest::Coverage::File(file) => Coverage::File(file.value.clone()),
+            manifest::Coverage::File(file) => Coverage::File(scope.text(file, Empty::Allowed, findings)),
+            // A regular expression has `$` and `{` of its own.
             manifest::Coverage::Log(pattern) => Coverage::Log(pattern.value.clone()),
         }),
     }

@@ -26,7 +26,7 @@ pub(super) fn read(entry: &Entry, findings: &mut Findings<'_>) -> Option<Image> 
             "name" => name = named(&entry.value, entry.place(), "\"name\"", findings),
             "pull" => pull = findings.choice(entry, &PULL).unwrap_or_default(),
             "user" => user = findings.word(entry, "write `user: root`, a name or number, or `1000:1000`"),
-            "entrypoint" => entrypoint = Some(words(entry, findings)),
+            "entrypoint" => entrypoint = Some(words(entry, findings).into_iter().map(|word| word.value).collect()),
             _ => at = platform(entry, findings),
         }
     }
@@ -55,14 +55,13 @@ pub(super) fn named(node: &Node, place: Span, what: &str, findings: &mut Finding
 
 /// A program and its arguments: `entrypoint` and a service's `command`. One text is a program without any, and the
 /// list with nothing but `""` is how Docker's own tools say "none".
-pub(super) fn words(entry: &Entry, findings: &mut Findings<'_>) -> Vec<String> {
+pub(super) fn words(entry: &Entry, findings: &mut Findings<'_>) -> Vec<Spanned<String>> {
     let help = format!("write `{}: [program, argument]`", entry.key.value);
-    let mut words = Vec::new();
+    let mut words: Vec<Spanned<String>> = Vec::new();
     super::values::flatten(&entry.value, entry.place(), &mut |node, place| {
         words.extend(findings.text(node, place, &format!("a part of \"{}\"", entry.key.value), &help));
     });
-    let mut words: Vec<String> = words.into_iter().map(|word: Spanned<String>| word.value).collect();
-    if words == [""] {
+    if matches!(words.as_slice(), [only] if only.value.is_empty()) {
         words.clear();
     }
     words

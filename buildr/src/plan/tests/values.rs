@@ -28,6 +28,42 @@ a:
 }
 
 #[test]
+fn names_stand_in_files_of_prepare_reports_and_commands_of_services() {
+    let text = r#"
+prepare: {script: x, files: ["lock-${branch}"]}
+services: {db: {image: db, command: [db, -c, "x=${branch}", "sh=$${HOME}"]}}
+stages: [a]
+a:
+  matrix: {os: [x, y]}
+  services: {own: {image: db, command: "run-${matrix.os}"}}
+  reports: {junit: ["out-${matrix.os}.xml"], coverage: "cov-${matrix.os}.xml"}
+  script: x
+"#;
+    let planned = planned(text, &push());
+    let plan = &planned.jobs[0].plan;
+    let stage = &plan.stages[0];
+    assert_eq!(plan.prepare.as_ref().unwrap().files.as_deref(), Some(&["lock-main".to_owned()][..]));
+    assert_eq!(plan.services[0].command, ["db", "-c", "x=main", "sh=${HOME}"]);
+    assert_eq!(stage.services[0].command, ["run-x"]);
+    assert_eq!(stage.reports.junit, ["out-x.xml"]);
+    assert_eq!(stage.reports.coverage, Some(protocol::plan::Coverage::File("cov-x.xml".to_owned())));
+    // A regular expression is left as it is.
+    let log = "a: {script: x, reports: {coverage: '/${3}: ([0-9]+)%/'}}";
+    let planned = compile_one(&read(log), &push()).unwrap();
+    let log = protocol::plan::Coverage::Log("${3}: ([0-9]+)%".to_owned());
+    assert_eq!(planned.jobs[0].plan.stages[0].reports.coverage, Some(log));
+    for wrong in [
+        "a: {script: x, reports: {junit: '${nope}.xml'}}",
+        "a: {script: x, reports: {coverage: '${nope}.xml'}}",
+        "a: {script: x, services: {db: {image: db, command: ['${nope}']}}}",
+        "prepare: {script: x, files: ['${nope}']}\na: {script: x}",
+    ] {
+        let told = refused(wrong, &push());
+        assert!(told.contains("there is no name \"nope\""), "{told}");
+    }
+}
+
+#[test]
 fn what_does_not_run_may_lack_values() {
     check(
         "[a, b]",
