@@ -1,5 +1,6 @@
 //! `include`: other files whose keys a manifest takes over.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -133,19 +134,16 @@ impl Reader<'_> {
         let Some(include) = entries.iter().find(|entry| entry.key.value == "include") else {
             return Ok(Spanned { value: Shape::Map(entries), span: root.span });
         };
-        if listed_as_stage(&entries, "include") {
+        if listed_as_stages(&entries).contains("include") {
             return Ok(Spanned { value: Shape::Map(entries), span: root.span });
         }
-        let mut merged: Vec<Entry> = Vec::new();
+        let mut found: Vec<Entry> = Vec::new();
         let mut asked = Vec::new();
         elements(&include.value, include.key.span, &mut asked);
         for (element, place) in asked {
-            for found in self.element(element, place, within)? {
-                merged.retain(|before| before.key.value != found.key.value);
-                merged.push(found);
-            }
+            found.extend(self.element(element, place, within)?);
         }
-        merged.retain(|found| !entries.iter().any(|own| own.key.value == found.key.value));
+        let mut merged = last_of_each(found, &entries);
         merged.extend(entries);
         Ok(Spanned { value: Shape::Map(merged), span: root.span })
     }
@@ -307,16 +305,29 @@ impl Reader<'_> {
     }
 }
 
-/// Whether `stages` makes a stage of a key.
-pub(super) fn listed_as_stage(entries: &[Entry], key: &str) -> bool {
-    let is_key = |node: &Node| matches!(&node.value, Shape::Scalar { text, .. } if text == key);
-    entries.iter().filter(|entry| entry.key.value == "stages").any(|stages| match &stages.value.value {
-        Shape::List(elements) => elements.iter().any(|element| match &element.value {
-            Shape::List(group) => group.iter().any(is_key),
-            _ => is_key(element),
-        }),
-        _ => false,
-    })
+/// Of several entries of one key the last one, but none of the keys of `own`.
+fn last_of_each(mut found: Vec<Entry>, own: &[Entry]) -> Vec<Entry> {
+    let mut keys: HashSet<String> = own.iter().map(|entry| entry.key.value.clone()).collect();
+    found.reverse();
+    found.retain(|entry| keys.insert(entry.key.value.clone()));
+    found.reverse();
+    found
+}
+
+/// The keys of which `stages` makes stages.
+pub(super) fn listed_as_stages(entries: &[Entry]) -> HashSet<&str> {
+    let mut listed = HashSet::new();
+    for stages in entries.iter().filter(|entry| entry.key.value == "stages") {
+        let Shape::List(elements) = &stages.value.value else { continue };
+        for element in elements {
+            let group = if let Shape::List(group) = &element.value { group } else { std::slice::from_ref(element) };
+            listed.extend(group.iter().filter_map(|node| match &node.value {
+                Shape::Scalar { text, .. } => Some(text.as_str()),
+                _ => None,
+            }));
+        }
+    }
+    listed
 }
 
 /// A value or the elements of a list, lists in it flattened, each with the place to point at.
@@ -325,5 +336,35 @@ fn elements<'n>(node: &'n Node, otherwise: Span, into: &mut Vec<(&'n Node, Span)
     match &node.value {
         Shape::List(list) => list.iter().for_each(|element| elements(element, place, into)),
         _ => into.push((node, place)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::tests::worked_ms;
+
+    fn entries<K: ToString>(keys: impl IntoIterator<Item = K>) -> Vec<Entry> {
+        let entry = |(number, key): (usize, K)| Entry {
+            key: Spanned { value: key.to_string(), span: Span::new(number..number) },
+            value: Spanned { value: Shape::Null, span: Span::new(0..0) },
+        };
+        keys.into_iter().enumerate().map(entry).collect()
+    }
+
+    #[test]
+    fn of_several_entries_of_a_key_the_last_one_holds() {
+        let left = last_of_each(entries(["a", "b", "a", "c", "d"]), &entries(["c", "e"]));
+        let left: Vec<(&str, usize)> =
+            left.iter().map(|entry| (entry.key.value.as_str(), entry.key.span.start)).collect();
+        assert_eq!(left, [("b", 1), ("a", 2), ("d", 4)]);
+    }
+
+    #[test]
+    fn many_keys_are_taken_over_in_no_time() {
+        let (found, own) = (entries((0..100_000).chain(50_000..150_000)), entries(140_000..200_000));
+        let start = worked_ms();
+        assert_eq!(last_of_each(found, &own).len(), 140_000);
+        assert!(worked_ms() - start < 5_000, "{} ms", worked_ms() - start);
     }
 }

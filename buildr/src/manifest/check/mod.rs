@@ -21,7 +21,7 @@ mod prepare;
 mod order;
 mod extends;
 
-use crate::manifest::include::{RemoteFile, listed_as_stage};
+use crate::manifest::include::{RemoteFile, listed_as_stages};
 use crate::manifest::keys::{NEVER_A_STAGE, STAGE, TOP};
 use crate::manifest::language::{Defaults, Element, Manifest};
 use crate::manifest::node::{Entry, Node, Shape};
@@ -41,7 +41,8 @@ pub(super) fn manifest(
         unpinned(*place, file, &mut findings);
     }
     let top = entries(root, &mut findings).and_then(|entries| {
-        let entries = extends::resolve(entries, |key| listed_as_stage(entries, key), &mut findings)?;
+        let listed = listed_as_stages(entries);
+        let entries = extends::resolve(entries, |key| listed.contains(key), &mut findings)?;
         Some(Top::of(&entries, &mut findings).read(&mut findings))
     });
     let warnings = findings.into_result()?.problems;
