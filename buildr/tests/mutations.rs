@@ -123,6 +123,8 @@ fn check(text: &str) {
         match compile_one(&reading.manifest, &Facts { branch: branch.clone(), ..Facts::new(event) }) {
             Ok(planned) => check_told(text, &planned.warnings),
             Err(PlanError::Manifest(ManifestError::Faulty { problems, .. })) => check_told(text, &problems),
+            // A panic there.
+            Err(PlanError::Failed) => panic!("{text}"),
             Err(other) => assert!(!other.to_string().is_empty(), "{text}"),
         }
     }

@@ -71,6 +71,8 @@ fuzz_target!(|bytes: &[u8]| {
                 check_planned(&planned);
             }
             Err(PlanError::Manifest(ManifestError::Faulty { problems, .. })) => check_told(bytes, &problems),
+            // A panic there.
+            Err(error @ PlanError::Failed) => panic!("{error}"),
             Err(other) => assert!(!other.to_string().is_empty()),
         }
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use protocol::Variable;
 use protocol::plan::{Cell, MAX_JOBS};
 
+use super::expression::Judge;
 use super::facts::Facts;
 use super::findings::Findings;
 use super::matrix;
@@ -20,6 +21,7 @@ use crate::manifest::{Manifest, Stage};
 pub(super) struct File<'m> {
     pub(super) manifest: &'m Manifest,
     pub(super) facts: &'m Facts,
+    pub(super) judge: &'m Judge<'m>,
     /// The inputs that it asks for.
     pub(super) inputs: &'m [Variable],
     /// All axes in it.
@@ -64,7 +66,7 @@ impl<'m> File<'m> {
         let platform = self.manifest.defaults.platform.as_ref();
         let platform = platform.map(|platform| scope.text(platform, Empty::Allowed, findings));
         let platform = platform.as_deref().unwrap_or(&self.facts.platform);
-        verdict(when, &Place { scope, platform, env: &env }, findings)
+        verdict(when, &Place { scope, judge: self.judge, platform, env: &env }, findings)
     }
 }
 
@@ -102,6 +104,11 @@ pub(super) fn variants(
     let whole = file.verdict(cell, findings);
     let mut all: Vec<Vec<Variant>> = Vec::new();
     for stage in &file.manifest.stages {
+        // What is made then is thrown away.
+        if file.judge.clock.is_over() {
+            all.push(Vec::new());
+            continue;
+        }
         let mut variants = of_stage(file, stage, cell, findings);
         if let Verdict::Skipped(reason) = &whole {
             variants.iter_mut().for_each(|variant| variant.verdict = Verdict::Skipped(reason.clone()));
@@ -163,7 +170,7 @@ fn of_stage(file: &File<'_>, stage: &Stage, top: &[Cell], findings: &mut Finding
         let env = if asks(stage.when.as_ref()) { file.env(Some(stage), &scope, findings) } else { BTreeMap::new() };
         let platform = stage::platform(stage, file.manifest, &scope, findings);
         let platform = platform.as_deref().unwrap_or(&file.facts.platform);
-        let verdict = verdict(stage.when.as_ref(), &Place { scope, platform, env: &env }, findings);
+        let verdict = verdict(stage.when.as_ref(), &Place { scope, judge: file.judge, platform, env: &env }, findings);
         match shards {
             None => variants.push(Variant { cell, shard: None, verdict }),
             Some(shards) => variants.extend((1..=shards).map(|shard| {

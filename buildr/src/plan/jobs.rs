@@ -101,6 +101,9 @@ impl Jobs<'_> {
     /// The jobs of one cell; whether there is no more of them than there may be.
     fn jobs(&self, groups: &[Vec<usize>], mut here: InCell, most: usize, desk: &mut Desk<'_, '_>) -> bool {
         for group in groups {
+            if self.file.judge.clock.is_over() {
+                return false;
+            }
             let (before, skipped) = (desk.made.jobs.len(), desk.made.build.skipped.len());
             match group.as_slice() {
                 [only] if is_job(&self.file.manifest.stages[*only]) => self.own_jobs(*only, &here, desk),
@@ -324,7 +327,8 @@ impl Jobs<'_> {
         let scope = self.file.scope(cell, top_axes, true);
         let env =
             if asks(said.when.as_ref()) { self.file.env(Some(said), &scope, desk.findings) } else { BTreeMap::new() };
-        let place = Place { scope, platform: self.file.facts.platform.as_str(), env: &env };
+        let platform = self.file.facts.platform.as_str();
+        let place = Place { scope, judge: self.file.judge, platform, env: &env };
         let judged = verdict(said.when.as_ref(), &place, desk.findings);
         let has_status = said.when.iter().flat_map(|when| &when.any).any(|condition| condition.status.is_some());
         let run_on = match judged {

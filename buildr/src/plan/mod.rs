@@ -6,10 +6,12 @@
 
 mod facts;
 mod findings;
+mod clock;
 mod scope;
 mod globs;
 mod matrix;
 mod kinds;
+mod matching;
 mod expression;
 mod when;
 mod order;
@@ -34,6 +36,8 @@ pub use keys::{foreign_image, other_labels};
 
 use crate::manifest::{Manifest, ManifestError, Problem, Project};
 use cell::File;
+use clock::Clock;
+use expression::Judge;
 use findings::Findings;
 use jobs::{Jobs, Made};
 use keys::Keys;
@@ -60,6 +64,24 @@ pub enum PlanError {
         /// Its length in bytes on the wire, as far as it was made.
         bytes: usize,
     },
+    /// It takes too long to make one.
+    #[error(
+        "to plan this build takes longer than {} s; write fewer stages, cells and conditions, or shorter ones",
+        clock::LONGEST.as_secs()
+    )]
+    TooSlow,
+    /// Nobody wants it any more.
+    #[error("the plan was not made to its end, as nobody wants it any more")]
+    Stopped,
+    /// What makes plans does not know such a manifest.
+    #[error(
+        "no plan can be made of this manifest, which is a mistake in buildr; write it more simply, and tell those who \
+         maintain buildr"
+    )]
+    Failed,
+    /// The machine has no thread for it.
+    #[error("there is no thread to make a plan on; try again when this machine has less to do")]
+    NoThread(#[source] std::io::Error),
     /// There are more jobs than one build may have.
     #[error(
         "this manifest makes more than {MAX_JOBS} jobs, and a build has at most so many; \
@@ -120,11 +142,29 @@ pub fn compile_one(manifest: &Manifest, facts: &Facts) -> Result<Planned, PlanEr
 /// # Errors
 /// As of [`compile_one`].
 pub fn compile_project(project: &Project, facts: &Facts) -> Result<Planned, PlanError> {
+    compile_wanted(project, facts, &|| false)
+}
+
+/// The same, for as long as `stopped` does not say that nobody wants it any more.
+///
+/// # Errors
+/// As of [`compile_one`]; [`PlanError::Stopped`] soon after it was stopped.
+pub fn compile_wanted(
+    project: &Project,
+    facts: &Facts,
+    stopped: &(dyn Fn() -> bool + Sync),
+) -> Result<Planned, PlanError> {
     let pipelines = project.pipelines.iter().map(|pipeline| (pipeline.name.as_deref(), &pipeline.manifest));
-    compile_all(&pipelines.collect::<Vec<_>>(), facts)
+    let pipelines: Vec<_> = pipelines.collect();
+    clock::on_a_thread(|| compile_here(&pipelines, &Judge::new(facts, &Clock::new(stopped))))
 }
 
 fn compile_all(pipelines: &[(Option<&str>, &Manifest)], facts: &Facts) -> Result<Planned, PlanError> {
+    clock::on_a_thread(|| compile_here(pipelines, &Judge::new(facts, &Clock::new(&|| false))))
+}
+
+fn compile_here(pipelines: &[(Option<&str>, &Manifest)], judge: &Judge<'_>) -> Result<Planned, PlanError> {
+    let facts = judge.facts;
     let manifests: Vec<&Manifest> = pipelines.iter().map(|(_, manifest)| *manifest).collect();
     let more_inputs = inputs::others(&manifests, facts)?;
     let mut planned = Planned { jobs: Vec::new(), build: BuildPlan::default(), warnings: Vec::new() };
@@ -134,7 +174,8 @@ fn compile_all(pipelines: &[(Option<&str>, &Manifest)], facts: &Facts) -> Result
         let inputs = inputs::values(manifest, facts)?;
         let mut findings = Findings::new(&manifest.source);
         let most = MAX_JOBS - planned.jobs.len();
-        let made = file(manifest, *pipeline, facts, (&inputs, &more_inputs), most, &mut keys, &mut findings);
+        let made = file(manifest, *pipeline, judge, (&inputs, &more_inputs), most, &mut keys, &mut findings);
+        judge.clock.check()?;
         match findings.end() {
             Err(ManifestError::Faulty { problems: found, more: further }) => {
                 problems.extend(found);
@@ -169,7 +210,7 @@ fn length(written: &impl serde::Serialize) -> usize {
 fn file<'m>(
     manifest: &'m Manifest,
     pipeline: Option<&'m str>,
-    facts: &'m Facts,
+    judge: &'m Judge<'m>,
     (inputs, more_inputs): (&'m [Variable], &'m [Variable]),
     most: usize,
     keys: &mut Keys,
@@ -182,7 +223,7 @@ fn file<'m>(
     let top_axes = manifest.matrix.as_ref().map(matrix::axes).unwrap_or_default();
     let mut axes = top_axes.clone();
     axes.extend(manifest.stages.iter().filter_map(|stage| stage.matrix.as_ref()).flat_map(matrix::axes));
-    let file = File { manifest, facts, inputs, axes: &axes, top_axes: &top_axes };
+    let file = File { manifest, facts: judge.facts, judge, inputs, axes: &axes, top_axes: &top_axes };
     warnings::of(&file, &order, findings);
     Jobs { file, order, pipeline, more_inputs }.make(most, keys, findings)
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use protocol::job::TriggerKind;
 use protocol::plan::RunOn;
 
-use super::expression;
+use super::expression::Judge;
 use super::findings::Findings;
 use super::globs::{Patterns, written};
 use super::scope::Scope;
@@ -25,6 +25,7 @@ pub(super) enum Verdict {
 /// Where a condition is asked.
 pub(super) struct Place<'p> {
     pub(super) scope: Scope<'p>,
+    pub(super) judge: &'p Judge<'p>,
     /// The platform on which it would run.
     pub(super) platform: &'p str,
     /// The variables that the manifest sets there.
@@ -37,6 +38,10 @@ pub(super) fn verdict(when: Option<&When>, place: &Place<'_>, findings: &mut Fin
     let mut reasons = Vec::new();
     let mut runs: Option<RunOn> = None;
     for condition in &when.any {
+        // What is found then is thrown away.
+        if place.judge.clock.is_over() {
+            break;
+        }
         match judge(condition, place, findings) {
             None => {
                 let status = condition.status.unwrap_or_default();
@@ -86,7 +91,8 @@ fn judge(condition: &Condition, place: &Place<'_>, findings: &mut Findings<'_>) 
     if let Some(globs) = &condition.path {
         let holds = Patterns::of(globs, findings);
         let changed = facts.changed.as_ref();
-        let touched = changed.is_none_or(|files| files.iter().any(|file| holds.matches(file)));
+        let touched =
+            changed.is_none_or(|files| files.iter().any(|file| holds.matches(file) || place.judge.clock.is_over()));
         reasons.push((!touched).then(|| format!("path {}, and no such file has changed", written(globs))));
     }
     if let Some(globs) = &condition.platform {
@@ -97,7 +103,7 @@ fn judge(condition: &Condition, place: &Place<'_>, findings: &mut Findings<'_>) 
         reasons.push(cell(axis, globs, place, findings));
     }
     if let Some(expression) = &condition.expression {
-        let holds = expression::holds(expression, &place.scope, place.env, findings);
+        let holds = place.judge.holds(expression, &place.scope, place.env, findings);
         reasons.push((!holds).then(|| format!("if {}, which does not hold", quoted(&expression.value))));
     }
     reasons.into_iter().flatten().next()

@@ -1,5 +1,6 @@
 //! From the code to the plan: what the build changes, what its manifests say, and what comes of both.
 
+use std::io;
 use std::path::Path;
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -15,11 +16,17 @@ use super::source::{self, Source, Sourced};
 use super::telling::{JobLog, sentence};
 use crate::executor::Stop;
 use crate::git::{self, Base, Checkouts, TreeCopy};
-use crate::manifest::{self, Fetched, Includes, ManifestError, NoIncludes, ProjectReading, RemoteFile};
+use crate::manifest::{self, Fetched, Includes, NoIncludes, ProjectReading, RemoteFile};
 use crate::plan::{self, Facts, Planned};
 
 /// The longest file of another repository that a manifest may include, in bytes.
 const MAX_INCLUDED: u64 = 1 << 20;
+
+/// How long it may take to read the manifests and to plan, beside what is included. What makes plans has a limit of its own.
+const PLANNING: Duration = Duration::from_secs(120);
+
+/// How long it is waited for after a cancel.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Finds out which files the build changes.
 pub(super) async fn look_at_changes(
@@ -88,7 +95,6 @@ async fn read(
     checkout: &Path,
     stop: &Stop,
 ) -> Result<(ProjectReading, Planned), Ending> {
-    let bad = |error: &dyn std::error::Error| Ending::errored(Cause::Manifest, sentence(error));
     let includes = match rooms.source {
         // Whoever may not write to the repository reads nothing by this machine's keys.
         Source::Clone(checkouts) => Some(if order.trusted { checkouts.clone() } else { checkouts.anonymous() }),
@@ -96,18 +102,44 @@ async fn read(
     };
     let fetched =
         includes.map(|checkouts| Repositories::new(checkouts, stop.token().child_token()).within(rooms.times.clone));
-    let folder = checkout.to_owned();
-    let reading = blocking(move || {
+    let (folder, facts, unwanted) = (checkout.to_owned(), facts(order, sourced), stop.token().clone());
+    let planning = blocking(move || {
         let includes: &dyn Includes = match &fetched {
             Some(fetched) => fetched,
             None => &NoIncludes,
         };
-        Ok::<_, std::io::Error>(manifest::load_project(&folder, includes))
+        let read = manifest::load_project(&folder, includes).map_err(|error| sentence(&error));
+        Ok::<_, io::Error>(read.and_then(|reading| {
+            let planned = plan::compile_wanted(&reading.project, &facts, &|| unwanted.is_cancelled());
+            planned.map(|planned| (reading, planned)).map_err(|error| sentence(&error))
+        }))
     });
-    let reading: Result<_, ManifestError> = reading.await.map_err(|error| bad(&error))?;
-    let reading = reading.map_err(|error| bad(&error))?;
-    let planned = plan::compile_project(&reading.project, &facts(order, sourced)).map_err(|error| bad(&error))?;
-    Ok((reading, planned))
+    let bad = |why: String| Ending::errored(Cause::Manifest, why);
+    let limit = rooms.times.clone + PLANNING;
+    tokio::select! {
+        biased;
+        planned = planning => match planned.map_err(|error| bad(sentence(&error)))? {
+            Ok(planned) => Ok(planned),
+            Err(_) if stop.is_cancelled() => Err(cancelled()),
+            Err(why) => Err(bad(why)),
+        },
+        // It ends soon after by itself, before anything else touches what it works on. Where it does not, it is a manifest
+        // that takes long to read, and nobody waits for that.
+        () = left(stop) => Err(cancelled()),
+        () = tokio::time::sleep(limit) => {
+            Err(bad(format!("to read the manifests and to plan took longer than {} s; write less in them", limit.as_secs())))
+        }
+    }
+}
+
+fn cancelled() -> Ending {
+    Ending::cancelled("cancelled while it was planned")
+}
+
+/// Some time after a cancel.
+async fn left(stop: &Stop) {
+    stop.cancelled().await;
+    tokio::time::sleep(GRACE).await;
 }
 
 fn facts(order: &WorkOrder, sourced: &Sourced) -> Facts {

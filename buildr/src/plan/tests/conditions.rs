@@ -212,6 +212,47 @@ fn expressions_have_bounds() {
 }
 
 #[test]
+fn expressions_take_no_time() {
+    // A large regular expression is made once, not for each file.
+    let text = r#"a: {script: x, when: {if: 'changed.exists(f, f.matches("^(\\w{20}){3}x"))'}}"#;
+    let files: Vec<String> = (0..1000).map(|number| format!("src/{number}.rs")).collect();
+    let facts = Facts { changed: Some(files), ..push() };
+    assert_eq!(planned(text, &facts).jobs.len(), 0);
+    // What is asked again has been answered.
+    let cells: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    let stages: String =
+        (0..30).map(|number| format!("s{number}: {{script: x, when: {{if: 'branch == \"o\"'}}}}\n")).collect();
+    let wide = format!("matrix: {{n: [{}]}}\n{stages}", cells.join(", "));
+    assert_eq!(planned(&wide, &push()).build.skipped.len(), 3000);
+}
+
+#[test]
+fn expressions_that_take_long_are_ended_and_told_once() {
+    let files: Vec<String> = (0..30_000).map(|number| format!("src/{number}.rs")).collect();
+    let facts = Facts { changed: Some(files), ..push() };
+    let manifest =
+        read("a: {script: x, when: {if: 'changed.exists(f, !(f in changed))'}}\nb: {script: x, when: {if: 'true'}}");
+    let clock = Clock::new(&|| false);
+    clock.spend(clock::LONGEST_ASKED - std::time::Duration::from_millis(100));
+    let told = compile_here(&[(None, &manifest)], &Judge::new(&facts, &clock)).unwrap_err().to_string();
+    assert!(told.starts_with(".buildr.yml:1:27: to judge all expressions of this build up to here"), "{told}");
+    assert_eq!(told.matches(".buildr.yml:").count(), 1, "{told}");
+}
+
+#[test]
+fn a_plan_that_nobody_wants_is_not_made() {
+    let project = crate::manifest::Project {
+        pipelines: vec![crate::manifest::Pipeline {
+            name: None,
+            manifest: read("a: {script: x}"),
+            included: Vec::new(),
+        }],
+    };
+    assert!(matches!(compile_wanted(&project, &push(), &|| true), Err(PlanError::Stopped)));
+    assert!(compile_wanted(&project, &push(), &|| false).is_ok());
+}
+
+#[test]
 fn conditions_that_no_build_meets() {
     let check = |when: &str, expect: &str| {
         let text = format!("a: {{script: x, matrix: {{os: [x, y]}}, when: {when}}}");
