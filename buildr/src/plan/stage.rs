@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 
-use protocol::plan::{Artifacts, Cache, Coverage, Image, Prepare, Reports, Resources, SecretRequest, Service};
+use protocol::plan::{
+    Artifacts, Cache, Coverage, Image, Prepare, Reports, Resources, SecretRequest, Service, WORKSPACE,
+};
 use protocol::{StagePlan, Variable};
 
 use super::findings::Findings;
 use super::scope::{Empty, Scope};
-use crate::manifest::{self, Inherit, Manifest, RetrySaid, Spanned, Stage};
+use crate::manifest::{self, Inherit, Manifest, RetrySaid, Spanned, Stage, quoted};
 
 /// How long a service may take to be ready when nothing is said.
 const READY_TIMEOUT_MS: u64 = 60_000;
@@ -19,6 +21,8 @@ pub(super) fn stage(stage: &Stage, manifest: &Manifest, scope: &Scope<'_>, findi
     let plain = |text: &Spanned<String>, findings: &mut Findings<'_>| scope.text(text, Empty::Allowed, findings);
     let dir = stage.dir.as_ref().or(manifest.dir.as_ref()).map(|dir| plain(dir, findings));
     let retry = stage.retry.as_ref().or(defaults.retry.as_ref());
+    let caches = stage.cache.as_ref().unwrap_or(&defaults.cache);
+    one_mount_each(caches, manifest, scope, findings);
     StagePlan {
         image: stage.image.as_ref().map(|it| image(it, platform.as_deref(), scope, findings)),
         docker: stage.docker.or(defaults.docker).unwrap_or(false),
@@ -37,7 +41,7 @@ pub(super) fn stage(stage: &Stage, manifest: &Manifest, scope: &Scope<'_>, findi
         services: stage.services.iter().map(|it| service(it, scope, findings)).collect(),
         artifacts: stage.artifacts.as_ref().map(|it| artifacts(it, scope, findings)),
         reports: reports(&stage.reports, scope, findings),
-        cache: stage.cache.as_ref().unwrap_or(&defaults.cache).iter().map(|it| cache(it, scope, findings)).collect(),
+        cache: caches.iter().map(|it| cache(it, scope, findings)).collect(),
         secrets: secrets(&defaults.secrets, &stage.secrets),
         on_failure: texts(&stage.on_failure),
         after: texts(&stage.after),
@@ -156,6 +160,37 @@ fn cache(cache: &manifest::Cache, scope: &Scope<'_>, findings: &mut Findings<'_>
         fallback: scope.texts(&cache.fallback, Empty::Allowed, findings),
         policy: cache.policy,
     }
+}
+
+/// Tells of caches that would be mounted where something else is: Docker mounts one thing at one place.
+fn one_mount_each(caches: &[manifest::Cache], manifest: &Manifest, scope: &Scope<'_>, findings: &mut Findings<'_>) {
+    // What is wrong in the names of both is told by those who make them.
+    let unheard = &mut Findings::new(scope.source);
+    let workspace = manifest.workspace.as_ref();
+    let workspace = workspace.map_or(WORKSPACE.to_owned(), |it| scope.text(it, Empty::Allowed, unheard));
+    let workspace = place(&workspace);
+    let mut mounted = HashSet::from([workspace.clone()]);
+    for said in caches.iter().flat_map(|cache| &cache.paths) {
+        let path = scope.text(said, Empty::Allowed, unheard);
+        let at = place(&path);
+        // Those below the workspace are brought there, not mounted.
+        if !path.starts_with(['/', '~']) || mounted.insert(at.clone()) {
+            continue;
+        }
+        let shown = quoted(&path);
+        if at == workspace {
+            let help = "write the folders in it that are to be kept, such as `target`";
+            findings.problem(said.span, format!("{shown} cannot be cached: the checkout lies there"), help);
+        } else {
+            let help = "write it once: two things cannot be mounted at one place";
+            findings.problem(said.span, format!("{shown} is cached twice"), help);
+        }
+    }
+}
+
+/// A path as one place has it, however it is written.
+fn place(path: &str) -> String {
+    path.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/")
 }
 
 fn reports(reports: &manifest::Reports, scope: &Scope<'_>, findings: &mut Findings<'_>) -> Reports {

@@ -64,6 +64,27 @@ a:
 }
 
 #[test]
+fn nothing_is_mounted_where_something_is() {
+    let told = |text: &str| refused(text, &push()).lines().next().unwrap().to_owned();
+    let both = refused("workspace: /src\ncache: [/src/, ~/.cargo, ~/.cargo]\na: {script: x}\nb: {script: x}", &push());
+    assert!(both.starts_with(".buildr.yml:2:9: \"/src/\" cannot be cached: the checkout lies there"), "{both}");
+    assert!(both.contains(".buildr.yml:2:26: \"~/.cargo\" is cached twice"), "{both}");
+    assert_eq!(
+        told("a: {script: x, cache: [{paths: [~/.m2], key: [a]}, {paths: ['/${branch}', ~//.m2/., /main]}]}"),
+        ".buildr.yml:1:75: \"~//.m2/.\" is cached twice"
+    );
+    assert!(
+        told(&format!("a: {{script: x, cache: [{}]}}", protocol::plan::WORKSPACE)).contains("the checkout lies there")
+    );
+    assert!(told("cache: ['/${nope}']\na: {script: x}").contains("there is no name"));
+    // In the workspace nothing is mounted: one is taken, the other kept.
+    planned(
+        "a: {script: x, cache: [{paths: [t], name: x, policy: pull}, {paths: [t, /src/t], policy: push}]}",
+        &push(),
+    );
+}
+
+#[test]
 fn what_does_not_run_may_lack_values() {
     check(
         "[a, b]",
