@@ -327,7 +327,8 @@ impl Jobs<'_> {
         let scope = self.file.scope(cell, top_axes, true);
         let env =
             if asks(said.when.as_ref()) { self.file.env(Some(said), &scope, desk.findings) } else { BTreeMap::new() };
-        let platform = self.file.facts.platform.as_str();
+        let platform = stage::platform(said, manifest, &scope, desk.findings);
+        let platform = platform.as_deref().unwrap_or(&self.file.facts.platform);
         let place = Place { scope, judge: self.file.judge, platform, env: &env };
         let judged = verdict(said.when.as_ref(), &place, desk.findings);
         let has_status = said.when.iter().flat_map(|when| &when.any).any(|condition| condition.status.is_some());

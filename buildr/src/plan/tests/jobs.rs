@@ -270,6 +270,13 @@ build: a
     );
     check(
         "[a]",
+        "finally: {script: x, platform: linux/arm64, when: {platform: linux/arm64}}",
+        "
+build: a
+finally @platform=linux-arm64 always finally: finally always",
+    );
+    check(
+        "[a]",
         "when: {branch: o}\nfinally: {script: x}",
         "
 - a: when: branch o, and this is main
