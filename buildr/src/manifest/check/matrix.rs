@@ -1,8 +1,10 @@
 //! `matrix`: one run for each combination of values.
 
+use std::collections::HashMap;
+
 use super::findings::{Findings, did_you_mean, shown};
 use crate::manifest::keys::{EXCLUDABLE, MATRIX};
-use crate::manifest::language::Matrix;
+use crate::manifest::language::{Manifest, Matrix};
 use crate::manifest::node::{Entry, Node, Shape};
 use crate::manifest::source::{Span, Spanned, quoted};
 use crate::manifest::variable;
@@ -50,17 +52,12 @@ fn is_word(entry: &Entry) -> bool {
 
 fn axis(entry: &Entry, matrix: &mut Matrix, findings: &mut Findings<'_>) {
     let key = entry.key.value.as_str();
-    let arrives = variable_of(key);
-    if !variable::is_name(&arrives) {
+    if !variable::is_name(&variable_of(key)) {
         findings.error(
             entry.key.span,
             format!("{} cannot name an axis, as its values arrive in the variable BUILDR_MATRIX_<AXIS>", quoted(key)),
             "write a name of letters, digits, `_` and `-`",
         );
-    } else if let Some((same, _)) = matrix.axes.iter().find(|(axis, _)| variable_of(&axis.value) == arrives) {
-        let message =
-            format!("{} and {} would arrive in the same variable, {arrives}", quoted(&same.value), quoted(key));
-        findings.error(entry.key.span, message, "write names that differ in more than case and `-` or `_`");
     }
     let help = format!("write `{key}: [a, b]`, the values that the axis takes");
     let values = findings.texts(entry, &format!("a value of the axis {}", quoted(key)), &help);
@@ -74,6 +71,34 @@ fn axis(entry: &Entry, matrix: &mut Matrix, findings: &mut Findings<'_>) {
         }
     }
     matrix.axes.push((entry.key.clone(), values));
+}
+
+/// Tells of axes of a stage and of the top level, those of `include` among them, that would arrive in one variable. An axis
+/// of one name is the same axis.
+pub(super) fn one_variable_each(manifest: &Manifest, findings: &mut Findings<'_>) {
+    let own = manifest.stages.iter().filter_map(|stage| stage.matrix.as_ref()).map(Some);
+    for own in own.chain([None]) {
+        let mut arrived: HashMap<String, &str> = HashMap::new();
+        for name in manifest.matrix.iter().chain(own).flat_map(names) {
+            let arrives = variable_of(&name.value);
+            let message = match arrived.get(&arrives) {
+                Some(&same) if same != name.value => {
+                    format!("{} and {} would arrive in the same variable, {arrives}", quoted(same), quoted(&name.value))
+                }
+                _ => {
+                    arrived.insert(arrives, &name.value);
+                    continue;
+                }
+            };
+            findings.error(name.span, message, "write names that differ in more than case and `-` or `_`");
+        }
+    }
+}
+
+/// The names of all axes, as often as they stand there.
+fn names(matrix: &Matrix) -> impl Iterator<Item = &Spanned<String>> {
+    let included = matrix.include.iter().flatten().map(|(axis, _)| axis);
+    matrix.axes.iter().map(|(axis, _)| axis).chain(included)
 }
 
 /// The variable in which an axis arrives.

@@ -124,6 +124,7 @@ impl<'n> Top<'n> {
             );
         }
         schedule::inputs(&manifest, findings);
+        matrix::one_variable_each(&manifest, findings);
         needs::check(&manifest, &names, &unlisted, findings);
         manifest
     }

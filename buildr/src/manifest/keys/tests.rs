@@ -113,7 +113,7 @@ fn what_may_stand_there_in_words() {
 }
 
 /// Wrong manifests of the catalogue in which a schema can see nothing wrong: it knows shapes, not names.
-const BEYOND_SHAPES: [&str; 41] = [
+const BEYOND_SHAPES: [&str; 42] = [
     "a_stage_with_a_word_of_the_language",
     "artifacts_that_lead_out",
     "cache_of_everything",
@@ -126,6 +126,7 @@ const BEYOND_SHAPES: [&str; 41] = [
     "include_that_leads_out",
     "matrix_a_value_twice",
     "matrix_axes_of_one_variable",
+    "matrix_axes_of_several_places_and_one_variable",
     "matrix_excludes_what_is_not_there",
     "matrix_without_values",
     "names_that_no_stage_can_have_1",
