@@ -69,13 +69,20 @@ fn set_when(artifacts: &mut Map, value: &Tree, word: &str) {
 fn reports(draft: &Draft, stage: &mut Stage, tree: &Tree) {
     for (key, value) in tree.entries() {
         match key.as_str() {
-            "junit" => add_report(&mut stage.map, "junit", one_or_more(&value.texts())),
+            "junit" => {
+                let map = &mut stage.map;
+                let named = |path: &String| draft.value(map, "artifacts.reports.junit", path, &stage.variables);
+                let paths: Vec<String> = value.texts().iter().map(named).collect();
+                add_report(&mut stage.map, "junit", one_or_more(&paths));
+            }
             "coverage_report" => {
                 let path = value.get("path").and_then(Tree::text).map(str::to_owned);
                 let format = value.get("coverage_format");
                 match (path, format.and_then(Tree::peek)) {
                     (Some(path), Some("cobertura")) => {
                         format.map(Tree::told);
+                        let key = "artifacts.reports.coverage_report";
+                        let path = draft.value(&mut stage.map, key, &path, &stage.variables);
                         add_report(&mut stage.map, "coverage", path.into());
                     }
                     _ => draft.notes.lost(

@@ -33,6 +33,10 @@ fn what_gitlab_goes_on_with() {
         "a:\n  artifacts: {reports: {dotenv: build.env}}\n  script: make\n  before_script: [setup]\n",
         &["- setup\n    - make\n    - cat build.env >> \"$BUILDR_ENV\"\n"],
     );
+    gitlab(
+        "a:\n  variables: {D: out}\n  script: x\n  artifacts: {reports: {junit: $D/x.xml}}\n",
+        &["junit: out/x.xml"],
+    );
     gitlab("a: {script: x, coverage: '/Coverage: \\d+\\.\\d+%/'}\n", &["coverage: '/Coverage: (\\d+\\.\\d+)%/'"]);
     gitlab("a: {script: x, coverage: '/(a|b): (\\d+)/'}\n", &["!reports:\n", "# ----\n# not carried over: `coverage:"]);
     gitlab(
