@@ -74,7 +74,8 @@ impl Project {
     }
 }
 
-const BY_FORGE: &str = "SELECT * FROM projects WHERE forge IN ($1, $2) ORDER BY created_ms DESC, identity LIMIT 0 + $3";
+const BY_FORGE: &str = "SELECT * FROM projects WHERE forge IN ($1, $2)
+                        ORDER BY identity GLOB '*/[*]' DESC, created_ms DESC, identity LIMIT 0 + $3";
 
 impl Store {
     /// All projects, in the order of their names.
@@ -95,7 +96,8 @@ impl Store {
         query.fetch_optional(&self.readers).await?.as_ref().map(project_of).transpose()
     }
 
-    /// Projects at one of two kinds of servers, the newest first.
+    /// Projects at one of two kinds of servers: first those that stand for all of an owner's, of which there may be more
+    /// than so many, then the newest.
     pub(crate) async fn projects_at_forges(
         &self,
         (one, other): (Forge, Forge),

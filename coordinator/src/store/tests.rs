@@ -531,3 +531,34 @@ async fn a_message_of_which_an_agent_spoke_after_its_goodbye_does_not_come_back(
     tx.settle(first.claim, adoptions::Settled::Acknowledged).await.unwrap();
     assert_eq!(tx.absorb(&of(ClaimId::fresh())).await.unwrap(), None, "the next one like it is another");
 }
+
+#[tokio::test]
+async fn an_owner_is_found_however_many_repositories_came_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    for (name, created_ms) in [("a/*", 1), ("a/b", 2), ("a/c", 3)] {
+        let url: protocol::RepoUrl = format!("https://github.com/{name}").parse().unwrap();
+        let project = Project {
+            identity: url.identity(),
+            url,
+            key: name.to_owned(),
+            forge: protocol::api::Forge::GitHub,
+            secret: Sealed { key_id: "1".to_owned(), content: Vec::new() },
+            credentials: None,
+            default_branch: None,
+            trusted: true,
+            approval: protocol::api::Approval::default(),
+            allowed: true,
+            keeps: protocol::api::ProjectKeeps::default(),
+            mail: Vec::new(),
+            created_ms,
+        };
+        assert!(tx.add_project(&project).await.unwrap());
+    }
+    tx.commit().await.unwrap();
+    let github = protocol::api::Forge::GitHub;
+    let found = store.projects_at_forges((github, github), 2).await.unwrap();
+    let found: Vec<&str> = found.iter().map(|project| project.identity.as_str()).collect();
+    assert_eq!(found, ["github.com/a/*", "github.com/a/c"]);
+}
