@@ -42,6 +42,12 @@ pub(super) fn verdict(kind: Kind, status: StatusCode, headers: &HeaderMap, body:
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             format!("{said}; give it a token that may write statuses: `buildr statuses --set`")
         }
+        // Its word for a commit on none of the project's own branches and tags, as a fork's is.
+        StatusCode::NOT_FOUND if kind == Kind::GitLab && body.contains("References for commit") => {
+            format!(
+                "{said}; GitLab takes statuses of what is in the project itself, and none of a fork's merge request"
+            )
+        }
         StatusCode::NOT_FOUND => format!("{said}; its token may not see the repository, or that is not there"),
         _ => said,
     })
@@ -110,6 +116,8 @@ mod tests {
         check(Kind::GitHub, 401, &[], bad, &never(says));
         let gone = "it answered 404 Not Found; its token may not see the repository, or that is not there";
         check(Kind::GitLab, 404, &[], "", &never(gone));
+        let of_a_fork = "it answered 404 Not Found: 404 References for commit Not Found; GitLab takes statuses of what is in the project itself, and none of a fork's merge request";
+        check(Kind::GitLab, 404, &[], r#"{"message": "404 References for commit Not Found"}"#, &never(of_a_fork));
         let many = r#"{"message": "Validation Failed"}"#;
         check(Kind::GitHub, 422, &[], many, &never("it answered 422 Unprocessable Entity: Validation Failed"));
         let repeated = r#"{"message": "Cannot transition status via :run from :running"}"#;

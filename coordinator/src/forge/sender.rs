@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use buildr::process::clock::now_ms;
 use futures_util::future::join_all;
@@ -70,8 +70,18 @@ pub(super) async fn tell(desk: &Desk, http: &Http, now_ms: u64) -> Result<bool, 
     desk.store.has_to_tell().await
 }
 
+/// How long one repository's statuses may take before the others' turn comes again.
+const TURN: Duration = Duration::from_secs(20);
+
+/// How long nothing else of a repository is told when its forge is not to be had, in milliseconds at most.
+const PAUSE_MS: u64 = 60 * 1000;
+
 async fn tell_repo(desk: &Desk, http: &Http, all: Vec<ToTell>, now_ms: u64) -> Result<(), StoreError> {
+    let began = Instant::now();
     for one in all {
+        if began.elapsed() >= TURN {
+            break;
+        }
         let verdict = tell_one(desk, http, &one, now_ms).await;
         let mut tx = desk.store.write().await?;
         let stop = match &verdict {
@@ -82,7 +92,7 @@ async fn tell_repo(desk: &Desk, http: &Http, all: Vec<ToTell>, now_ms: u64) -> R
             Verdict::Later(wait, why) if one.tries + 1 < TRIES => {
                 let at = |ms: u64| now_ms.saturating_add(ms);
                 let own = again_after_ms(one.tries).max(wait.unwrap_or(0));
-                tx.tell_later(&one, (at(own), wait.map(at)), why, now_ms).await?;
+                tx.tell_later(&one, (at(own), at(wait.unwrap_or(own.min(PAUSE_MS)))), why, now_ms).await?;
                 true
             }
             Verdict::Later(_, why) | Verdict::Never(why) => {

@@ -188,22 +188,20 @@ impl Transaction {
         self.note_trouble(&one.identity, never, now_ms).await
     }
 
-    /// A forge could not be told, and is to be told at `not_before_ms`; nothing of the repository before `heeds_ms`, when it
-    /// said that it wants to be left alone.
+    /// A forge could not be told, and is to be told at `not_before_ms`; nothing else of the repository before `heeds_ms`:
+    /// it said that it wants to be left alone, or the next would go no better.
     pub(crate) async fn tell_later(
         &mut self,
         one: &ToTell,
-        (not_before_ms, heeds_ms): (u64, Option<u64>),
+        (not_before_ms, heeds_ms): (u64, u64),
         why: &str,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        if let Some(heeds_ms) = heeds_ms {
-            sqlx::query("UPDATE reporting SET not_before_ms = $2 WHERE identity = $1")
-                .bind(&one.identity)
-                .bind(int(heeds_ms))
-                .execute(&mut *self.tx)
-                .await?;
-        }
+        sqlx::query("UPDATE reporting SET not_before_ms = $2 WHERE identity = $1")
+            .bind(&one.identity)
+            .bind(int(heeds_ms))
+            .execute(&mut *self.tx)
+            .await?;
         sqlx::query(
             // What took its place meanwhile waits for nothing.
             "UPDATE statuses SET not_before_ms = $4, tries = tries + 1
