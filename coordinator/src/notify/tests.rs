@@ -72,6 +72,29 @@ async fn a_branch_breaks_and_is_fixed() {
 }
 
 #[tokio::test]
+async fn what_a_schedule_begins_and_what_is_pushed_do_not_contradict_each_other() {
+    let folder = tempdir().unwrap();
+    let (farm, agent) = heard(&folder).await;
+    for (kind, ending) in [
+        (TriggerKind::Push, Ending::passed()),
+        (TriggerKind::Schedule, Ending::passed()),
+        (TriggerKind::Schedule, failed()),
+        (TriggerKind::Push, Ending::passed()),
+        (TriggerKind::Schedule, failed()),
+        (TriggerKind::Manual, failed()),
+        (TriggerKind::Schedule, Ending::passed()),
+    ] {
+        let repo = "https://example.org/x".parse().unwrap();
+        let trigger = Trigger { branch: Some("main".parse().unwrap()), ..Trigger::new(repo, kind) };
+        intake::submit(&farm.desk, &trigger, None).await.unwrap();
+        let (claimed, _) = agent.work(&farm).await;
+        agent.finish(claimed.claim, ending).await;
+    }
+    assert_eq!(said(&farm).await, ["#3 broken after #2", "#6 broken after #4", "#7 fixed after #5"]);
+    farm.stop().await;
+}
+
+#[tokio::test]
 async fn a_build_that_a_newer_one_has_overtaken_says_nothing_of_its_branch() {
     let folder = tempdir().unwrap();
     let (farm, agent) = heard(&folder).await;

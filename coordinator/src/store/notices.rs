@@ -113,12 +113,13 @@ impl Transaction {
              SELECT $2, b.number, p.number, CASE b.status WHEN 'passed' THEN 'fixed' ELSE 'broken' END, $3, r.value
              FROM branch_states b JOIN branch_states p ON p.number = (
                  SELECT o.number FROM branch_states o
-                 WHERE o.repo = b.repo AND o.branch = b.branch AND o.number < b.number
+                 WHERE o.repo = b.repo AND o.branch = b.branch AND o.scheduled = b.scheduled AND o.number < b.number
                  ORDER BY o.number DESC LIMIT 1)
              JOIN json_each($4) r
              WHERE b.number = $1 AND (b.status = 'passed') <> (p.status = 'passed')
                    AND NOT EXISTS (SELECT 1 FROM branch_states n
-                                   WHERE n.repo = b.repo AND n.branch = b.branch AND n.number > b.number)",
+                                   WHERE n.repo = b.repo AND n.branch = b.branch AND n.scheduled = b.scheduled
+                                         AND n.number > b.number)",
         )
         .bind(int(number.0))
         .bind(format!("msg_{}", uuid::Uuid::new_v4().simple()))

@@ -8,7 +8,7 @@ use sqlx::{SqlSafeStr as _, SqlitePool};
 use super::StoreError;
 
 /// How the schema came to be, step by step; one that has landed is never changed.
-const MIGRATIONS: [(i64, &str, &str); 22] = [
+const MIGRATIONS: [(i64, &str, &str); 23] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "why", include_str!("../../migrations/0002_why.sql")),
     (3, "incidents", include_str!("../../migrations/0003_incidents.sql")),
@@ -31,6 +31,7 @@ const MIGRATIONS: [(i64, &str, &str); 22] = [
     (22, "refused", include_str!("../../migrations/0022_refused.sql")),
     (23, "cancels", include_str!("../../migrations/0023_cancels.sql")),
     (24, "identity", include_str!("../../migrations/0024_identity.sql")),
+    (25, "scheduled states", include_str!("../../migrations/0025_scheduled_states.sql")),
 ];
 
 fn step(&(version, name, sql): &(i64, &'static str, &'static str)) -> Migration {
