@@ -96,8 +96,9 @@ impl AgentLink for GatedLink {
                 Control::Noted { .. } => self.loses(Lost::Noted),
                 Control::LogKept { .. } => self.loses(Lost::Kept),
                 Control::Several { controls } => {
-                    let keeps = |control: &Control| matches!(control, Control::LogKept { .. });
-                    controls.iter().any(keeps) && self.loses(Lost::Kept)
+                    let kept = controls.iter().filter(|control| matches!(control, Control::LogKept { .. }));
+                    // Each word counts, however many come together.
+                    kept.filter(|_| self.loses(Lost::Kept)).count() > 0
                 }
                 _ => false,
             };
