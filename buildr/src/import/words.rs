@@ -216,6 +216,15 @@ fn replace(kind: Kind, text: &str, own: &[(String, String)], unknown: &mut Vec<S
     out + rest
 }
 
+/// A variable that ends where it ends, whatever stands behind it.
+pub(super) fn braced(word: &str) -> String {
+    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    match word.strip_prefix('$').filter(|name| is_name(name)) {
+        Some(name) => format!("${{{name}}}"),
+        None => word.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -48,7 +48,7 @@ fn variable(path: &str, out: &mut Replaced) -> Option<String> {
     if let Some(secret) = path.strip_prefix("secrets.") {
         out.secrets.push(secret.to_owned());
     }
-    shell_word(path).map(|word| braced(&word))
+    shell_word(path).map(|word| words::braced(&word))
 }
 
 /// For a shell's word between double quotes.
@@ -149,15 +149,6 @@ fn shell_word(path: &str) -> Option<String> {
         path => format!("GITHUB_{}", path.strip_prefix("github.")?.to_uppercase()),
     };
     words::in_shell(Kind::Github, &foreign).map(str::to_owned)
-}
-
-/// A variable that ends where it ends, whatever stands behind it.
-fn braced(word: &str) -> String {
-    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    match word.strip_prefix('$').filter(|name| is_name(name)) {
-        Some(name) => format!("${{{name}}}"),
-        None => word.to_owned(),
-    }
 }
 
 /// The variable in which an axis of a matrix arrives.
