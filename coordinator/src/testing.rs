@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use protocol::api::{Approval, Forge, ProjectKeeps};
 use protocol::control::{Control, Grant, SignedGrant};
 use protocol::identity::{Identity, JoinToken, OneTimeKey, PublicKey, Signed};
 use protocol::job::{QueueMessage, TriggerKind};
@@ -16,7 +17,7 @@ use protocol::outcome::Ending;
 use protocol::report::{
     Claim, ClaimPhase, ClaimSubject, Heartbeat, HeldClaim, Hello, JobEvent, LogChunk, Progress, Report, Said,
 };
-use protocol::{AgentId, BootId, BuildNumber, ClaimId, LabelSet};
+use protocol::{AgentId, BootId, BuildNumber, ClaimId, LabelSet, RepoUrl};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Enrolment};
 use crate::desk::Desk;
 use crate::intake::{self, Trigger};
-use crate::store::Snapshot;
+use crate::store::{Project, Sealed, Snapshot};
 use crate::{RunError, open, work};
 
 /// Longer than anything here takes: what waits for more is broken.
@@ -113,6 +114,25 @@ impl Farm {
     }
 }
 
+/// The project of a repository, with nothing of its own.
+pub(crate) fn project(url: RepoUrl, secret: Sealed) -> Project {
+    Project {
+        identity: url.identity(),
+        key: url.identity(),
+        url,
+        forge: Forge::Generic,
+        secret,
+        credentials: None,
+        default_branch: None,
+        trusted: true,
+        approval: Approval::default(),
+        allowed: true,
+        keeps: ProjectKeeps::default(),
+        mail: Vec::new(),
+        created_ms: 1,
+    }
+}
+
 /// An agent that does what a test says.
 pub(crate) struct Agent {
     pub(crate) name: AgentId,
@@ -143,8 +163,13 @@ impl Agent {
     }
 
     pub(crate) async fn hello(&self, labels: &[&str], token: Option<&JoinToken>) {
+        self.report(self.says_hello(labels, token)).await;
+    }
+
+    /// What it says of itself.
+    pub(crate) fn says_hello(&self, labels: &[&str], token: Option<&JoinToken>) -> Report {
         let key = self.identity.public();
-        let hello = Hello {
+        Report::Hello(Hello {
             agent: self.name.clone(),
             boot: self.boot,
             join: token.map(|token| token.vouch(&self.name, &key)),
@@ -153,8 +178,7 @@ impl Agent {
             slots: 2,
             version: "0".to_owned(),
             host: "here".to_owned(),
-        };
-        self.report(Report::Hello(hello)).await;
+        })
     }
 
     /// Says something, with its signature under it.

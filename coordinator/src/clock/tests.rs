@@ -246,22 +246,9 @@ async fn what_a_project_says_of_all_its_builds_goes_for_scheduled_ones() {
     let (farm, agent) = with_agent(&folder).await;
     planned(&farm, &agent, Of::default(), daily()).await;
     let first = next(&farm).await;
-    let identity = "example.org/x".to_owned();
-    let project = crate::store::Project {
-        secret: farm.desk.vault.seal_text(crate::store::SealedFor::Webhooks, &identity, "secret"),
-        credentials: None,
-        identity,
-        url: "https://example.org/x".parse().unwrap(),
-        key: "key".to_owned(),
-        forge: protocol::api::Forge::Generic,
-        default_branch: None,
-        trusted: true,
-        approval: Approval::None,
-        allowed: true,
-        keeps: protocol::api::ProjectKeeps::default(),
-        mail: Vec::new(),
-        created_ms: 1,
-    };
+    let url: protocol::RepoUrl = "https://example.org/x".parse().unwrap();
+    let secret = farm.desk.vault.seal_text(crate::store::SealedFor::Webhooks, &url.identity(), "secret");
+    let project = crate::testing::project(url, secret);
     let mut tx = farm.desk.store.write().await.unwrap();
     assert!(tx.add_project(&project).await.unwrap());
     tx.commit().await.unwrap();

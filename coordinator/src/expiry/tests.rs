@@ -1,6 +1,6 @@
 //! What is removed and what is not: the moment is said, and nothing is waited for.
 
-use protocol::api::{Approval, Forge, Keep, ProjectKeeps};
+use protocol::api::{Keep, ProjectKeeps};
 use protocol::job::TriggerKind;
 use protocol::outcome::{Ending, Outcome};
 use protocol::report::JobEvent;
@@ -10,7 +10,7 @@ use super::*;
 use crate::intake::{self, Trigger};
 use crate::restart;
 use crate::store::{Project, SealedFor};
-use crate::testing::{Agent, Farm};
+use crate::testing::{Agent, Farm, project};
 
 const HASH: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -121,23 +121,9 @@ async fn old_builds_go_but_not_the_last_that_passed_nor_pinned_ones() {
 }
 
 async fn has_keeps(farm: &Farm, name: &str, keeps: ProjectKeeps) {
-    let (identity, url) = (repo(name).identity(), repo(name));
-    let secret = farm.desk.vault.seal_text(SealedFor::Webhooks, &identity, "a secret");
-    let project = Project {
-        identity,
-        url,
-        key: name.to_owned(),
-        forge: Forge::Generic,
-        secret,
-        credentials: None,
-        default_branch: None,
-        trusted: true,
-        approval: Approval::default(),
-        allowed: true,
-        keeps,
-        mail: Vec::new(),
-        created_ms: 1,
-    };
+    let url = repo(name);
+    let secret = farm.desk.vault.seal_text(SealedFor::Webhooks, &url.identity(), "a secret");
+    let project = Project { keeps, ..project(url, secret) };
     let mut tx = farm.desk.store.write().await.unwrap();
     if !tx.add_project(&project).await.unwrap() {
         tx.change_project(&project).await.unwrap();

@@ -539,21 +539,9 @@ async fn an_owner_is_found_however_many_repositories_came_after_it() {
     let mut tx = store.write().await.unwrap();
     for (name, created_ms) in [("a/*", 1), ("a/b", 2), ("a/c", 3)] {
         let url: protocol::RepoUrl = format!("https://github.com/{name}").parse().unwrap();
-        let project = Project {
-            identity: url.identity(),
-            url,
-            key: name.to_owned(),
-            forge: protocol::api::Forge::GitHub,
-            secret: Sealed { key_id: "1".to_owned(), content: Vec::new() },
-            credentials: None,
-            default_branch: None,
-            trusted: true,
-            approval: protocol::api::Approval::default(),
-            allowed: true,
-            keeps: protocol::api::ProjectKeeps::default(),
-            mail: Vec::new(),
-            created_ms,
-        };
+        let secret = Sealed { key_id: "1".to_owned(), content: Vec::new() };
+        let forge = protocol::api::Forge::GitHub;
+        let project = Project { forge, created_ms, ..crate::testing::project(url, secret) };
         assert!(tx.add_project(&project).await.unwrap());
     }
     tx.commit().await.unwrap();

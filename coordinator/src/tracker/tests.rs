@@ -1147,19 +1147,7 @@ async fn a_hello_that_is_played_again_changes_nothing() {
     let folder = tempdir().unwrap();
     let farm = Farm::start(&folder).await;
     let agent = farm.agent("a1").await;
-    let hello = |labels: &[&str]| {
-        let hello = protocol::report::Hello {
-            agent: agent.name.clone(),
-            boot: agent.boot,
-            join: None,
-            key: agent.identity.public(),
-            labels: LabelSet::new(labels.iter().copied()).unwrap(),
-            slots: 2,
-            version: "0".to_owned(),
-            host: "here".to_owned(),
-        };
-        agent.signed(Report::Hello(hello))
-    };
+    let hello = |labels: &[&str]| agent.signed(agent.says_hello(labels, None));
     let (old, new) = (hello(&["old"]), hello(&["new"]));
     let take = async |report: &Report| {
         let incoming = Incoming { user: Some("elm".to_owned()), report: Ok(report.clone()) };
