@@ -74,6 +74,7 @@ impl AgentLink for Voice {
     async fn report(&self, report: &Report) -> Result<Delivered, LinkError> {
         match report {
             Report::Claim(_) | Report::Said(_) => self.link.report(report).await,
+            Report::Hello(_) | Report::Heartbeat(_) => self.link.sign_of_life(&self.signed(report)?).await,
             report => self.link.report(&self.signed(report)?).await,
         }
     }

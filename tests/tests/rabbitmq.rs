@@ -151,6 +151,33 @@ async fn neither_a_restarted_coordinator_nor_a_restarted_agent_loses_a_result() 
 }
 
 #[tokio::test]
+async fn without_a_coordinator_signs_of_life_pass_and_results_wait() {
+    over_rabbitmq(async |farm| {
+        farm.config.lease = Duration::from_secs(60);
+        with_agent(farm, 1).await;
+        let number = farm.api().begin(WAITS).await;
+        farm.api().until_in_stage(number, 1, "wait").await;
+        farm.stop_coordinator().await;
+        farm.folders("a").let_go().await;
+        let expire = |said: &[(Value, Vec<u8>)], word: &str| -> Vec<Value> {
+            let told = said.iter().filter(|(_, body)| String::from_utf8_lossy(body).contains(word));
+            told.map(|(properties, _)| properties["expiration"].clone()).collect()
+        };
+        let (beats, results) = until("a sign of life and a result", async || {
+            let said = farm.vhost().peek("buildr.events.v1").await;
+            let (beats, results) = (expire(&said, "heartbeat"), expire(&said, "finished"));
+            (!beats.is_empty() && !results.is_empty()).then_some((beats, results))
+        })
+        .await;
+        assert!(beats.iter().all(|after_ms| *after_ms == json!("60000")), "{beats:?}");
+        assert!(results.iter().all(Value::is_null), "{results:?}");
+        farm.start_coordinator().await;
+        farm.api().until_is(number, Status::Passed).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_agent_that_drains_leaves_the_rest_to_others() {
     over_rabbitmq(async |farm| {
         with_agent(farm, 1).await;

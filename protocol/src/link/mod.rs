@@ -49,6 +49,14 @@ pub trait AgentLink: Send + Sync {
     /// [`LinkError::Away`] when it may not have arrived.
     async fn report(&self, report: &Report) -> Result<Delivered, LinkError>;
 
+    /// Says that the agent is there, which is worth nothing a while later: nobody need keep it for long.
+    ///
+    /// # Errors
+    /// As [`AgentLink::report`].
+    async fn sign_of_life(&self, report: &Report) -> Result<Delivered, LinkError> {
+        self.report(report).await
+    }
+
     /// Says a piece of a log. [`Delivered::Full`]: keep it, and try again later.
     ///
     /// # Errors

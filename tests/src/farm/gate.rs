@@ -80,6 +80,11 @@ impl AgentLink for GatedLink {
         self.line.report(report).await
     }
 
+    async fn sign_of_life(&self, report: &Report) -> Result<Delivered, LinkError> {
+        self.pass().await?;
+        self.line.sign_of_life(report).await
+    }
+
     async fn log(&self, chunk: &LogChunk) -> Result<Delivered, LinkError> {
         self.pass().await?;
         if self.loses(Lost::Piece) {

@@ -135,6 +135,12 @@ impl AgentLink for RoughLink {
         self.arrived(delivered)
     }
 
+    async fn sign_of_life(&self, report: &Report) -> Result<Delivered, LinkError> {
+        self.on_the_way().await?;
+        let delivered = self.line.sign_of_life(report).await?;
+        self.arrived(delivered)
+    }
+
     async fn log(&self, chunk: &LogChunk) -> Result<Delivered, LinkError> {
         self.on_the_way().await?;
         let delivered = self.line.log(chunk).await?;

@@ -1,6 +1,7 @@
 //! An agent's end of the line.
 
 use async_trait::async_trait;
+use lapin::BasicProperties;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::time::Duration;
@@ -79,6 +80,26 @@ impl RabbitAgent {
         })
     }
 
+    async fn say(&self, report: &Report, mut properties: BasicProperties) -> Result<Delivered, LinkError> {
+        let key = self.key(report)?;
+        let body = wire::encode(report).map_err(|error| LinkError::Unsendable(error.to_string()))?;
+        if let Some(user) = self.line.user() {
+            properties = properties.with_user_id(user);
+        }
+        let outgoing = Outgoing {
+            exchange: topology::EVENTS,
+            key: &key,
+            body: Cow::Borrowed(&body),
+            properties,
+            unrouted: Unrouted::Returned,
+        };
+        let delivered = publish(&self.line, outgoing).await?;
+        if delivered == Delivered::Yes {
+            self.controls.seek();
+        }
+        Ok(delivered)
+    }
+
     fn log_key(&self) -> String {
         format!("build.{}.log", self.agent)
     }
@@ -101,27 +122,11 @@ impl AgentLink for RabbitAgent {
     }
 
     async fn report(&self, report: &Report) -> Result<Delivered, LinkError> {
-        let key = self.key(report)?;
-        let body = wire::encode(report).map_err(|error| LinkError::Unsendable(error.to_string()))?;
-        let mut properties = match report.said() {
-            Report::Hello(_) | Report::Heartbeat(_) => message::sign_of_life(),
-            _ => message::lasting_json(),
-        };
-        if let Some(user) = self.line.user() {
-            properties = properties.with_user_id(user);
-        }
-        let outgoing = Outgoing {
-            exchange: topology::EVENTS,
-            key: &key,
-            body: Cow::Borrowed(&body),
-            properties,
-            unrouted: Unrouted::Returned,
-        };
-        let delivered = publish(&self.line, outgoing).await?;
-        if delivered == Delivered::Yes {
-            self.controls.seek();
-        }
-        Ok(delivered)
+        self.say(report, message::lasting_json()).await
+    }
+
+    async fn sign_of_life(&self, report: &Report) -> Result<Delivered, LinkError> {
+        self.say(report, message::sign_of_life()).await
     }
 
     async fn log(&self, chunk: &LogChunk) -> Result<Delivered, LinkError> {
