@@ -1021,9 +1021,12 @@ async fn what_asks_for_privileges_is_refused_before_anything_is_pulled() {
             match end {
                 Ok(end) => {
                     assert_eq!(end, PASSED);
-                    assert!(text(&printed).contains("CapEff:\t000001ffffffffff"), "{}", text(&printed));
+                    // All that this machine has, which may not be all that there are.
+                    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+                    let bound = own.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap();
+                    assert_eq!(text(&printed).trim_end(), format!("CapEff:{bound}"));
                 }
-                // Where the machine itself has not all capabilities, nobody gets them.
+                // Docker before 25 asks for all that there are, and gets none where the machine itself has fewer.
                 Err(error) => assert!(error.to_string().contains("caps"), "{error}"),
             }
             close(&*rig, sandbox).await;

@@ -7,6 +7,8 @@
 //! addresses and routes must be the same; what cannot be seen, a stage cannot change, as it has no NET_ADMIN.
 //! A namespace that was used is thrown away, and the next one is made aside.
 
+mod look;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +25,7 @@ use super::container::{Container, Line, waits};
 use super::engine::Engine;
 use super::removal;
 use super::settings::DockerSettings;
+use look::Look;
 
 /// Answers each line `WORD MARK` on its input with what it sees, and the mark. It ends with its input.
 const HOLDER: &str = r#"if tail -v -n +1 /proc/net/dev >/dev/null
@@ -54,9 +57,6 @@ const RETURN: Duration = Duration::from_millis(500);
 /// The files of a container that belong to its network, which those that join a namespace would share and may write to.
 pub(super) const FILES: [&str; 3] = ["hosts", "resolv.conf", "hostname"];
 
-/// Where the packets stand that were sent, in the line `Ip:` of `/proc/net/snmp`.
-const OUT_REQUESTS: usize = 10;
-
 /// A namespace, and the container that holds it.
 #[derive(Debug)]
 pub(super) struct Namespace {
@@ -66,7 +66,7 @@ pub(super) struct Namespace {
     image: String,
     line: Line,
     /// How it looked before anybody was in it.
-    clean: String,
+    clean: Look,
     /// What stands in [`FILES`].
     files: Vec<Vec<u8>>,
     _seat: Seat,
@@ -228,7 +228,7 @@ impl Namespace {
             }
         };
         let image = image.to_owned();
-        let mut namespace = Self { holder, image, line, clean: String::new(), files: Vec::new(), _seat: seat };
+        let mut namespace = Self { holder, image, line, clean: Look::default(), files: Vec::new(), _seat: seat };
         if namespace.look_around().await.is_none() {
             namespace.remove(engine).await;
             return Ok(None);
@@ -248,23 +248,24 @@ impl Namespace {
             self.files.push(contents);
         }
         self.clean = self.look().await?;
-        // What tells nothing proves nothing.
-        ["sockstat TCP: inuse 0 tw 0\n", "udp \n", "unix \n"].iter().all(|told| self.clean.contains(told)).then_some(())
+        self.clean.tells().then_some(())
     }
 
-    async fn look(&mut self) -> Option<String> {
-        Some(telling(&String::from_utf8_lossy(&self.ask("look").await?)))
+    async fn look(&mut self) -> Option<Look> {
+        Some(Look::of(&String::from_utf8_lossy(&self.ask("look").await?)))
     }
 
     /// Whether it looks as it did before anybody was in it.
     async fn is_clean(&mut self) -> bool {
         let Some(look) = self.look().await else { return false };
-        let is_clean = look == self.clean;
-        if !is_clean {
-            let left: Vec<&str> = look.lines().filter(|line| !self.clean.lines().any(|known| known == *line)).collect();
+        if !look.is_as(&self.clean) {
+            let left = look.beyond(&self.clean);
             tracing::debug!(?left, "a network namespace is not as it was, so nobody gets it again");
+            return false;
         }
-        is_clean
+        // Who left meanwhile is not to come back.
+        self.clean = look;
+        true
     }
 
     async fn ask(&mut self, what: &str) -> Option<Vec<u8>> {
@@ -300,90 +301,5 @@ impl Namespace {
         if let Err(error) = removal::container(engine, &self.holder.id).await {
             tracing::warn!(%error, "the holder of a network namespace stays until the next start");
         }
-    }
-}
-
-/// What a look at a namespace tells about those who were in it: without addresses within the kernel, what the kernel
-/// counts for all namespaces at once, and what comes from others: also the answers to their questions who has an address,
-/// which are no packets of anybody here. Nor does the order of lines tell anything: some of the kernel's lists are tables
-/// that it lays out anew for what happens elsewhere.
-fn telling(look: &str) -> String {
-    let (mut file, mut told) = ("", Vec::new());
-    for line in look.lines() {
-        if let Some(next) = line.strip_prefix("==> ").and_then(|line| line.strip_suffix(" <==")) {
-            file = next;
-            told.push(format!("{file} \n"));
-            continue;
-        }
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let line = match file {
-            "dev" if fields.first() != Some(&"lo:") => fields.first().map_or("", |name| *name).to_owned(),
-            "netlink" => fields.get(1..3).unwrap_or_default().join(" "),
-            "ipv6_route" if fields.len() > 9 => [fields[0], fields[1], fields[4], fields[9]].join(" "),
-            "unix" => fields.get(7..).unwrap_or_default().join(" "),
-            "sockstat" | "sockstat6" => match fields[..] {
-                ["sockets:", ..] => line.to_owned(),
-                // Those that nobody owns any more are counted for the whole machine; they cannot be but for packets.
-                ["TCP:", "inuse", inuse, _, _, "tw", tw, ..] => format!("TCP: inuse {inuse} tw {tw}"),
-                _ => fields.get(..3).unwrap_or_default().join(" "),
-            },
-            "snmp" if fields.first() == Some(&"Ip:") => fields.get(OUT_REQUESTS).unwrap_or(&"").to_string(),
-            "snmp" if !matches!(fields.first(), Some(&"Tcp:" | &"Udp:" | &"UdpLite:")) => continue,
-            "snmp6" if fields.first() != Some(&"Ip6OutRequests") => continue,
-            _ => line.to_owned(),
-        };
-        told.push(format!("{file} {line}\n"));
-    }
-    told.sort_unstable();
-    told.concat()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LOOK: &str = "==> udp <==\n  sl  local_address\n==> unix <==\nNum       RefCount Protocol\n==> netlink <==\nsk Eth Pid\n\
-        00000000466f34d8 0 0 00000000 0 0 0 2 0 5106163\n0000000040f1e09e 0 309 0 0 0 0 2 0 5107\n==> dev <==\n face |bytes\n\
-        lo: 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\neth0: 646 7 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n==> sockstat <==\nsockets: used 1\n\
-        TCP: inuse 0 orphan 0 tw 0 alloc 11 mem 72\nUDP: inuse 0 mem 0\n\
-        ==> sockstat6 <==\nTCP6: inuse 0\n==> snmp <==\nIp: 1 64 7 0 0 0 0 0 7 20 0\nTcp: 1 200 0\n\
-        ==> snmp6 <==\nIp6InReceives 4\nIp6OutRequests 0\n";
-
-    #[track_caller]
-    fn check(from: &str, to: &str, same: bool) {
-        assert!(LOOK.contains(from), "{from}");
-        assert_eq!(telling(LOOK) == telling(&LOOK.replacen(from, to, 1)), same, "{from} -> {to}");
-    }
-
-    #[test]
-    fn what_somebody_left_is_seen() {
-        check("local_address\n", "local_address\n   0: 0100007F:1F90 00000000:0000 07\n", false);
-        check("TCP: inuse 0", "TCP: inuse 1", false);
-        check("TCP6: inuse 0", "TCP6: inuse 1", false);
-        check("UDP: inuse 0", "UDP: inuse 1", false);
-        check("Protocol\n", "Protocol\n0000000000000000: 00000002 00000000 00010000 0001 01 5117 @left\n", false);
-        check("2 0 5106163\n", "2 0 5106163\n0000000040f1e09e 0 77 0 0 0 0 2 0 5107\n", false);
-        check("0000000040f1e09e 0 309 0 0 0 0 2 0 5107\n", "", false);
-        check("lo: 0 0", "lo: 84 1", false);
-        check("7 20 0", "7 21 0", false);
-        check("Ip6OutRequests 0", "Ip6OutRequests 1", false);
-        check("eth0:", "eth1:", false);
-        check("used 1", "used 2", false);
-        check("tw 0", "tw 1", false);
-        check("Tcp: 1 200 0", "Tcp: 1 200 1", false);
-    }
-
-    #[test]
-    fn what_comes_from_others_is_no_matter() {
-        let (one, other) =
-            ("00000000466f34d8 0 0 00000000 0 0 0 2 0 5106163\n", "0000000040f1e09e 0 309 0 0 0 0 2 0 5107\n");
-        check(&format!("{one}{other}"), &format!("{other}{one}"), true);
-        check("eth0: 646 7", "eth0: 900 9", true);
-        check("alloc 11 mem 72", "alloc 80 mem 9", true);
-        check("orphan 0", "orphan 3", true);
-        check("466f34d8", "11111111", true);
-        check("eth0: 646 7 0 0 0 0 0 0 0 0", "eth0: 688 8 0 0 0 0 0 0 42 1", true);
-        check("Ip: 1 64 7", "Ip: 1 64 9", true);
-        check("Ip6InReceives 4", "Ip6InReceives 5", true);
     }
 }
