@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use bollard::models::ContainerConfig;
 use bollard::query_parameters::{
-    CommitContainerOptionsBuilder, CreateContainerOptions, KillContainerOptions, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
+    CommitContainerOptionsBuilder, CreateContainerOptions, InspectContainerOptions, KillContainerOptions,
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
 };
 use buildr::executor::docker::DockerSettings;
 use buildr::executor::{Executor as _, PrepareOrder, Sandbox, SandboxOrder, StageOrder, StandbyOrder, Stop};
@@ -422,6 +422,42 @@ async fn stages_of_a_build_share_a_namespace_only_one_after_the_other() {
             assert_eq!(prints(&*sandbox, &writes).await, "127.0.0.9 own\n");
             assert!(!prints(&*sandbox, &script(&["cat /etc/hosts"])).await.contains("wicked"));
             sandbox.close().await.unwrap();
+            builds.end().await;
+        },
+    )
+    .await;
+}
+
+/// The parent of a container's first process.
+async fn parent(rig: &DockerRig, container: &str) -> u32 {
+    let found = rig.docker.inspect_container(container, None::<InspectContainerOptions>).await.unwrap();
+    let pid = found.state.unwrap().pid.unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_process_looks_after_a_namespace_and_the_stages_in_it() {
+    with_docker(
+        |settings| settings.namespaces = 1,
+        |rig| async move {
+            let told = rig.docker.version().await.unwrap().api_version.unwrap();
+            let minor: u32 = told.strip_prefix("1.").unwrap().parse().unwrap();
+            let mut builds = Builds::begin(rig).await;
+            let stage = script(&["echo passes"]);
+            for _ in 0..2 {
+                let sandbox = builds.next(&stage).await;
+                let options = ListContainersOptionsBuilder::default().filters(&builds.rig.filter()).build();
+                let mut parents = Vec::new();
+                for found in builds.rig.docker.list_containers(Some(options)).await.unwrap() {
+                    parents.push(parent(&builds.rig, &found.id.unwrap()).await);
+                }
+                assert_eq!(parents.len(), 2, "a holder and a stage: {parents:?}");
+                // Docker before 24 does not say who belongs together.
+                assert_eq!(parents[0] == parents[1], minor >= 43, "{parents:?} by API 1.{minor}");
+                assert_eq!(prints(&*sandbox, &stage).await, "passes\n");
+                sandbox.close().await.unwrap();
+            }
             builds.end().await;
         },
     )

@@ -1,5 +1,6 @@
 //! The network namespace that the stages of one place join, as long as they run one after the other.
 
+use std::collections::HashMap;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -27,6 +28,7 @@ pub(super) struct Joint {
 #[derive(Debug, Clone)]
 pub(super) struct Joined {
     pub(super) mode: String,
+    pub(super) annotations: HashMap<String, String>,
     /// Its own copies of what it would share with all that join: a folder of this machine.
     pub(super) files: PathBuf,
 }
@@ -72,9 +74,9 @@ impl Joint {
         }
         // What was obtained for another's place may be held by another image.
         let namespace = namespace.as_ref().filter(|namespace| namespace.is_of(&order.image.id))?;
-        let mode = namespace.mode();
+        let (mode, annotations) = (namespace.mode(), namespace.annotations());
         match write(folder, namespace.files()) {
-            Ok(files) => Some(Joined { mode, files }),
+            Ok(files) => Some(Joined { mode, annotations, files }),
             Err(error) => {
                 tracing::debug!(%error, "a container goes without the namespace that stands ready");
                 None

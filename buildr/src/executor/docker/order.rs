@@ -108,8 +108,9 @@ impl<'a> Order<'a> {
     /// A stage's container, which waits for what it is told.
     pub(super) fn body(&self) -> ContainerCreateBody {
         let mut body = self.alone();
-        if let (Some(Joined { mode, files }), Some(host)) = (&self.joined, &mut body.host_config) {
+        if let (Some(Joined { mode, annotations, files }), Some(host)) = (&self.joined, &mut body.host_config) {
             host.network_mode = Some(mode.clone());
+            host.annotations = Some(annotations.clone());
             let own = FILES.map(|name| bind(&files.join(name), &format!("/etc/{name}"), false));
             host.mounts.get_or_insert_default().extend(own);
         }
@@ -296,11 +297,13 @@ mod tests {
         settings.runtime = Some("crun".to_owned());
         let (image, powers) = (image(""), Powers::of_a_whole_daemon(2));
         let alone = order(&settings, &powers, &image);
-        let joined = Joined { mode: "container:x".to_owned(), files: PathBuf::from("/f") };
+        let annotations = HashMap::from([("of".to_owned(), "x".to_owned())]);
+        let joined = Joined { mode: "container:x".to_owned(), annotations, files: PathBuf::from("/f") };
         let joins = Order { joined: Some(joined), ..order(&settings, &powers, &image) };
         assert_eq!(alone.made(), joins.made());
         let host = joins.body().host_config.unwrap();
         assert_eq!((host.network_mode.as_deref(), host.runtime.as_deref()), (Some("container:x"), Some("crun")));
+        assert_eq!(host.annotations.unwrap()["of"], "x");
         let mounts: Vec<_> = host.mounts.unwrap().into_iter().map(|mount| mount.target.unwrap()).collect();
         assert_eq!(mounts, ["/app", "/etc/hosts", "/etc/resolv.conf", "/etc/hostname"]);
         let asks = |change: &dyn Fn(&mut Order<'_>)| {
