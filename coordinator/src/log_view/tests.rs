@@ -210,6 +210,23 @@ impl Log {
         let found = search(&self.files, &ground, &Wanted::new(text, how).unwrap(), most, &|| false).unwrap();
         (found.hits.iter().map(|hit| hit.line).collect(), found.next)
     }
+
+    /// All that there are, in as many searches as that takes: one on a busy machine pauses sooner.
+    fn all_hits(&self, text: &str, how: Asked) -> (Vec<u64>, usize) {
+        let (mut from, mut hits, mut searches) = (1, Vec::new(), 0);
+        loop {
+            let (found, next) = self.hits(from, text, how, 9);
+            hits.extend(found);
+            searches += 1;
+            match next {
+                Some(next) => {
+                    assert!(next > from, "{next}");
+                    from = next;
+                }
+                None => return (hits, searches),
+            }
+        }
+    }
 }
 
 /// Whatever the bounds of the index and however the log came, the lines are those of the text.
@@ -384,21 +401,12 @@ fn a_long_log_is_looked_through_piece_by_piece() {
         }
     }
     let log = Log::of(text.as_bytes());
-    assert_eq!(log.hits(1, "needle", TEXT, 9), (vec![1003], None));
-    assert_eq!(log.hits(1, "line 299999", TEXT, 9), (vec![300_002], None));
+    assert_eq!(log.all_hits("needle", TEXT).0, [1003]);
+    assert_eq!(log.all_hits("line 299999", TEXT).0, [300_002]);
     // Colours are more work: the search pauses, and goes on where it was.
     let log = Log::of(format!("{}needle", "\x1b[1mx\x1b[0m yyyyyyyyyyyyyyyyyy\n".repeat(400_000)).as_bytes());
-    let (mut from, mut hits, mut rounds) = (1, Vec::new(), 0);
-    loop {
-        let (found, next) = log.hits(from, "needle", TEXT, 9);
-        hits.extend(found);
-        rounds += 1;
-        match next {
-            Some(next) => from = next,
-            None => break,
-        }
-    }
-    assert_eq!((hits, rounds > 1), (vec![400_001], true));
+    let (hits, searches) = log.all_hits("needle", TEXT);
+    assert_eq!((hits, searches > 1), (vec![400_001], true));
 }
 
 /// However many lines there are, each is looked through once.
@@ -406,12 +414,7 @@ fn a_long_log_is_looked_through_piece_by_piece() {
 fn an_expression_does_not_go_on_from_each_line_to_the_end() {
     let log = Log::of("\n".repeat(2 << 20).as_bytes());
     let began = std::time::Instant::now();
-    let (mut from, mut hits) = (1, Vec::new());
-    while let (found, Some(next)) = log.hits(from, r"\n[\s\S]*", EXPRESSION, 9) {
-        hits.extend(found);
-        assert!(next > from, "{next}");
-        from = next;
-    }
+    let (hits, _) = log.all_hits(r"\n[\s\S]*", EXPRESSION);
     assert!(hits.is_empty(), "{hits:?}");
     assert!(began.elapsed().as_secs() < 60, "it took {:?}", began.elapsed());
     assert_eq!(log.hits(7, r"^[\s\S]*", EXPRESSION, 2), (vec![7, 8], Some(9)));
