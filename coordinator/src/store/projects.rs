@@ -210,10 +210,10 @@ impl Transaction {
         self.set_owners(project).await
     }
 
-    /// Removes a project with its deliveries; its builds stay. Gives whether it was there.
-    pub(crate) async fn remove_project(&mut self, identity: &str) -> Result<bool, StoreError> {
-        let query = sqlx::query("DELETE FROM projects WHERE identity = $1").bind(identity);
-        Ok(query.execute(&mut *self.tx).await?.rows_affected() == 1)
+    /// Removes a project with its deliveries; its builds stay.
+    pub(crate) async fn remove_project(&mut self, identity: &str) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM projects WHERE identity = $1").bind(identity).execute(&mut *self.tx).await?;
+        Ok(())
     }
 }
 

@@ -236,7 +236,7 @@ fn unfit(why: Unfit) -> Refusal {
     Refusal::bad_request(why.to_string())
 }
 
-/// Removes a project; its builds stay in the history.
+/// Removes a project and its schedules; its builds stay in the history.
 #[utoipa::path(
     post,
     path = "/{identity}/remove",
@@ -251,12 +251,21 @@ async fn remove(State(web): State<Arc<Web>>, Path(identity): Path<String>) -> An
 /// Removes a project, and says what that means.
 pub(super) async fn removed(web: &Web, identity: &str) -> Answer<RemovedProject> {
     let mut tx = web.desk.store.write().await?;
-    if !tx.remove_project(&named(identity)).await? {
+    let Some(project) = tx.project(&named(identity)).await? else {
         return Err(no_such(identity));
-    }
+    };
+    tx.remove_project(&project.identity).await?;
+    // Whoever removes it wants nothing of it to begin by itself, and what opened its repository has gone with it.
+    let schedules = tx.schedules_of(&project.url).await?;
+    tx.put_schedules(&schedules, &[]).await?;
     tx.commit().await?;
     web.desk.feed.say(Change::Projects);
-    let message = format!("{} is no project any more; its builds stay in the history", named(identity));
+    let gone = match schedules.len() {
+        0 => String::new(),
+        1 => ", and its schedule is gone until its default branch is built again".to_owned(),
+        many => format!(", and its {many} schedules are gone until its default branch is built again"),
+    };
+    let message = format!("{} is no project any more{gone}; its builds stay in the history", project.identity);
     Ok(RemovedProject { message })
 }
 

@@ -6,7 +6,7 @@ use protocol::outcome::Ending;
 use tempfile::tempdir;
 
 use super::*;
-use crate::store::{NewDelivery, SealedFor, Stored};
+use crate::store::{NewDelivery, Scheduled, SealedFor, Stored};
 use crate::testing::Farm;
 
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
@@ -321,6 +321,31 @@ async fn a_project_is_added_and_removed_on_its_page_and_its_secret_said_once() {
     assert_eq!((status, to.as_str()), (303, "/projects"));
     assert_eq!(maintainer.send(&farm, remove, "").await.0, 404);
     assert_eq!(ask(&farm, "GET /live/projects/github.com/a/b", "", "").await.0, 404);
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_begins_by_schedule_of_a_project_that_was_removed() {
+    let folder = tempdir().unwrap();
+    let farm = Farm::start(&folder).await;
+    let schedule = |repo: &str| {
+        let said = r#"{"name": "nightly", "cron": "0 3 * * *", "zone": "UTC"}"#;
+        let said = serde_json::from_str(said).unwrap();
+        let by = (repo.parse().unwrap(), BuildNumber(1));
+        Scheduled::new(by, said, "main".parse().unwrap(), Some(u64::MAX >> 2), None)
+    };
+    let mut tx = farm.desk.store.write().await.unwrap();
+    // However its address was written by whoever built it.
+    let schedules = ["git@github.com:a/b.git", "https://github.com/a/b", "https://github.com/a/other"].map(schedule);
+    tx.put_schedules(&[], &schedules).await.unwrap();
+    tx.commit().await.unwrap();
+    let add = r#"{"url": "https://github.com/a/b"}"#;
+    assert_eq!(ask(&farm, "POST /api/v1/projects", &writer(&folder), add).await.0, 201);
+    let remove = "POST /api/v1/projects/github.com%2Fa%2Fb/remove";
+    let (status, _, said) = ask(&farm, remove, &writer(&folder), "").await;
+    assert!(status == 200 && said.contains("and its 2 schedules are gone"), "{status} {said}");
+    let left: Vec<String> = farm.desk.store.schedules().await.unwrap().into_iter().map(|left| left.repo).collect();
+    assert_eq!(left, ["https://github.com/a/other"]);
     farm.stop().await;
 }
 
