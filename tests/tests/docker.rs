@@ -16,8 +16,8 @@ use bollard::errors::Error;
 use bollard::models::{ContainerConfig, ContainerCreateBody, HealthConfig, VolumeCreateRequest};
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptions, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
-    EventsOptionsBuilder, ListImagesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions,
-    RemoveImageOptionsBuilder, RemoveVolumeOptions, TagImageOptionsBuilder,
+    EventsOptionsBuilder, InspectContainerOptions, ListImagesOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveImageOptions, RemoveImageOptionsBuilder, RemoveVolumeOptions, TagImageOptionsBuilder,
 };
 use buildr::executor::docker::{DiskLimits, DockerExecutor, DockerSettings, PullLimits, ShellTerminal};
 use buildr::executor::{
@@ -419,6 +419,73 @@ async fn the_socket_comes_where_it_is_granted_and_strangers_are_named() {
             assert_eq!(end.unwrap(), PASSED, "{printed}");
             assert!(printed.starts_with(&format!("{}\n", rig.workspace().display())), "{printed}");
             assert!(printed.lines().last().unwrap().contains(&name), "{printed}");
+            close(&*rig, sandbox).await;
+        },
+    )
+    .await;
+}
+
+/// The daemon behind a socket in this folder, one that looks into no container which has the daemon's socket.
+fn short_sighted(folder: &Path) -> String {
+    let place = folder.join("docker.sock");
+    let listener = tokio::net::UnixListener::bind(&place).unwrap();
+    drop(protocol::task::spawn("short-sighted daemon", async move {
+        while let Ok((near, _)) = listener.accept().await {
+            drop(protocol::task::spawn("connection to it", pass_but_looks(near)));
+        }
+    }));
+    format!("unix://{}", place.display())
+}
+
+async fn pass_but_looks(near: tokio::net::UnixStream) {
+    let docker = Docker::connect_with_unix_defaults().unwrap();
+    let far = tokio::net::UnixStream::connect("/var/run/docker.sock").await.unwrap();
+    let ((mut asked, answer), (mut said, mut say)) = (near.into_split(), far.into_split());
+    let answer = std::sync::Arc::new(tokio::sync::Mutex::new(answer));
+    let to = std::sync::Arc::clone(&answer);
+    drop(protocol::task::spawn("what the daemon says", async move {
+        let mut piece = vec![0; 64 << 10];
+        while let Ok(length @ 1..) = said.read(&mut piece).await {
+            to.lock().await.write_all(&piece[..length]).await.ok();
+        }
+        to.lock().await.shutdown().await.ok();
+    }));
+    let mut request = vec![0; 64 << 10];
+    while let Ok(length @ 1..) = asked.read(&mut request).await {
+        let text = String::from_utf8_lossy(&request[..length]).into_owned();
+        let container =
+            text.strip_prefix("HEAD ").and_then(|path| path.split("/containers/").nth(1)?.split('/').next());
+        let mounts = match container {
+            Some(id) => docker.inspect_container(id, None::<InspectContainerOptions>).await.unwrap().mounts,
+            None => None,
+        };
+        if mounts.unwrap_or_default().iter().any(|mount| mount.destination.as_deref() == Some("/var/run/docker.sock")) {
+            let refusal = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
+            answer.lock().await.write_all(refusal).await.unwrap();
+        } else {
+            say.write_all(&request[..length]).await.unwrap();
+        }
+    }
+    say.shutdown().await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_looks_into_no_container_with_its_socket_is_worked_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = short_sighted(folder.path());
+    with_docker(
+        move |settings| settings.host = Some(host),
+        |rig| async move {
+            let granted = SandboxOrder { docker_socket: SocketGrant::Asked, ..order(&*rig) };
+            let sandbox = rig.executor().open(granted).await.unwrap();
+            let mut stage = script(&["test -S /var/run/docker.sock", "echo here >left", "no-such-program"]);
+            stage.docker = true;
+            let (end, printed) = run(&*sandbox, &stage).await;
+            let printed = text(&printed);
+            // Neither is the workspace carried, nor is it the daemon's fault.
+            assert_eq!(end.unwrap(), StageEnd::Exited { code: 127 }, "{printed}");
+            assert!(!printed.contains("does not see"), "{printed}");
+            assert_eq!(fs::read_to_string(rig.workspace().join("left")).unwrap(), "here\n");
             close(&*rig, sandbox).await;
         },
     )

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::container::LogOutput;
-use bollard::errors::Error;
 use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::{ContainerCreateBody, ContainerState, ExecConfig};
 use bollard::query_parameters::{
@@ -88,23 +87,13 @@ impl Container {
         Ok(Self { engine: engine.clone(), id, title, image: image.to_owned() })
     }
 
-    /// Whether a path is there as the container will see it.
-    pub(super) async fn holds(&self, path: &str) -> Result<bool, ExecutorError> {
-        self.looks(path, engine::is_absent).await
-    }
-
-    /// Whether a path is there as the container will see it, and the daemon may look at it.
-    pub(super) async fn opens(&self, path: &str) -> Result<bool, ExecutorError> {
-        // Whatever it says of that: it does not have it.
-        self.looks(path, |error| engine::status(error).is_some()).await
-    }
-
-    /// Whether the daemon shows a path, where some of its errors mean that it does not.
-    async fn looks(&self, path: &str, means_no: impl Fn(&Error) -> bool) -> Result<bool, ExecutorError> {
+    /// Whether a path is there as the container will see it; nothing where the daemon does not look, for whatever reason.
+    pub(super) async fn holds(&self, path: &str) -> Result<Option<bool>, ExecutorError> {
         let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
         match self.engine.quick.get_container_archive_info(&self.id, Some(options)).await {
-            Ok(_) => Ok(true),
-            Err(error) if means_no(&error) => Ok(false),
+            Ok(_) => Ok(Some(true)),
+            Err(error) if engine::is_absent(&error) => Ok(Some(false)),
+            Err(error) if engine::status(&error).is_some() => Ok(None),
             Err(error) => Err(self.failed(&format!("look for {path} in"), &error)),
         }
     }
@@ -164,7 +153,7 @@ impl Container {
             }
             end => end,
         };
-        if end == (StageEnd::Exited { code: 127 }) && !self.holds("/bin/sh").await? {
+        if end == (StageEnd::Exited { code: 127 }) && self.holds("/bin/sh").await? == Some(false) {
             return Err(ExecutorError::NoShell { image: self.image.clone() });
         }
         if let Some(hint) = tail.hint().filter(|_| !end.passed()) {
@@ -185,7 +174,7 @@ impl Container {
         let Err(error) = started else { return Ok(()) };
         // Where there is no init before it, it is the start that fails when there is nothing to execute.
         let refused = matches!(engine::status(&error), Some(400 | 500));
-        if refused && self.holds("/bin/sh").await.is_ok_and(|there| !there) {
+        if refused && self.holds("/bin/sh").await.is_ok_and(|there| there == Some(false)) {
             return Err(ExecutorError::NoShell { image: self.image.clone() });
         }
         Err(self.failed("start", &error))

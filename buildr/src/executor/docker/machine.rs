@@ -148,7 +148,7 @@ impl Machine {
     /// Makes a container. Whether the daemon sees its folders is found out at the first: if not, they are carried to
     /// it (and `order` says so).
     pub(super) async fn create(&self, order: &mut Order<'_>, title: &str) -> Result<Container, ExecutorError> {
-        let (folder, mount) = order.workspace;
+        let (folder, _) = order.workspace;
         let made = async |order: &Order<'_>| {
             let Image { name, platform, .. } = order.image;
             Container::create(&self.engine, title.to_owned(), name, platform.as_deref(), order.body()).await
@@ -157,7 +157,7 @@ impl Machine {
         let first = made(order).await;
         let refused = match first {
             Ok(container) if order.shared && self.is_shared(folder).is_none() => {
-                match self.prove(&container, folder, mount).await {
+                match self.prove(&container, order).await {
                     Ok(true) => return Ok(container),
                     Ok(false) => removal::container(&self.engine, &container.id).await?,
                     Err(error) => {
@@ -187,23 +187,43 @@ impl Machine {
 
     /// Makes sure, once per place on the disk, that the daemon mounts the very folder that this process sees, and may do
     /// there what this process may: the daemon of another user may look around and not write.
-    async fn prove(&self, container: &Container, folder: &Path, mount: &str) -> Result<bool, ExecutorError> {
+    async fn prove(&self, container: &Container, order: &Order<'_>) -> Result<bool, ExecutorError> {
+        let (folder, mount) = order.workspace;
         let name = format!(".buildr-probe-{}", Uuid::new_v4());
         let probe = folder.join(&name);
         let disk = |source| ExecutorError::Disk { doing: format!("write {}", probe.display()), source };
         // Nobody else may look into it.
         std::fs::DirBuilder::new().mode(0o700).create(&probe).map_err(disk)?;
         let written = std::fs::write(probe.join(PROBE), "").map_err(disk);
+        let path = format!("{mount}/{name}/{PROBE}");
         let seen = match written {
-            Ok(()) => container.opens(&format!("{mount}/{name}/{PROBE}")).await,
+            Ok(()) => match container.holds(&path).await {
+                Ok(None) if order.socket.is_some() => self.holds_without_socket(order, &path).await,
+                looked => looked,
+            },
             Err(error) => Err(error),
         };
         std::fs::remove_dir_all(&probe).map_err(disk)?;
-        let seen = seen?;
+        // Who may not look there does not see it.
+        let seen = seen? == Some(true);
         if seen {
             self.note_shared(folder, true);
         }
         Ok(seen)
+    }
+
+    /// Asks a container that is the same but for the daemon's socket. Several versions of Docker (29.5.1 is the first, and
+    /// distributions have given it to older ones) look into no container that has a file mounted below a link, as
+    /// `/var/run` is in most images: <https://github.com/moby/moby/issues/52653>.
+    async fn holds_without_socket(&self, order: &Order<'_>, path: &str) -> Result<Option<bool>, ExecutorError> {
+        let (labels, joined) = (order.labels.clone(), order.joined.clone());
+        let plain = Order { socket: None, labels, joined, ..*order };
+        let Image { name, platform, .. } = order.image;
+        let title = "a look at the workspace".to_owned();
+        let container = Container::create(&self.engine, title, name, platform.as_deref(), plain.body()).await?;
+        let looked = container.holds(path).await;
+        removal::container(&self.engine, &container.id).await?;
+        looked
     }
 
     /// What bounds a stage's container.
