@@ -199,8 +199,13 @@ async fn answer(mut stream: TcpStream, things: Arc<Things>) -> Option<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);
-        // A daemon asks for TLS first, and waits long for an answer.
+        // A daemon asks for TLS first, waits long for an answer, and by some of its ways it asks for less only of who
+        // answers that as a server without TLS does.
         if head[0] == TLS {
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await.ok()?;
+            stream.shutdown().await.ok()?;
+            // What is closed over unread bytes is reset.
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.ok()?;
             return None;
         }
     }
