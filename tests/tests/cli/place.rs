@@ -296,7 +296,17 @@ async fn containers(docker: &Docker, folder: &Path, mark: &str) -> Vec<String> {
 /// The place's own image, and those that were made from it.
 async fn images(docker: &Docker, mark: &str) -> (Vec<String>, Vec<String>) {
     let (mut own, mut made) = (Vec::new(), Vec::new());
-    for image in docker.list_images(Some(ListImagesOptionsBuilder::default().build())).await.unwrap() {
+    let all = || docker.list_images(Some(ListImagesOptionsBuilder::default().build()));
+    let mut listed = all().await;
+    // With containerd's store there is no list while another test removes an image.
+    for _ in 0..20 {
+        if listed.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        listed = all().await;
+    }
+    for image in listed.unwrap() {
         // One that another test removes meanwhile is none of ours.
         let Ok(found) = docker.inspect_image(&image.id).await else { continue };
         let env = found.config.and_then(|config| config.env).unwrap_or_default();

@@ -55,6 +55,6 @@ async fn images_of(place: &Place, registry: &Registry) -> Vec<String> {
     let options = ListImagesOptionsBuilder::default().filters(&filters).build();
     let found: Vec<String> =
         place.docker.list_images(Some(options)).await.unwrap().into_iter().map(|image| image.id).collect();
-    assert_eq!(found.len(), 2, "one for each platform");
+    assert!(matches!(found.len(), 1 | 2), "one for each platform, or with containerd's store one for both: {found:?}");
     found
 }

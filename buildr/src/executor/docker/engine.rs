@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::models::SystemVersion;
+use bollard::models::{ImageInspect, SystemVersion};
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
+use url::form_urlencoded::Serializer;
 
 use super::super::ExecutorError;
 use super::settings::DockerSettings;
@@ -17,6 +18,9 @@ const QUICK: Duration = Duration::from_secs(120);
 
 /// A wait, an attach, a pull or a commit answers when it is done; how long that may be is decided elsewhere.
 const LONG: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// From which version of its language on a daemon is asked for an image's platform: Docker 28.1.
+const PLATFORMS_FROM: (usize, usize) = (1, 49);
 
 /// Where the daemon is when nobody says otherwise.
 const USUAL: &str = "unix:///var/run/docker.sock";
@@ -65,6 +69,22 @@ impl Engine {
         Ok(Self { quick, long, told: Arc::new(told), place, tunnel })
     }
 
+    /// What an image is for a platform, where the daemon keeps it for several (containerd's store does). What says so has an
+    /// id of its own, of which no container can be made.
+    pub(super) async fn variant(&self, image: &str, platform: &str) -> Result<Option<ImageInspect>, Error> {
+        if !spoken(&self.told).is_some_and(|spoken| speaks(&spoken, PLATFORMS_FROM)) {
+            return Ok(None);
+        }
+        // The client's own question has no room for it.
+        let query = Serializer::new(String::new()).append_pair("platform", &described(platform)).finish();
+        let asks = self.quick.clone().with_request_modifier(move |request| with_query(request, &query));
+        match asks.inspect_image(image).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// What went wrong while something was done, such as "start the container of stage test".
     pub(super) fn failed(&self, doing: impl Into<String>, error: &Error) -> ExecutorError {
         match error {
@@ -91,13 +111,38 @@ impl Engine {
 async fn agreed(client: impl Fn(&ClientVersion) -> Result<Docker, Error>) -> Result<(Docker, SystemVersion), Error> {
     let newest = client(API_DEFAULT_VERSION)?;
     let told = newest.version().await?;
-    let spoken = told.api_version.as_deref().and_then(|version| version.split_once('.'));
-    let spoken = spoken.and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
-    let spoken = spoken.map(|(major_version, minor_version)| ClientVersion { major_version, minor_version });
-    match spoken.filter(|spoken| spoken < API_DEFAULT_VERSION) {
+    match spoken(&told).filter(|spoken| spoken < API_DEFAULT_VERSION) {
         Some(older) => Ok((client(&older)?, told)),
         None => Ok((newest, told)),
     }
+}
+
+/// The newest version of the language that the daemon knows.
+fn spoken(told: &SystemVersion) -> Option<ClientVersion> {
+    let (major, minor) = told.api_version.as_deref()?.split_once('.')?;
+    Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? })
+}
+
+/// Whether who speaks one version of the language knows what another brought.
+fn speaks(spoken: &ClientVersion, (major, minor): (usize, usize)) -> bool {
+    (spoken.major_version, spoken.minor_version) >= (major, minor)
+}
+
+/// A platform such as `linux/arm/v7` as a daemon reads it.
+fn described(platform: &str) -> String {
+    let names = ["os", "architecture", "variant"];
+    let parts: serde_json::Map<_, _> =
+        names.into_iter().zip(platform.split('/')).map(|(name, part)| (name.to_owned(), part.into())).collect();
+    serde_json::Value::from(parts).to_string()
+}
+
+/// The same request with one more thing said in its address.
+fn with_query(mut request: bollard::BollardRequest, query: &str) -> bollard::BollardRequest {
+    let sign = if request.uri().query().is_some() { '&' } else { '?' };
+    if let Ok(longer) = format!("{}{sign}{query}", request.uri()).parse() {
+        *request.uri_mut() = longer;
+    }
+    request
 }
 
 /// A client for a place; over TCP with the certificates in a folder, where there is one.
@@ -190,6 +235,21 @@ mod tests {
             Error::IOError { err: denied },
             "permission denied (this user may not open the socket: add it to the group that owns it)",
         );
+    }
+
+    #[test]
+    fn a_platform_is_said_as_a_daemon_reads_it() {
+        assert_eq!(described("linux/arm/v7"), r#"{"architecture":"arm","os":"linux","variant":"v7"}"#);
+        assert_eq!(described("linux/amd64"), r#"{"architecture":"amd64","os":"linux"}"#);
+        let check = |version: Option<&str>, knows: bool| {
+            let told = SystemVersion { api_version: version.map(str::to_owned), ..SystemVersion::default() };
+            assert_eq!(spoken(&told).is_some_and(|spoken| speaks(&spoken, PLATFORMS_FROM)), knows, "{version:?}");
+        };
+        check(Some("1.49"), true);
+        check(Some("1.48"), false);
+        check(Some("2.0"), true);
+        check(Some("latest"), false);
+        check(None, false);
     }
 
     #[test]

@@ -100,7 +100,8 @@ pub(super) async fn obtain(
     // was here before proves nothing.
     match (find(engine, wanted, &reference).await?, fetched) {
         (Some(image), fetched) if fetched.is_ok() || here.as_ref().is_none_or(|old| old.id != image.id) => {
-            if let Some(other) = beside {
+            // Where several are kept under one name, nobody took it away.
+            if let Some(other) = beside.filter(|other| *other != image.id) {
                 let own = own_name(wanted, &reference);
                 call(engine, &image.id, &own).await?;
                 call(engine, &other, &reference).await?;
@@ -196,25 +197,27 @@ async fn known_as(
     reference: &str,
     called: &str,
 ) -> Result<Option<Image>, ExecutorError> {
-    let name = &wanted.name;
-    match engine.quick.inspect_image(called).await {
-        Ok(found) if !is_for(&found, wanted.platform.as_deref()) => Ok(None),
-        Ok(found) => {
-            let id = found.id.unwrap_or_else(|| reference.to_owned());
-            let image = Image {
-                name: name.clone(),
-                digest: digest(&found.repo_digests.unwrap_or_default(), reference).unwrap_or_else(|| id.clone()),
-                id,
-                config: found.config.unwrap_or_default(),
-                user: None,
-                entrypoint: None,
-                platform: None,
-            };
-            Ok(Some(image.used_as(wanted)))
-        }
-        Err(error) if engine::is_absent(&error) => Ok(None),
-        Err(error) => Err(engine.failed(format!("look for the image {name:?}"), &error)),
+    let failed = |error| engine.failed(format!("look for the image {:?}", wanted.name), &error);
+    let mut found = match engine.quick.inspect_image(called).await {
+        Ok(found) => found,
+        Err(error) if engine::is_absent(&error) => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let id = found.id.take().unwrap_or_else(|| reference.to_owned());
+    if let Some(platform) = wanted.platform.as_deref().filter(|_| !is_for(&found, wanted.platform.as_deref())) {
+        let Some(variant) = engine.variant(&id, platform).await.map_err(failed)? else { return Ok(None) };
+        found = variant;
     }
+    let image = Image {
+        name: wanted.name.clone(),
+        digest: digest(&found.repo_digests.unwrap_or_default(), reference).unwrap_or_else(|| id.clone()),
+        id,
+        config: found.config.unwrap_or_default(),
+        user: None,
+        entrypoint: None,
+        platform: None,
+    };
+    Ok(Some(image.used_as(wanted)))
 }
 
 /// Whether an image is made for a platform such as `linux/arm64` or `linux/arm/v7`; each is where none is asked for.
