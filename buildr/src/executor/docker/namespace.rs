@@ -59,8 +59,8 @@ const RETURN: Duration = Duration::from_millis(500);
 pub(super) const FILES: [&str; 3] = ["hosts", "resolv.conf", "hostname"];
 
 /// Which containers containerd looks after with one process (its shim), as for the containers of a pod, instead of
-/// starting one for each: that is a tenth of what a container costs, and ten megabytes. Docker hands it on from version 24
-/// on, and pays no heed to it before.
+/// starting one for each: that is a tenth of what a container costs, and four megabytes. Docker hands it on from version
+/// 24 on, and pays no heed to it before.
 const GROUP: &str = "io.containerd.runc.v2.group";
 
 /// A namespace, and the container that holds it.
