@@ -20,7 +20,7 @@ const QUICK: Duration = Duration::from_secs(120);
 const LONG: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// From which version of its language on a daemon is asked for an image's platform: Docker 28.1.
-const PLATFORMS_FROM: (usize, usize) = (1, 49);
+const PLATFORMS_FROM: ClientVersion = ClientVersion { major_version: 1, minor_version: 49 };
 
 /// Where the daemon is when nobody says otherwise.
 const USUAL: &str = "unix:///var/run/docker.sock";
@@ -72,7 +72,7 @@ impl Engine {
     /// What an image is for a platform, where the daemon keeps it for several (containerd's store does). What says so has an
     /// id of its own, of which no container can be made.
     pub(super) async fn variant(&self, image: &str, platform: &str) -> Result<Option<ImageInspect>, Error> {
-        if !spoken(&self.told).is_some_and(|spoken| speaks(&spoken, PLATFORMS_FROM)) {
+        if spoken(&self.told).is_none_or(|spoken| spoken < PLATFORMS_FROM) {
             return Ok(None);
         }
         // The client's own question has no room for it.
@@ -121,11 +121,6 @@ async fn agreed(client: impl Fn(&ClientVersion) -> Result<Docker, Error>) -> Res
 fn spoken(told: &SystemVersion) -> Option<ClientVersion> {
     let (major, minor) = told.api_version.as_deref()?.split_once('.')?;
     Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? })
-}
-
-/// Whether who speaks one version of the language knows what another brought.
-fn speaks(spoken: &ClientVersion, (major, minor): (usize, usize)) -> bool {
-    (spoken.major_version, spoken.minor_version) >= (major, minor)
 }
 
 /// A platform such as `linux/arm/v7` as a daemon reads it.
@@ -248,7 +243,7 @@ mod tests {
         check("linux/amd64", json!({"os": "linux", "architecture": "amd64"}));
         let check = |version: Option<&str>, knows: bool| {
             let told = SystemVersion { api_version: version.map(str::to_owned), ..SystemVersion::default() };
-            assert_eq!(spoken(&told).is_some_and(|spoken| speaks(&spoken, PLATFORMS_FROM)), knows, "{version:?}");
+            assert_eq!(spoken(&told).is_some_and(|spoken| spoken >= PLATFORMS_FROM), knows, "{version:?}");
         };
         check(Some("1.49"), true);
         check(Some("1.48"), false);

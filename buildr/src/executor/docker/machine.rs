@@ -149,12 +149,8 @@ impl Machine {
     /// it (and `order` says so).
     pub(super) async fn create(&self, order: &mut Order<'_>, title: &str) -> Result<Container, ExecutorError> {
         let (folder, _) = order.workspace;
-        let made = async |order: &Order<'_>| {
-            let Image { name, platform, .. } = order.image;
-            Container::create(&self.engine, title.to_owned(), name, platform.as_deref(), order.body()).await
-        };
         order.shared = self.is_shared(folder) != Some(false);
-        let first = made(order).await;
+        let first = self.make(order, title).await;
         let refused = match first {
             Ok(container) if order.shared && self.is_shared(folder).is_none() => {
                 match self.prove(&container, order).await {
@@ -174,7 +170,7 @@ impl Machine {
             other => return other,
         };
         order.shared = false;
-        match (made(order).await, refused) {
+        match (self.make(order, title).await, refused) {
             (Ok(container), _) => {
                 self.note_shared(folder, false);
                 Ok(container)
@@ -183,6 +179,12 @@ impl Machine {
             (Err(_), Some(first)) => Err(first),
             (Err(error), None) => Err(error),
         }
+    }
+
+    /// Makes a container of exactly this order.
+    async fn make(&self, order: &Order<'_>, title: &str) -> Result<Container, ExecutorError> {
+        let Image { name, platform, .. } = order.image;
+        Container::create(&self.engine, title.to_owned(), name, platform.as_deref(), order.body()).await
     }
 
     /// Makes sure, once per place on the disk, that the daemon mounts the very folder that this process sees, and may do
@@ -218,9 +220,7 @@ impl Machine {
     async fn holds_without_socket(&self, order: &Order<'_>, path: &str) -> Result<Option<bool>, ExecutorError> {
         let (labels, joined) = (order.labels.clone(), order.joined.clone());
         let plain = Order { socket: None, labels, joined, ..*order };
-        let Image { name, platform, .. } = order.image;
-        let title = "a look at the workspace".to_owned();
-        let container = Container::create(&self.engine, title, name, platform.as_deref(), plain.body()).await?;
+        let container = self.make(&plain, "a look at the workspace").await?;
         let looked = container.holds(path).await;
         removal::container(&self.engine, &container.id).await?;
         looked
