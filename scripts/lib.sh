@@ -52,6 +52,38 @@ wait_for() {
     done
 }
 
+docker_log=/var/log/dockerd.log
+
+start_docker() {
+    start_service docker "setsid dockerd >>$docker_log 2>&1 </dev/null &"
+    wait_for 60 as_root docker version
+}
+
+# Docker before 20.10.27 can lock up (moby#46661): it tells its version and its containers still, starts none, and says
+# nothing of its networks.
+docker_answers() { timeout 60 docker network ls >/dev/null 2>&1; }
+
+# Ends a daemon that has locked up, and starts another. Only one that was started by hand: where there is an init, who
+# runs it decides.
+restart_docker() {
+    local process
+    [ ! -d /run/systemd/system ] || return 1
+    process=$(cat /var/run/docker.pid) && [ "$(cat "/proc/$process/comm")" = dockerd ] || return 1
+    as_root kill -KILL "$process"
+    wait_for 10 [ ! -d "/proc/$process" ]
+    as_root rm -f /var/run/docker.pid
+    start_docker
+}
+
+# By the system's own init where there is one, else by hand: `start_service UNIT COMMAND`.
+start_service() {
+    if [ -d /run/systemd/system ]; then
+        quietly as_root systemctl start "$1"
+    else
+        as_root sh -c "$2" >/dev/null 2>&1
+    fi
+}
+
 # Finds out what lets containers reach what this machine reaches: when they cannot on Docker's bridge, the host's
 # network; when this machine trusts authorities of its own, its list of them. Sets $network and, for buildr, $reach.
 # shellcheck disable=SC2034
