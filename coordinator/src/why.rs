@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buildr::process::clock::now_ms;
-use protocol::api::{BusyQueue, Loss, SeenAgent, WaitReason, WaitingJob};
+use protocol::api::{BusyQueue, Forecast, Loss, SeenAgent, WaitReason, WaitingJob};
 use protocol::link::Health;
 use protocol::{AgentId, Branch, BuildNumber, LabelSet};
 use tokio::time::{Instant, timeout};
@@ -300,7 +300,7 @@ async fn starts(
     }
     let mut slots = Vec::new();
     for work in in_work.iter().filter(|work| capacity.able.contains(&work.agent)) {
-        slots.push(history.remaining(work).await?);
+        slots.push(history.end(work).await?.expected_ms);
     }
     let mut usual = Vec::with_capacity(queue.len());
     for job in queue {
@@ -334,10 +334,10 @@ impl<'d> History<'d> {
         Ok(usual)
     }
 
-    /// In how long work that goes on is expected to end.
-    async fn remaining(&mut self, work: &InWork) -> Result<Option<u64>, StoreError> {
+    /// When work that goes on is expected to end.
+    async fn end(&mut self, work: &InWork) -> Result<Forecast, StoreError> {
         let elapsed = now_ms().saturating_sub(work.started_ms);
-        Ok(forecast::remaining(self.usual(&work.work).await?, elapsed))
+        Ok(forecast::end(self.usual(&work.work).await?, elapsed))
     }
 }
 
@@ -349,7 +349,7 @@ pub(crate) async fn until_free(desk: &Desk) -> Result<HashMap<AgentId, Option<u6
     let mut history = History::new(desk);
     let mut until: HashMap<AgentId, Option<u64>> = HashMap::new();
     for work in desk.store.in_work().await? {
-        let remaining = history.remaining(&work).await?;
+        let remaining = history.end(&work).await?.expected_ms;
         let entry = until.entry(work.agent).or_insert(Some(0));
         // One of which nothing is known leaves nothing known of all.
         *entry = entry.zip(remaining).map(|(one, other)| one.max(other));
@@ -362,8 +362,8 @@ pub(crate) async fn until_free(desk: &Desk) -> Result<HashMap<AgentId, Option<u6
 pub(crate) struct AtWork {
     /// What is known of it.
     pub(crate) work: InWork,
-    /// In how long it is expected to end, by how long it took before; none without such history.
-    pub(crate) expected_ms: Option<u64>,
+    /// When it is expected to end.
+    pub(crate) forecast: Forecast,
 }
 
 /// The jobs that agents work on, the oldest first.
@@ -374,8 +374,8 @@ pub(crate) async fn at_work(desk: &Desk) -> Result<Vec<AtWork>, StoreError> {
     let mut history = History::new(desk);
     let mut all = Vec::new();
     for work in desk.store.in_work().await? {
-        let expected_ms = history.remaining(&work).await?;
-        all.push(AtWork { work, expected_ms });
+        let forecast = history.end(&work).await?;
+        all.push(AtWork { work, forecast });
     }
     Ok(all)
 }

@@ -54,7 +54,7 @@ pub use timeline::{AttemptTimeline, Timeline};
 pub use wait::{
     Asked, BusyQueue, NearAgent, NeededJob, PausedAgent, SeenAgent, WaitReason, WaitingAgent, coming, span,
 };
-pub use why::{CutShort, IncompleteLog, Loss, LostAttempt, NotRun, RunningJob, WaitingJob, Why};
+pub use why::{CutShort, Forecast, IncompleteLog, Loss, LostAttempt, NotRun, RunningJob, WaitingJob, Why};
 
 /// The header in which a client says who asks, such as `ada@laptop`: for people to read, and no proof of anything.
 pub const ASKED_BY: &str = "x-buildr-by";

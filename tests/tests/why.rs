@@ -110,7 +110,10 @@ async fn all_slots_are_taken() {
         let end = "number 2 in the queue, and no earlier build tells when it begins";
         says(farm, third, &format!("waits for a free slot: the only one is taken; {end}")).await;
         let runs = &why(farm, first).await.running[0];
-        assert_eq!((runs.agent.as_str(), runs.stage.as_ref().unwrap().as_str(), runs.expected_ms), ("a", "wait", None));
+        assert_eq!(
+            (runs.agent.as_str(), runs.stage.as_ref().unwrap().as_str(), runs.forecast.expected_ms),
+            ("a", "wait", None)
+        );
         farm.folders("a").let_go().await;
         farm.api().until_is(first, Status::Passed).await;
         farm.api().until_in_stage(second, 1, "wait").await;
@@ -119,7 +122,7 @@ async fn all_slots_are_taken() {
             |why: &WaitReason| matches!(why, WaitReason::AllBusy(BusyQueue { position: 1, expected_ms: Some(_), .. }));
         reason(farm, third, told).await;
         says(farm, third, "number 1 in the queue, expected to begin ").await;
-        assert!(why(farm, second).await.running[0].expected_ms.is_some());
+        assert!(why(farm, second).await.running[0].forecast.expected_ms.is_some());
         let agent = farm.api().client.agent(&"a".parse().unwrap()).await.unwrap();
         assert!(agent.free_ms.is_some() && agent.running == 1, "{agent:?}");
         farm.folders("a").let_go().await;

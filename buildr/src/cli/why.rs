@@ -1,7 +1,7 @@
 //! `buildr why`: why a build waits, where it runs and until when, or how it came to its end.
 
 use protocol::BuildNumber;
-use protocol::api::{BuildRow, IncompleteLog, Loss, LostAttempt, RunningJob, Why, coming, span};
+use protocol::api::{BuildRow, IncompleteLog, Loss, LostAttempt, RunningJob, Why, span};
 
 use super::globals::Globals;
 use super::look::{Look, Tone, clean};
@@ -77,10 +77,7 @@ fn asked(why: &Why, now: u64) -> Lines {
 
 fn runs(job: &RunningJob) -> String {
     let stage = job.stage.as_ref().map(|stage| format!(", in stage {stage}")).unwrap_or_default();
-    let end = match job.expected_ms {
-        Some(ms) => format!("expected to end {}", coming(ms)),
-        None => "no earlier build tells when it ends".to_owned(),
-    };
+    let end = job.forecast.in_words().unwrap_or_else(|| "no earlier build tells when it ends".to_owned());
     let seen = match job.seen_ms_ago {
         Some(ms @ 30_000..) => format!("; the agent was heard last {} ago", span(ms)),
         _ => String::new(),
@@ -131,7 +128,7 @@ fn line(name: &str, text: &str, look: &Look) -> String {
 
 #[cfg(test)]
 mod tests {
-    use protocol::api::{BusyQueue, Loss, NotRun, Status, WaitReason, WaitingJob};
+    use protocol::api::{BusyQueue, Forecast, Loss, NotRun, Status, WaitReason, WaitingJob};
 
     use super::super::builds::tests::row;
     use super::*;
@@ -196,16 +193,22 @@ build #7 queued for 2m
 
     #[test]
     fn a_build_that_runs() {
-        let job = |name: &str, expected_ms, seen_ms_ago| RunningJob {
+        let job = |name: &str, forecast, seen_ms_ago| RunningJob {
             job: name.parse().unwrap(),
             attempt: 1,
             agent: "oak".parse().unwrap(),
             for_ms: 65_000,
             stage: Some("test".parse().unwrap()),
-            expected_ms,
+            forecast,
             seen_ms_ago,
         };
-        let running = vec![job("one", None, Some(40_000)), job("two", Some(9_000), Some(1_000))];
+        let ends = |expected_ms, usual_ms| Forecast { expected_ms, usual_ms: Some(usual_ms) };
+        let running = vec![
+            job("one", Forecast::default(), Some(40_000)),
+            job("two", ends(Some(9_000), 74_000), Some(1_000)),
+            job("three", ends(None, 12_000), Some(1_000)),
+            job("four", ends(None, 400), Some(1_000)),
+        ];
         check(
             &Why { running, ..nothing(row(7, Status::Running)) },
             None,
@@ -216,6 +219,8 @@ build #7 running for 1m 58s
   asked    manual, by ada@laptop, 2m ago (MOMENT)
   runs     one: on oak for 1 min 5 s, in stage test; no earlier build tells when it ends; the agent was heard last 40 s ago
   runs     two: on oak for 1 min 5 s, in stage test; expected to end in 9 s
+  runs     three: on oak for 1 min 5 s, in stage test; longer than usual (12 s)
+  runs     four: on oak for 1 min 5 s, in stage test; longer than usual (less than 1 s)
 ",
         );
     }

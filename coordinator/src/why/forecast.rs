@@ -4,6 +4,11 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use protocol::api::Forecast;
+
+/// How much longer than twice its usual time work may take until nobody believes any more that it ends any moment.
+const PATIENCE_MS: u64 = 10_000;
+
 /// In how many milliseconds each job of a queue begins. `slots`: in how long each is free, where that is known (a
 /// slot whose work has no history is counted as if it were never free again, so that a forecast is rather too late).
 /// `queue`: how long each job usually takes, the next one first.
@@ -20,10 +25,11 @@ pub(super) fn starts(
     queue.into_iter().map(&mut start).collect()
 }
 
-/// In how long work that has gone on for `elapsed_ms` ends, when it usually takes `usual_ms`. What takes longer than
-/// usual ends any moment.
-pub(crate) fn remaining(usual_ms: Option<u64>, elapsed_ms: u64) -> Option<u64> {
-    usual_ms.map(|usual| usual.saturating_sub(elapsed_ms))
+/// When work that has gone on for `elapsed_ms` ends, when it usually takes `usual_ms`. What takes a little longer than
+/// usual ends any moment; of what takes much longer nobody knows.
+pub(crate) fn end(usual_ms: Option<u64>, elapsed_ms: u64) -> Forecast {
+    let believed = usual_ms.filter(|usual| elapsed_ms <= usual.saturating_mul(2).saturating_add(PATIENCE_MS));
+    Forecast { expected_ms: believed.map(|usual| usual.saturating_sub(elapsed_ms)), usual_ms }
 }
 
 #[cfg(test)]
@@ -49,7 +55,14 @@ mod tests {
         check(&[None, Some(5)], &[Some(3), Some(3)], &[Some(5), Some(8)]);
         // Nobody knows when the one before it ends.
         check(&[Some(5)], &[None, Some(3)], &[Some(5), None]);
-        assert_eq!(remaining(None, 5), None);
-        assert_eq!((remaining(Some(8), 5), remaining(Some(8), 9)), (Some(3), Some(0)));
+        let check = |usual_ms, elapsed_ms, expected_ms| {
+            assert_eq!(end(usual_ms, elapsed_ms), Forecast { expected_ms, usual_ms });
+        };
+        check(None, 5, None);
+        check(Some(8), 5, Some(3));
+        check(Some(8), 9, Some(0));
+        check(Some(8), 10_016, Some(0));
+        check(Some(8), 10_017, None);
+        check(Some(3_600_000), 7_210_001, None);
     }
 }

@@ -2,7 +2,9 @@
 
 use buildr::process::clock::now_ms;
 use protocol::StageOutcome;
-use protocol::api::{AttemptView, BuildView, IncompleteLog, Loss, LostAttempt, NotRun, RunningJob, WaitingJob, Why};
+use protocol::api::{
+    AttemptView, BuildView, Forecast, IncompleteLog, Loss, LostAttempt, NotRun, RunningJob, WaitingJob, Why,
+};
 use protocol::{AgentId, JobKey};
 use tokio::time::Instant;
 
@@ -51,9 +53,9 @@ async fn running(desk: &Desk, view: &BuildView) -> Result<Vec<RunningJob>, Store
             attempt: attempt.attempt,
             for_ms: now_ms().saturating_sub(attempt.started_ms),
             stage,
-            expected_ms: match work {
-                Some(work) => history.remaining(work).await?,
-                None => None,
+            forecast: match work {
+                Some(work) => history.end(work).await?,
+                None => Forecast::default(),
             },
             seen_ms_ago: desk.presence.sighting(&agent, Instant::now()).map(|(_, ago)| milliseconds(ago)),
             job,

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{BuildRow, WaitReason, span};
+use super::{BuildRow, WaitReason, coming, span};
 use crate::id::{AgentId, JobKey, LogName, StageName};
 use crate::outcome::{Cause, Outcome};
 
@@ -133,10 +133,33 @@ pub struct RunningJob {
     pub for_ms: u64,
     /// The stage that it is in; none while the code is fetched, and between stages.
     pub stage: Option<StageName>,
-    /// In how long it is expected to end, by how long it took before; absent without such history.
-    pub expected_ms: Option<u64>,
+    /// When it is expected to end.
+    #[serde(flatten)]
+    pub forecast: Forecast,
     /// How long ago its agent's last sign of life came; absent when there was none since the coordinator began.
     pub seen_ms_ago: Option<u64>,
+}
+
+/// When work that goes on is expected to end, by how long it took before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Forecast {
+    /// In how long, in milliseconds; absent without such history, and once it has taken much longer than before.
+    pub expected_ms: Option<u64>,
+    /// How long it usually takes, in milliseconds; absent without such history.
+    pub usual_ms: Option<u64>,
+}
+
+impl Forecast {
+    /// As people say it; nothing where nothing is known.
+    #[must_use]
+    pub fn in_words(self) -> Option<String> {
+        match self {
+            Self { expected_ms: Some(ms), .. } => Some(format!("expected to end {}", coming(ms))),
+            Self { usual_ms: Some(ms @ 1000..), .. } => Some(format!("longer than usual ({})", span(ms))),
+            Self { usual_ms: Some(_), .. } => Some("longer than usual (less than 1 s)".to_owned()),
+            Self { usual_ms: None, .. } => None,
+        }
+    }
 }
 
 /// An attempt that was lost, or errored and was followed by another.

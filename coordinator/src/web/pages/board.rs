@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use buildr::process::clock::now_ms;
 use protocol::JobKey;
-use protocol::api::{IncidentView, WaitReason, span};
+use protocol::api::{IncidentView, WaitReason};
 use tokio::time::Instant;
 
 use super::said::{Since, When, short_repo};
@@ -54,7 +54,7 @@ pub(super) struct Running {
     pub(super) stages: Option<String>,
     pub(super) agent: String,
     pub(super) since: Since,
-    pub(super) left: Option<String>,
+    pub(super) end: Option<String>,
 }
 
 /// A job that waits.
@@ -118,9 +118,7 @@ async fn look(web: &Web) -> Answer<Board> {
     Ok(board)
 }
 
-fn running(AtWork { work, expected_ms }: AtWork, now_ms: u64) -> Running {
-    let left =
-        expected_ms.map(|ms| if ms < 1000 { "any moment".to_owned() } else { format!("about {} left", span(ms)) });
+fn running(AtWork { work, forecast }: AtWork, now_ms: u64) -> Running {
     Running {
         build: work.build.0,
         repo: short_repo(&work.work.shown_repo()),
@@ -129,7 +127,7 @@ fn running(AtWork { work, expected_ms }: AtWork, now_ms: u64) -> Running {
         stages: work.stages,
         agent: work.agent.to_string(),
         since: Since::new(work.started_ms, now_ms),
-        left,
+        end: forecast.in_words(),
     }
 }
 

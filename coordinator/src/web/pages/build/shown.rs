@@ -3,7 +3,7 @@
 use askama::Template;
 use protocol::JobKey;
 use protocol::StageOutcome;
-use protocol::api::{BuildView, IncompleteLog, Role, Status, Why, coming, span};
+use protocol::api::{BuildView, IncompleteLog, Role, Status, Why, span};
 use protocol::plan::{Image, RunOn, StagePlan, Variable};
 use protocol::report::Tests;
 
@@ -210,10 +210,7 @@ fn story(view: &BuildView, why: &Why) -> Vec<String> {
     let mut lines: Vec<String> = waiting.map(|job| format!("{} {}", job.job, job.sentence)).collect();
     lines.extend(why.running.iter().filter(|_| why.running.len() > 1).map(|job| {
         let stage = job.stage.as_ref().map(|stage| format!(", in stage {stage}")).unwrap_or_default();
-        let end = match job.expected_ms {
-            Some(ms) => format!("expected to end {}", coming(ms)),
-            None => "no earlier build tells when it ends".to_owned(),
-        };
+        let end = job.forecast.in_words().unwrap_or_else(|| "no earlier build tells when it ends".to_owned());
         format!("{} runs on {} for {}{stage}; {end}", job.job, job.agent, span(job.for_ms))
     }));
     lines.extend(why.lost.iter().map(|lost| lost.sentence("")));

@@ -1,7 +1,7 @@
 //! How a build stands, in one sentence: what failed and why, or what it does, or what it waits for. Pure.
 
 use protocol::StageOutcome;
-use protocol::api::{AttemptView, BuildView, JobView, StageView, Status, Why, coming};
+use protocol::api::{AttemptView, BuildView, Forecast, JobView, StageView, Status, Why};
 use protocol::report::Tests;
 
 use crate::web::pages::said::{count, took};
@@ -108,8 +108,12 @@ fn failed(view: &BuildView) -> (Option<String>, String) {
 }
 
 fn running(view: &BuildView, why: &Why) -> (Option<String>, String) {
-    let ends = why.running.iter().filter_map(|job| job.expected_ms).max();
-    let ends = ends.map(|ms| format!(", expected to end {}", coming(ms))).unwrap_or_default();
+    // Nobody waits for less than the last one to end.
+    let last = why.running.iter().map(|job| job.forecast).max_by_key(|ends| {
+        let takes_longer = ends.expected_ms.is_none() && ends.usual_ms.is_some();
+        (takes_longer, ends.expected_ms, ends.usual_ms)
+    });
+    let ends = last.and_then(Forecast::in_words).map(|words| format!(", {words}")).unwrap_or_default();
     let stages: Vec<String> = why
         .running
         .iter()
@@ -239,29 +243,38 @@ mod tests {
 
     #[test]
     fn what_runs() {
-        let job = |stage: Option<&str>, expected_ms| RunningJob {
+        let job = |stage: Option<&str>, forecast| RunningJob {
             job: "build".parse().unwrap(),
             attempt: 1,
             agent: "oak".parse().unwrap(),
             for_ms: 1,
             stage: stage.map(|stage| stage.parse().unwrap()),
-            expected_ms,
+            forecast,
             seen_ms_ago: None,
         };
+        let (unknown, usual_ms) = (Forecast::default(), Some(90_000));
+        let in_ms = |ms| Forecast { expected_ms: Some(ms), usual_ms };
+        let late = Forecast { expected_ms: None, usual_ms };
         let running = row(Status::Running, None);
-        check(running.clone(), vec![], vec![job(Some("unit"), None)], ("unit", "running on oak"));
+        check(running.clone(), vec![], vec![job(Some("unit"), unknown)], ("unit", "running on oak"));
         let expect = ("", "running: being made ready on oak, expected to end in 1 min");
-        check(running.clone(), vec![], vec![job(None, Some(60_000))], expect);
+        check(running.clone(), vec![], vec![job(None, in_ms(60_000))], expect);
         check(
             running,
             vec![],
-            vec![job(Some("a"), None), job(Some("b"), Some(5_000))],
-            ("", "running: 2 jobs, expected to end in 5 s"),
+            vec![job(Some("a"), unknown), job(Some("b"), in_ms(5_000)), job(Some("c"), in_ms(4_000))],
+            ("", "running: 3 jobs, expected to end in 5 s"),
+        );
+        check(
+            row(Status::Running, None),
+            vec![],
+            vec![job(Some("a"), late), job(Some("b"), in_ms(5_000))],
+            ("", "running: 2 jobs, longer than usual (1 min 30 s)"),
         );
         check(
             row(Status::Cancelling, None),
             vec![],
-            vec![job(Some("unit"), None)],
+            vec![job(Some("unit"), unknown)],
             ("unit", "is being cancelled on oak"),
         );
     }
